@@ -1,0 +1,142 @@
+"""The conformance suite on a small real JAX trainer: ridge regression by SGD, several seeds in one program."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+
+jax = pytest.importorskip("jax")
+pytest.importorskip("orbax.checkpoint")
+import jax.numpy as jnp
+
+from outerloop.conformance import ConformanceError, check_trainer
+from outerloop.jax_backend import load_pytree, save_pytree
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionConfig:
+    features: int = 4
+    lr: float = 0.05
+    seeds: int = 2
+
+
+class RegressionState(NamedTuple):
+    weights: jax.Array  # [S, D]
+    momentum: jax.Array  # [S, D]
+    key: jax.Array  # [S] typed keys
+    updates: jax.Array  # []
+
+
+class RegressionTrainer:
+    """Minimises mean (w.x - 1.x)^2 over x ~ N(0, I); the loss goes to zero."""
+
+    donates = True
+
+    def __init__(self, config):
+        self.config = config
+
+    def init(self, seed):
+        keys = jax.random.split(jax.random.key(seed), self.config.seeds)
+        pairs = jax.vmap(jax.random.split)(keys)
+        weights = jax.vmap(partial(jax.random.normal, shape=(self.config.features,)))(pairs[:, 0])
+        return RegressionState(weights, jnp.zeros_like(weights), pairs[:, 1], jnp.zeros((), jnp.uint32))
+
+    @partial(jax.jit, static_argnums=0, donate_argnums=1)
+    def step(self, state):
+        def one(weights, momentum, key):
+            key, sub = jax.random.split(key)
+            x = jax.random.normal(sub, (32, weights.size))
+            loss, gradient = jax.value_and_grad(lambda w: jnp.mean((x @ w - x.sum(1)) ** 2))(weights)
+            momentum = 0.9 * momentum + gradient
+            return weights - self.config.lr * momentum, momentum, key, loss
+
+        weights, momentum, key, loss = jax.vmap(one)(state.weights, state.momentum, state.key)
+        return RegressionState(weights, momentum, key, state.updates + 1), {"loss": loss}
+
+    def progress(self, state):
+        return {"updates": int(state.updates)}
+
+    def save(self, state, folder):
+        save_pytree(state, folder)
+
+    def restore(self, folder, like):
+        return load_pytree(folder, like)
+
+
+def make(config):
+    return RegressionTrainer(config)
+
+
+class ForgetsItsKey(RegressionTrainer):
+    """Breaks the contract as people do: the random stream is not restored."""
+
+    def restore(self, folder, like):
+        return super().restore(folder, like)._replace(key=like.key)
+
+
+class DonatesInSilence(RegressionTrainer):
+    donates = False
+
+    def step(self, state):
+        self.calls = getattr(self, "calls", 0) + 1
+        new, metrics = super().step(jax.tree.map(jnp.copy, state))
+        return new, {**metrics, f"call_{self.calls}": jnp.zeros(())}
+
+
+def test_jax_trainer_meets_the_contract(tmp_path):
+    other = RegressionConfig(features=5)
+    passed = check_trainer(make, RegressionConfig(), folder=tmp_path, other_config=other, kills=2)
+    assert len(passed) == 7
+
+
+def test_it_learns():
+    trainer = make(RegressionConfig())
+    state = trainer.init(0)
+    state, first = trainer.step(state)
+    for _ in range(100):
+        state, last = trainer.step(state)
+    assert (last["loss"] < 1e-3 * first["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"), [(ForgetsItsKey, "restored state differs"), (DonatesInSilence, "keys, shapes or dtypes")]
+)
+def test_broken_trainers_are_caught(tmp_path, broken, complaint):
+    with pytest.raises(ConformanceError, match=complaint):
+        check_trainer(broken, RegressionConfig(), folder=tmp_path, kills=0)
+
+
+def test_a_mutable_configuration_is_caught(tmp_path):
+    @dataclass
+    class Loose:
+        features: int = 4
+
+    with pytest.raises(ConformanceError, match="not frozen"):
+        check_trainer(make, Loose(), folder=tmp_path)
+
+
+def test_wrong_leaves_are_named(tmp_path):
+    from outerloop import CheckpointError
+
+    state = {"w": jnp.ones((2, 3)), "key": jax.random.key(0)}
+    save_pytree(state, tmp_path)
+    again = load_pytree(tmp_path, {"w": jnp.zeros((2, 3)), "key": jax.random.key(7)})
+    assert (again["w"] == state["w"]).all()
+    assert (jax.random.key_data(again["key"]) == jax.random.key_data(state["key"])).all()
+    for like, complaint in [
+        ({**state, "w": jnp.ones((3, 3))}, r"\['w'\] has shape \[2, 3\], not \[3, 3\]"),
+        ({**state, "w": jnp.ones((2, 3), jnp.int32)}, r"\['w'\] has dtype float32, not int32"),
+        ({**state, "v": jnp.ones(1)}, r"no leaf \['v'\]"),
+        ({"w": state["w"]}, r"leaf \['key'\] that is unknown"),
+    ]:
+        with pytest.raises(CheckpointError, match=complaint):
+            load_pytree(tmp_path, like)
+
+
+def test_another_x64_setting_is_refused(tmp_path):
+    from outerloop import CheckpointError
+
+    save_pytree({"w": jnp.ones(2)}, tmp_path)
+    with jax.enable_x64(True), pytest.raises(CheckpointError, match="jax_enable_x64=False"):
+        load_pytree(tmp_path, {"w": jnp.ones(2, jnp.float32)})

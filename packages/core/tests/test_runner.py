@@ -1,0 +1,342 @@
+"""The loop: rows, resume, signals, locks, refusals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import outerloop
+from outerloop import CheckpointError, Interrupted, NonFiniteError, UserError, restore, run
+from outerloop.conformance import check_trainer, fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class WalkConfig:
+    size: int = 3
+    bad_at: int = 0
+    note: str = ""
+
+
+class WalkTrainer:
+    """A random walk: the smallest state that shows whether the random stream is restored."""
+
+    donates = True
+    resume_ignores = ("note",)
+
+    def __init__(self, config):
+        self.config = config
+
+    def init(self, seed):
+        return SimpleNamespace(x=np.zeros(self.config.size), rng=np.random.default_rng(seed), n=0)
+
+    def step(self, state):
+        state.x = state.x + state.rng.normal(size=self.config.size)
+        state.n += 1
+        loss = np.nan if state.n == self.config.bad_at else state.x.sum()
+        return state, {"loss": loss, "x": state.x}
+
+    def progress(self, state):
+        return {"updates": state.n}
+
+    def save(self, state, folder):
+        np.save(folder / "x.npy", state.x)
+        (folder / "rest.json").write_text(json.dumps({"n": state.n, "rng": state.rng.bit_generator.state}))
+
+    def restore(self, folder, like):
+        x = np.load(folder / "x.npy")
+        if x.shape != like.x.shape:
+            raise CheckpointError(f"x has shape {x.shape}, not {like.x.shape}.")
+        rest = json.loads((folder / "rest.json").read_text())
+        like.rng.bit_generator.state = rest["rng"]
+        return SimpleNamespace(x=x, rng=like.rng, n=rest["n"])
+
+
+class SlowTrainer(WalkTrainer):
+    def step(self, state):
+        time.sleep(0.02)
+        return super().step(state)
+
+
+def make(config):
+    return WalkTrainer(config)
+
+
+def rows(folder: Path, *, wall: bool = False):
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return found if wall else [{k: v for k, v in row.items() if k != "wall"} for row in found]
+
+
+def mean_evaluator(state, seed):
+    return {"mean": state.x.mean(), "seed": seed}
+
+
+def test_a_numpy_trainer_meets_the_contract(tmp_path):
+    assert check_trainer(make, WalkConfig(), folder=tmp_path, other_config=WalkConfig(size=4), kills=3)
+
+
+def test_rows_and_record(tmp_path):
+    folder = tmp_path / "walk"
+    run(
+        make(WalkConfig()), folder, steps=10, seed=3, log_every=5, eval_every=4, evaluators={"held_out": mean_evaluator}
+    )
+    assert [(r["step"], r["split"]) for r in rows(folder)] == [
+        (0, "held_out"), (4, "held_out"), (5, "train"), (8, "held_out"), (10, "train"), (10, "held_out"),
+    ]  # fmt: skip
+    assert len({r["seed"] for r in rows(folder) if r["split"] == "held_out"}) == 1
+    assert rows(folder)[2]["progress/updates"] == 5
+    walls = [r["wall"] for r in rows(folder, wall=True)]
+    assert walls == sorted(walls)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["seed"] == 3
+    assert record["progress"] == {"updates": 10}
+    assert record["versions"]["outerloop"] == "0.1.0"
+    assert "environ" not in json.dumps(record)
+
+
+def test_a_complete_run_is_returned_at_once_and_can_be_extended(tmp_path):
+    first = run(make(WalkConfig()), tmp_path / "a", steps=6, log_every=2)
+    before = (tmp_path / "a" / "metrics.jsonl").read_bytes()
+    again = run(make(WalkConfig()), tmp_path / "a", steps=6, log_every=2)
+    assert fingerprint(first) == fingerprint(again)
+    assert (tmp_path / "a" / "metrics.jsonl").read_bytes() == before
+    longer = run(make(WalkConfig()), tmp_path / "a", steps=12, log_every=2)
+    straight = run(make(WalkConfig()), tmp_path / "b", steps=12, log_every=2)
+    assert fingerprint(longer) == fingerprint(straight)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    with pytest.raises(UserError, match="beyond the 6 asked for"):
+        run(make(WalkConfig()), tmp_path / "a", steps=6)
+
+
+def test_a_torn_row_is_cut_off_on_resume(tmp_path):
+    run(make(WalkConfig()), tmp_path / "a", steps=4, log_every=1)
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "wall": 0.1, "spl')
+    run(make(WalkConfig()), tmp_path / "a", steps=6, log_every=1)
+    run(make(WalkConfig()), tmp_path / "b", steps=6, log_every=1)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_restore_and_evaluate(tmp_path):
+    trainer = make(WalkConfig())
+    final = run(trainer, tmp_path / "a", steps=6, save_every=2, evaluators={"held_out": mean_evaluator})
+    state = restore(trainer, tmp_path / "a")
+    assert fingerprint(state) == fingerprint(final)
+    assert restore(trainer, tmp_path / "a", step=4).n == 4
+    metrics = outerloop.evaluate(trainer, state, {"held_out": mean_evaluator})
+    assert metrics["held_out"]["mean"] == rows(tmp_path / "a")[-1]["mean"]
+    with pytest.raises(CheckpointError, match=r"no checkpoint at step 3; it has \[2, 4, 6\]"):
+        restore(trainer, tmp_path / "a", step=3)
+    with pytest.raises(UserError, match="is no run folder"):
+        restore(trainer, tmp_path / "absent")
+
+
+def test_what_is_refused(tmp_path):
+    folder = tmp_path / "a"
+    run(make(WalkConfig()), folder, steps=2)
+    with pytest.raises(UserError, match="already holds a run"):
+        run(make(WalkConfig()), folder, steps=2, resume="never")
+    with pytest.raises(UserError, match=r"differs in size \(3 there, 4 here\)"):
+        run(make(WalkConfig(size=4)), folder, steps=2)
+    with pytest.raises(UserError, match="seed 0, not 1"):
+        run(make(WalkConfig()), folder, steps=2, seed=1)
+    with pytest.raises(UserError, match=r"no run in .* to resume"):
+        run(make(WalkConfig()), tmp_path / "new", steps=2, resume="must")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="is no run folder"):
+        run(make(WalkConfig()), tmp_path / "other", steps=2)
+    assert os.listdir(tmp_path / "other") == ["thesis.tex"]
+    with pytest.raises(UserError, match="is a file"):
+        run(make(WalkConfig()), tmp_path / "other" / "thesis.tex", steps=2)
+    for bad in ({"steps": 0}, {"steps": 2.0}, {"steps": 2, "log_every": 0}, {"steps": 2, "keep": True}):
+        with pytest.raises(UserError, match="at least 1"):
+            run(make(WalkConfig()), folder, **bad)
+    for seed in (-1, 1.5, True, "0", 2**63):
+        with pytest.raises(UserError, match="A seed is an integer"):
+            run(make(WalkConfig()), folder, steps=2, seed=seed)
+
+    class Other(WalkTrainer):
+        pass
+
+    with pytest.raises(UserError, match=r"holds a run of WalkTrainer, not of .*Other"):
+        run(Other(WalkConfig()), folder, steps=2)
+
+
+def test_fields_that_may_change(tmp_path):
+    run(make(WalkConfig(note="first")), tmp_path, steps=2)
+    run(make(WalkConfig(note="second")), tmp_path, steps=4)
+
+
+def test_a_numpy_integer_is_a_seed(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=1, seed=np.int64(4))
+    assert json.loads((tmp_path / "run.json").read_text())["seed"] == 4
+
+
+def test_not_finite(tmp_path):
+    with pytest.raises(NonFiniteError, match=r"Metric loss is not finite at step 4; the last checkpoint is at step 2"):
+        run(make(WalkConfig(bad_at=4)), tmp_path / "a", steps=6, log_every=2, save_every=2)
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["status"] == "failed"
+    state = run(make(WalkConfig(bad_at=4)), tmp_path / "b", steps=6, log_every=2, save_every=2, on_nonfinite="continue")
+    assert state.n == 6
+
+
+def test_damage_is_refused_and_falls_back_to_the_same_run(tmp_path):
+    run(make(WalkConfig()), tmp_path / "a", steps=6, save_every=2, log_every=1)
+    victim = tmp_path / "a" / "checkpoints" / "0000000006" / "payload" / "x.npy"
+    damaged = bytearray(victim.read_bytes())
+    damaged[-1] ^= 1
+    victim.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match=r"x\.npy has changed; resume with fallback"):
+        run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1)
+    state = run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1, fallback=True)
+    straight = run(make(WalkConfig()), tmp_path / "b", steps=8, save_every=2, log_every=1)
+    assert fingerprint(state) == fingerprint(straight)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+
+
+def test_another_schema_is_refused(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=2)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "schema": 0}))
+    with pytest.raises(UserError, match="run schema 0"):
+        run(make(WalkConfig()), tmp_path, steps=4)
+
+
+class Recorder:
+    """A sink that fails after some rows."""
+
+    def __init__(self, fail_at=None):
+        self.rows, self.fail_at = [], fail_at
+
+    def open(self, run_dir, step):
+        self.opened = step
+
+    def write(self, step, wall, split, metrics):
+        if self.fail_at is not None and len(self.rows) == self.fail_at:
+            raise ConnectionError("the service is gone")
+        self.rows.append((step, split, metrics))
+
+    def flush(self):
+        pass
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_sink_that_fails_is_dropped_and_training_goes_on(tmp_path):
+    good, bad = Recorder(), Recorder(fail_at=1)
+    with pytest.warns(UserWarning, match="Recorder failed in write and is dropped: the service is gone"):
+        run(make(WalkConfig()), tmp_path, steps=4, log_every=1, sinks=(bad, good))
+    assert [r[0] for r in good.rows] == [1, 2, 3, 4]
+    assert len(bad.rows) == 1
+    assert good.closed
+
+
+def test_metrics_are_fetched_only_when_logged(tmp_path):
+    fetched = []
+
+    class Lazy:
+        def __init__(self, n):
+            self.n = n
+
+        def __array__(self, dtype=None, copy=None):
+            fetched.append(self.n)
+            return np.asarray(float(self.n))
+
+    class Watched(WalkTrainer):
+        def step(self, state):
+            state, _ = super().step(state)
+            return state, {"loss": Lazy(state.n)}
+
+    run(Watched(WalkConfig()), tmp_path, steps=9, log_every=4)
+    assert fetched == [4, 8, 9]
+
+
+def test_a_read_only_folder(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot be written"):
+        run(make(WalkConfig()), tmp_path / "a", steps=1)
+
+
+def test_tensorboard(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from outerloop.sinks import make_sink
+
+    run(make(WalkConfig()), tmp_path, steps=3, log_every=1, sinks=(make_sink("tensorboard"),))
+    assert any((tmp_path / "tb").iterdir())
+    with pytest.raises(UserError, match="choose among tensorboard, wandb, trackio"):
+        make_sink("tensorbord")
+
+
+CHILD = """
+import sys
+sys.path.insert(0, {here!r})
+from test_runner import SlowTrainer, WalkConfig
+from outerloop import run
+
+run(SlowTrainer(WalkConfig()), {folder!r}, steps=500, log_every=1, progress=False)
+"""
+
+
+def child(folder: Path) -> subprocess.Popen:
+    code = CHILD.format(here=str(Path(__file__).parent), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "run.json").exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_exits_non_zero(tmp_path, signum):
+    process = child(tmp_path)
+    time.sleep(0.3)
+    process.send_signal(signum)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert "Traceback" not in errors
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    step = record["step"]
+    assert (tmp_path / "checkpoints" / f"{step:010d}" / "DONE").exists()
+    assert rows(tmp_path)[-1]["step"] == step
+
+
+def test_two_processes_on_one_folder(tmp_path):
+    process = child(tmp_path)
+    try:
+        with pytest.raises(UserError, match=f"in use by process {process.pid} on"):
+            run(SlowTrainer(WalkConfig()), tmp_path, steps=500)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_interrupted_in_process(tmp_path):
+    class Stops(WalkTrainer):
+        def step(self, state):
+            if state.n == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().step(state)
+
+    trainer = Stops(WalkConfig())
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as stop:
+        run(trainer, tmp_path, steps=10)
+    assert stop.value.code == 128 + signal.SIGTERM
+    assert stop.value.step == 3
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert restore(trainer, tmp_path).n == 3
