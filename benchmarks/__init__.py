@@ -1,0 +1,1 @@
+"""Benchmarks: what the packages claim, measured beside the peers. See README.md."""

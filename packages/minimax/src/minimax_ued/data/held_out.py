@@ -1,0 +1,70 @@
+"""Held-out solvable random levels.
+
+They are kept as maps and not as seeds, because the same key gives other levels under another version of JAX.
+`python -m minimax_ued.data.make` is how they were drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import io
+from importlib import resources
+
+import numpy as np
+
+from minimax_ued.envs.maze.level import Level, unpack_levels
+from outerloop.errors import UserError
+
+__all__ = ["HELD_OUT", "HeldOut", "held_out_levels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+    """A stored set of solvable levels, drawn with replacement of walls (`replace_walls`).
+
+    Attributes:
+        file: name of the file beside this module.
+        size: H = W.
+        n_walls: wall draws a level.
+        n: number of levels.
+        n_hard: how many of them make up the hard subset: those with the largest `min_actions`.
+        seed: from which `make` draws them.
+    """
+
+    file: str
+    size: int
+    n_walls: int
+    n: int
+    n_hard: int
+    seed: int
+
+
+#: Name -> set. "<name>-hard" is its hard subset.
+HELD_OUT: dict[str, HeldOut] = {
+    "maze7": HeldOut("maze7.npz", size=7, n_walls=14, n=600, n_hard=100, seed=7_000_000),
+    "maze13": HeldOut("maze13.npz", size=13, n_walls=60, n=1000, n_hard=100, seed=13_000_000),
+}
+
+
+def held_out_levels(name: str) -> Level:
+    """Return a held-out set, as NumPy arrays with a leading axis.
+
+    Args:
+        name: a key of `HELD_OUT` for the whole set in the order in which it was drawn, or that with "-hard" for the
+            `n_hard` levels with the largest `min_actions`, hardest first.
+
+    Raises:
+        UserError: there is no such set; the message names the nearest one.
+    """
+    base, _, part = name.partition("-")
+    if base not in HELD_OUT or part not in ("", "hard"):
+        known = [key + suffix for key in HELD_OUT for suffix in ("", "-hard")]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known) + "."
+        raise UserError(f"There is no held-out set {name!r}; {hint}")
+    entry = HELD_OUT[base]
+    content = resources.files("minimax_ued.data").joinpath(entry.file).read_bytes()
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        packed, hard = stored["levels"], stored["hard"]
+    return unpack_levels(packed[hard] if part else packed, entry.size, entry.size)

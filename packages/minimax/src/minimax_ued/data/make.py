@@ -1,0 +1,79 @@
+"""Draw the held-out levels: `python -m minimax_ued.data.make --out FOLDER`.
+
+The files in the package came from here. A new draw gives the same files only under the version of JAX that is recorded
+in them; they are data from then on and are not drawn again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from minimax_ued.data.held_out import HELD_OUT, HeldOut
+from minimax_ued.envs.maze import paths
+from minimax_ued.envs.maze.level import Level, pack_levels
+from minimax_ued.envs.maze.random_levels import sample_level
+
+__all__ = ["draw", "main", "write"]
+
+
+def draw(entry: HeldOut) -> tuple[Level, np.ndarray]:
+    """Draw the set: the first `entry.n` different solvable levels, and which of them are hard.
+
+    Returns:
+        The levels with leading axis n, and i32[n_hard], the indices of those with the largest `min_actions`, the
+        largest first and the earlier first among equals.
+    """
+
+    @jax.jit
+    def batch(keys: jax.Array) -> tuple[Level, jax.Array]:
+        levels = jax.vmap(
+            lambda key: sample_level(key, height=entry.size, width=entry.size, n_walls=entry.n_walls, replace=True)
+        )(keys)
+        return levels, jax.vmap(paths.min_actions)(levels)
+
+    # Twice as many as needed: more than half are solvable.
+    levels, actions = jax.device_get(batch(jax.random.split(jax.random.key(entry.seed), 2 * entry.n)))
+    _, first = np.unique(pack_levels(levels), axis=0, return_index=True)
+    keep = np.sort(first)
+    keep = keep[actions[keep] > 0][: entry.n]
+    if len(keep) < entry.n:
+        raise RuntimeError(f"Only {len(keep)} of {2 * entry.n} levels are solvable and different.")
+    hard = np.argsort(-actions[keep], kind="stable")[: entry.n_hard].astype(np.int32)
+    return jax.tree.map(lambda leaf: leaf[keep], levels), hard
+
+
+def write(entry: HeldOut, folder: Path) -> Path:
+    """Draw the set and write it to `folder`, by way of a temporary file; return its path."""
+    levels, hard = draw(entry)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
+        try:
+            np.savez_compressed(file, levels=pack_levels(levels), hard=hard, jax=np.array(jax.__version__))
+            file.flush()
+            os.fsync(file.fileno())
+            os.chmod(file.name, 0o644)
+            os.replace(file.name, folder / entry.file)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    return folder / entry.file
+
+
+def main() -> None:
+    """Write every set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for the .npz files")
+    folder = parser.parse_args().out
+    for name, entry in HELD_OUT.items():
+        path = write(entry, folder)
+        print(f"{name}: {entry.n} levels, {path.stat().st_size} bytes, {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""Pictures of mazes and of episodes: RGB arrays, PNG sheets and GIFs.
+
+Runs on the host with NumPy and Pillow. Files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from minimax_ued.envs.maze.level import Level, check_level
+from outerloop.errors import UserError
+
+__all__ = ["level_sheet", "render_level", "save_gif", "save_png", "view_cells"]
+
+_FLOOR, _LINE, _WALL = (247, 247, 244), (226, 226, 222), (47, 54, 66)
+_GOAL, _AGENT, _VIEW = (46, 160, 90), (208, 62, 56), (255, 206, 84)
+_PAPER, _INK = (255, 255, 255), (47, 54, 66)
+_MIN_TILE = 4
+
+
+def render_level(
+    level: Level,
+    *,
+    agent_pos: Any = None,
+    agent_dir: Any = None,
+    tile: int = 16,
+    view_size: int | None = None,
+) -> np.ndarray:
+    """Draw one maze with its outer wall; the agent is a triangle that points where it faces.
+
+    Args:
+        level: one level.
+        agent_pos: (x, y) of the agent, by default where it starts.
+        agent_dir: direction of the agent, by default the one in which it starts.
+        tile: pixels a cell, at least 4.
+        view_size: shade the square of this side that the agent sees.
+
+    Returns:
+        u8[(H + 2) tile, (W + 2) tile, 3].
+
+    Raises:
+        UserError: the level is not valid, or `tile` is too small.
+    """
+    level = check_level(level)
+    _check_tile(tile)
+    position = level.agent_pos if agent_pos is None else np.asarray(agent_pos)
+    direction = int(level.agent_dir if agent_dir is None else agent_dir)
+    height, width = level.wall_map.shape
+    kinds = np.pad(level.wall_map, 1, constant_values=True).astype(int)  # floor 0, wall 1
+    kinds[level.goal_pos[1] + 1, level.goal_pos[0] + 1] = 2
+    kinds[position[1] + 1, position[0] + 1] = 3 + direction
+    cells = _tiles(tile)[kinds]  # [H + 2, W + 2, tile, tile, 3]
+    if view_size is not None:
+        seen = np.pad(view_cells(position, direction, view_size, height, width), 1)
+        weight = np.where(kinds == 1, 0.2, 0.4)[seen][:, None, None, None]  # walls stay dark
+        cells[seen] = np.round((1 - weight) * cells[seen] + weight * np.array(_VIEW)).astype(np.uint8)
+    return cells.swapaxes(1, 2).reshape((height + 2) * tile, (width + 2) * tile, 3)
+
+
+def view_cells(agent_pos: Any, agent_dir: int, view_size: int, height: int, width: int) -> np.ndarray:
+    """Return bool[H, W], the cells inside the square of side `view_size` ahead of the agent; walls hide nothing."""
+    x, y = (int(value) for value in agent_pos)
+    side, reach = view_size // 2, view_size - 1
+    left, right = {0: (x, x + reach), 2: (x - reach, x)}.get(agent_dir, (x - side, x + side))
+    top, bottom = {1: (y, y + reach), 3: (y - reach, y)}.get(agent_dir, (y - side, y + side))
+    columns, rows = np.arange(width), np.arange(height)
+    return ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None, :]
+
+
+def level_sheet(
+    levels: Level | Sequence[Level],
+    labels: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    tile: int = 12,
+) -> np.ndarray:
+    """Draw many mazes on one sheet, each with its label above it; sizes may differ.
+
+    Args:
+        levels: levels with a leading axis, or a sequence of single ones.
+        labels: one text a level; longer ones are cut off at the width of the maze.
+        columns: mazes a row; by default about as many as rows.
+        tile: pixels a cell, at least 4.
+
+    Returns:
+        u8[height, width, 3].
+
+    Raises:
+        UserError: no levels, another number of labels, a level that is not valid, `columns` or `tile` too small.
+    """
+    single = _single(levels)
+    if not single:
+        raise UserError("There are no levels to draw; pass at least one.")
+    if labels is not None and len(labels) != len(single):
+        raise UserError(f"A sheet of {len(single)} levels needs {len(single)} labels; got {len(labels)}.")
+    columns = math.ceil(math.sqrt(len(single))) if columns is None else columns
+    if columns < 1:
+        raise UserError(f"A sheet has at least one column; got columns={columns}.")
+    columns = min(columns, len(single))
+    pictures = [render_level(level, tile=tile) for level in single]
+    gap, text = tile, 0 if labels is None else 18
+    # Every row is as high and every column as wide as its largest maze.
+    rows = math.ceil(len(pictures) / columns)
+    heights = [max(picture.shape[0] for picture in pictures[row * columns :][:columns]) + text for row in range(rows)]
+    widths = [max(picture.shape[1] for picture in pictures[column::columns]) for column in range(columns)]
+    sheet = Image.new("RGB", (gap + sum(widths) + gap * columns, gap + sum(heights) + gap * rows), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
+    for i, picture in enumerate(pictures):
+        row, column = divmod(i, columns)
+        x, y = gap + sum(widths[:column]) + gap * column, gap + sum(heights[:row]) + gap * row
+        if labels is not None:
+            draw.text((x, y), _cut(str(labels[i]), font, widths[column]), fill=_INK, font=font)
+        sheet.paste(Image.fromarray(picture), (x, y + text))
+    return np.asarray(sheet)
+
+
+def save_png(path: str | Path, image: np.ndarray) -> Path:
+    """Write u8[height, width, 3] to a PNG file and return its path."""
+    return _write(path, lambda file: Image.fromarray(image).save(file, format="PNG", optimize=True))
+
+
+def save_gif(
+    path: str | Path,
+    level: Level,
+    agent_pos: Any,
+    agent_dir: Any,
+    *,
+    tile: int = 16,
+    view_size: int | None = None,
+    frames_per_second: float = 8.0,
+) -> Path:
+    """Write an episode as an animated GIF that repeats, with a pause on its last frame.
+
+    Args:
+        path: file to write; its folder is made.
+        level: the level of the episode.
+        agent_pos: i32[n, 2], (x, y) of the agent from the start to the end.
+        agent_dir: i32[n], its direction.
+        tile: pixels a cell.
+        view_size: shade the square of this side that the agent sees.
+        frames_per_second: at most 50, which is the fastest that GIF viewers play.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UserError: the level is not valid, the two arrays disagree or are empty, or the rate is out of range.
+    """
+    positions, directions = np.asarray(agent_pos), np.asarray(agent_dir)
+    if positions.ndim != 2 or positions.shape[1] != 2 or directions.shape != positions.shape[:1] or not len(positions):
+        raise UserError(
+            f"An episode of n frames has agent_pos [n, 2] and agent_dir [n]; got {positions.shape} and "
+            f"{directions.shape}."
+        )
+    if not 0 < frames_per_second <= 50:
+        raise UserError(f"frames_per_second is above 0 and at most 50; got {frames_per_second}.")
+    frames = [
+        render_level(level, agent_pos=position, agent_dir=direction, tile=tile, view_size=view_size)
+        for position, direction in zip(positions, directions, strict=True)
+    ]
+    images = [Image.fromarray(frame).quantize(colors=64, dither=Image.Dither.NONE) for frame in frames]
+    durations = [round(1000 / frames_per_second)] * (len(images) - 1) + [1500]
+    return _write(
+        path,
+        lambda file: images[0].save(
+            file, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, disposal=1
+        ),
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _tiles(tile: int) -> np.ndarray:
+    """u8[7, tile, tile, 3]: floor, wall, goal, and the agent in its four directions."""
+    floor = np.full((tile, tile, 3), _FLOOR, np.uint8)
+    floor[-1], floor[:, -1] = _LINE, _LINE
+    wall = np.full((tile, tile, 3), _WALL, np.uint8)
+    goal = floor.copy()
+    margin = max(1, tile // 10)
+    goal[margin : tile - margin - 1, margin : tile - margin - 1] = _GOAL
+    # The triangle is drawn eight times as large and averaged, so that its edges are smooth.
+    scale = 8
+    mask = Image.new("L", (tile * scale, tile * scale), 0)
+    corners = [(0.14, 0.12), (0.88, 0.5), (0.14, 0.88)]
+    ImageDraw.Draw(mask).polygon([(x * tile * scale, y * tile * scale) for x, y in corners], fill=255)
+    cover = np.asarray(mask.resize((tile, tile), Image.Resampling.BOX), float)[..., None] / 255
+    # Clockwise, as directions count: right, down, left, up.
+    agents = [
+        np.round((1 - turned) * floor + turned * np.array(_AGENT)).astype(np.uint8)
+        for turned in (np.rot90(cover, -quarter) for quarter in range(4))
+    ]
+    return np.stack([floor, wall, goal, *agents])
+
+
+def _check_tile(tile: int) -> None:
+    if isinstance(tile, bool) or not isinstance(tile, int) or tile < _MIN_TILE:
+        raise UserError(f"A tile has at least {_MIN_TILE} pixels a side; got {tile!r}.")
+
+
+def _single(levels: Level | Sequence[Level]) -> list[Level]:
+    if not isinstance(levels, Level):
+        return list(levels)
+    if np.ndim(levels.wall_map) != 3:
+        raise UserError(f"Levels for a sheet have one leading axis; got wall_map of shape {np.shape(levels.wall_map)}.")
+    host = jax.device_get(levels)
+    return [jax.tree.map(lambda leaf: leaf[i], host) for i in range(len(host.wall_map))]  # noqa: B023
+
+
+def _cut(text: str, font: Any, width: int) -> str:
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
+
+
+def _write(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
+    """Fill a temporary file beside `path`, make it durable, and put it in the place of `path`."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp gives the owner alone the right to read
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return path

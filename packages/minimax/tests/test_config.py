@@ -1,0 +1,96 @@
+import dataclasses
+import json
+import subprocess
+import sys
+import warnings
+
+import pytest
+from minimax_ued.config import PRESETS, BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.methods import METHODS, Method
+from outerloop.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: MazeConfig(view_size=4), ["view_size is 4", "odd"]),
+        (lambda: MazeConfig(n_walls=168), ["n_walls is 168", "at most 167"]),
+        (lambda: MazeConfig(height=1, width=1, n_walls=0), ["1 x 1", "two cells"]),
+        (lambda: MazeConfig(max_steps=0), ["max_steps is 0", "at least 1"]),
+        (lambda: MazeConfig(normalize=1), ["normalize is 1", "true or false"]),
+        (lambda: StudentConfig(arch="gru6"), ["arch is 'gru6'", "'lstm'"]),
+        (lambda: StudentConfig(features=2.5), ["features is 2.5", "integer"]),
+        (lambda: PPOConfig(gamma=1.01), ["gamma is 1.01", "[0, 1]"]),
+        (lambda: PPOConfig(lr=0), ["lr is 0", "(0, inf)"]),
+        (lambda: PPOConfig(lr=float("nan")), ["lr is nan", "finite"]),
+        (lambda: PPOConfig(epochs=True), ["epochs is True", "integer"]),
+        (lambda: BufferConfig(temperature=0), ["temperature is 0"]),
+        (lambda: BufferConfig(min_fill=1.5), ["min_fill is 1.5"]),
+        (lambda: BufferConfig(prioritization="ranks"), ["prioritization is 'ranks'", "'proportional'"]),
+        (lambda: TrainConfig(method="drr"), ["'drr'", "robust_plr"]),
+        (lambda: TrainConfig(n_envs=30, ppo=PPOConfig(minibatches=4)), ["n_envs is 30", "ppo.minibatches = 4", "32"]),
+        (lambda: TrainConfig(n_envs=31, devices=2), ["n_envs is 31", "devices = 2", "32"]),
+        (lambda: TrainConfig(method="plr", buffer=BufferConfig(capacity=31)), ["buffer.capacity is 31", "n_envs = 32"]),
+        (lambda: TrainConfig(method="plr", rollout_steps=100), ["rollout_steps is 100", "250", "never be scored"]),
+        (
+            lambda: TrainConfig(method="plr", buffer=BufferConfig(prioritization="proportional")),
+            ["'max_mc'", "negative", "'rank'"],
+        ),
+        (lambda: TrainConfig(seeds=0), ["seeds is 0"]),
+    ],
+)
+def test_a_wrong_value_is_one_sentence_with_field_value_and_range(make, words):
+    with pytest.raises(UserError) as error:
+        make()
+    message = str(error.value)
+    assert all(word in message for word in words), message
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_a_short_rollout_only_warns_where_nothing_is_scored():
+    with pytest.warns(UserWarning, match="rollout_steps is 100"):
+        TrainConfig(method="dr", rollout_steps=100)
+
+
+def test_dr_needs_no_room_in_the_buffer():
+    TrainConfig(method="dr", buffer=BufferConfig(capacity=1))
+
+
+def test_derived_numbers():
+    config = PRESETS["maze13_dr"]
+    assert config.steps_per_rollout == 32 * 256
+    assert config.total_cycles == 30_000
+    odd = dataclasses.replace(config, total_env_steps=8192 * 16 + 1)
+    assert (odd.num_steps, odd.total_cycles) == (2, 32)
+
+
+def test_presets_are_the_published_settings():
+    dr, plr = PRESETS["maze13_dr"], PRESETS["maze13_robust_plr"]
+    assert (dr.ppo.lr, dr.ppo.gamma, dr.ppo.entropy_coef, dr.ppo.epochs, dr.ppo.minibatches) == (1e-4, 0.995, 1e-3, 5, 1)
+    assert (plr.ppo.lr, plr.ppo.gamma, plr.ppo.entropy_coef, plr.ppo.gae_lambda) == (3e-4, 0.999, 0.0, 0.98)
+    assert (plr.buffer.replay_prob, plr.buffer.staleness_coef, plr.buffer.temperature) == (0.5, 0.3, 0.3)
+    assert (plr.buffer.capacity, plr.score, plr.method) == (4000, "max_mc", "robust_plr")
+    assert dr.env == MazeConfig() == plr.env
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(dataclasses.replace(config) == config for config in PRESETS.values())
+
+
+def test_a_configuration_is_plain_data():
+    for config in PRESETS.values():
+        assert json.loads(json.dumps(dataclasses.asdict(config))) == dataclasses.asdict(config)
+        hash(config)
+
+
+def test_a_method_must_be_able_to_learn():
+    with pytest.raises(UserError, match="trains on nothing"):
+        Method(name="x", gradient=frozenset(), curated=True, summary="", reference="")
+    with pytest.raises(UserError, match="keeps none"):
+        Method(name="x", gradient=frozenset({"replay"}), curated=False, summary="", reference="")
+    assert {"dr", "plr", "robust_plr"} <= set(METHODS)
+
+
+def test_configuration_needs_no_jax():
+    code = "import sys, minimax_ued.config; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,97 @@
+"""Shortest paths against networkx, over cells and over poses."""
+
+import jax
+import networkx as nx
+import numpy as np
+import pytest
+
+from minimax_ued.envs.maze import Level, pad_level, paths
+from minimax_ued.envs.maze.fixed import FIXED_MAZES
+from minimax_ued.envs.maze.random_levels import sample_level
+
+MOVES = [(1, 0), (0, 1), (-1, 0), (0, -1)]
+
+
+def distances_by_networkx(level):
+    """Distances to the goal: over cells {(x, y)}, and in actions over poses {(x, y, direction)}."""
+    height, width = level.wall_map.shape
+    goal = tuple(level.goal_pos.tolist())
+    free = {(x, y) for x in range(width) for y in range(height) if not level.wall_map[y, x]}
+    cells, poses = nx.Graph(), nx.DiGraph()
+    cells.add_nodes_from(free)
+    poses.add_node("goal")
+    for x, y in free:
+        for direction, (dx, dy) in enumerate(MOVES):
+            ahead = (x + dx, y + dy)
+            if ahead in free:
+                cells.add_edge((x, y), ahead)
+            if (x, y) == goal:
+                continue  # the episode is over there
+            for turned in ((direction + 1) % 4, (direction - 1) % 4):
+                poses.add_edge((x, y, turned), (x, y, direction))
+            if ahead in free:
+                poses.add_edge("goal" if ahead == goal else (*ahead, direction), (x, y, direction))
+    # Edges of `poses` lead backwards, so that one search from the goal serves every pose.
+    return nx.single_source_shortest_path_length(cells, goal), nx.single_source_shortest_path_length(poses, "goal")
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "n_walls", "n"), [(13, 13, 60, 600), (7, 7, 20, 300), (5, 40, 60, 100)], ids=str
+)
+def test_equals_networkx_on_random_mazes(height, width, n_walls, n):
+    @jax.jit
+    @jax.vmap
+    def both(key):
+        level = sample_level(key, height=height, width=width, n_walls=n_walls)
+        maps = paths.distance_to_goal(level), paths.min_actions_map(level)
+        single = paths.shortest_path(level), paths.solvable(level), paths.min_actions(level)
+        return level, maps, single, paths.optimal_return(level, 40)
+
+    results = jax.device_get(both(jax.random.split(jax.random.key(n), n)))
+    unsolvable = 0
+    for i in range(n):
+        level, maps, (shortest, solvable, actions), best = jax.tree.map(lambda leaf: leaf[i], results)  # noqa: B023
+        by_cell, by_pose = distances_by_networkx(level)
+        expected_cells = np.full((height, width), -1)
+        for (x, y), distance in by_cell.items():
+            expected_cells[y, x] = distance
+        expected_poses = np.full((4, height, width), -1)
+        expected_poses[:, level.goal_pos[1], level.goal_pos[0]] = 0
+        for pose, distance in by_pose.items():
+            if pose != "goal":
+                expected_poses[pose[2], pose[1], pose[0]] = distance
+        assert np.array_equal(maps[0], expected_cells)
+        assert np.array_equal(maps[1], expected_poses)
+        x, y = level.agent_pos
+        assert shortest == expected_cells[y, x]
+        assert solvable == (shortest >= 0)
+        assert actions == expected_poses[level.agent_dir, y, x]
+        in_time = 0 < actions <= 40
+        assert best == pytest.approx(1 - 0.9 * actions / 40 if in_time else 0, abs=1e-6)
+        unsolvable += not solvable
+    assert 0 < unsolvable < n
+
+
+@jax.jit
+def solve(level, max_steps=100):
+    best = paths.optimal_return(level, max_steps)
+    return paths.shortest_path(level), paths.min_actions(level), paths.solvable(level), best
+
+
+def test_turns_are_counted_by_hand():
+    # Two moves right, a turn down, two moves down.
+    level = Level.from_text(">..\n##.\n##G")
+    assert solve(level, 10)[:3] == (4, 5, True)
+    assert solve(level, 10)[3] == pytest.approx(0.55)
+    assert solve(level, 5)[3] == pytest.approx(0.1)
+    assert solve(level, 4)[3] == 0
+    # The same, but facing left: two more turns to turn around.
+    assert solve(level.replace(agent_dir=np.int32(2)))[1] == 7
+    closed = Level.from_text(">#G\n##.\n...")
+    assert solve(closed) == (-1, -1, False, 0)
+
+
+def test_labyrinth_and_padding():
+    level = jax.tree.map(lambda leaf: leaf[0], FIXED_MAZES["Labyrinth"].levels)
+    assert paths.min_actions(level) == 113  # 96 moves and 17 turns
+    assert paths.min_actions(pad_level(level, 15, 33)) == 113

@@ -1,0 +1,184 @@
+"""Scores of levels, against closed forms and a NumPy loop over episodes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from minimax_ued.scores import (
+    SCORES,
+    check_prioritization,
+    episode_means,
+    episode_statistics,
+    get_score,
+    register_score,
+)
+from outerloop import UserError
+
+
+def episodes_of(dones, b):
+    """(trial, start, stop) of each finished episode of level b."""
+    for e in range(dones.shape[2]):
+        start = 0
+        for t in range(dones.shape[0]):
+            if dones[t, b, e]:
+                yield e, start, t + 1
+                start = t + 1
+
+
+def oracle(name, rewards, dones, values, advantages, stored):
+    """Scores and maximal returns in float64, episode by episode."""
+    rewards, dones, values, advantages = (x.reshape(*x.shape[:2], -1) for x in (rewards, dones, values, advantages))
+    scores, best = [], []
+    for b in range(dones.shape[1]):
+        episodes = [(slice(start, stop), b, e) for e, start, stop in episodes_of(dones, b)]
+        returns = np.array([rewards[i].sum(dtype=np.float64) for i in episodes])
+        top = max([stored[b], *returns])
+        per_episode = {
+            "l1_value_loss": [np.abs(advantages[i]).mean(dtype=np.float64) for i in episodes],
+            "positive_value_loss": [np.maximum(advantages[i], 0).mean(dtype=np.float64) for i in episodes],
+            "max_mc": [(top - values[i]).mean(dtype=np.float64) for i in episodes],
+            "return": returns,
+            "neg_return": -returns,
+            "learnability": (returns > 0) * (returns <= 0).mean() if episodes else [],
+        }[name]
+        scores.append(np.mean(per_episode) if episodes else -np.inf)
+        best.append(top)
+    return np.array(scores), np.array(best)
+
+
+def random_rollout(rng, shape):
+    dones = rng.random(shape) < rng.choice([0.03, 0.1, 0.4], size=(1, *shape[1:]))
+    rewards = np.where(dones & (rng.random(shape) < 0.5), rng.random(shape), 0).astype(np.float32)
+    values, advantages = rng.normal(size=(2, *shape)).astype(np.float32)
+    stored = np.where(rng.random(shape[1]) < 0.3, -np.inf, rng.random(shape[1])).astype(np.float32)
+    return rewards, dones, values, advantages, stored
+
+
+# Compiled: op by op, these small tests would spend their time compiling.
+JITTED = {name: jax.jit(score) for name, score in SCORES.items()}
+episode_means, episode_statistics = jax.jit(episode_means), jax.jit(episode_statistics)
+
+
+@pytest.mark.parametrize("name", sorted(SCORES))
+@pytest.mark.parametrize("shape", [(37, 11), (25, 5, 3)])
+def test_scores_equal_a_loop_over_episodes(name, shape):
+    rng = np.random.default_rng(0)
+    unfinished = 0
+    for _ in range(20):
+        rollout = random_rollout(rng, shape)
+        scores, best = JITTED[name](*map(jnp.asarray, rollout))
+        expected_scores, expected_best = oracle(name, *rollout)
+        np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
+        np.testing.assert_allclose(best, expected_best, atol=2e-6)
+        unfinished += np.isinf(expected_scores).sum()
+    if len(shape) == 2:
+        assert unfinished > 3  # levels without a finished episode did occur
+
+
+def column(*values):
+    return np.asarray(values, np.float32)[:, None]
+
+
+def test_closed_forms():
+    """One episode of return R with V = v and A = a throughout, then an unfinished tail that must not count."""
+    rewards, dones = column(0, 0, 0.8, 5, 5), column(0, 0, 1, 0, 0)
+    values, advantages = column(0.3, 0.3, 0.3, 99, 99), column(-0.2, -0.2, -0.2, 99, np.nan)
+
+    def score(name, stored):
+        scores, best = JITTED[name](rewards, dones, values, advantages, np.array([stored], np.float32))
+        return float(scores[0]), float(best[0])
+
+    assert score("max_mc", -np.inf) == pytest.approx((0.5, 0.8))  # max(R, stored) - v
+    assert score("max_mc", 0.9) == pytest.approx((0.6, 0.9))  # the stored maximum stays
+    assert score("max_mc", 0.1) == pytest.approx((0.5, 0.8))
+    assert score("l1_value_loss", 0.0)[0] == pytest.approx(0.2)
+    assert score("positive_value_loss", 0.0)[0] == pytest.approx(0.0)
+    assert score("return", 0.0)[0] == pytest.approx(0.8)
+    assert score("neg_return", 0.0)[0] == pytest.approx(-0.8)
+    assert score("learnability", 0.0)[0] == 0.0
+
+
+def test_episodes_count_alike_however_long():
+    x, dones = column(1, 5, 5, 5, 5), column(1, 0, 0, 0, 1)
+    np.testing.assert_allclose(episode_means(x, dones), [3.0])  # not the mean over steps, 4.2
+
+
+def test_no_finished_episode():
+    rewards, dones = column(1, 1, 1), column(0, 0, 0)
+    for name, score in JITTED.items():
+        scores, best = score(rewards, dones, rewards, rewards, np.array([0.25], np.float32))
+        assert scores[0] == -np.inf, name
+        assert best[0] == 0.25, name
+    episodes = episode_statistics(rewards, dones)
+    assert episodes.count[0] == 0
+    assert episodes.max_return[0] == -np.inf
+    assert episodes.mean_return[0] == episodes.success_rate[0] == episodes.mean_length[0] == 0
+
+
+def test_episode_statistics_of_a_ramp():
+    """Rewards 1..7 at every fourth of 32 steps from the fifth on, each ending an episode but the first."""
+    rewards, dones = np.zeros((32, 2), np.float32), np.zeros((32, 2), bool)
+    for i, t in enumerate(range(4, 32, 4), start=1):
+        rewards[t], dones[t, 0] = i, True
+    episodes = episode_statistics(jnp.asarray(rewards), jnp.asarray(dones))
+    np.testing.assert_array_equal(episodes.count, [7, 0])
+    np.testing.assert_allclose(episodes.mean_return, [4, 0])
+    np.testing.assert_allclose(episodes.max_return, [7, -np.inf])
+    np.testing.assert_allclose(episodes.mean_length, [29 / 7, 0], rtol=1e-6)
+
+
+def test_negative_returns_have_a_negative_maximum():
+    episodes = episode_statistics(column(-3, -1, -2), column(1, 1, 1))
+    assert episodes.max_return[0] == -1
+
+
+def test_learnability():
+    rewards = np.zeros((4, 3), np.float32)
+    rewards[0, 0] = rewards[1, 1] = rewards[:, 2] = 1
+    scores, _ = JITTED["learnability"](
+        *[jnp.asarray(rewards), jnp.ones((4, 3), bool)] + [jnp.zeros((4, 3))] * 2, jnp.zeros(3)
+    )
+    np.testing.assert_allclose(scores, [3 / 16, 3 / 16, 0])
+
+
+def test_long_rollouts_lose_no_digits():
+    """Differences of prefix sums would: 10,000 steps of large values before an episode of small ones."""
+    x = np.concatenate([np.full(9_999, 1e4), np.full(100, 1e-3)]).astype(np.float32)[:, None]
+    dones = np.zeros_like(x, bool)
+    dones[9_998] = dones[-1] = True
+    episodes = episode_statistics(jnp.asarray(x), jnp.asarray(dones))
+    np.testing.assert_allclose(2 * episodes.mean_return - episodes.max_return, [0.1], atol=16)
+    second = episode_statistics(x * (np.arange(10_099) >= 9_999)[:, None], jnp.asarray(dones))
+    np.testing.assert_allclose(second.max_return, [0.1], rtol=1e-5)
+    np.testing.assert_allclose(episode_means(jnp.asarray(x), jnp.asarray(dones)), [(1e4 + 1e-3) / 2], rtol=1e-6)
+
+
+def test_a_new_score_is_a_function_and_a_name():
+    @register_score("value_surprise", signed=False)
+    def value_surprise(rollout):
+        return rollout.episode_mean(jnp.square(rollout.advantages))
+
+    try:
+        scores, _ = get_score("value_surprise")(
+            column(0, 1, 0), column(0, 1, 0), column(0, 0, 0), column(2, 4, 9), jnp.array([0.0])
+        )
+        np.testing.assert_allclose(scores, [10.0])
+    finally:
+        del SCORES["value_surprise"]
+
+
+def test_mistakes_are_named():
+    with pytest.raises(UserError, match="did you mean 'positive_value_loss'"):
+        get_score("positive_value_los")
+    with pytest.raises(UserError, match="choose one of l1_value_loss, learnability, max_mc"):
+        get_score("zzz")
+    for name in ("max_mc", "return", "neg_return"):
+        with pytest.raises(UserError, match="may be negative"):
+            check_prioritization(name, "proportional")
+        check_prioritization(name, "rank")
+    a = jnp.zeros((4, 3))
+    with pytest.raises(UserError, match=r"values of shape \(4, 2\)"):
+        SCORES["max_mc"](a, a, a[:, :2], a, jnp.zeros(3))
+    with pytest.raises(UserError, match="one for each of the 3 levels"):
+        SCORES["max_mc"](a, a, a, a, jnp.zeros(4))
