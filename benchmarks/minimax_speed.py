@@ -21,6 +21,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import ChildProcess, Comparison, Json, alternate, record, table, write_result
@@ -147,6 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", choices=("env", "step", "train"), action="append", help="default: all three")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--cores", type=int, default=2, help="cores that every contestant is pinned to")
+    parser.add_argument("--out", type=Path, help="folder of the result (default: benchmarks/results)")
     parser.add_argument("--no-write", action="store_true", help="print only")
     args = parser.parse_args(arguments)
     available = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -157,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["parts"][part], text = measure(part, args.rounds, cores)
         print(text, flush=True)
     if not args.no_write:
-        print("\nwritten:", write_result("minimax_speed", result).name)
+        print("\nwritten:", write_result("minimax_speed", result, args.out).name)
     return 0
 
 

@@ -229,6 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--step-us", type=float, default=1000.0)
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--out", type=Path, help="folder of the result (default: benchmarks/results)")
     parser.add_argument("--no-write", action="store_true", help="print only")
     args = parser.parse_args(arguments)
     result: Json = {"benchmark": "runner_overhead", **record("benchmarks.runner_overhead", arguments), "work": {}}
@@ -239,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     header = ("work", "us/step", "clocked", "us", "by difference", "ms per run", "same state", f"goal < {GOAL:.0%}")
     print(table(rows, header))
     if not args.no_write:
-        print("\nwritten:", write_result("runner_overhead", result).name)
+        print("\nwritten:", write_result("runner_overhead", result, args.out).name)
     return 0 if all(part["passed"] for part in result["work"].values()) else 1
 
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 __all__ = ["Evaluator", "Metrics", "Sink", "State", "Trainer"]
 
 State = TypeVar("State")
+Measured = TypeVar("Measured", contravariant=True)
 
 #: Name -> scalar or array. A leading axis, where there is one, is the seed axis. Values may live on a device: they are
 #: fetched only when a sink writes them, so that returning them costs no synchronisation.
@@ -74,10 +75,10 @@ class Trainer(Protocol[State]):
 
 
 @runtime_checkable
-class Evaluator(Protocol[State]):
+class Evaluator(Protocol[Measured]):
     """Measures a state without changing it."""
 
-    def __call__(self, state: State, seed: int) -> Metrics:
+    def __call__(self, state: Measured, seed: int) -> Metrics:
         """Return the metrics of `state`; all randomness comes from `seed`."""
         ...
 

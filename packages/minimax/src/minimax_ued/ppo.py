@@ -121,7 +121,7 @@ def ppo_update(
     def gradient_step(learner: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
         params, opt_state = learner
         gradients, metrics = jax.grad(lambda p: ppo_loss(config, student, p, part), has_aux=True)(params)
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients)))
         updates, opt_state = optimizer.update(gradients, opt_state)
         params = optax.apply_updates(params, jax.tree.map(lambda u: -lr * u, updates))
         return (params, opt_state), metrics
