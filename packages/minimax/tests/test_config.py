@@ -5,6 +5,7 @@ import sys
 import warnings
 
 import pytest
+
 from minimax_ued.config import PRESETS, BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
 from minimax_ued.methods import METHODS, Method
 from outerloop.errors import UserError
@@ -67,7 +68,13 @@ def test_derived_numbers():
 
 def test_presets_are_the_published_settings():
     dr, plr = PRESETS["maze13_dr"], PRESETS["maze13_robust_plr"]
-    assert (dr.ppo.lr, dr.ppo.gamma, dr.ppo.entropy_coef, dr.ppo.epochs, dr.ppo.minibatches) == (1e-4, 0.995, 1e-3, 5, 1)
+    assert (dr.ppo.lr, dr.ppo.gamma, dr.ppo.entropy_coef, dr.ppo.epochs, dr.ppo.minibatches) == (
+        1e-4,
+        0.995,
+        1e-3,
+        5,
+        1,
+    )
     assert (plr.ppo.lr, plr.ppo.gamma, plr.ppo.entropy_coef, plr.ppo.gae_lambda) == (3e-4, 0.999, 0.0, 0.98)
     assert (plr.buffer.replay_prob, plr.buffer.staleness_coef, plr.buffer.temperature) == (0.5, 0.3, 0.3)
     assert (plr.buffer.capacity, plr.score, plr.method) == (4000, "max_mc", "robust_plr")

@@ -1,9 +1,11 @@
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
 from minimax_ued.cycle import finish_metrics
 from minimax_ued.trainer import UEDTrainer
@@ -38,7 +40,7 @@ def same(a, b):
 
 def test_domain_randomisation_learns_in_every_cycle_and_keeps_nothing():
     states, metrics = cycles(TINY, 3)
-    for i, (before, after) in enumerate(zip(states, states[1:], strict=False)):
+    for i, (before, after) in enumerate(itertools.pairwise(states)):
         assert not same(before.params, after.params)
         assert (after.cycles[0], after.updates[0], after.rollouts[0]) == (i + 1,) * 3
     assert states[-1].buffer is None
@@ -83,7 +85,7 @@ def test_the_buffer_holds_what_was_played(robust):
 def test_plain_replay_learns_in_every_cycle():
     states, metrics = cycles(dataclasses.replace(TINY, method="plr"), 4)
     assert {bool(m["replay"][0]) for m in metrics} == {True, False}
-    assert all(not same(a.params, b.params) for a, b in zip(states, states[1:], strict=False))
+    assert all(not same(a.params, b.params) for a, b in itertools.pairwise(states))
 
 
 def test_seeds_share_a_program_but_nothing_else(robust):
@@ -126,7 +128,7 @@ def test_annealing_ends_at_zero():
     assert config.total_cycles == 2
     states, _ = cycles(config, 3)
     flat = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(s.params)]) for s in states]
-    steps = [np.abs(b - a).max() for a, b in zip(flat, flat[1:], strict=False)]
+    steps = [np.abs(b - a).max() for a, b in itertools.pairwise(flat)]
     assert steps[0] == pytest.approx(1e-2, rel=0.01)  # Adam's first step is the step size
     assert 0 < steps[1] < 0.8e-2
     assert steps[2] == 0

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from minimax_ued.config import PRESETS, MazeConfig, StudentConfig
 from minimax_ued.envs.maze import Level, Maze
 from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, play
@@ -62,9 +63,7 @@ def test_held_out_levels(trainer):
     assert set(metrics) == {f"{k}{s}" for k in ("solve_rate", "return", "regret") for s in ("", "_hard")}
     assert all(v.shape == (2,) and v.dtype == np.float32 for v in metrics.values())
     assert (metrics["solve_rate_hard"] < metrics["solve_rate"]).all()
-    np.testing.assert_allclose(
-        metrics["regret"] + metrics["return"], held_out.optimal_returns.mean(), rtol=1e-5
-    )
+    np.testing.assert_allclose(metrics["regret"] + metrics["return"], held_out.optimal_returns.mean(), rtol=1e-5)
     assert (held_out.optimal_returns > 0).all()
     again = jax.device_get(held_out(state, seed=0))
     assert all(np.array_equal(metrics[k], again[k]) for k in metrics)
@@ -77,7 +76,9 @@ def test_an_untrained_student_is_a_random_one(trainer):
     random, sampled = (HeldOut(trainer, policy=p, max_levels=150).episodes(state, 3) for p in ("random", "sampled"))
     np.testing.assert_array_equal(random.returns, sampled.returns)
     assert random.returns.shape == (2, 150, 1)
-    shaken = state.replace(params=jax.tree.map(lambda x: x + 1.0 * jax.random.normal(jax.random.key(0), x.shape), state.params))
+    shaken = state.replace(
+        params=jax.tree.map(lambda x: x + 1.0 * jax.random.normal(jax.random.key(0), x.shape), state.params)
+    )
     random_again = HeldOut(trainer, policy="random", max_levels=150).episodes(shaken, 3)
     np.testing.assert_array_equal(random.returns, random_again.returns)  # whatever the weights
 

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from minimax_ued.gae import generalized_advantages
 
 GAMMA, LAMBDA = 0.9, 0.7

@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+
 from minimax_ued.config import PPOConfig
 from minimax_ued.ppo import PPO_METRICS, Batch, make_optimizer, ppo_loss, ppo_update
 from minimax_ued.students import StudentOutput

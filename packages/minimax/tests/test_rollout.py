@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from minimax_ued.config import MazeConfig, StudentConfig
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.envs.maze import Maze
@@ -82,8 +83,6 @@ def test_equals_a_plain_loop_over_the_environment(params, played):
 
 def test_a_rollout_shorter_than_an_episode_has_no_cut_off(params, played):
     levels, _ = played
-    trajectory = rollout(
-        AutoReset(ENV), STUDENT, params, jax.random.key(5), levels, steps=3, truncation_values=True
-    )
+    trajectory = rollout(AutoReset(ENV), STUDENT, params, jax.random.key(5), levels, steps=3, truncation_values=True)
     assert not trajectory.truncated.any()
     assert trajectory.truncation_values.shape == (3, B)

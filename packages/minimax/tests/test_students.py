@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+
 from minimax_ued.config import StudentConfig
 from minimax_ued.envs.maze.observe import Observation
 from minimax_ued.lstm import LSTMCarry, LSTMParams, lstm_sequence, lstm_sequence_autodiff, lstm_step
@@ -15,7 +16,9 @@ T, B, D, H = 7, 3, 5, 4
 def problem():
     keys = jax.random.split(jax.random.key(0), 8)
     params = LSTMParams(
-        jax.random.normal(keys[0], (D, 4 * H)), jax.random.normal(keys[1], (H, 4 * H)), jax.random.normal(keys[2], (4 * H,))
+        jax.random.normal(keys[0], (D, 4 * H)),
+        jax.random.normal(keys[1], (H, 4 * H)),
+        jax.random.normal(keys[2], (4 * H,)),
     )
     carry = LSTMCarry(jax.random.normal(keys[3], (B, H)), jax.random.normal(keys[4], (B, H)))
     inputs = jax.random.normal(keys[5], (T, B, D))

@@ -281,7 +281,9 @@ def _child(folder: Path, spec: dict[str, Any]) -> list[str]:
 
 
 def _load(file: str, module: str, name: str) -> Any:
-    """Import by name where that works, else by file (a test file is no importable module)."""
+    """Import by name where that works, else by file (a test file or a script is no importable module)."""
+    if module == "__main__":
+        module = "conformance_subject"
     if module not in sys.modules:
         try:
             importlib.import_module(module)

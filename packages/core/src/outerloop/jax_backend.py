@@ -65,7 +65,7 @@ def load_pytree(folder: Path, like: Any) -> Any:
         return like
     # Without a template orbax turns named tuples into lists; with it, structure and sharding come back as given.
     template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-    return ocp.load((folder / "arrays").absolute(), template)
+    return jax.tree.map(_settle, ocp.load((folder / "arrays").absolute(), template), like)
 
 
 def _orbax() -> Any:
@@ -74,6 +74,23 @@ def _orbax() -> Any:
     except ImportError as error:
         raise UserError(f"Saving JAX states needs orbax ({error}): pip install 'outerloop[jax]'.") from None
     return v1
+
+
+def _settle(loaded: Any, like: Any) -> Any:
+    """Return `loaded` as free to move between devices as `like` is.
+
+    orbax pins every array to its device. jit compiles anew for pinned arguments, so that each function called on a
+    restored state would be compiled twice.
+    """
+    import jax
+    import numpy as np
+
+    if getattr(like, "committed", True):
+        return loaded
+    if jax.dtypes.issubdtype(loaded.dtype, jax.dtypes.prng_key):
+        data = jax.numpy.asarray(np.asarray(jax.random.key_data(loaded)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(loaded))
+    return jax.numpy.asarray(np.asarray(loaded))
 
 
 def _settings() -> dict[str, bool]:

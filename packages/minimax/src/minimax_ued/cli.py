@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
@@ -12,9 +13,6 @@ from minimax_ued.config import PRESETS, TrainConfig
 from minimax_ued.methods import METHODS
 from outerloop.command import App, Device, RunOptions, select_device
 from outerloop.errors import UserError
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["main"]
 
@@ -178,9 +176,17 @@ def methods() -> None:
 
 
 def _start_jax(device: Device, devices: int) -> None:
-    """Choose where JAX computes; on the CPU, make as many devices as the configuration asks for."""
+    """Choose where JAX computes; on the CPU, make as many devices as the configuration asks for.
+
+    Compiled programs are kept in the user's cache folder, unless JAX is told another one, so that the next command
+    starts in seconds.
+    """
     import jax
 
+    if jax.config.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "outerloop" / "jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
     select_device(device, "jax")

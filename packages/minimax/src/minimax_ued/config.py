@@ -12,9 +12,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from outerloop.errors import UserError
-
 from minimax_ued.methods import Method, get_method
+from outerloop.errors import UserError
 
 __all__ = ["PRESETS", "BufferConfig", "MazeConfig", "PPOConfig", "StudentConfig", "TrainConfig"]
 

@@ -134,8 +134,9 @@ class Cycle:
         """Choose levels, roll out, score. Returns also the key of the update, and whether to make it."""
         config, method = self.config, self.config.method_spec
         key, level_key, rollout_key, update_key = jax.random.split(state.key, 4)
-        if method.curated:
-            content, levels, indices, replay = self._choose_levels(level_key, state.buffer)
+        buffer, content = self.buffer, state.buffer
+        if buffer is not None and content is not None:
+            content, levels, indices, replay = self._choose_levels(buffer, level_key, content)
             learn = jnp.where(replay, "replay" in method.gradient, "fresh" in method.gradient)
         else:
             levels, learn = self._auto.sample_levels(level_key, config.n_envs), jnp.ones((), bool)
@@ -161,13 +162,13 @@ class Cycle:
             gae_lambda=config.ppo.gae_lambda,
         )
         totals = _episode_totals(trajectory) | self._level_totals(levels, learn)
-        if method.curated:
+        if buffer is not None and content is not None:
             seen = jnp.where(indices >= 0, content.max_returns[indices], -jnp.inf)
             scores, max_returns = SCORES[config.score](
                 trajectory.rewards, trajectory.dones, trajectory.values, advantages, seen
             )
             children = jnp.where(indices >= 0, content.n_mutations[indices], 0)
-            content = self.buffer.insert(content, levels, scores, max_returns, indices, children)
+            content = buffer.insert(content, levels, scores, max_returns, indices, children)
             state = state.replace(buffer=content)
             totals |= _mean_total("replay", replay) | _mean_total("level/score", scores, jnp.isfinite(scores))
 
@@ -179,25 +180,25 @@ class Cycle:
         )
         return state, Batch.from_trajectory(trajectory, advantages, targets), update_key, learn, totals
 
-    def _choose_levels(self, key: Array, content: BufferState) -> tuple[BufferState, Any, Array, Array]:
+    def _choose_levels(
+        self, buffer: LevelBuffer, key: Array, content: BufferState
+    ) -> tuple[BufferState, Any, Array, Array]:
         """Return the buffer with new ages, B levels, their slots (-1 for fresh ones), and whether they are replayed."""
         decide_key, key = jax.random.split(key)
         n_envs = self.config.n_envs
 
         def replayed(key: Array, content: BufferState) -> tuple[BufferState, Any, Array]:
-            content, indices, levels = self.buffer.sample(key, content, n_envs)
+            content, indices, levels = buffer.sample(key, content, n_envs)
             return content, levels, indices.astype(jnp.int32)
 
         def fresh(key: Array, content: BufferState) -> tuple[BufferState, Any, Array]:
             levels = self._auto.sample_levels(key, n_envs)
-            return self.buffer.age(content, n_envs), levels, jnp.full(n_envs, -1, jnp.int32)
+            return buffer.age(content, n_envs), levels, jnp.full(n_envs, -1, jnp.int32)
 
-        replay = self.buffer.replay_decision(decide_key, content)
+        replay = buffer.replay_decision(decide_key, content)
         return (*jax.lax.cond(replay, replayed, fresh, key, content), replay)
 
-    def _update(
-        self, state: TrainState, batch: Batch, key: Array, learn: Array
-    ) -> tuple[TrainState, dict[str, Array]]:
+    def _update(self, state: TrainState, batch: Batch, key: Array, learn: Array) -> tuple[TrainState, dict[str, Array]]:
         config = self.config
         lr = jnp.float32(config.ppo.lr)
         if config.ppo.anneal_lr:
@@ -229,7 +230,9 @@ def _episode_totals(trajectory: Trajectory) -> Totals:
     """Return, length and solve rate of the episodes that were finished in a rollout."""
     rewards, dones = trajectory.rewards, trajectory.dones
 
-    def body(running: tuple[Array, Array], step: tuple[Array, Array]) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    def body(
+        running: tuple[Array, Array], step: tuple[Array, Array]
+    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
         reward, done = step
         returns, length = running[0] + reward, running[1] + 1
         return (jnp.where(done, 0.0, returns), jnp.where(done, 0.0, length)), (returns, length)

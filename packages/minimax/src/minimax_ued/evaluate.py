@@ -7,24 +7,27 @@ poses gives exactly.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from outerloop.errors import UserError
-from outerloop.seeds import fold_seed
 
 from minimax_ued.cycle import TrainState
 from minimax_ued.data import HELD_OUT, held_out_levels
 from minimax_ued.envs.base import Environment
-from minimax_ued.envs.maze import paths
-from minimax_ued.envs.maze.suite import get_test_maze
+from minimax_ued.envs.maze import Maze, paths
+from minimax_ued.envs.maze.level import pad_level
+from minimax_ued.envs.maze.suite import TestMaze, get_test_maze
 from minimax_ued.students import Student
 from minimax_ued.trainer import UEDTrainer
+from outerloop.errors import UserError
+from outerloop.seeds import fold_seed
 
 __all__ = ["OOD_MAZES", "Episodes", "HeldOut", "OODMazes", "Policy", "play"]
 
@@ -48,6 +51,10 @@ OOD_MAZES = (
 )
 
 
+#: Up to this edge, mazes are padded and played together.
+_SHARED_SIZE = 19
+
+
 class Episodes(NamedTuple):
     """First episodes.
 
@@ -66,7 +73,14 @@ class Episodes(NamedTuple):
 
 
 def play(
-    env: Environment, student: Student, params: Any, key: Array, levels: Any, *, policy: Policy = "sampled"
+    env: Environment,
+    student: Student,
+    params: Any,
+    key: Array,
+    levels: Any,
+    *,
+    policy: Policy = "sampled",
+    limits: Array | None = None,
 ) -> Episodes:
     """Play one episode on each level, from the start with an empty memory.
 
@@ -79,10 +93,26 @@ def play(
         key: all randomness.
         levels: leading axis L.
         policy: how actions are chosen.
+        limits: i32 `[L]`, steps after which the episode on each level is cut off, where that is before
+            `env.max_steps`. The environment's rewards do not know of it.
 
     Returns:
         Episodes, `[L]`.
     """
+    return _play(env, student, policy == "greedy", params, key, levels, limits, jnp.float32(policy != "random"))
+
+
+def _play(
+    env: Environment,
+    student: Student,
+    greedy: bool,
+    params: Any,
+    key: Array,
+    levels: Any,
+    limits: Array | None,
+    scale: Array,
+) -> Episodes:
+    """`play` with the logits times `scale`: the random policy is the sampled one at 0, and the same program."""
     n = jax.tree.leaves(levels)[0].shape[0]
     levels = jax.vmap(env.prepare)(levels)
     reset_key, key = jax.random.split(key)
@@ -95,17 +125,20 @@ def play(
         observation = jax.vmap(env.observe)(levels, loop["state"])
         resets = jnp.full(n, loop["time"] == 0)
         carry, output = student.apply(params, loop["carry"], observation, resets, method="step")
-        if policy == "greedy":
+        if greedy:
             actions = output.logits.argmax(-1)
         else:
-            actions = jax.random.categorical(action_key, output.logits * (policy == "sampled"))
+            actions = jax.random.categorical(action_key, output.logits * scale)
         state, timestep = jax.vmap(env.step)(jax.random.split(step_key, n), levels, loop["state"], actions)
         running = ~loop["over"]
+        over = loop["over"] | timestep.done
+        if limits is not None:
+            over |= loop["time"] + 1 >= limits
         return {
             "time": loop["time"] + 1,
             "state": state,
             "carry": carry,
-            "over": loop["over"] | timestep.done,
+            "over": over,
             "returns": loop["returns"] + jnp.where(running, timestep.reward, 0.0),
             "lengths": loop["lengths"] + running,
         }
@@ -200,7 +233,8 @@ class OODMazes:
 
     Calling it with `(state, seed)` gives `solve_rate/<maze>` and `return/<maze>` for each maze and their plain means
     `solve_rate` and `return` over mazes, f32 `[seeds]` each. Every episode draws its level anew where the maze has
-    several. Mazes of one size and one step limit run as one program.
+    several. Mazes of up to 19 x 19 are padded with walls to one size, which changes nothing for the agent, and run as
+    one program; each keeps its own step limit.
 
     Attributes:
         names: the mazes.
@@ -230,25 +264,18 @@ class OODMazes:
         self.n_episodes = n_episodes
         if not self.names or len(set(self.names)) != len(self.names):
             raise UserError(f"OODMazes.names is {list(self.names)}, but must name at least one maze, and each once.")
-        groups = defaultdict(list)
-        for name in self.names:
-            maze = get_test_maze(name)
-            groups[maze.environment(trainer.config.env)].append(maze)
-        self._groups = [
-            ([maze.name for maze in mazes], jax.jit(_sampler(mazes, n_episodes)), _Player(env, trainer.student, 1, policy))
-            for env, mazes in groups.items()
-        ]
+        groups: dict[int, list[TestMaze]] = defaultdict(list)
+        for maze in map(get_test_maze, self.names):
+            size = max(maze.height, maze.width)
+            groups[0 if size <= _SHARED_SIZE else size].append(maze)
+        self._groups = [_Group(trainer, mazes, n_episodes, policy) for mazes in groups.values()]
 
     def episodes(self, state: TrainState, seed: int) -> dict[str, Episodes]:
         """Play; name -> episodes of shape `[seeds, n_episodes]`."""
-        result = {}
-        for names, sample, player in self._groups:
-            level_key, key = jax.random.split(jax.random.key(fold_seed(seed, "ood", *names)))
-            played = player(state.params, key, sample(level_key))
-            for i, name in enumerate(names):
-                chosen = slice(i * self.n_episodes, (i + 1) * self.n_episodes)
-                result[name] = Episodes(*(x[:, chosen, 0] for x in played))
-        return {name: result[name] for name in self.names}
+        played = {}
+        for group in self._groups:
+            played |= group.episodes(state.params, jax.random.key(fold_seed(seed, "ood", *group.names)))
+        return {name: played[name] for name in self.names}
 
     def __call__(self, state: TrainState, seed: int) -> Mapping[str, Array]:
         """Return the metrics that the class names."""
@@ -261,38 +288,83 @@ class OODMazes:
         return metrics
 
 
+class _Group:
+    """Test mazes that are played together, padded to the largest of them."""
+
+    def __init__(self, trainer: UEDTrainer, mazes: Sequence[TestMaze], n_episodes: int, policy: Policy) -> None:
+        self.names = [maze.name for maze in mazes]
+        height, width = max(maze.height for maze in mazes), max(maze.width for maze in mazes)
+        steps = max(maze.max_steps for maze in mazes)
+        config = dataclasses.replace(
+            trainer.config.env, height=height, width=width, n_walls=0, sample_n_walls=False, max_steps=steps
+        )
+        self._play = _Player(Maze(config), trainer.student, 1, policy)
+        self._limits = jnp.repeat(jnp.array([maze.max_steps for maze in mazes]), n_episodes)
+        self._n_episodes = n_episodes
+
+        self._sample = _sampler(tuple(self.names), n_episodes, height, width)
+
+    def episodes(self, params: Any, key: Array) -> dict[str, Episodes]:
+        """Name -> episodes `[seeds, n_episodes]`."""
+        level_key, key = jax.random.split(key)
+        played = self._play(params, key, self._sample(level_key), self._limits)
+        # The environment's reward counts against the longest limit; each maze has its own.
+        lengths = played.lengths[..., 0]
+        returns = jnp.where(played.solved[..., 0], 1 - 0.9 * lengths / self._limits, 0.0)
+        n = self._n_episodes
+        return {
+            name: Episodes(returns[:, i * n : (i + 1) * n], lengths[:, i * n : (i + 1) * n])
+            for i, name in enumerate(self.names)
+        }
+
+
+@lru_cache
+def _sampler(names: tuple[str, ...], n_episodes: int, height: int, width: int) -> Any:
+    """Return key -> padded levels, `n_episodes` of each maze one after the other; compiled once per process."""
+    mazes = [get_test_maze(name) for name in names]
+
+    def sample(key: Array) -> Any:
+        keys = jax.random.split(key, (len(mazes), n_episodes))
+        drawn = [pad_level(jax.vmap(maze.sample_level)(keys[i]), height, width) for i, maze in enumerate(mazes)]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *drawn)
+
+    return jax.jit(sample)
+
+
 class _Player:
-    """`play` compiled over seeds, levels and episodes: -> Episodes `[seeds, L, n_episodes]`."""
+    """`play` over seeds, levels and episodes: -> Episodes `[seeds, L, n_episodes]`."""
 
     def __init__(self, env: Environment, student: Student, n_episodes: int, policy: Policy) -> None:
         if policy not in get_args(Policy):
             raise UserError(f"policy is {policy!r}, but must be one of {', '.join(map(repr, get_args(Policy)))}.")
         if n_episodes < 1:
             raise UserError(f"n_episodes is {n_episodes}, but must be at least 1.")
+        self._static = (env, student, n_episodes, policy == "greedy")
+        self._scale = jnp.float32(policy != "random")
 
-        def run(params: Any, key: Array, levels: Any) -> Episodes:
-            copies = jax.tree.map(lambda x: jnp.repeat(x, n_episodes, axis=0), levels)
-            seeds = jax.tree.leaves(params)[0].shape[0]
-            played = jax.vmap(lambda p, k: play(env, student, p, k, copies, policy=policy))(
-                params, jax.random.split(key, seeds)
-            )
-            return jax.tree.map(lambda x: x.reshape(seeds, -1, n_episodes), played)
-
-        self._run = jax.jit(run)
-
-    def __call__(self, params: Any, key: Array, levels: Any) -> Episodes:
-        return self._run(params, key, levels)
+    def __call__(self, params: Any, key: Array, levels: Any, limits: Array | None = None) -> Episodes:
+        return _play_all(*self._static, params, key, levels, limits, self._scale)
 
 
-def _sampler(mazes: Sequence[Any], n_episodes: int) -> Any:
-    """Return key -> levels, `n_episodes` of each maze one after the other."""
-
-    def sample(key: Array) -> Any:
-        keys = jax.random.split(key, (len(mazes), n_episodes))
-        drawn = [jax.vmap(maze.sample_level)(keys[i]) for i, maze in enumerate(mazes)]
-        return jax.tree.map(lambda *x: jnp.concatenate(x), *drawn)
-
-    return sample
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _play_all(
+    env: Environment,
+    student: Student,
+    n_episodes: int,
+    greedy: bool,
+    params: Any,
+    key: Array,
+    levels: Any,
+    limits: Array | None,
+    scale: Array,
+) -> Episodes:
+    """One program for every evaluator with an equal environment and student, whatever trainer it was bound to."""
+    copies, limits = jax.tree.map(lambda x: jnp.repeat(x, n_episodes, axis=0), (levels, limits))
+    seeds = jax.tree.leaves(params)[0].shape[0]
+    played = jax.vmap(lambda p, k: _play(env, student, greedy, p, k, copies, limits, scale))(
+        params, jax.random.split(key, seeds)
+    )
+    return jax.tree.map(lambda x: x.reshape(seeds, -1, n_episodes), played)
 
 
 def _contained(levels: Any, subset: Any) -> np.ndarray:

@@ -81,7 +81,7 @@ def lstm_step(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array
 def lstm_sequence_autodiff(
     params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array
 ) -> tuple[LSTMCarry, Array]:
-    """`lstm_sequence` as a plain scan of `lstm_step`: the yardstick of its tests, and differentiable any number of times."""
+    """Do what `lstm_sequence` does as a plain scan: the yardstick of its tests, and differentiable repeatedly."""
 
     def body(carry: LSTMCarry, step: tuple[Array, Array]) -> tuple[LSTMCarry, Array]:
         carry = lstm_step(params, carry, *step)
@@ -125,12 +125,12 @@ def _forward(
     return final, hiddens, cells, gates
 
 
-def _forward_with_residuals(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array):  # noqa: ANN202
+def _forward_with_residuals(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array):
     final, hiddens, cells, gates = _forward(params, carry, inputs, resets)
     return (final, hiddens), (params, carry, inputs, resets, hiddens, cells, gates)
 
 
-def _backward(residuals, gradients):  # noqa: ANN001, ANN202
+def _backward(residuals, gradients):
     params, carry, inputs, resets, hiddens, cells, gates = residuals
     final_gradient, hiddens_gradient = gradients
     keep = _keep(resets, gates)
@@ -138,7 +138,7 @@ def _backward(residuals, gradients):  # noqa: ANN001, ANN202
     hiddens_before = keep * jnp.concatenate([carry.hidden[None], hiddens[:-1]])
     recurrent_transposed = params.recurrent_kernel.T
 
-    def body(later: LSTMCarry, step) -> tuple[LSTMCarry, Array]:  # noqa: ANN001
+    def body(later: LSTMCarry, step) -> tuple[LSTMCarry, Array]:
         dh_out, cell, cell_before, gate, keep = step
         i, f, g, o = jnp.split(gate, 4, axis=-1)
         dh = dh_out + later.hidden

@@ -50,7 +50,7 @@ class Trajectory(struct.PyTreeNode):
 
     @property
     def dones(self) -> Array:
-        """bool `[S, B]`, the episode is over after this step for either reason."""
+        """Bool `[S, B]`, the episode is over after this step for either reason."""
         return self.terminated | self.truncated
 
 
@@ -122,7 +122,7 @@ def rollout(
     reset_key, scan_key = jax.random.split(key)
     initial_carry = constrain(student.initial_carry(n_envs), 0)
     state = constrain(auto.reset(reset_key, constrain(levels, 0)), 0)
-    loop = {"state": state, "carry": initial_carry, "resets": jnp.ones(n_envs, bool)}
+    loop: dict[str, Any] = {"state": state, "carry": initial_carry, "resets": jnp.ones(n_envs, bool)}
     if n_cut_offs:
         put_by = (initial_carry, auto.observe(state))
         loop["put_by"] = jax.tree.map(lambda x: jnp.broadcast_to(x, (n_cut_offs, *x.shape)), put_by)

@@ -145,6 +145,7 @@ class LSTMStudent(nn.Module):
     view_size: int
 
     def setup(self) -> None:
+        """Create the layers (flax)."""
         config = self.config
         self.encoder = ConvEncoder(config.conv_filters, config.direction_embedding)
         inputs = (self.view_size - 2) ** 2 * config.conv_filters + config.direction_embedding

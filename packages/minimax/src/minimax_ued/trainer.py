@@ -70,7 +70,9 @@ class UEDTrainer:
         buffer = None
         if config.method_spec.curated:
             if config.score not in SCORES:
-                raise UserError(f"TrainConfig.score is {config.score!r}, but the scores are {', '.join(sorted(SCORES))}.")
+                raise UserError(
+                    f"TrainConfig.score is {config.score!r}, but the scores are {', '.join(sorted(SCORES))}."
+                )
             buffer = LevelBuffer(config.buffer, self.env.level_hash, self.env.same_level, score=config.score)
         self._replicated, constrain = _lay_out(config.devices)
         self._cycle = Cycle(config, self.env, self.student, buffer, constrain)
@@ -109,7 +111,7 @@ class UEDTrainer:
         state, totals = jax.lax.scan(lambda s, _: self._cycle(s), state, length=self.config.cycles_per_step)
         metrics = finish_metrics(totals)
         metrics["learn"] = (state.updates - before).astype(jnp.float32) / self.config.cycles_per_step
-        if self._cycle.buffer is not None:
+        if self._cycle.buffer is not None and state.buffer is not None:
             buffer = jax.vmap(self._cycle.buffer.metrics)(state.buffer)
             metrics |= {f"buffer/{name}": value for name, value in buffer.items()}
         return state, metrics

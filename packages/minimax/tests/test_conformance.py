@@ -1,0 +1,34 @@
+"""The contract of `outerloop.Trainer`, on a method that has everything: a level buffer, replay, two seeds."""
+
+import pytest
+
+from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.trainer import UEDTrainer
+from outerloop.conformance import check_help, check_trainer
+
+TINY = TrainConfig(
+    env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),
+    student=StudentConfig(features=4, head_width=4, conv_filters=2),
+    ppo=PPOConfig(lr=1e-2, epochs=2, minibatches=2),
+    buffer=BufferConfig(capacity=12, min_fill=0.5, replay_prob=0.7),
+    method="robust_plr",
+    n_envs=4,
+    rollout_steps=12,
+    levels_ahead=2,
+    cycles_per_step=3,
+    seeds=2,
+)
+
+
+def make(config):
+    return UEDTrainer(config)
+
+
+def test_the_trainer_meets_the_contract(tmp_path):
+    passed = check_trainer(make, TINY, folder=tmp_path, kills=2)
+    assert len(passed) == 6
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "levels", "demo", "methods"])
+def test_help_waits_for_no_array_library(command):
+    check_help("minimax-ued", command)
