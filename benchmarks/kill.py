@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import REPO, record, write_result
+from benchmarks.harness import RESULTS, record, write_result
 
 
 def make(config: Any) -> Any:
@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args(argv)
     # Read when a process first compiles: without it, every resume would compile for half a minute.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPO / ".cache" / "jax"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(RESULTS.parents[1] / ".cache" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
     from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
