@@ -1,5 +1,6 @@
 """Checkpoints: complete or absent, and never damaged unnoticed."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 
 from outerloop import CheckpointError
 from outerloop.checkpoint import Checkpoints, verify
+from outerloop.files import sha256
 
 
 def write(payload: Path) -> None:
@@ -85,7 +87,7 @@ def test_fallback_with_nothing_intact(tmp_path):
 def test_a_pointer_to_nowhere_is_refused(tmp_path):
     checkpoints = save(tmp_path, 10)
     (tmp_path / "latest").write_text("0000000011\n")
-    with pytest.raises(CheckpointError, match=r"latest names '0000000011'.*steps \[10\]"):
+    with pytest.raises(CheckpointError, match=r"latest names '0000000011'.*steps \[10\]; resume with fallback \("):
         checkpoints.find()
     assert checkpoints.find(fallback=True) == 10
 
@@ -119,6 +121,55 @@ def test_what_a_killed_save_left_is_garbage(tmp_path):
     assert checkpoints.find() == 10
     checkpoints.save(40, write, {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0000000010", "0000000040", "latest"]
+
+
+@pytest.mark.parametrize("kill_at", range(12))
+def test_a_fallback_killed_between_any_two_file_operations_needs_no_second_one(tmp_path, monkeypatch, kill_at):
+    checkpoints = save(tmp_path, 10, 20, 30)
+    (checkpoints.path(30) / "payload" / "a.bin").write_bytes(b"")
+    (checkpoints.path(30) / "DONE").touch()
+    assert checkpoints.find(fallback=True) == 20
+    left = [kill_at]
+
+    def counted(original):
+        def call(*args, **kwargs):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return original(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        for name in ("unlink", "rmdir", "rename", "replace"):
+            patch.setattr(os, name, counted(getattr(os, name)))
+        checkpoints.drop_after(20)
+    if (checkpoints.path(30) / "DONE").exists():
+        assert checkpoints.find(fallback=True) == 20
+    else:
+        assert checkpoints.find() == 20
+
+
+def test_a_renamed_checkpoint_is_refused(tmp_path):
+    checkpoints = save(tmp_path, 10, 20)
+    checkpoints.path(10).rename(checkpoints.path(30))
+    with pytest.raises(CheckpointError, match=r"was renamed: its manifest\.json is of step 10"):
+        checkpoints.find()
+    assert checkpoints.find(fallback=True) == 20
+
+
+def test_a_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
+    checkpoints = save(tmp_path, 10, 20)
+
+    def bad_sector(path):
+        if "0000000020" in str(path) and path.name == "a.bin":
+            raise OSError(5, "Input/output error", str(path))
+        return sha256(path)
+
+    monkeypatch.setattr("outerloop.checkpoint.sha256", bad_sector)
+    with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error: a.bin\)"):
+        checkpoints.find()
+    assert checkpoints.find(fallback=True) == 10
 
 
 def test_a_kill_between_done_and_latest_loses_nothing(tmp_path):

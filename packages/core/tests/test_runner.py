@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -170,11 +171,20 @@ def test_what_is_refused(tmp_path):
 
     with pytest.raises(UserError, match=r"holds a run of WalkTrainer, not of .*Other"):
         run(Other(WalkConfig()), folder, steps=2)
+    with pytest.raises(UserError, match="on_nonfinite is"):
+        run(make(WalkConfig()), folder, steps=2, on_nonfinite="Stop")
+    with pytest.raises(UserError, match="called 'train'"):
+        run(make(WalkConfig()), folder, steps=2, evaluators={"train": mean_evaluator})
+    for content in ("\xff", "[]", "{}"):
+        (folder / "run.json").write_text(content, encoding="latin-1")
+        with pytest.raises(UserError, match=r"run\.json (cannot be read|is no record)"):
+            run(make(WalkConfig()), folder, steps=2)
 
 
 def test_fields_that_may_change(tmp_path):
     run(make(WalkConfig(note="first")), tmp_path, steps=2)
     run(make(WalkConfig(note="second")), tmp_path, steps=4)
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["note"] == "second", "the last run's"
 
 
 def test_a_numpy_integer_is_a_seed(tmp_path):
@@ -188,6 +198,91 @@ def test_not_finite(tmp_path):
     assert json.loads((tmp_path / "a" / "run.json").read_text())["status"] == "failed"
     state = run(make(WalkConfig(bad_at=4)), tmp_path / "b", steps=6, log_every=2, save_every=2, on_nonfinite="continue")
     assert state.n == 6
+
+
+def test_a_state_gone_wrong_between_two_rows_is_not_saved(tmp_path):
+    class Explodes(WalkTrainer):
+        def step(self, state):
+            state, metrics = super().step(state)
+            return state, {"loss": np.nan if state.n >= 5 else metrics["loss"]}
+
+    with pytest.raises(NonFiniteError, match="not finite at step 6; the last checkpoint is at step 4"):
+        run(Explodes(WalkConfig()), tmp_path, steps=100, log_every=50, save_every=2)
+
+
+def test_what_is_not_finite_is_null_in_the_rows(tmp_path):
+    def evaluator(state, seed):
+        return {"mean": np.array([1.0, np.nan, -np.inf])}
+
+    run(make(WalkConfig(bad_at=1)), tmp_path, steps=1, on_nonfinite="continue", evaluators={"e": evaluator})
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    assert rows(tmp_path)[0]["mean"] == [1.0, None, None]
+    assert rows(tmp_path)[1]["loss"] is None
+
+
+def test_a_metric_may_not_be_called_like_a_part_of_the_row(tmp_path):
+    with pytest.raises(UserError, match="Metric step of held_out"):
+        run(make(WalkConfig()), tmp_path, steps=2, evaluators={"held_out": lambda state, seed: {"step": 10**6}})
+
+
+def test_a_damaged_line_costs_no_other_row(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=6, log_every=1)
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "?" + lines[2], *lines[3:], '{"step": 7}\n', '{"step": 3']))
+    run(make(WalkConfig()), tmp_path, steps=7, log_every=1)
+    now = path.read_text().splitlines(keepends=True)
+    assert now[:6] == [*lines[:2], "?" + lines[2], *lines[3:]]
+    assert [json.loads(line)["step"] for line in now[6:]] == [7]
+
+
+def test_a_saved_run_without_checkpoints_is_not_started_anew(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=4, log_every=1)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    shutil.rmtree(tmp_path / "checkpoints")
+    for fallback in (False, True):
+        with pytest.raises(CheckpointError, match="but no checkpoint"):
+            run(make(WalkConfig()), tmp_path, steps=8, fallback=fallback)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    run(make(WalkConfig()), tmp_path / "a", steps=2)
+    run(make(WalkConfig()), tmp_path / "b", steps=2, seed=1)
+    shutil.rmtree(tmp_path / "a" / "checkpoints")
+    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
+    with pytest.raises(CheckpointError, match="with seed 1, not of WalkTrainer with seed 0"):
+        run(make(WalkConfig()), tmp_path / "a", steps=4)
+
+
+def test_fallback_on_a_new_run(tmp_path):
+    assert run(make(WalkConfig()), tmp_path / "a", steps=2, fallback=True).n == 2
+
+
+def test_an_error_of_the_method_is_not_blamed_on_the_folder(tmp_path):
+    def evaluator(state, seed):
+        raise ConnectionError("the hub is down")
+
+    with pytest.raises(ConnectionError, match="the hub is down"):
+        run(make(WalkConfig()), tmp_path, steps=2, evaluators={"e": evaluator})
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
+
+
+def test_metrics_on_a_full_disk(tmp_path):
+    """A file-size limit stands in for the full disk, as in test_checkpoint.py."""
+    code = CHILD.format(here=str(Path(__file__).parent), folder=str(tmp_path)).replace(
+        "run(Slow",
+        "import resource, signal, outerloop\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "run(Slow",
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "UserError: The run folder" in result.stderr
+    assert "File too large" in result.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
 def test_damage_is_refused_and_falls_back_to_the_same_run(tmp_path):
@@ -240,6 +335,18 @@ def test_a_sink_that_fails_is_dropped_and_training_goes_on(tmp_path):
     assert [r[0] for r in good.rows] == [1, 2, 3, 4]
     assert len(bad.rows) == 1
     assert good.closed
+
+
+def test_a_sink_that_cannot_be_closed_leaves_the_others_closed(tmp_path):
+    class Stuck(Recorder):
+        def close(self):
+            raise ValueError("stuck")
+
+    before, after = Recorder(), Recorder()
+    with pytest.warns(UserWarning, match="Stuck failed in"):
+        run(make(WalkConfig()), tmp_path, steps=2, sinks=(before, Stuck(), Stuck(fail_at=0), after))
+    assert before.closed
+    assert after.closed
 
 
 def test_metrics_are_fetched_only_when_logged(tmp_path):
@@ -340,3 +447,15 @@ def test_interrupted_in_process(tmp_path):
     assert stop.value.step == 3
     assert signal.getsignal(signal.SIGTERM) is before
     assert restore(trainer, tmp_path).n == 3
+
+
+def test_interrupted_while_evaluating_saves_without_another_step(tmp_path):
+    def evaluator(state, seed):
+        if state.n == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"mean": state.x.mean()}
+
+    with pytest.raises(Interrupted) as stop:
+        run(make(WalkConfig()), tmp_path, steps=10, eval_every=2, evaluators={"e": evaluator})
+    assert stop.value.step == 4
+    assert restore(make(WalkConfig()), tmp_path).n == 4

@@ -3,7 +3,7 @@
     checkpoints/
       0000000200/        one checkpoint; the name is the step
         payload/         what `Trainer.save` wrote
-        manifest.json    step, method, configuration hash, and each file's size and SHA-256
+        manifest.json    step, method, seed, wall, progress, and each file's size and SHA-256
         DONE             the SHA-256 of manifest.json, written last: a folder without it is garbage
       latest             the name of the newest complete one, replaced atomically
 
@@ -82,8 +82,8 @@ class Checkpoints:
             }
             write_json(temporary / "manifest.json", manifest)
             fsync_tree(temporary)
-            if final.exists():  # the same step written again, by a resumed run that lost its DONE or fell back
-                shutil.rmtree(final)
+            if final.exists():  # the same step written again
+                _remove(final)
             temporary.rename(final)
             fsync_folder(self.folder)
             write_atomically(final / "DONE", (sha256(final / "manifest.json") + "\n").encode())
@@ -99,33 +99,27 @@ class Checkpoints:
                 "mend the cause (free space, permissions) and resume."
             ) from error
         for old in self.steps()[: -self.keep]:
-            # DONE goes first, so that a kill in the middle leaves garbage rather than a damaged checkpoint.
             with contextlib.suppress(OSError):
-                (self.path(old) / "DONE").unlink()
-                shutil.rmtree(self.path(old))
+                _remove(self.path(old))
         return final
 
     def latest(self) -> int | None:
         """Return the step of the newest complete checkpoint, or None where there is none.
 
         Raises:
-            CheckpointError: checkpoints exist, but `latest` is missing or names none of them.
+            CheckpointError: `latest` names none of them.
         """
         steps = self.steps()
         pointer = self.folder / "latest"
         try:
             name = pointer.read_text(errors="replace").strip()
         except FileNotFoundError:
-            if not steps:
-                return None
-            # Killed between the first DONE and the first `latest`.
-            return steps[-1]
+            return steps[-1] if steps else None  # killed between the first DONE and the first `latest`
         if name.isdecimal() and int(name) in steps:
-            # A kill between DONE and `latest` leaves a newer one, which is complete.
-            return steps[-1] if int(name) < steps[-1] else int(name)
+            return steps[-1]  # a kill between DONE and `latest` leaves a newer one than it names, which is complete
         raise CheckpointError(
             f"{pointer} names {name!r}, which is no complete checkpoint; the complete ones are at steps "
-            f"{steps or 'none'}: resume with fallback to use the newest intact one."
+            f"{steps or 'none'}."
         )
 
     def find(self, *, fallback: bool = False) -> int | None:
@@ -137,6 +131,7 @@ class Checkpoints:
         Raises:
             CheckpointError: the newest is damaged and `fallback` is False, or none is intact.
         """
+        newest = None
         try:
             newest = self.latest()
             if newest is None:
@@ -145,8 +140,8 @@ class Checkpoints:
             return newest
         except CheckpointError as error:
             if not fallback:
-                others = [s for s in self.steps() if s != _step_of(error)]
-                hint = "; resume with fallback (--fallback) to use an earlier intact checkpoint" if others else ""
+                others = [s for s in self.steps() if s != newest]
+                hint = "; resume with fallback (--fallback) to use the newest intact checkpoint" if others else ""
                 raise CheckpointError(str(error).rstrip(".") + hint + ".") from None
         for step in reversed(self.steps()):
             with contextlib.suppress(CheckpointError):
@@ -160,17 +155,17 @@ class Checkpoints:
 
     def drop_after(self, step: int | None) -> None:
         """Remove every checkpoint later than `step` (all of them for None) and what a killed save left behind."""
-        for name in list(self.folder.iterdir()) if self.folder.is_dir() else []:
-            if name.name.isdecimal() and (step is None or int(name.name) > step):
-                (name / "DONE").unlink(missing_ok=True)
-                shutil.rmtree(name)
+        if not self.folder.is_dir():
+            return
+        # `latest` goes back first: killed in the middle, it names a checkpoint that is there.
+        if step is None:
+            (self.folder / "latest").unlink(missing_ok=True)
+        else:
+            write_atomically(self.folder / "latest", (self.path(step).name + "\n").encode())
+        for path in list(self.folder.iterdir()):
+            if path.name.isdecimal() and (step is None or int(path.name) > step):
+                _remove(path)
         self.clean()
-        if self.folder.is_dir():
-            pointer = self.folder / "latest"
-            if step is None:
-                pointer.unlink(missing_ok=True)
-            else:
-                write_atomically(pointer, (self.path(step).name + "\n").encode())
 
     def clean(self) -> None:
         """Remove what killed saves left: temporary folders and checkpoints without DONE."""
@@ -186,6 +181,14 @@ def verify(folder: Path) -> dict[str, Any]:
         CheckpointError: the message names the file, and what is wrong with it.
     """
     folder = Path(folder)
+    try:
+        return _verify(folder)
+    except OSError as error:  # a bad sector, permissions
+        name = f": {Path(error.filename).name}" if error.filename else ""
+        raise CheckpointError(f"Checkpoint {folder} cannot be read ({error.strerror or error}{name}).") from None
+
+
+def _verify(folder: Path) -> dict[str, Any]:
     done, manifest_path = folder / "DONE", folder / "manifest.json"
     for path in (manifest_path, done):
         if not path.is_file():
@@ -200,6 +203,8 @@ def verify(folder: Path) -> dict[str, Any]:
             f"Checkpoint {folder} has format {manifest['format']}, and this version reads format {FORMAT}: "
             "use the outerloop version that wrote it."
         )
+    if folder.name.isdecimal() and manifest["step"] != int(folder.name):
+        raise CheckpointError(f"Checkpoint {folder} was renamed: its manifest.json is of step {manifest['step']}.")
     for name, expected in manifest["files"].items():
         path = folder / name
         if not path.is_file():
@@ -218,17 +223,14 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint, DONE first: a kill in the middle leaves garbage rather than a damaged checkpoint."""
+    (folder / "DONE").unlink(missing_ok=True)
+    shutil.rmtree(folder)
+
+
 def _reason(error: BaseException) -> str:
     """The first line of an error, or its kind where it says nothing."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-
-
-def _step_of(error: CheckpointError) -> int | None:
-    """The step of the checkpoint that an error of `verify` names."""
-    for word in str(error).split():
-        name = Path(word).name
-        if name.isdecimal() and len(name) == 10:
-            return int(name)
-    return None

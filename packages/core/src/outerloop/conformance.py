@@ -30,11 +30,10 @@ import numpy as np
 
 from outerloop.config import from_dict, to_dict
 from outerloop.errors import CheckpointError
+from outerloop.metrics_file import RESERVED
 from outerloop.runner import run, to_host
 
 __all__ = ["ConformanceError", "check_help", "check_trainer", "fingerprint"]
-
-RESERVED = {"step", "wall", "split"}
 
 
 class ConformanceError(AssertionError):
@@ -210,10 +209,15 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
         before = None if donates else fingerprint(state)
         after, metrics = trainer.step(state)
         if before is not None:
-            _same(before, fingerprint(state), "step changes its input, and the trainer does not declare donates = True")
+            broken = "step changes its input, and the trainer does not declare donates = True"
+            try:
+                _same(before, fingerprint(state), broken)
+            except RuntimeError as error:  # JAX: "Array has been deleted"
+                raise ConformanceError(f"The trainer breaks the contract: {broken} ({error}).") from None
         state = after
         host = to_host(metrics)
-        _require(not RESERVED & set(host), f"metric names {sorted(RESERVED & set(host))} are taken by the row itself")
+        taken = sorted(set(RESERVED) & set(host))
+        _require(not taken, f"metric names {taken} are taken by the row itself")
         bad = [name for name, value in host.items() if not np.all(np.isfinite(value))]
         _require(not bad, f"metrics {bad} are not finite")
         here = {name: (value.shape, value.dtype) for name, value in host.items()}
@@ -237,7 +241,7 @@ def _check_fresh_process(
 
 def _check_kills(make: Any, config: Any, folder: Path, seed: int, steps: int, kills: int, kill_seed: int) -> None:
     straight, killed = folder / "straight", folder / "killed"
-    expected = fingerprint(run(make(config), straight, steps=steps, seed=seed, log_every=1, progress=False))
+    expected = fingerprint(_run(make(config), straight, steps=steps, seed=seed))
     draw = random.Random(kill_seed)
     pause = 0.15  # per row, so that the kills find the run at work
     spec = _spec(make, config, action="run", run_dir=str(killed), seed=seed, steps=steps, pause=pause)
@@ -324,11 +328,14 @@ def _main(path: str) -> None:
         state = _advance(trainer, state, spec["steps"])
     else:
         sinks = [_SlowSink(spec["pause"])] if spec["pause"] else []
-        state = run(
-            trainer, spec["run_dir"], steps=spec["steps"], seed=spec["seed"], log_every=1, save_every=2,
-            sinks=sinks, progress=False,
-        )  # fmt: skip
+        state = _run(trainer, spec["run_dir"], steps=spec["steps"], seed=spec["seed"], save_every=2, sinks=sinks)
     print(json.dumps(fingerprint(state)))
+
+
+def _run(trainer: Any, run_dir: Path | str, **settings: Any) -> Any:
+    """A run with rows of training at every step, and rows of an evaluator at every second."""
+    evaluators = {"progress": lambda state, seed: trainer.progress(state)}
+    return run(trainer, run_dir, evaluators=evaluators, log_every=1, eval_every=2, progress=False, **settings)
 
 
 def _advance(trainer: Any, state: Any, steps: int) -> Any:

@@ -114,7 +114,7 @@ def curve(run: Path | Rows, name: str, split: str = "train") -> Curve:
 
 def _array(raw: Sequence[Any], what: str, steps: Sequence[int]) -> np.ndarray:
     try:
-        values = np.asarray(raw, dtype=float)  # None becomes NaN, "NaN" and "Infinity" are understood
+        values = np.asarray(raw, dtype=float)  # None becomes NaN
     except (TypeError, ValueError):
         shapes: dict[tuple[int, ...], int] = {}
         for step, value in zip(steps, raw, strict=True):

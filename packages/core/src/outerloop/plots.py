@@ -274,8 +274,10 @@ def _abscissa(folder: Path | Rows, rows: Rows, one: Curve, x: str, split: str) -
         for name in (x, f"progress/{x}"):  # the runner logs a trainer's counters under progress/
             if name in names.get(place, ()):
                 counter = curve(rows, name, place)
-                count = counter.values.reshape(len(counter.steps), -1).mean(axis=1)
-                return np.interp(one.steps, counter.steps, count)
+                at, count = counter.steps, counter.values.reshape(len(counter.steps), -1).mean(axis=1)
+                if name.startswith("progress/") and at[0] > 0:
+                    at, count = np.append(0, at), np.append(0.0, count)  # before the first step nothing was done
+                return np.interp(one.steps, at, count)
     raise UserError(
         f"There is no counter {x!r} in {folder if isinstance(folder, (str, Path)) else 'these rows'}: log it as a "
         'metric, or take x="step" or "wall".'

@@ -38,6 +38,8 @@ class Trainer(Protocol[State]):
         config: a frozen dataclass that survives a round trip through JSON (`outerloop.config`).
         donates: optional; True says that `step` may consume the buffers of the state it is given, so that the caller
             must not use that state again. Absent means False.
+        resume_ignores: optional; dotted names of configuration fields that may differ when a run goes on, because the
+            results up to there do not depend on them. Absent means none.
     """
 
     config: Any

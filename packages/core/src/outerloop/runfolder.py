@@ -12,15 +12,15 @@ runs/<name>/
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
+import warnings
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 from outerloop.checkpoint import Checkpoints
-from outerloop.config import config_hash, save_config, to_dict
+from outerloop.config import config_hash, read_json, save_config, to_dict
 from outerloop.errors import UserError
 from outerloop.files import write_json
 from outerloop.provenance import provenance, utc_now
@@ -34,7 +34,7 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: the folder; made by `prepare`.
+        path: the folder; made by `lock`.
         keep: how many checkpoints to keep.
     """
 
@@ -46,15 +46,15 @@ class RunFolder:
         """Return run.json, or None where there is no run.
 
         Raises:
-            UserError: the file is there but cannot be read.
+            UserError: the file is there but cannot be read, or is no record of a run.
         """
         path = self.path / "run.json"
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, json.JSONDecodeError) as error:
-            raise UserError(f"{path} cannot be read ({error}): restore it, or start in a new run folder.") from None
+        record = read_json(path)
+        if not isinstance(record, dict) or not {"schema", "status", "method", "seed", "start"} <= record.keys():
+            raise UserError(f"{path} is no record of a run: restore it, or start in a new run folder.")
+        return record
 
     def check(self, trainer: Any, *, seed: int, resume: str) -> dict[str, Any] | None:
         """Check, without writing anything, that `trainer` may run here.
@@ -84,20 +84,11 @@ class RunFolder:
             self._check_same(trainer, record, seed)
         return record
 
-    def prepare(self, trainer: Any, *, seed: int, resume: str) -> dict[str, Any] | None:
-        """Do `check`, then make the folder and config.json if the run is new. The lock is held."""
-        record = self.check(trainer, seed=seed, resume=resume)
-        try:
-            if record is None:
-                save_config(trainer.config, self.path / "config.json")
-        except OSError as error:
-            raise UserError(
-                f"The run folder {self.path} cannot be written ({error.strerror}): choose another one."
-            ) from None
-        return record
-
     def start(self, trainer: Any, *, seed: int, previous: Mapping[str, Any] | None, parent: Path | None) -> None:
-        """Write run.json for a run that begins or goes on."""
+        """Write config.json and run.json for a run that begins or goes on. The lock is held.
+
+        A run that goes on may have changed the fields that its trainer's `resume_ignores` names.
+        """
         record = {
             "schema": SCHEMA,
             "status": "running",
@@ -110,12 +101,26 @@ class RunFolder:
             "parent": str(parent) if parent is not None else (previous or {}).get("parent"),
             **provenance(),
         }
-        write_json(self.path / "run.json", record)
+        with self.writing():
+            save_config(trainer.config, self.path / "config.json")
+            write_json(self.path / "run.json", record)
 
     def finish(self, status: str, **facts: Any) -> None:
         """Record how the run ended: "complete", "interrupted" or "failed"."""
         record = self.record() or {}
-        write_json(self.path / "run.json", {**record, "status": status, "end": utc_now(), **facts})
+        with self.writing():
+            write_json(self.path / "run.json", {**record, "status": status, "end": utc_now(), **facts})
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """Say in one sentence that the folder cannot be written, where that is so."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be written ({error.strerror or error}): what was saved is intact; "
+                "mend the cause (free space, permissions) and resume, or choose another folder."
+            ) from error
 
     @contextlib.contextmanager
     def lock(self) -> Generator[None]:
@@ -126,13 +131,9 @@ class RunFolder:
         """
         import fcntl  # POSIX only, and so are the machines that train
 
-        try:
+        with self.writing():
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise UserError(
-                f"The run folder {self.path} cannot be written ({error.strerror}): choose another one."
-            ) from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -140,6 +141,8 @@ class RunFolder:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
                 raise UserError(f"{self.path} is in use by {holder}: wait for it, or choose another folder.") from None
+            except OSError as error:  # a file system without locks
+                warnings.warn(f"{self.path} cannot be locked ({error.strerror}): run one process on it.", stacklevel=4)
             with contextlib.suppress(OSError):  # a full disk must not prevent a resume that only reads
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -161,10 +164,10 @@ class RunFolder:
                 f"{self.path} holds a run with seed {record['seed']}, not {seed}: give that seed, or another folder."
             )
         try:
-            saved = json.loads((self.path / "config.json").read_text())["config"]
-        except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+            saved = read_json(self.path / "config.json")["config"]
+        except (KeyError, TypeError):
             raise UserError(
-                f"{self.path / 'config.json'} cannot be read ({error}): restore it, or start in a new run folder."
+                f"{self.path / 'config.json'} is no configuration: restore it, or start in a new run folder."
             ) from None
         here = to_dict(trainer.config)
         free = tuple(getattr(trainer, "resume_ignores", ()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import signal
 import sys
 import threading
@@ -15,7 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from outerloop.checkpoint import verify
 from outerloop.errors import CheckpointError, NonFiniteError, UserError
+from outerloop.metrics_file import RESERVED
 from outerloop.progress import Progress
 from outerloop.protocol import Evaluator, Metrics, Sink, Trainer
 from outerloop.runfolder import RunFolder, method_name
@@ -64,7 +67,8 @@ def run(
         steps: how many calls of `trainer.step` the run has in all, those before a resume included.
         seed: the run's seed; the whole run is a function of it.
         evaluators: name -> evaluator, called before the first step, every `eval_every` steps and after the last. The
-            name is the `split` of its rows. Each gets the same seed every time, so that its numbers are comparable.
+            name is the `split` of its rows, so it is not "train". Each gets the same seed every time, so that its
+            numbers are comparable.
         log_every: write the metrics of every so-manieth step; None means about 100 rows in all.
         eval_every: None means before the first step and after the last only.
         save_every: checkpoint every so many steps, and after the last. None leaves it to `save_minutes`.
@@ -72,8 +76,10 @@ def run(
         resume: "auto" continues what is in the folder, "never" refuses a folder with a run, "must" demands one.
         fallback: when the newest checkpoint is damaged, resume from the newest intact one instead of refusing.
         keep: checkpoints to keep.
-        sinks: more sinks beside metrics.jsonl (`outerloop.sinks`). One that fails is dropped with a warning.
-        on_nonfinite: "stop" ends the run with `NonFiniteError` when a logged training metric is not finite.
+        sinks: more sinks beside metrics.jsonl (`outerloop.sinks`). One that fails after it was opened is dropped with
+            a warning.
+        on_nonfinite: "stop" ends the run with `NonFiniteError` when a training metric is not finite at a step that is
+            logged or saved; "continue" goes on.
         progress: show a bar (only where the error stream is a terminal).
         parent: the run that this one goes out from, for run.json.
 
@@ -83,13 +89,17 @@ def run(
     Raises:
         UserError: an argument is out of range, the folder holds something else, or it cannot be written.
         CheckpointError: the newest checkpoint is damaged or does not fit.
-        NonFiniteError: see `on_nonfinite`; checkpoints up to the previous log point are kept.
+        NonFiniteError: see `on_nonfinite`; that step is not saved, the checkpoints before it are kept.
         Interrupted: SIGTERM or Ctrl-C arrived. A second signal ends the process at once.
     """
     seed = check_seed(seed)
     _check_range(steps=steps, log_every=log_every, eval_every=eval_every, save_every=save_every, keep=keep)
     if resume not in ("auto", "never", "must"):
         raise UserError(f"resume is 'auto', 'never' or 'must'; got {resume!r}.")
+    if on_nonfinite not in ("stop", "continue"):
+        raise UserError(f"on_nonfinite is 'stop' or 'continue'; got {on_nonfinite!r}.")
+    if "train" in (evaluators or {}):
+        raise UserError("An evaluator is called 'train', which is the split of the training rows: rename it.")
     folder = RunFolder(Path(run_dir), keep)
     loop = _Loop(
         trainer=trainer,
@@ -106,8 +116,8 @@ def run(
     )
     folder.check(trainer, seed=seed, resume=resume)  # before the lock leaves a file in somebody else's folder
     with folder.lock():
-        previous = folder.prepare(trainer, seed=seed, resume=resume)
-        state = loop.begin(fallback=fallback)
+        previous = folder.check(trainer, seed=seed, resume=resume)
+        state = loop.begin(previous, fallback=fallback)
         if loop.done and previous and previous["status"] == "complete":
             return state
         try:
@@ -118,13 +128,8 @@ def run(
             folder.finish("interrupted", step=stop.step)
             raise
         except BaseException as error:
-            with contextlib.suppress(OSError):  # the disk may be the reason
+            with contextlib.suppress(UserError):  # the disk may be the reason
                 folder.finish("failed", error=f"{type(error).__name__}: {error}")
-            if isinstance(error, OSError):
-                raise UserError(
-                    f"The run folder {folder.path} cannot be written ({error.strerror or error}): what was saved is "
-                    "intact; mend the cause (free space, permissions) and resume."
-                ) from error
             raise
         folder.finish("complete", step=steps, wall=round(loop.wall, 3), progress=dict(loop.progress))
     return state
@@ -144,13 +149,12 @@ def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = No
     folder.check(trainer, seed=record["seed"], resume="must")
     if step is None:
         step = folder.checkpoints.find(fallback=fallback)
-    elif step not in folder.checkpoints.steps():
+        if step is None:
+            raise CheckpointError(f"{run_dir} has no checkpoint yet: train it first.")
+    elif step in folder.checkpoints.steps():
+        verify(folder.checkpoints.path(step))
+    else:
         raise CheckpointError(f"{run_dir} has no checkpoint at step {step}; it has {folder.checkpoints.steps()}.")
-    if step is None:
-        raise CheckpointError(f"{run_dir} has no checkpoint yet: train it first.")
-    from outerloop.checkpoint import verify
-
-    verify(folder.checkpoints.path(step))
     return trainer.restore(folder.checkpoints.path(step) / "payload", trainer.init(record["seed"]))
 
 
@@ -162,15 +166,18 @@ def evaluate(
 
 
 def to_host(metrics: Metrics) -> dict[str, Any]:
-    """Fetch metrics from their devices in one go; every value becomes a NumPy array or scalar."""
+    """Fetch metrics from their devices, JAX's in one go; every value becomes a NumPy array."""
     values = dict(metrics)
     if "jax" in sys.modules:
         jax = sys.modules["jax"]
         values.update(jax.device_get({name: value for name, value in values.items() if isinstance(value, jax.Array)}))
-    return {
-        name: value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-        for name, value in values.items()
-    }
+    return {name: _torch_to_host(v) if hasattr(v, "detach") else np.asarray(v) for name, v in values.items()}
+
+
+def _torch_to_host(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    # NumPy has no bfloat16 and no 8-bit floats.
+    return (tensor.float() if tensor.is_floating_point() and tensor.element_size() < 4 else tensor).numpy()
 
 
 @dataclasses.dataclass
@@ -196,13 +203,24 @@ class _Loop:
     def done(self) -> bool:
         return self.start >= self.steps
 
-    def begin(self, *, fallback: bool) -> Any:
+    def begin(self, previous: Mapping[str, Any] | None, *, fallback: bool) -> Any:
         """Return the state to start from: restored where a checkpoint exists, new otherwise."""
         checkpoints = self.folder.checkpoints
         found = checkpoints.find(fallback=fallback)
+        if found is None and previous and previous["status"] in ("complete", "interrupted"):
+            raise CheckpointError(  # starting anew would overwrite its metrics
+                f"{self.folder.path} holds a run that was saved (run.json: {previous['status']}), but no checkpoint: "
+                "restore its checkpoints, or choose another folder."
+            )
         state = self.trainer.init(self.seed)
         if found is not None:
             manifest = checkpoints.manifest(found)
+            origin, here = (manifest["method"], manifest["seed"]), (method_name(self.trainer), self.seed)
+            if origin != here:
+                raise CheckpointError(
+                    f"Checkpoint {checkpoints.path(found)} is of {origin[0]} with seed {origin[1]}, not of {here[0]} "
+                    f"with seed {here[1]}: it was copied from another run."
+                )
             state = self.trainer.restore(checkpoints.path(found) / "payload", state)
             self.start, self.wall, self.progress = found, manifest["wall"], manifest["progress"]
             if found > self.steps:
@@ -215,13 +233,12 @@ class _Loop:
 
     @contextlib.contextmanager
     def open_sinks(self) -> Generator[None]:
-        try:
+        with contextlib.ExitStack() as stack:
             for sink in self.sinks:
-                sink.open(self.folder.path, self.start)
+                with self._writing(sink):
+                    sink.open(self.folder.path, self.start)
+                stack.callback(self._guard, sink, "close")
             yield
-        finally:
-            for sink in self.sinks:
-                self._guard(sink, "close")
 
     def bar(self, enabled: bool) -> Progress:
         return Progress(self.steps, self.start, enabled=enabled, label=self.folder.path.name)
@@ -234,41 +251,46 @@ class _Loop:
         for step in range(self.start + 1, self.steps + 1):
             state, metrics = self.trainer.step(state)
             last = step == self.steps
-            stopping = bool(caught)
-            if last or step % self.log_every == 0:
+            logging = last or step % self.log_every == 0
+            if logging:
                 self._log(state, metrics, step, base + time.monotonic() - began, bar)
             if last or (self.eval_every and step % self.eval_every == 0):
                 self.wall = base + time.monotonic() - began
                 self._evaluate(state, step)
             now = time.monotonic()
             due = self.save_every and step % self.save_every == 0
-            if last or stopping or due or now - saved > self.save_seconds:
+            saving = last or caught or due or now - saved > self.save_seconds
+            if saving:
+                if not logging:  # a state gone wrong must not push the good checkpoints out
+                    self._check_finite(to_host(metrics), step)
                 self.wall = base + now - began
                 self._save(state, step)
                 saved = time.monotonic()
             bar.update(step)
-            if stopping and not last:
+            if saving and caught and not last:
                 raise Interrupted(caught[0], step, self.folder.path)
         self.wall = base + time.monotonic() - began
         return state
 
     def _log(self, state: Any, metrics: Metrics, step: int, wall: float, bar: Progress) -> None:
         host = to_host(metrics)
-        bad = [name for name, value in host.items() if not np.all(np.isfinite(value))]
         self.progress = {name: int(value) for name, value in self.trainer.progress(state).items()}
         # A bad row is written too: it shows what happened.
         self._write(step, wall, "train", {**host, **{f"progress/{k}": v for k, v in self.progress.items()}})
+        self._check_finite(host, step)
+        headline = next((k for k in ("return", "loss", "score") if k in host), next(iter(host), None))
+        if headline is not None:
+            bar.update(step, f"{headline} {float(np.mean(host[headline])):.4g}")
+
+    def _check_finite(self, host: Mapping[str, Any], step: int) -> None:
+        bad = [name for name, value in host.items() if not np.all(np.isfinite(value))]
         if bad and self.on_nonfinite == "stop":
-            self._flush()
             kept = self.folder.checkpoints.steps()
             last_good = f"the last checkpoint is at step {kept[-1]}" if kept else "no checkpoint was written yet"
             raise NonFiniteError(
                 f"Metric {', '.join(sorted(bad))} is not finite at step {step}; {last_good}: lower the learning rate "
                 "or look into the data, or run with on_nonfinite='continue'."
             )
-        headline = next((k for k in ("return", "loss", "score") if k in host), next(iter(host), None))
-        if headline is not None:
-            bar.update(step, f"{headline} {float(np.mean(host[headline])):.4g}")
 
     def _evaluate(self, state: Any, step: int) -> None:
         for name, metrics in evaluate(self.trainer, state, self.evaluators, seed=self.seed).items():
@@ -286,6 +308,9 @@ class _Loop:
         self.folder.checkpoints.save(step, lambda payload: self.trainer.save(state, payload), meta)
 
     def _write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
+        taken = [name for name in RESERVED if name in metrics]
+        if taken:
+            raise UserError(f"Metric {', '.join(taken)} of {split} has a name that every row has already: rename it.")
         for sink in list(self.sinks):
             self._guard(sink, "write", step, wall, split, metrics)
 
@@ -296,12 +321,17 @@ class _Loop:
     def _guard(self, sink: Any, call: str, *args: Any) -> None:
         """Call a sink. metrics.jsonl must work; any other sink that fails is dropped, and training goes on."""
         try:
-            getattr(sink, call)(*args)
+            with self._writing(sink):
+                getattr(sink, call)(*args)
         except Exception as error:
             if isinstance(sink, JsonlSink):
                 raise
-            self.sinks.remove(sink)
+            if sink in self.sinks:  # and not dropped before, when it is closed
+                self.sinks.remove(sink)
             warnings.warn(f"{type(sink).__name__} failed in {call} and is dropped: {error}", stacklevel=2)
+
+    def _writing(self, sink: Any) -> contextlib.AbstractContextManager[None]:
+        return self.folder.writing() if isinstance(sink, JsonlSink) else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -316,7 +346,8 @@ def _signals() -> Generator[list[int]]:
     def note(signum: int, frame: Any) -> None:
         caught.append(signum)
         signal.signal(signum, signal.SIG_DFL)
-        print("Stopping after this step, and saving; again to stop at once.", file=sys.stderr)
+        with contextlib.suppress(OSError):  # not print, which refuses to be called while the main program prints
+            os.write(2, b"Stopping after this step, and saving; again to stop at once.\n")
 
     for s in previous:
         signal.signal(s, note)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from outerloop.errors import UserError
+from outerloop.files import write_atomically
 
 __all__ = ["JsonlSink", "TensorBoardSink", "TrackioSink", "WandbSink", "make_sink", "truncate_rows"]
 
@@ -19,6 +21,8 @@ FLUSH_SECONDS = 5.0
 
 class JsonlSink:
     """`metrics.jsonl`: one JSON object per row with step, wall, split and the metrics, append-only.
+
+    NaN and infinities, for which JSON has no word, become null.
 
     Rows are buffered and made durable before every checkpoint, so after a kill the rows up to the restored step are
     all there, and `open` cuts off whatever came after it.
@@ -40,7 +44,11 @@ class JsonlSink:
         assert self._file is not None
         row = {"step": step, "wall": round(wall, 3), "split": split}
         row.update({name: value.tolist() if hasattr(value, "tolist") else value for name, value in metrics.items()})
-        self._file.write(json.dumps(row).encode() + b"\n")
+        try:
+            text = json.dumps(row, allow_nan=False)
+        except ValueError:
+            text = json.dumps(_finite_or_null(row))
+        self._file.write(text.encode() + b"\n")
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._file.flush()
             self._flushed = time.monotonic()
@@ -60,20 +68,23 @@ class JsonlSink:
 
 
 def truncate_rows(path: Path, step: int) -> None:
-    """Cut a metrics file before its first row that is torn or later than `step`.
+    """Cut a metrics file behind its last whole row of `step` or before it.
 
+    A damaged line further up is left for its reader to complain about: cutting there would lose the rows behind it.
     At step 0, where no checkpoint exists, nothing is kept: the run starts anew and writes its first rows again.
     """
-    end = 0
+    end = place = 0
     if step > 0:
         with path.open("rb") as file:
             for line in file:
+                place += len(line)
                 try:
-                    if not line.endswith(b"\n") or json.loads(line)["step"] > step:
+                    if json.loads(line)["step"] > step:
                         break
-                except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-                    break
-                end += len(line)
+                except (ValueError, KeyError, TypeError):
+                    continue
+                if line.endswith(b"\n"):
+                    end = place
     if end != path.stat().st_size:
         os.truncate(path, end)
 
@@ -127,7 +138,7 @@ class WandbSink:
             raise UserError("Weights & Biases needs wandb: pip install 'outerloop[wandb]'.") from None
         id_file = run_dir / "wandb_id"
         if not id_file.exists():
-            id_file.write_text(os.urandom(6).hex())
+            write_atomically(id_file, os.urandom(6).hex().encode())
         self._run = wandb.init(
             project=self._project, id=id_file.read_text(), name=run_dir.name, dir=str(run_dir), resume="allow",
             config=json.loads((run_dir / "config.json").read_text())["config"], **self._options,
@@ -198,3 +209,11 @@ def flat_scalars(metrics: Mapping[str, Any]) -> dict[str, float]:
             if value.size > 1:
                 flat.update({f"{name}/{i}": float(v) for i, v in enumerate(value.reshape(-1))})
     return flat
+
+
+def _finite_or_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite_or_null(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite_or_null(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

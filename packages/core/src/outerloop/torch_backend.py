@@ -11,6 +11,7 @@ values. The tensors go to safetensors and the rest to JSON, so nothing is ever p
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,19 +119,22 @@ def _encode(node: Any, path: str, tensors: dict[str, Any]) -> Any:
     """JSON for `node`; its tensors are moved into `tensors` under their path.
 
     Containers become {"dict": [[key, value], ...]}, {"list": [...]}, {"tuple": [...]} because the keys of an
-    optimiser's state are integers, which a JSON object would turn into strings.
+    optimiser's state are integers, which a JSON object would turn into strings. JSON has no infinity: {"float": "inf"}.
     """
     import torch
 
     if isinstance(node, torch.Tensor):
         # A copy: safetensors refuses tensors that share memory, as tied weights do.
-        tensors[path] = node.detach().to("cpu", copy=True).contiguous()
-        return {"tensor": path}
+        name = path if path not in tensors else f"{path}#{len(tensors)}"  # {"a/b": x, "a": {"b": y}}
+        tensors[name] = node.detach().to("cpu", copy=True).contiguous()
+        return {"tensor": name}
     if isinstance(node, Mapping):
         return {"dict": [[key, _encode(value, f"{path}/{key}", tensors)] for key, value in node.items()]}
     if isinstance(node, (list, tuple)):
         kind = "tuple" if isinstance(node, tuple) else "list"
         return {kind: [_encode(value, f"{path}/{i}", tensors) for i, value in enumerate(node)]}
+    if isinstance(node, float) and not math.isfinite(node):  # the best loss so far of ReduceLROnPlateau
+        return {"float": str(float(node))}
     if node is None or isinstance(node, (bool, int, float, str)):
         return node
     raise UserError(
@@ -145,6 +149,8 @@ def _decode(node: Any, tensors: Mapping[str, Any]) -> Any:
     kind, content = next(iter(node.items()))
     if kind == "tensor":
         return tensors[content]
+    if kind == "float":
+        return float(content)
     if kind == "dict":
         return {key: _decode(value, tensors) for key, value in content}
     values = [_decode(value, tensors) for value in content]
