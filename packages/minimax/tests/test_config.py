@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import warnings
 
 import pytest
 
+import minimax_ued
 from minimax_ued.config import PRESETS, BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
 from minimax_ued.methods import METHODS, Method
 from outerloop.errors import UserError
@@ -33,10 +35,9 @@ from outerloop.errors import UserError
         (lambda: TrainConfig(n_envs=31, devices=2), ["n_envs is 31", "devices = 2", "32"]),
         (lambda: TrainConfig(method="plr", buffer=BufferConfig(capacity=31)), ["buffer.capacity is 31", "n_envs = 32"]),
         (lambda: TrainConfig(method="plr", rollout_steps=100), ["rollout_steps is 100", "250", "never be scored"]),
-        (
-            lambda: TrainConfig(method="plr", buffer=BufferConfig(prioritization="proportional")),
-            ["'max_mc'", "negative", "'rank'"],
-        ),
+        (lambda: BufferConfig(ties="random"), ["ties is 'random'", "'share'"]),
+        (lambda: BufferConfig(temperature=0.05), ["BufferConfig.temperature is 0.05", "float32", "0.0954"]),
+        (lambda: TrainConfig(method="robust_plr", buffer=BufferConfig(replay_prob=0)), ["'robust_plr'", "replay_prob"]),
         (lambda: TrainConfig(seeds=0), ["seeds is 0"]),
     ],
 )
@@ -101,3 +102,13 @@ def test_a_method_must_be_able_to_learn():
 def test_configuration_needs_no_jax():
     code = "import sys, minimax_ued.config; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_importing_the_package_needs_no_jax_and_its_names_come_on_first_use():
+    code = "import sys, minimax_ued; from minimax_ued import PRESETS, METHODS; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert sorted(itertools.chain(*minimax_ued._HOME.values())) == sorted(minimax_ued.__all__) == dir(minimax_ued)
+    for name in minimax_ued.__all__:
+        assert getattr(minimax_ued, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Mazes'"):
+        _ = minimax_ued.Mazes

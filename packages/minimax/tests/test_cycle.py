@@ -126,12 +126,13 @@ def test_annealing_ends_at_zero():
         TINY, ppo=dataclasses.replace(TINY.ppo, anneal_lr=True), total_env_steps=2 * TINY.steps_per_rollout
     )
     assert config.total_cycles == 2
-    states, _ = cycles(config, 3)
+    states, _ = cycles(config, 4)
     flat = [np.concatenate([np.ravel(x) for x in jax.tree.leaves(s.params)]) for s in states]
     steps = [np.abs(b - a).max() for a, b in itertools.pairwise(flat)]
     assert steps[0] == pytest.approx(1e-2, rel=0.01)  # Adam's first step is the step size
     assert 0 < steps[1] < 0.8e-2
     assert steps[2] == 0
+    assert steps[3] == 0  # and stays there, instead of turning round
 
 
 def test_metrics_are_means_over_what_occurred():
@@ -139,3 +140,25 @@ def test_metrics_are_means_over_what_occurred():
     metrics = finish_metrics(totals)
     assert metrics["a"] == 1.5
     assert metrics["b"] == 0.0
+
+
+def test_a_fresh_level_that_the_buffer_knows_is_scored_with_its_highest_return():
+    """In a corridor of two cells there are eight levels: fresh ones are soon old acquaintances."""
+    config = dataclasses.replace(
+        TINY,
+        env=MazeConfig(height=1, width=2, n_walls=0, max_steps=6),
+        buffer=BufferConfig(capacity=12, replay_prob=0.0),
+        method="plr",
+    )
+    trainer = UEDTrainer(config)
+    collect = jax.jit(lambda state: trainer._cycle._collect(state)[0])
+    state = jax.tree.map(lambda x: x[0], trainer.init(0))
+    for _ in range(4):
+        state = collect(state)
+    known = state.buffer.filled
+    best = jnp.where(known, 5.0, -jnp.inf)  # more than any episode gives
+    after = collect(state.replace(buffer=state.buffer.replace(max_returns=best))).buffer
+    met = known & (after.ages == 0)
+    assert met.sum() >= 2
+    assert (after.max_returns[met] == 5).all()
+    assert (after.scores[met] > 3).all()  # the highest return minus the mean value, which is near zero

@@ -82,6 +82,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         save_png(path, np.zeros((2, 2, 7), np.uint8))
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(UserError, match=r"a\.png/b\.png cannot be written"):
+        save_png(path / "b.png", render_level(LEVEL))
+    with pytest.raises(UserError, match="cannot be written"):
+        save_png(tmp_path, render_level(LEVEL))
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,8 @@ def test_a_run_of_more_seeds_contains_the_run_of_fewer(trainer):
 def test_bad_configurations():
     with pytest.raises(UserError, match="'regrets'"):
         UEDTrainer(dataclasses.replace(TINY, score="regrets"))
+    with pytest.raises(UserError, match=r"'max_mc' may be negative.*'rank'"):
+        UEDTrainer(dataclasses.replace(TINY, buffer=BufferConfig(capacity=12, prioritization="proportional")))
     many = 4 * len(jax.devices())
     with pytest.raises(UserError, match=f"devices is {many}"):
         UEDTrainer(dataclasses.replace(TINY, devices=many, n_envs=many, buffer=BufferConfig(capacity=many)))

@@ -328,8 +328,19 @@ def _main(path: str) -> None:
         state = _advance(trainer, state, spec["steps"])
     else:
         sinks = [_SlowSink(spec["pause"])] if spec["pause"] else []
+        trainer.save = _slow(trainer.save, spec["pause"])
         state = _run(trainer, spec["run_dir"], steps=spec["steps"], seed=spec["seed"], save_every=2, sinks=sinks)
     print(json.dumps(fingerprint(state)))
+
+
+def _slow(save: Callable[..., None], pause: float) -> Callable[..., None]:
+    """Take time inside a save as well, so that kills hit half-written checkpoints."""
+
+    def slow_save(state: Any, folder: Path) -> None:
+        save(state, folder)
+        time.sleep(pause)
+
+    return slow_save
 
 
 def _run(trainer: Any, run_dir: Path | str, **settings: Any) -> Any:

@@ -16,10 +16,16 @@ __all__ = ["Copies", "find_copies"]
 
 
 class Copies(NamedTuple):
-    """What `find_copies` returns: `slot` i32[B] of an equal level in the buffer or -1, `repeated` bool[B]."""
+    """What `find_copies` returns.
+
+    Attributes:
+        slot: i32[B], where an equal level lies in the buffer, or -1.
+        first: i32[B], place in the batch of the first usable copy of the level; a level's own place where it is that,
+            or is unusable.
+    """
 
     slot: jax.Array
-    repeated: jax.Array
+    first: jax.Array
 
 
 def find_copies(
@@ -33,9 +39,8 @@ def find_copies(
 ) -> Copies:
     """Look every level of a batch up in the buffer and in the batch.
 
-    `repeated` marks all but the first usable copy of a level in the batch; unusable levels are neither marked nor
-    counted as a first copy. A hash that different levels share costs no correctness: the exact comparison decides. It
-    can only hide a copy that stands behind such a stranger.
+    A hash that different levels share costs no correctness: the exact comparison decides. It can only hide a copy that
+    stands behind such a stranger.
 
     Args:
         same_level: exact comparison of two levels, to a bool scalar.
@@ -60,7 +65,7 @@ def find_copies(
 
     where = jnp.zeros(n + b, place.dtype).at[order].set(place)[n:]  # the batch's places in the sorted order
     head = order[hash_head[where]]
-    first = order[kind_head[where]] - n
+    head_of_kind = order[kind_head[where]] - n
 
     def take(tree: Any, index: jax.Array) -> Any:
         return jax.tree.map(lambda x: x[index], tree)
@@ -68,7 +73,7 @@ def find_copies(
     in_buffer = kind[hash_head[where]] == 0
     head = jnp.where(in_buffer, head, 0)
     found = in_buffer & jax.vmap(same_level)(levels, take(stored, head))
-    later = usable & (first != jnp.arange(b))
-    first = jnp.where(later, first, 0)
-    repeated = later & jax.vmap(same_level)(levels, take(levels, first))
-    return Copies(jnp.where(found, head, -1).astype(jnp.int32), repeated)
+    own = jnp.arange(b)
+    first = jnp.where(usable, head_of_kind, own)
+    first = jnp.where(jax.vmap(same_level)(levels, take(levels, first)), first, own)
+    return Copies(jnp.where(found, head, -1).astype(jnp.int32), first.astype(jnp.int32))

@@ -5,17 +5,12 @@ N is the number of slots, B the number of draws. Everything is pure and works un
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
-
-from outerloop.errors import UserError
 
 __all__ = [
     "MAX_AGE",
     "add_ages",
-    "check_temperature",
     "draw",
     "draw_batch",
     "proportional_distribution",
@@ -26,35 +21,7 @@ __all__ = [
 #: Ages stop here instead of wrapping round: the largest int32.
 MAX_AGE = 2**31 - 1
 
-# exp(-87) is the last whole power of e above the smallest normal float32 (1.18e-38); XLA flushes what is below to zero.
-_MAX_LOG = 87.0
 _LOWEST = jnp.finfo(jnp.float32).min
-
-
-def check_temperature(temperature: float, capacity: int, prioritization: str) -> None:
-    """Refuse a temperature at which float32 cannot hold the score distribution.
-
-    The rule for ranks: the weight of the last of N ranks, N ** (-1 / temperature), must be a normal float32 number,
-    that is temperature >= log(N) / 87 (0.0953 for N = 4000). Then every level in the buffer has a weight above zero.
-    The rule for proportional weights, which have no such bound: a level with half the best score must keep a weight
-    above zero, that is temperature >= log(2) / 87 = 0.00797.
-
-    Raises:
-        UserError: the temperature is too small.
-    """
-    ratio = capacity if prioritization == "rank" else 2
-    lowest = math.log(ratio) / _MAX_LOG
-    if temperature < lowest:
-        what = (
-            f"the weight of rank {capacity} of a full buffer, {capacity} ** (-1 / temperature),"
-            if prioritization == "rank"
-            else "the weight of a level with half the best score, 2 ** (-1 / temperature),"
-        )
-        raise UserError(
-            f"BufferConfig.temperature is {temperature:g}, so small that {what} underflows in float32: set it to at "
-            f"least {math.ceil(lowest * 1e4) / 1e4:g}"
-            + (f" or lower BufferConfig.capacity (now {capacity})." if prioritization == "rank" else ".")
-        )
 
 
 def rank_distribution(scores: jax.Array, filled: jax.Array, temperature: float, ties: str = "slot") -> jax.Array:
@@ -131,7 +98,11 @@ def draw(key: jax.Array, weights: jax.Array, shape: tuple[int, ...] = ()) -> jax
     upper = jnp.cumsum(weights)
     # `u * total` may round up to the total, which belongs to no slot; the largest number below it does.
     u = jnp.minimum(jax.random.uniform(key, shape) * upper[-1], jnp.nextafter(upper[-1], jnp.float32(0)))
-    return jnp.minimum(jnp.searchsorted(upper, u, side="right"), weights.shape[0] - 1).astype(jnp.int32)
+    index = jnp.minimum(jnp.searchsorted(upper, u, side="right"), weights.shape[0] - 1)
+    # A parallel prefix sum rounds differently from place to place, so that it may rise a little at a slot of weight
+    # zero: what falls there belongs to the last slot before it that has a weight.
+    last = jax.lax.cummax(jnp.where(weights > 0, jnp.arange(weights.shape[0]), 0))
+    return last[index].astype(jnp.int32)
 
 
 def draw_batch(

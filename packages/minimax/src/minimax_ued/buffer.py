@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,6 @@ from flax import struct
 from minimax_ued._dedup import find_copies
 from minimax_ued._select import (
     add_ages,
-    check_temperature,
     draw,
     draw_batch,
     proportional_distribution,
@@ -90,27 +89,19 @@ class LevelBuffer:
         level_hash: level -> u32[2]; equal levels have equal hashes.
         same_level: (level, level) -> bool[]; the exact comparison behind an equal hash.
         score: optional name in `minimax_ued.scores.SCORES`; when given, it is checked against the prioritization.
-        ties: what rank prioritization does with equal scores. "slot", the reference's way, gives the lower slot the
-            better rank. "share" gives each the mean weight of the ranks they hold together; choose it for scores with
-            few values, such as learnability, where otherwise the slot number decides.
 
     Raises:
-        UserError: the temperature is so small that float32 underflows (the rule is in `check_temperature`), the score
-            may be negative but the prioritization is proportional, or `ties` is unknown.
+        UserError: the score is unknown, or may be negative while the prioritization is proportional.
     """
 
     config: BufferConfig
     level_hash: Callable[[Level], jax.Array]
     same_level: Callable[[Level, Level], jax.Array]
     score: str | None = None
-    ties: Literal["slot", "share"] = "slot"
 
     def __post_init__(self) -> None:
-        check_temperature(self.config.temperature, self.config.capacity, self.config.prioritization)
         if self.score is not None:
             check_prioritization(self.score, self.config.prioritization)
-        if self.ties not in ("slot", "share"):
-            raise UserError(f"LevelBuffer.ties is {self.ties!r}, but must be 'slot' or 'share'.")
 
     # --- content ---
 
@@ -133,7 +124,7 @@ class LevelBuffer:
     def score_weights(self, state: BufferState) -> jax.Array:
         """P_S, f32[N]: by rank or proportional to the score, with temperature beta. Zero in empty slots."""
         if self.config.prioritization == "rank":
-            return rank_distribution(state.scores, state.filled, self.config.temperature, self.ties)
+            return rank_distribution(state.scores, state.filled, self.config.temperature, self.config.ties)
         return proportional_distribution(state.scores, state.filled, self.config.temperature)
 
     def weights(self, state: BufferState) -> jax.Array:
@@ -201,6 +192,17 @@ class LevelBuffer:
         usable = jnp.ones(hashes.shape[0], bool)
         return find_copies(self.same_level, state.levels, state.hashes, state.filled, levels, hashes, usable).slot
 
+    def seen(self, state: BufferState, levels: Level) -> jax.Array:
+        """Return the highest return ever seen on each fresh level, f32[B]: -inf for those not in the buffer.
+
+        A fresh level can equal a buffered one and will update it, so its score must know what the buffer knows. Without
+        `deduplicate` every level is an entry of its own, and nothing was seen.
+        """
+        if not self.config.deduplicate:
+            return jnp.full(jax.tree.leaves(levels)[0].shape[0], -jnp.inf)
+        slot = self.find(state, levels)
+        return jnp.where(slot >= 0, state.max_returns[slot], -jnp.inf)
+
     def insert(
         self,
         state: BufferState,
@@ -213,8 +215,8 @@ class LevelBuffer:
         """Offer a batch of scored levels.
 
         A level whose score is -inf (no finished episode), NaN or +inf is left aside; the last two are counted in
-        `invalid_scores`. With `deduplicate`, only the first copy in the batch counts, and a level that lies in the
-        buffer already updates it.
+        `invalid_scores`. With `deduplicate`, only the first copy in the batch counts, with the highest return of all
+        copies, and a level that lies in the buffer already updates it.
 
         *Updates* (a slot given in `indices`, or found): the score is overwritten, even by a lower one; the stored
         maximal return becomes the larger of the two. An index whose slot no longer holds that level counts as -1. A
@@ -317,7 +319,9 @@ class LevelBuffer:
         usable = jnp.isfinite(scores)
         if self.config.deduplicate:
             copies = find_copies(self.same_level, state.levels, state.hashes, state.filled, levels, hashes, usable)
-            usable &= ~copies.repeated
+            best = jnp.full(batch, -jnp.inf, max_returns.dtype)
+            max_returns = best.at[copies.first].max(jnp.where(usable, max_returns, -jnp.inf))
+            usable &= copies.first == jnp.arange(batch)
             slot = jnp.where(replayed, slot, copies.slot)
         return _Offer(
             levels=levels,

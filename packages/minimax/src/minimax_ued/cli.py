@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -40,23 +40,23 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from minimax_ued.gallery import draw_run
     from minimax_ued.scorecard import standard_evaluators
     from minimax_ued.trainer import UEDTrainer
-    from outerloop.report import report_command
+    from outerloop.report import report, report_command
     from outerloop.runner import run
 
     trainer = UEDTrainer(config)
+    evaluators = standard_evaluators(trainer)
     arguments = options.run_arguments()
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
-    state = run(trainer, options.out, steps=trainer.num_steps, evaluators=standard_evaluators(trainer), **arguments)
+    state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
     plots = options.out / "plots"
     plots.mkdir(exist_ok=True)
     draw_run(trainer, state, plots, seed=options.seed)
-    if not options.quiet:
-        report_command([options.out], plots)
-    else:
-        from outerloop.report import report
-
-        report([options.out], plots)
+    shown = [f"{next(iter(evaluators))}/solve_rate", "train/return"]
+    if "held_out" in evaluators:
+        shown.insert(1, "held_out/solve_rate_hard")
+    describe = report if options.quiet else report_command
+    describe([options.out], plots, metrics=shown, x="env_steps")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class EvaluateOptions:
     out: Path | None = None
     """where evaluation.json and evaluation.png go (None: into the run's plots/, or ./evaluation for several runs)"""
     mazes: tuple[str, ...] = ()
-    """test mazes by name (none: all but the 101x101 one)"""
+    """test mazes by name (none: the twelve of the UED literature)"""
     episodes: int = 10
     """episodes on each test maze"""
     seed: int = 0
@@ -130,12 +130,8 @@ class LevelsOptions:
 def levels(options: LevelsOptions, config: TrainConfig) -> None:
     """Draw test mazes, or random levels of a configuration with the number of actions they take."""
     _start_jax("cpu", 1)
-    import jax
-    import numpy as np
-
     from minimax_ued.envs.maze import Maze
-    from minimax_ued.envs.maze.paths import min_actions
-    from minimax_ued.gallery import draw_test_mazes
+    from minimax_ued.gallery import action_labels, draw_test_mazes, random_levels
     from minimax_ued.pictures import level_sheet, save_png
 
     if options.mazes:
@@ -143,11 +139,8 @@ def levels(options: LevelsOptions, config: TrainConfig) -> None:
         return
     if options.n < 1:
         raise UserError(f"n is {options.n}; it must be at least 1.")
-    keys = jax.random.split(jax.random.key(options.seed), options.n)
-    drawn = jax.device_get(jax.vmap(Maze(config.env).sample_level)(keys))
-    actions = np.asarray(jax.vmap(min_actions)(drawn))
-    labels = [f"{int(n)} actions" if n >= 0 else "unsolvable" for n in actions]
-    print(save_png(options.out, level_sheet(drawn, labels)))
+    drawn, actions = random_levels(Maze(config.env), options.seed, options.n)
+    print(save_png(options.out, level_sheet(drawn, action_labels(actions))))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,12 +176,13 @@ def _start_jax(device: Device, devices: int) -> None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir is None:
+    settings: Any = jax.config  # defines its attributes at run time
+    if settings.jax_compilation_cache_dir is None:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "outerloop" / "jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+        settings.update("jax_compilation_cache_dir", str(cache / "outerloop" / "jax"))
+        settings.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     if devices > 1:
-        jax.config.update("jax_num_cpu_devices", devices)
+        settings.update("jax_num_cpu_devices", devices)
     select_device(device, "jax")
 
 

@@ -183,6 +183,9 @@ class BufferConfig:
         staleness_coef: rho, weight of the staleness distribution.
         temperature: beta of the score distribution; small is greedy.
         prioritization: weights by rank of the score, or proportional to the score.
+        ties: what ranks do with equal scores. "slot", the reference's way, gives the lower slot the better rank.
+            "share" gives each the mean weight of the ranks they hold together; choose it for scores with few values,
+            such as learnability, where otherwise the slot number decides.
         min_fill: part of the capacity that must be filled before the first replay.
         deduplicate: keep no level twice.
         sequential: draw and insert one level after the other as the reference does, instead of a batch at once.
@@ -193,6 +196,7 @@ class BufferConfig:
     staleness_coef: float = 0.3
     temperature: float = 0.3
     prioritization: Literal["rank", "proportional"] = "rank"
+    ties: Literal["slot", "share"] = "slot"
     min_fill: float = 0.5
     deduplicate: bool = True
     sequential: bool = False
@@ -203,7 +207,30 @@ class BufferConfig:
             _check_float(self, name, 0.0, 1.0)
         _check_float(self, "temperature", 0.0, math.inf, open_low=True)
         _check_choice(self, "prioritization", ("rank", "proportional"))
+        _check_choice(self, "ties", ("slot", "share"))
         _check_bool(self, "deduplicate", "sequential")
+        self._check_underflow()
+
+    def _check_underflow(self) -> None:
+        """Refuse a temperature at which float32 cannot hold the score distribution.
+
+        exp(-87) is the last whole power of e above the smallest normal float32; XLA flushes what is below to zero. By
+        rank, the weight of the last of N ranks, N ** (-1 / temperature), must stay above it, that is temperature >=
+        log(N) / 87 (0.0953 for N = 4000): then every level in the buffer has a weight above zero. Proportional weights
+        have no such bound; there a level with half the best score must keep a weight, that is log(2) / 87 = 0.00797.
+        """
+        by_rank = self.prioritization == "rank"
+        lowest = math.log(self.capacity if by_rank else 2) / 87.0
+        if self.temperature < lowest:
+            what, mend = (
+                (f"rank {self.capacity} of a full buffer", f" or lower capacity (now {self.capacity})")
+                if by_rank
+                else ("a level with half the best score", "")
+            )
+            raise UserError(
+                f"BufferConfig.temperature is {self.temperature:g}, so small that the weight of {what} underflows in "
+                f"float32: set it to at least {math.ceil(lowest * 1e4) / 1e4:g}{mend}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,10 +293,10 @@ class TrainConfig:
                     f"TrainConfig.buffer.capacity is {self.buffer.capacity}, but a cycle draws n_envs = {self.n_envs} "
                     f"levels: set buffer.capacity to at least {self.n_envs}."
                 )
-            if self.score == "max_mc" and self.buffer.prioritization == "proportional":
+            if "fresh" not in method.gradient and self.buffer.replay_prob == 0:
                 raise UserError(
-                    "TrainConfig.score is 'max_mc', which may be negative, but buffer.prioritization is "
-                    "'proportional', which needs scores of at least 0: set it to 'rank' or choose another score."
+                    f"TrainConfig.method is {self.method!r}, which learns from replayed levels only, but "
+                    "buffer.replay_prob is 0: set it above 0 or choose another method."
                 )
 
     @property

@@ -26,7 +26,7 @@ from minimax_ued.envs.base import Environment
 from minimax_ued.gae import generalized_advantages
 from minimax_ued.ppo import PPO_METRICS, Batch, make_optimizer, ppo_update
 from minimax_ued.rollout import Trajectory, rollout
-from minimax_ued.scores import SCORES
+from minimax_ued.scores import episode_sums, get_score
 from minimax_ued.students import Student
 
 __all__ = ["Cycle", "TrainState", "finish_metrics"]
@@ -136,7 +136,7 @@ class Cycle:
         key, level_key, rollout_key, update_key = jax.random.split(state.key, 4)
         buffer, content = self.buffer, state.buffer
         if buffer is not None and content is not None:
-            content, levels, indices, replay = self._choose_levels(buffer, level_key, content)
+            content, levels, indices, seen, replay = self._choose_levels(buffer, level_key, content)
             learn = jnp.where(replay, "replay" in method.gradient, "fresh" in method.gradient)
         else:
             levels, learn = self._auto.sample_levels(level_key, config.n_envs), jnp.ones((), bool)
@@ -163,12 +163,10 @@ class Cycle:
         )
         totals = _episode_totals(trajectory) | self._level_totals(levels, learn)
         if buffer is not None and content is not None:
-            seen = jnp.where(indices >= 0, content.max_returns[indices], -jnp.inf)
-            scores, max_returns = SCORES[config.score](
-                trajectory.rewards, trajectory.dones, trajectory.values, advantages, seen
-            )
-            children = jnp.where(indices >= 0, content.n_mutations[indices], 0)
-            content = buffer.insert(content, levels, scores, max_returns, indices, children)
+            score = get_score(config.score)
+            scores, max_returns = score(trajectory.rewards, trajectory.dones, trajectory.values, advantages, seen)
+            n_mutations = jnp.where(indices >= 0, content.n_mutations[indices], 0)
+            content = buffer.insert(content, levels, scores, max_returns, indices, n_mutations)
             state = state.replace(buffer=content)
             totals |= _mean_total("replay", replay) | _mean_total("level/score", scores, jnp.isfinite(scores))
 
@@ -182,18 +180,23 @@ class Cycle:
 
     def _choose_levels(
         self, buffer: LevelBuffer, key: Array, content: BufferState
-    ) -> tuple[BufferState, Any, Array, Array]:
-        """Return the buffer with new ages, B levels, their slots (-1 for fresh ones), and whether they are replayed."""
+    ) -> tuple[BufferState, Any, Array, Array, Array]:
+        """Choose the levels of a rollout.
+
+        Returns:
+            The buffer with new ages; B levels; the slots they were replayed from, -1 for fresh ones; the highest return
+            that was ever seen on each, -inf for those that are new; whether they are replayed.
+        """
         decide_key, key = jax.random.split(key)
         n_envs = self.config.n_envs
 
-        def replayed(key: Array, content: BufferState) -> tuple[BufferState, Any, Array]:
+        def replayed(key: Array, content: BufferState) -> tuple[BufferState, Any, Array, Array]:
             content, indices, levels = buffer.sample(key, content, n_envs)
-            return content, levels, indices.astype(jnp.int32)
+            return content, levels, indices.astype(jnp.int32), content.max_returns[indices]
 
-        def fresh(key: Array, content: BufferState) -> tuple[BufferState, Any, Array]:
+        def fresh(key: Array, content: BufferState) -> tuple[BufferState, Any, Array, Array]:
             levels = self._auto.sample_levels(key, n_envs)
-            return buffer.age(content, n_envs), levels, jnp.full(n_envs, -1, jnp.int32)
+            return buffer.age(content, n_envs), levels, jnp.full(n_envs, -1, jnp.int32), buffer.seen(content, levels)
 
         replay = buffer.replay_decision(decide_key, content)
         return (*jax.lax.cond(replay, replayed, fresh, key, content), replay)
@@ -202,7 +205,8 @@ class Cycle:
         config = self.config
         lr = jnp.float32(config.ppo.lr)
         if config.ppo.anneal_lr:
-            lr *= 1 - (state.cycles - 1).astype(jnp.float32) / config.total_cycles
+            # Held at 0 in a run that goes on beyond its length, where it would turn negative.
+            lr *= jnp.maximum(1 - (state.cycles - 1).astype(jnp.float32) / config.total_cycles, 0)
         params, opt_state, metrics = ppo_update(
             config.ppo, self.student, state.params, state.opt_state, batch, key, lr=lr
         )
@@ -228,17 +232,8 @@ def _mean_total(name: str, values: Array, counted: Array | None = None) -> Total
 
 def _episode_totals(trajectory: Trajectory) -> Totals:
     """Return, length and solve rate of the episodes that were finished in a rollout."""
-    rewards, dones = trajectory.rewards, trajectory.dones
-
-    def body(
-        running: tuple[Array, Array], step: tuple[Array, Array]
-    ) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-        reward, done = step
-        returns, length = running[0] + reward, running[1] + 1
-        return (jnp.where(done, 0.0, returns), jnp.where(done, 0.0, length)), (returns, length)
-
-    zero = jnp.zeros(rewards.shape[1])
-    _, (returns, lengths) = jax.lax.scan(body, (zero, zero), (rewards, dones))
+    dones = trajectory.dones
+    returns, lengths = episode_sums(trajectory.rewards, dones)
     episodes = dones.sum(dtype=jnp.float32)
     return {
         "episodes": (episodes, jnp.ones(())),

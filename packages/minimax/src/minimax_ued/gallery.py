@@ -21,7 +21,23 @@ from minimax_ued.students import Student
 from minimax_ued.trainer import UEDTrainer
 from outerloop.seeds import fold_seed
 
-__all__ = ["draw_run", "draw_test_mazes", "record_episode"]
+__all__ = ["action_labels", "draw_run", "draw_test_mazes", "random_levels", "record_episode"]
+
+
+def random_levels(env: Environment, seed: int, n: int) -> tuple[Any, np.ndarray]:
+    """Draw `n` levels from the environment's generator, a maze's; also i32[n], their `min_actions`."""
+    return jax.device_get(_random_levels(env, jax.random.key(seed), n))
+
+
+def action_labels(actions: np.ndarray) -> list[str]:
+    """Say for each level how many actions it takes, -1 standing for none that lead to the goal."""
+    return [f"{int(n)} actions" if n >= 0 else "unsolvable" for n in actions]
+
+
+@partial(jax.jit, static_argnums=(0, 2))  # op by op, this would take a quarter of a minute to compile
+def _random_levels(env: Environment, key: Array, n: int) -> tuple[Any, Array]:
+    levels = jax.vmap(env.sample_level)(jax.random.split(key, n))
+    return levels, jax.vmap(min_actions)(levels)
 
 
 def record_episode(
@@ -79,23 +95,22 @@ def draw_run(trainer: UEDTrainer, state: TrainState, folder: Path, *, seed: int 
     Returns:
         The files: `levels.png`, and `episode.gif`.
     """
-    keys = jax.random.split(jax.random.key(fold_seed(seed, "gallery")), levels + 1)
-    if state.buffer is not None and bool(state.buffer.filled[0].sum() >= levels):
-        best = np.argsort(-np.where(state.buffer.filled[0], state.buffer.scores[0], -np.inf))[:levels]
+    drawn, actions = random_levels(trainer.env, fold_seed(seed, "gallery"), max(levels, 64))
+    if state.buffer is not None and int(state.buffer.filled[0].sum()) >= levels:
+        scores = np.asarray(state.buffer.scores[0])  # -inf in empty slots
+        best = np.argsort(-scores)[:levels]
         shown = jax.tree.map(lambda x: np.asarray(x[0])[best], state.buffer.levels)
-        labels = [f"score {float(s):.3f}" for s in np.asarray(state.buffer.scores[0])[best]]
+        labels = [f"score {score:.3f}" for score in scores[best]]
     else:
-        shown = jax.device_get(jax.vmap(trainer.env.sample_level)(keys[:levels]))
-        actions = np.asarray(jax.vmap(min_actions)(shown))
-        labels = [f"{int(n)} actions" if n >= 0 else "unsolvable" for n in actions]
+        shown = jax.tree.map(lambda x: x[:levels], drawn)
+        labels = action_labels(actions[:levels])
     files = [save_png(folder / "levels.png", level_sheet(shown, labels, columns=8))]
 
-    held_back = jax.device_get(jax.vmap(trainer.env.sample_level)(jax.random.split(keys[-1], 64)))
-    # The longest way of 64: an episode in which there is something to see.
-    longest = int(np.argmax(np.asarray(jax.vmap(min_actions)(held_back))))
-    level = jax.tree.map(lambda x: x[longest], held_back)
+    # The longest way of all: an episode in which there is something to see.
+    level = jax.tree.map(lambda x: x[np.argmax(actions)], drawn)
     params = jax.tree.map(lambda x: x[0], state.params)
-    positions, directions, _ = record_episode(trainer.env, trainer.student, params, keys[-1], level)
+    key = jax.random.key(fold_seed(seed, "gallery", "actions"))
+    positions, directions, _ = record_episode(trainer.env, trainer.student, params, key, level)
     view = trainer.config.env.view_size
     files.append(save_gif(folder / "episode.gif", level, positions, directions, view_size=view, tile=24))
     return files
@@ -106,5 +121,5 @@ def draw_test_mazes(names: list[str], path: Path, *, seed: int = 0) -> Path:
     levels: list[Level] = []
     for name in names:
         key = jax.random.key(fold_seed(seed, "gallery", name))
-        levels.append(jax.device_get(get_test_maze(name).sample_level(key)))
+        levels.append(jax.device_get(jax.jit(get_test_maze(name).sample_level)(key)))
     return save_png(path, level_sheet(levels, names, columns=5))

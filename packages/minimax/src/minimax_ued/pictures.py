@@ -6,12 +6,11 @@ Runs on the host with NumPy and Pillow. Files are written whole or not at all.
 from __future__ import annotations
 
 import functools
+import io
 import math
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minimax_ued.envs.maze.level import Level, check_level
 from outerloop.errors import UserError
+from outerloop.files import write_atomically
 
 __all__ = ["level_sheet", "render_level", "save_gif", "save_png", "view_cells"]
 
@@ -125,8 +125,12 @@ def level_sheet(
 
 
 def save_png(path: str | Path, image: np.ndarray) -> Path:
-    """Write u8[height, width, 3] to a PNG file and return its path."""
-    return _write(path, lambda file: Image.fromarray(image).save(file, format="PNG", optimize=True))
+    """Write u8[height, width, 3] to a PNG file, whose folder is made, and return its path.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    return _write(path, Image.fromarray(image), format="PNG", optimize=True)
 
 
 def save_gif(
@@ -154,7 +158,8 @@ def save_gif(
         `path`.
 
     Raises:
-        UserError: the level is not valid, the two arrays disagree or are empty, or the rate is out of range.
+        UserError: the level is not valid, the two arrays disagree or are empty, the rate is out of range, or the file
+            cannot be written.
     """
     positions, directions = np.asarray(agent_pos), np.asarray(agent_dir)
     if positions.ndim != 2 or positions.shape[1] != 2 or directions.shape != positions.shape[:1] or not len(positions):
@@ -170,12 +175,8 @@ def save_gif(
     ]
     images = [Image.fromarray(frame).quantize(colors=64, dither=Image.Dither.NONE) for frame in frames]
     durations = [round(1000 / frames_per_second)] * (len(images) - 1) + [1500]
-    return _write(
-        path,
-        lambda file: images[0].save(
-            file, format="GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, disposal=1
-        ),
-    )
+    animation = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0, "disposal": 1}
+    return _write(path, images[0], format="GIF", **animation)
 
 
 @functools.lru_cache(maxsize=16)
@@ -221,19 +222,13 @@ def _cut(text: str, font: Any, width: int) -> str:
     return text
 
 
-def _write(path: str | Path, write: Callable[[IO[bytes]], None]) -> Path:
-    """Fill a temporary file beside `path`, make it durable, and put it in the place of `path`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+def _write(path: str | Path, image: Image.Image, **options: Any) -> Path:
+    """Write the file whole or not at all; its folder is made."""
+    path, content = Path(path), io.BytesIO()
+    image.save(content, **options)
     try:
-        with os.fdopen(handle, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives the owner alone the right to read
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    except OSError as error:
+        raise UserError(f"The picture {path} cannot be written: {error.strerror or error}.") from error
     return path

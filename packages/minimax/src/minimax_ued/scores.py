@@ -33,6 +33,7 @@ __all__ = [
     "check_prioritization",
     "episode_means",
     "episode_statistics",
+    "episode_sums",
     "get_score",
     "register_score",
 ]
@@ -56,7 +57,7 @@ class EpisodeStatistics(struct.PyTreeNode):
     mean_length: jax.Array
 
 
-def _episode_sums(x: jax.Array, dones: jax.Array) -> tuple[jax.Array, jax.Array]:
+def episode_sums(x: jax.Array, dones: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the sum of `x` [T, ...] from the start of the running episode to each step, and that episode's length.
 
     A scan that starts anew with each episode: no differences of prefix sums, whose cancellation would cost digits. On
@@ -95,7 +96,7 @@ def episode_means(x: jax.Array, dones: jax.Array) -> jax.Array:
         dones: bool, of the same shape; True at the last step of an episode.
     """
     dones = dones.astype(bool)
-    total, length = _episode_sums(x, dones)
+    total, length = episode_sums(x, dones)
     return _mean_at_ends(total / length, dones)
 
 
@@ -108,7 +109,7 @@ def episode_statistics(rewards: jax.Array, dones: jax.Array) -> EpisodeStatistic
     """
     dones = dones.astype(bool)
     axes = _over_time_and_trials(dones)
-    returns, lengths = _episode_sums(rewards, dones)
+    returns, lengths = episode_sums(rewards, dones)
     return EpisodeStatistics(
         count=dones.sum(axes, dtype=jnp.int32),
         mean_return=_mean_at_ends(returns, dones),

@@ -16,7 +16,6 @@ from minimax_ued.config import TrainConfig
 from minimax_ued.cycle import Cycle, TrainState, finish_metrics
 from minimax_ued.envs.base import Environment
 from minimax_ued.envs.maze import Maze
-from minimax_ued.scores import SCORES
 from minimax_ued.students import Student, make_student
 from outerloop.errors import UserError
 from outerloop.jax_backend import load_pytree, save_pytree
@@ -58,7 +57,8 @@ class UEDTrainer:
             env: an environment to train on instead of the maze that `config.env` describes.
 
         Raises:
-            UserError: the score is unknown, or there are fewer devices than `config.devices`.
+            UserError: the score is unknown or does not go with the prioritization, or there are fewer devices than
+                `config.devices`.
         """
         self.config = config
         self.env: Environment = Maze(config.env) if env is None else env
@@ -69,10 +69,6 @@ class UEDTrainer:
         self.resume_ignores = ("devices",) if config.ppo.anneal_lr else ("devices", "total_env_steps")
         buffer = None
         if config.method_spec.curated:
-            if config.score not in SCORES:
-                raise UserError(
-                    f"TrainConfig.score is {config.score!r}, but the scores are {', '.join(sorted(SCORES))}."
-                )
             buffer = LevelBuffer(config.buffer, self.env.level_hash, self.env.same_level, score=config.score)
         self._replicated, constrain = _lay_out(config.devices)
         self._cycle = Cycle(config, self.env, self.student, buffer, constrain)

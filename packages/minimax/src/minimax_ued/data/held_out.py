@@ -16,11 +16,11 @@ import numpy as np
 from minimax_ued.envs.maze.level import Level, unpack_levels
 from outerloop.errors import UserError
 
-__all__ = ["HELD_OUT", "HeldOut", "held_out_levels"]
+__all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels"]
 
 
 @dataclasses.dataclass(frozen=True)
-class HeldOut:
+class HeldOutSet:
     """A stored set of solvable levels, drawn with replacement of walls (`replace_walls`).
 
     Attributes:
@@ -41,9 +41,9 @@ class HeldOut:
 
 
 #: Name -> set. "<name>-hard" is its hard subset.
-HELD_OUT: dict[str, HeldOut] = {
-    "maze7": HeldOut("maze7.npz", size=7, n_walls=14, n=600, n_hard=100, seed=7_000_000),
-    "maze13": HeldOut("maze13.npz", size=13, n_walls=60, n=1000, n_hard=100, seed=13_000_000),
+HELD_OUT: dict[str, HeldOutSet] = {
+    "maze7": HeldOutSet("maze7.npz", size=7, n_walls=14, n=600, n_hard=100, seed=7_000_000),
+    "maze13": HeldOutSet("maze13.npz", size=13, n_walls=60, n=1000, n_hard=100, seed=13_000_000),
 }
 
 

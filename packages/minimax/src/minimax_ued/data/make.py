@@ -7,22 +7,22 @@ in them; they are data from then on and are not drawn again.
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
+import io
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from minimax_ued.data.held_out import HELD_OUT, HeldOut
+from minimax_ued.data.held_out import HELD_OUT, HeldOutSet
 from minimax_ued.envs.maze import paths
 from minimax_ued.envs.maze.level import Level, pack_levels
 from minimax_ued.envs.maze.random_levels import sample_level
+from outerloop.files import write_atomically
 
 __all__ = ["draw", "main", "write"]
 
 
-def draw(entry: HeldOut) -> tuple[Level, np.ndarray]:
+def draw(entry: HeldOutSet) -> tuple[Level, np.ndarray]:
     """Draw the set: the first `entry.n` different solvable levels, and which of them are hard.
 
     Returns:
@@ -48,20 +48,13 @@ def draw(entry: HeldOut) -> tuple[Level, np.ndarray]:
     return jax.tree.map(lambda leaf: leaf[keep], levels), hard
 
 
-def write(entry: HeldOut, folder: Path) -> Path:
-    """Draw the set and write it to `folder`, by way of a temporary file; return its path."""
+def write(entry: HeldOutSet, folder: Path) -> Path:
+    """Draw the set and write it to `folder`; return its path."""
     levels, hard = draw(entry)
+    content = io.BytesIO()
+    np.savez_compressed(content, levels=pack_levels(levels), hard=hard, jax=np.array(jax.__version__))
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".tmp", delete=False) as file:
-        try:
-            np.savez_compressed(file, levels=pack_levels(levels), hard=hard, jax=np.array(jax.__version__))
-            file.flush()
-            os.fsync(file.fileno())
-            os.chmod(file.name, 0o644)
-            os.replace(file.name, folder / entry.file)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_atomically(folder / entry.file, content.getvalue())
     return folder / entry.file
 
 

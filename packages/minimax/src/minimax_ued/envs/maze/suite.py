@@ -10,11 +10,9 @@ from typing import ClassVar
 
 import jax
 
-from minimax_ued.config import MazeConfig
 from minimax_ued.envs.maze import procedural
 from minimax_ued.envs.maze.fixed import FIXED_MAZES
 from minimax_ued.envs.maze.level import Level
-from minimax_ued.envs.maze.maze import Maze
 from outerloop.errors import UserError
 
 __all__ = ["TEST_MAZES", "TestMaze", "get_test_maze"]
@@ -39,11 +37,6 @@ class TestMaze:
     width: int
     max_steps: int
     sample_level: Callable[[jax.Array], Level]
-
-    def environment(self, config: MazeConfig) -> Maze:
-        """Return the environment for this maze, with the agent's view as in `config`."""
-        size = {"height": self.height, "width": self.width, "n_walls": 0}
-        return Maze(dataclasses.replace(config, **size, max_steps=self.max_steps))
 
 
 def get_test_maze(name: str) -> TestMaze:
