@@ -2,6 +2,8 @@
 
     minimax-ued train --preset small --seeds 5 --out runs/readme
     python tools/readme_figure.py runs/readme
+
+The run's own figures are put together, and nothing is drawn here.
 """
 
 from __future__ import annotations

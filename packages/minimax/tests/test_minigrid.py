@@ -12,9 +12,9 @@ from minimax_ued.envs.maze import Maze, paths
 
 minigrid_env = pytest.importorskip("minigrid.minigrid_env", reason="the oracle is the package minigrid (extra: test)")
 
-from minigrid.core.grid import Grid  # noqa: E402
-from minigrid.core.mission import MissionSpace  # noqa: E402
-from minigrid.core.world_object import Goal, Wall  # noqa: E402
+from minigrid.core.grid import Grid
+from minigrid.core.mission import MissionSpace
+from minigrid.core.world_object import Goal, Wall
 
 N_LEVELS = 12  # for each of 18 combinations: 216 in all
 SIZES = {7: (14, 30), 13: (60, 40), 19: (110, 40)}  # size -> walls drawn, T
