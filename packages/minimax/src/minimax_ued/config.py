@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -279,14 +278,11 @@ class TrainConfig:
                     f"are shared out, so set n_envs to {math.ceil(self.n_envs / part) * part} or change {name}."
                 )
         if self.rollout_steps < self.env.max_steps:
-            short = (
+            raise UserError(
                 f"TrainConfig.rollout_steps is {self.rollout_steps}, shorter than an episode of up to env.max_steps = "
-                f"{self.env.max_steps}, and every rollout starts with new episodes"
+                f"{self.env.max_steps}, and every rollout starts with new episodes, so that a long one would never be "
+                f"finished or scored: set rollout_steps to at least {self.env.max_steps} or lower env.max_steps."
             )
-            mend = f"set rollout_steps to at least {self.env.max_steps} or lower env.max_steps"
-            if method.curated:
-                raise UserError(f"{short}: levels on which the student fails would never be scored; {mend}.")
-            warnings.warn(f"{short}: the student never sees the end of a long one; {mend}.", stacklevel=3)
         if method.curated:
             if self.buffer.capacity < self.n_envs:
                 raise UserError(
