@@ -64,8 +64,9 @@ def test_equals_a_plain_loop_over_the_environment(params, played):
             carry, output = act(carry, one, jnp.array([new]))
             np.testing.assert_allclose(output.value[0], trajectory.values[t, b], rtol=1e-4, atol=1e-5)
             state, timestep = step(key, level, state, trajectory.actions[t, b])
-            for name, field in (("rewards", "reward"), ("terminated", "terminated"), ("truncated", "truncated")):
-                assert getattr(trajectory, name)[t, b] == getattr(timestep, field)
+            np.testing.assert_allclose(trajectory.rewards[t, b], timestep.reward, rtol=1e-6)
+            for name in ("terminated", "truncated"):
+                assert getattr(trajectory, name)[t, b] == getattr(timestep, name)
             new = bool(timestep.done)
             if timestep.truncated:
                 after = jax.tree.map(lambda x: x[None], observe(level, state))
