@@ -459,3 +459,17 @@ def test_interrupted_while_evaluating_saves_without_another_step(tmp_path):
         run(make(WalkConfig()), tmp_path, steps=10, eval_every=2, evaluators={"e": evaluator})
     assert stop.value.step == 4
     assert restore(make(WalkConfig()), tmp_path).n == 4
+
+
+def test_falling_back_keeps_the_damaged_checkpoint_and_rolls_the_record_back(tmp_path, capsys):
+    run(make(WalkConfig()), tmp_path / "a", steps=6, save_every=2, log_every=1)
+    victim = tmp_path / "a" / "checkpoints" / "0000000006" / "payload" / "x.npy"
+    victim.write_bytes(victim.read_bytes()[:-1])
+    with pytest.raises(UserError, match="is at step 6, beyond the 4 asked for"):
+        run(make(WalkConfig()), tmp_path / "a", steps=4, save_every=2, log_every=1, fallback=True)
+    state = run(make(WalkConfig()), tmp_path / "a", steps=6, save_every=2, log_every=1, fallback=True)
+    straight = run(make(WalkConfig()), tmp_path / "b", steps=6, save_every=2, log_every=1)
+    assert fingerprint(state) == fingerprint(straight)
+    assert rows(tmp_path / "a") == rows(tmp_path / "b")
+    assert (tmp_path / "a" / "checkpoints" / "damaged-0000000006" / "payload" / "x.npy").exists()
+    assert "Falling back: the checkpoint of step 6" in capsys.readouterr().err

@@ -154,7 +154,10 @@ class Checkpoints:
         return json.loads((self.path(step) / "manifest.json").read_text())
 
     def drop_after(self, step: int | None) -> None:
-        """Remove every checkpoint later than `step` (all of them for None) and what a killed save left behind."""
+        """Put every checkpoint later than `step` (all of them for None) aside, as `damaged-<step>`.
+
+        What killed saves left behind is removed.
+        """
         if not self.folder.is_dir():
             return
         # `latest` goes back first: killed in the middle, it names a checkpoint that is there.
@@ -164,7 +167,9 @@ class Checkpoints:
             write_atomically(self.folder / "latest", (self.path(step).name + "\n").encode())
         for path in list(self.folder.iterdir()):
             if path.name.isdecimal() and (step is None or int(path.name) > step):
-                _remove(path)
+                aside = self.folder / f"damaged-{path.name}"
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
         self.clean()
 
     def clean(self) -> None:

@@ -92,7 +92,9 @@ def learning_curves(
         axes.plot(at / scale, band.point, lw=2.0, marker=marker, solid_capstyle="round", zorder=3, **style)
         if confidence is not None and seeds > 1:
             axes.fill_between(at / scale, band.low, band.high, color=style["color"], alpha=0.17, lw=0, zorder=2)
-    axes.set_xlim(min(float(at[0]) for at, _, _ in drawn.values()) / scale, top / scale or 1.0)
+    first = min(float(at[0]) for at, _, _ in drawn.values())
+    if first < top:  # a single point keeps matplotlib's own limits
+        axes.set_xlim(first / scale, top / scale)
     axes.margins(y=0.06)
     _fit_unit_interval(axes, [v for _, band, _ in drawn.values() for v in (band.point.min(), band.point.max())])
     axes.set_xlabel(xlabel, color=INK, fontsize=10)

@@ -287,6 +287,12 @@ def report(
     if not any(group.finals for group in groups):
         raise UserError(f"No run among {', '.join(map(str, folders))} has a row of metrics yet: wait for the first.")
     for group in groups:
+        seeds = [run.record.get("seed") for run in group.runs if run.rows]
+        if repeated := sorted({str(s) for s in seeds if s is not None and seeds.count(s) > 1}):
+            notes.append(
+                f"{group.label}: seed {', '.join(repeated)} is in several runs, which are no independent repetitions: "
+                "the number of seeds and the interval count them as if they were."
+            )
         lengths = {run.path.name: run.steps for run in group.runs if run.rows}
         if len(set(lengths.values())) > 1:
             short = min(lengths, key=lengths.__getitem__)

@@ -118,7 +118,7 @@ def run(
     with folder.lock():
         previous = folder.check(trainer, seed=seed, resume=resume)
         state = loop.begin(previous, fallback=fallback)
-        if loop.done and previous and previous["status"] == "complete":
+        if loop.done and previous and previous["status"] == "complete" and not loop.fell_back:
             return state
         try:
             folder.start(trainer, seed=seed, previous=previous, parent=parent)
@@ -196,6 +196,7 @@ class _Loop:
     on_nonfinite: str
     sinks: list[Any]
     start: int = 0
+    fell_back: bool = False
     wall: float = 0.0
     progress: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -206,6 +207,11 @@ class _Loop:
     def begin(self, previous: Mapping[str, Any] | None, *, fallback: bool) -> Any:
         """Return the state to start from: restored where a checkpoint exists, new otherwise."""
         checkpoints = self.folder.checkpoints
+        newest = max(checkpoints.steps(), default=None)
+        if newest is not None and newest > self.steps:
+            raise UserError(
+                f"{self.folder.path} is at step {newest}, beyond the {self.steps} asked for: ask for at least that."
+            )
         found = checkpoints.find(fallback=fallback)
         if found is None and previous and previous["status"] in ("complete", "interrupted"):
             raise CheckpointError(  # starting anew would overwrite its metrics
@@ -223,12 +229,15 @@ class _Loop:
                 )
             state = self.trainer.restore(checkpoints.path(found) / "payload", state)
             self.start, self.wall, self.progress = found, manifest["wall"], manifest["progress"]
-            if found > self.steps:
-                raise UserError(
-                    f"{self.folder.path} is at step {found}, beyond the {self.steps} asked for: ask for at least that."
-                )
         if fallback:
+            self.fell_back = found != newest
             checkpoints.drop_after(found)
+            if self.fell_back:
+                print(
+                    f"Falling back: the checkpoint of step {newest} in {self.folder.path} is damaged and is kept as "
+                    f"damaged-*; going on from step {found}.",
+                    file=sys.stderr,
+                )
         return state
 
     @contextlib.contextmanager
