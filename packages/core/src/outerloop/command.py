@@ -22,6 +22,7 @@ import importlib
 import importlib.metadata
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -165,6 +166,10 @@ class App:
         with 128 + signal. Any other exception is a bug and leaves with its traceback.
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
+        if (
+            argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):  # nobody ignores it on purpose
+            signal.signal(signal.SIGINT, _leave)
         debug = "--debug" in arguments
         try:
             return self._run([a for a in arguments if a != "--debug"])
@@ -214,6 +219,16 @@ class App:
         code = command.function(*(value for value in (options, config) if value is not None))
         sys.stdout.flush()
         return code or 0
+
+
+def _leave(signum: int, frame: Any) -> None:
+    """Ctrl-C outside a run or a sweep, which have handlers of their own: end at once.
+
+    A KeyboardInterrupt could be lost: raised inside a callback of JAX's, it is printed and ignored. Nothing needs to be
+    undone, because every file is written atomically.
+    """
+    os.write(2, b"interrupted\n")
+    os._exit(128 + signum)
 
 
 def select_device(device: Device, backend: Literal["jax", "torch"]) -> str:
