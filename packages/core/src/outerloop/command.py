@@ -166,9 +166,8 @@ class App:
         with 128 + signal. Any other exception is a bug and leaves with its traceback.
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
-        if (
-            argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        ):  # nobody ignores it on purpose
+        # Where SIGINT is ignored, as for a job in the background, that is somebody's purpose.
+        if argv is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _leave)
         debug = "--debug" in arguments
         try:
