@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import minimax_ued.cli
 from minimax_ued.cli import main
 from minimax_ued.config import TrainConfig
+from minimax_ued.data import held_out_levels
+from minimax_ued.level_files import save_levels
+from minimax_ued.methods import METHODS
 from outerloop.config import load_config, save_config
 
 TINY = [
@@ -50,7 +54,7 @@ def test_train_leaves_a_complete_run_with_pictures(trained):
     logged = rows(trained)
     assert {row["split"] for row in logged} == {"train", "held_out"}
     assert [row["step"] for row in logged if row["split"] == "train"] == [1, 2]
-    for name in ("levels.png", "episode.gif"):
+    for name in ("levels.png", "episode.gif", "complexity.png"):
         with Image.open(trained / "plots" / name) as picture:
             assert min(picture.size) > 50
 
@@ -59,35 +63,76 @@ def test_train_again_does_nothing_and_another_configuration_is_refused(trained, 
     before = rows(trained)
     assert main(["train", *TINY, "--out", str(trained), "--quiet"]) == 0
     assert rows(trained) == before
-    capsys.readouterr()
+    assert f"{trained} is complete (2 of 2 steps)" in capsys.readouterr().err
     assert main(["train", *TINY, "--ppo.lr", "0.1", "--out", str(trained)]) == 2
     assert "ppo.lr" in one_sentence(capsys)
 
 
+def test_a_longer_run_says_that_it_goes_on(trained, tmp_path, capsys):
+    longer = tmp_path / "longer"
+    shutil.copytree(trained, longer)
+    assert main(["train", *TINY, "--total-env-steps", "384", "--out", str(longer), "--quiet"]) == 0
+    assert f"{longer} goes on from step 2 of 3." in capsys.readouterr().err
+    assert [row["step"] for row in rows(longer) if row["split"] == "train"] == [1, 2, 3]
+
+
 def test_evaluate_measures_the_run_beside_its_controls(trained, tmp_path, capsys):
-    arguments = ["evaluate", str(trained), "--mazes", "FourRooms", "--episodes", "1", "--out", str(tmp_path)]
-    assert main(arguments) == 0
-    found = json.loads((tmp_path / "evaluation.json").read_text())
-    assert found["tasks"] == ["held out", "held out, hard", "FourRooms"]
+    own = save_levels(tmp_path / "own.npz", jax.tree.map(lambda x: x[:3], held_out_levels("maze7")))
+    out = tmp_path / "report"
+    arguments = ["evaluate", str(trained), "--mazes", "FourRooms", "--episodes", "2", "--out", str(out)]
+    assert main([*arguments, "--cvar-levels", "30", "--cvar-attempts", "2", "--levels", str(own)]) == 0
+    found = json.loads((out / "evaluation.json").read_text())
+    assert found["tasks"] == ["held out", "held out, hard", "own levels", "FourRooms"]
     assert list(found["solved"]) == ["tiny", "untrained student", "random policy"]
-    assert all(np.shape(rates) == (2, 3) for rates in found["solved"].values())
+    for kind in ("solved", "returns", "regrets"):
+        assert all(np.shape(rates) == (2, 4) for rates in found[kind].values())
+    assert found["worst_levels"]["n_levels"] == 30
+    assert np.shape(found["own_levels"]["tiny"]) == (2, 3)
+    assert found["runs"]["tiny"]["env_steps"] == 256
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("FourRooms", "untrained", "random", str(tmp_path / "evaluation.png")))
-    assert {file.name for file in tmp_path.iterdir()} == {"evaluation.json", "evaluation.png", "mazes.png"}
+    assert all(word in shown for word in ("FourRooms", "untrained", "random", str(out / "evaluation.md")))
+    text = (out / "evaluation.md").read_text()
+    assert all(f"({file.name})" in text for file in out.iterdir() if file.suffix == ".png")
+    assert {file.name for file in out.iterdir()} == {
+        *("evaluation.md", "evaluation.json", "evaluation.png", "mazes.png", "cvar.png", "path-length.png"),
+        *("complexity.png", "levels-tiny.png", "own-levels.png"),
+    }
+
+
+def test_a_misspelt_maze_is_noticed_before_jax_starts(trained, tmp_path, monkeypatch, capsys):
+    def start(*_):
+        raise AssertionError("JAX was started")
+
+    monkeypatch.setattr(minimax_ued.cli, "_start_jax", start)
+    (tmp_path / "drawn.txt").write_text(">G?")
+    for arguments, words in (
+        (["--mazes", "Labyrint"], "did you mean 'Labyrinth'"),
+        (["--levels", str(tmp_path / "drawn.txt")], "Level 1 of"),
+    ):
+        assert main(["evaluate", str(trained), *arguments]) == 2
+        assert words in one_sentence(capsys)
+
+
+def test_virtual_devices_are_named():
+    code = "from minimax_ued.cli import _start_jax; _start_jax('cpu', 2); import jax; print(jax.device_count())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2"
+    assert "2 virtual devices" in done.stderr
 
 
 def test_levels_draws_random_levels_and_test_mazes(tmp_path):
     """In a process of its own: the command computes on the CPU, which JAX cannot be told after its first use."""
-    random, tests = tmp_path / "new" / "random.png", tmp_path / "tests.png"
+    random, tests, edited = tmp_path / "new" / "random.png", tmp_path / "tests.png", tmp_path / "edited.png"
     calls = [
         ["levels", "--preset", "small", "--n", "4", "--out", str(random)],
         ["levels", "--mazes", "Labyrinth", "FourRooms", "--out", str(tests)],
+        ["levels", "--preset", "small", "--n", "4", "--mutate", "5", "--out", str(edited)],
     ]
     code = f"import sys; from minimax_ued.cli import main; sys.exit(max(main(call) for call in {calls}))"
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, [str(random), str(tests)]), done.stderr
-    for file in (random, tests):
+    assert (done.returncode, done.stdout.split()) == (0, [str(random), str(tests), str(edited)]), done.stderr
+    for file in (random, tests, edited):
         with Image.open(file) as picture:
             assert min(picture.size) > 100
 
@@ -95,7 +140,8 @@ def test_levels_draws_random_levels_and_test_mazes(tmp_path):
 def test_methods_are_listed(capsys):
     assert main(["methods"]) == 0
     shown = capsys.readouterr().out
-    assert all(name in shown for name in ("dr", "plr", "robust_plr", "2110.02439"))
+    assert [line.split()[0] for line in shown.splitlines()] == list(METHODS)
+    assert "2110.02439" in shown
 
 
 # --- bad input: one sentence, exit code 2, nothing written ---
@@ -144,6 +190,12 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     [
         (["evaluate", "RUN", "--mazes", "Labyrint"], ["'Labyrint'", "did you mean 'Labyrinth'"]),
         (["evaluate", "RUN", "--episodes", "0"], ["episodes is 0"]),
+        (["evaluate", "RUN", "--cvar-attempts", "0"], ["cvar_attempts is 0"]),
+        (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),
+        (["evaluate", "RUN", "--student", "1"], ["student is 1", "'dr'", "one student"]),
+        (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt cannot be read"]),
+        (["levels", "--mutate", "-1"], ["mutate is -1"]),
+        (["levels", "--preset", "cartpole_dr"], ["'cartpole'", "only mazes"]),
         (["evaluate", "RUN", "RUN"], ["named twice"]),
         (["evaluate", "TMP/none"], ["none", "does not exist"]),
         (["evaluate"], ["run"]),

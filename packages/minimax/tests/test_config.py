@@ -7,8 +7,22 @@ import sys
 import pytest
 
 import minimax_ued
-from minimax_ued.config import PRESETS, BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.config import (
+    BufferConfig,
+    CartPoleConfig,
+    DistributionConfig,
+    EditorConfig,
+    LearnableConfig,
+    MazeConfig,
+    MutationConfig,
+    PPOConfig,
+    S5Config,
+    StudentConfig,
+    TeacherConfig,
+    TrainConfig,
+)
 from minimax_ued.methods import METHODS, Method
+from minimax_ued.presets import PRESET_HELP, PRESETS
 from outerloop.errors import UserError
 
 
@@ -38,6 +52,42 @@ from outerloop.errors import UserError
         (lambda: BufferConfig(temperature=0.05), ["BufferConfig.temperature is 0.05", "float32", "0.0954"]),
         (lambda: TrainConfig(method="robust_plr", buffer=BufferConfig(replay_prob=0)), ["'robust_plr'", "replay_prob"]),
         (lambda: TrainConfig(seeds=0), ["seeds is 0"]),
+        (lambda: TrainConfig(domain="mazes"), ["domain is 'mazes'", "'cartpole'"]),
+        (lambda: TrainConfig(population=1), ["population is 1", "at least 2"]),
+        (lambda: TrainConfig(ppo=PPOConfig(chunks=3)), ["rollout_steps is 256", "chunks = 3"]),
+        (
+            lambda: TrainConfig(method="parallel_accel", buffer=BufferConfig(capacity=95)),
+            ["buffer.capacity is 95", "96", "n_envs = 32"],
+        ),
+        (
+            lambda: TrainConfig(method="accel", mutation=MutationConfig(parents="easy", n_parents=5)),
+            ["n_parents is 5", "n_envs = 32"],
+        ),
+        (
+            lambda: TrainConfig(method="parallel_accel", mutation=MutationConfig(parents="easy")),
+            ["parents is 'easy'", "parallel_accel", "'batch'"],
+        ),
+        (
+            lambda: TrainConfig(
+                domain="cartpole", method="paired", rollout_steps=256, cartpole=CartPoleConfig(max_steps=256)
+            ),
+            ["'paired'", "mazes", "'cartpole'"],
+        ),
+        (lambda: TrainConfig(domain="cartpole", rollout_steps=100), ["rollout_steps is 100", "cartpole.max_steps"]),
+        (lambda: S5Config(state=100, blocks=8), ["state is 100", "2 x blocks = 16"]),
+        (lambda: S5Config(dt_min=1.0), ["dt_min is 1", "dt_max = 0.1"]),
+        (lambda: StudentConfig(dtype="float16"), ["dtype is 'float16'", "'bfloat16'"]),
+        (lambda: MutationConfig(n_edits=0), ["n_edits is 0", "at least 1"]),
+        (lambda: EditorConfig(budget="none"), ["budget is 'none'", "'first_wall'"]),
+        (lambda: TeacherConfig(ppo=PPOConfig(chunks=2)), ["chunks is 2", "whole levels"]),
+        (lambda: LearnableConfig(candidates=10), ["candidates is 10", "capacity = 1000"]),
+        (lambda: LearnableConfig(batch=3000), ["batch is 3000", "candidates = 25000"]),
+        (lambda: DistributionConfig(truncation=0.1), ["truncation is 0.1", "0.00025"]),
+        (lambda: DistributionConfig(batch=3000), ["batch is 3000", "capacity = 4000"]),
+        (lambda: DistributionConfig(trials=1), ["trials is 1", "at least 2"]),
+        (lambda: TrainConfig(method="sfl", learnable=LearnableConfig(steps=300)), ["steps is 300", "500"]),
+        (lambda: CartPoleConfig(success=1.0), ["success is 1.0", "below 1"]),
+        (lambda: CartPoleConfig(spread=1.0), ["spread is 1.0", "(1, 100]"]),
     ],
 )
 def test_a_wrong_value_is_one_sentence_with_field_value_and_range(make, words):
@@ -89,12 +139,44 @@ def test_a_configuration_is_plain_data():
         hash(config)
 
 
-def test_a_method_must_be_able_to_learn():
-    with pytest.raises(UserError, match="trains on nothing"):
-        Method(name="x", gradient=frozenset(), curated=True, summary="", reference="")
-    with pytest.raises(UserError, match="keeps none"):
-        Method(name="x", gradient=frozenset({"replay"}), curated=False, summary="", reference="")
-    assert {"dr", "plr", "robust_plr"} <= set(METHODS)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gradient": frozenset()}, "trains on nothing"),
+        ({"gradient": frozenset({"replay"})}, "keeps none"),
+        ({"parallel": True}, "curator='buffer'"),
+        ({"mutates": True, "curator": "learnable"}, "curator='buffer'"),
+        ({"gradient": frozenset({"mutation"})}, "only ever scored"),
+        ({"teacher": True}, "objective exactly if"),
+        ({"objective": "neg_return"}, "objective exactly if"),
+        ({"teacher": True, "objective": "neg_return", "curator": "distribution"}, "goes with no curator"),
+        ({"students": 2}, "several students"),
+    ],
+)
+def test_a_method_that_makes_no_sense_is_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        Method(**{"name": "x", "gradient": frozenset({"fresh"}), "summary": "", "reference": ""} | changes)
+
+
+def test_environment_steps_count_every_rollout():
+    def per_cycle(method, **changes):
+        return TrainConfig(method=method, **changes).env_steps_per_cycle / (32 * 256)
+
+    assert [per_cycle(m) for m in ("dr", "plr", "robust_plr", "minimax")] == [1, 1, 1, 1]
+    assert [per_cycle(m) for m in ("parallel_plr", "parallel_accel", "paired", "repaired")] == [2, 3, 2, 2]
+    assert per_cycle("accel", buffer=BufferConfig(replay_prob=0.8)) == pytest.approx(1.8)
+    assert per_cycle("population_paired", population=4) == 4
+    assert per_cycle("sfl") == pytest.approx(1 + 25_000 * 2000 / 100 / 8192)
+    assert per_cycle("ncc") == pytest.approx(1 + 5 * (4000 + 32) / 32)
+
+
+def test_every_preset_says_what_it_is():
+    assert set(PRESETS) == set(PRESET_HELP)
+    assert {config.method for config in PRESETS.values()} >= set(METHODS) - {"minimax", "population_paired"}
+    updates = {name: PRESETS[f"maze13_{name}"].total_cycles for name in ("dr", "parallel_plr", "parallel_accel")}
+    assert set(updates.values()) == {30_000}
+    assert PRESETS["maze13_robust_plr"].total_cycles == 60_000  # half of the cycles replay
+    assert PRESETS["maze13_accel"].total_cycles == pytest.approx(37_500, rel=0.001)  # four fifths do
 
 
 def test_configuration_needs_no_jax():
@@ -103,7 +185,7 @@ def test_configuration_needs_no_jax():
 
 
 def test_importing_the_package_needs_no_jax_and_its_names_come_on_first_use():
-    code = "import sys, minimax_ued; from minimax_ued import PRESETS, METHODS; sys.exit('jax' in sys.modules)"
+    code = "import sys, minimax_ued; from minimax_ued import PRESETS, METHODS, presets; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert sorted(itertools.chain(*minimax_ued._HOME.values())) == sorted(minimax_ued.__all__) == dir(minimax_ued)
     for name in minimax_ued.__all__:

@@ -151,13 +151,13 @@ def test_a_fresh_level_that_the_buffer_knows_is_scored_with_its_highest_return()
         method="plr",
     )
     trainer = UEDTrainer(config)
-    collect = jax.jit(lambda state: trainer._cycle._collect(state)[0])
-    state = jax.tree.map(lambda x: x[0], trainer.init(0))
+    cycle = jax.jit(lambda state: trainer._cycle(state)[0])
+    state = trainer.init(0)
     for _ in range(4):
-        state = collect(state)
+        state = cycle(state)
     known = state.buffer.filled
     best = jnp.where(known, 5.0, -jnp.inf)  # more than any episode gives
-    after = collect(state.replace(buffer=state.buffer.replace(max_returns=best))).buffer
+    after = cycle(state.replace(buffer=state.buffer.replace(max_returns=best))).buffer
     met = known & (after.ages == 0)
     assert met.sum() >= 2
     assert (after.max_returns[met] == 5).all()

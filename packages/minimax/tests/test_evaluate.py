@@ -5,45 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.config import PRESETS, MazeConfig, StudentConfig
-from minimax_ued.envs.maze import Level, Maze
-from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, play
-from minimax_ued.students import StudentOutput
+from minimax_ued.config import MazeConfig, StudentConfig
+from minimax_ued.envs.base import Timestep
+from minimax_ued.envs.maze import Level
+from minimax_ued.envs.maze.level import stack_levels
+from minimax_ued.evaluate import OOD_MAZES, OOD_MAZES_DCD, HeldOut, OODMazes, OwnLevels, expand_mazes
+from minimax_ued.presets import PRESETS
+from minimax_ued.students import make_student
 from minimax_ued.trainer import UEDTrainer
 from outerloop.errors import UserError
-
-T = 10
-
-
-class Forward:
-    """A student that always walks on, and says how often it was told to forget."""
-
-    def initial_carry(self, batch):
-        return jnp.zeros(batch)
-
-    def apply(self, params, carry, observation, resets, method):
-        assert method == "step"
-        logits = jnp.zeros((*resets.shape, 7)).at[..., 2].set(50.0)
-        return carry + resets, StudentOutput(logits, carry)
-
-
-def corridor(goal, wall=None):
-    walls = np.zeros((1, 8), bool)
-    if wall is not None:
-        walls[0, wall] = True
-    return Level(
-        wall_map=jnp.asarray(walls), goal_pos=jnp.array([goal, 0]), agent_pos=jnp.array([0, 0]), agent_dir=jnp.array(0)
-    )
-
-
-@pytest.mark.parametrize("policy", ["sampled", "greedy"])
-def test_only_the_first_episode_counts(policy):
-    env = Maze(MazeConfig(height=1, width=8, n_walls=0, max_steps=T))
-    levels = jax.tree.map(lambda *x: jnp.stack(x), corridor(1), corridor(5), corridor(5, wall=3))
-    episodes = play(env, Forward(), None, jax.random.key(0), levels, policy=policy)
-    np.testing.assert_allclose(episodes.returns, [1 - 0.9 * 1 / T, 1 - 0.9 * 5 / T, 0.0], rtol=1e-6)
-    np.testing.assert_array_equal(episodes.lengths, [1, 5, T])
-    np.testing.assert_array_equal(episodes.solved, [True, True, False])
 
 
 @pytest.fixture(scope="module")
@@ -90,17 +60,35 @@ def test_out_of_distribution_mazes(trainer):
     assert list(episodes) == ["SmallCorridor", "Crossing", "SixteenRooms"]
     assert all(e.returns.shape == (2, 3) for e in episodes.values())
     for name, limit in (("SmallCorridor", 450), ("Crossing", 484), ("SixteenRooms", 450)):  # each has its own limit
-        returns, lengths = jax.device_get(episodes[name])
-        np.testing.assert_allclose(returns, np.where(returns > 0, 1 - 0.9 * lengths / limit, 0), rtol=1e-5)
-        assert (lengths[returns == 0] == limit).all()
+        returns, lengths, solved = jax.device_get(episodes[name])
+        np.testing.assert_allclose(returns, np.where(solved, 1 - 0.9 * lengths / limit, 0), rtol=1e-5)
+        assert (lengths[~solved] == limit).all()
     metrics = jax.device_get(mazes(state, seed=0))
     assert metrics["solve_rate"].shape == (2,)
-    rates = [metrics[f"solve_rate/{name}"] for name in mazes.names]
-    np.testing.assert_allclose(metrics["solve_rate"], np.mean(rates, axis=0), rtol=1e-6)
+    for kind in ("solve_rate", "return", "regret"):
+        each = [metrics[f"{kind}/{name}"] for name in mazes.names]
+        np.testing.assert_allclose(metrics[kind], np.mean(each, axis=0), rtol=1e-6)
+    # SixteenRooms is one maze with a shortest way of 20 moves and 6 turns; T is 450.
+    best = 1 - 0.9 * 26 / 450
+    np.testing.assert_allclose(metrics["regret/SixteenRooms"] + metrics["return/SixteenRooms"], best, rtol=1e-5)
 
 
-def test_every_maze_of_the_suite_exists(trainer):
+def test_every_maze_of_the_suites_exists(trainer):
     assert OODMazes(trainer).names == OOD_MAZES
+    assert OODMazes(trainer, OOD_MAZES_DCD).names == OOD_MAZES_DCD
+    assert len(set(OOD_MAZES_DCD) - set(OOD_MAZES)) == 3
+    assert expand_mazes(["PerfectMaze", "dcd"]) == ("PerfectMaze", *OOD_MAZES_DCD)
+    with pytest.raises(UserError, match="'Labyrinth' is named twice"):
+        expand_mazes(["ood", "Labyrinth"])
+
+
+def test_variants_keep_their_own_rules(trainer):
+    """FourRooms of dcd ends after 100 steps instead of 250, and its walls hide what is behind them."""
+    mazes = OODMazes(trainer, ["FourRooms", "FourRoomsDCD"], n_episodes=20)
+    lengths = {name: int(episodes.lengths.max()) for name, episodes in mazes.episodes(trainer.init(0), 0).items()}
+    assert lengths == {"FourRooms": 250, "FourRoomsDCD": 100}
+    views = {group.names[0]: group.env.config.see_through_walls for group in mazes._groups}
+    assert views == {"FourRooms": True, "FourRoomsDCD": False}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +101,8 @@ def test_every_maze_of_the_suite_exists(trainer):
         (lambda t: HeldOut(t, policy="best"), "'best'"),
         (lambda t: HeldOut(t, n_episodes=0), "n_episodes is 0"),
         (lambda t: HeldOut(t, max_levels=50), "max_levels is 50"),
+        (lambda t: OODMazes(t, n_episodes=0), "n_episodes is 0"),
+        (lambda t: HeldOut(t, student=1)(t.init(0), 0), "student is 1"),
     ],
 )
 def test_bad_arguments(trainer, make, words):
@@ -124,3 +114,83 @@ def test_a_size_without_held_out_levels():
     config = dataclasses.replace(PRESETS["small"], env=MazeConfig(height=9, width=9, n_walls=5, max_steps=64))
     with pytest.raises(UserError, match="none of 9 x 9"):
         HeldOut(UEDTrainer(config))
+
+
+def test_levels_of_ones_own(trainer):
+    """Of any size; what cannot be solved within the step limit has no regret."""
+    levels = stack_levels([Level.from_text(f">G{'.' * 14}"), Level.from_text(f">#{'.' * 13}G")])
+    own = OwnLevels(trainer, levels, n_episodes=5)
+    np.testing.assert_allclose(own.optimal_returns, [1 - 0.9 / 64, 0.0], rtol=1e-6)
+    state = trainer.init(0)
+    episodes = own.episodes(state, 0)
+    assert episodes.returns.shape == (2, 2, 5)
+    assert not episodes.solved[:, 1].any()
+    metrics = own(state, 0)
+    np.testing.assert_allclose(metrics["solve_rate"], episodes.solved[:, 0].mean(-1) / 2, rtol=1e-6)
+    best = np.mean(own.optimal_returns)
+    np.testing.assert_allclose(metrics["regret"] + metrics["return"], best, rtol=1e-5)
+
+
+class Lottery:
+    """An environment that is no maze: one step, and a return that is the level if action 0 is taken, else 0."""
+
+    num_actions, max_steps, success_return = 2, 1, 0.5
+
+    def prepare(self, level):
+        return level
+
+    def reset(self, key, level):
+        return jnp.int32(0)
+
+    def step(self, key, level, state, action):
+        over = jnp.ones((), bool)
+        return state + 1, Timestep(
+            reward=jnp.where(action == 0, level, 0.0), terminated=over, truncated=jnp.zeros((), bool)
+        )
+
+    def observe(self, level, state):
+        return level[None]
+
+    def sample_level(self, key):
+        return jax.random.uniform(key)
+
+    def optimal_return(self, level):
+        return level
+
+
+class Offering(Lottery):
+    def held_out_levels(self):
+        return jnp.array([0.2, 0.6, 1.0])
+
+
+class StandIn:
+    """What evaluators know of a trainer."""
+
+    def __init__(self, env):
+        self.env, self.config = env, PRESETS["small"]
+        observation = jax.ShapeDtypeStruct((1,), jnp.float32)
+        self.student = make_student(StudentConfig(features=4), num_actions=2, observation=observation)
+
+    def student_params(self, state, student):
+        return state
+
+
+def test_an_environment_that_is_no_maze():
+    trainer = StandIn(Offering())
+    carry = trainer.student.initial_carry(1)
+    params = trainer.student.init(jax.random.key(0), carry, jnp.zeros((1, 1, 1)), jnp.ones((1, 1), bool))
+    params = jax.tree.map(lambda x: x[None], params)
+    held_out = HeldOut(trainer, n_episodes=200)
+    np.testing.assert_allclose(held_out.optimal_returns, [0.2, 0.6, 1.0])
+    episodes = held_out.episodes(params, 0)
+    assert not episodes.solved[0, 0].any()  # success_return counts, not zero
+    assert (episodes.returns[0, 0] > 0).any()
+    rates = np.asarray(episodes.solved[0, 1:].mean(-1))
+    assert ((rates > 0.3) & (rates < 0.7)).all()
+    metrics = held_out(params, 0)
+    assert set(metrics) == {"solve_rate", "return", "regret"}
+    np.testing.assert_allclose(metrics["regret"] + metrics["return"], 0.6, rtol=1e-5)
+    assert HeldOut(StandIn(Lottery())).levels.shape == (1000,)
+    for make in (lambda: OODMazes(trainer), lambda: OwnLevels(trainer, None), lambda: HeldOut(trainer, "maze7")):
+        with pytest.raises(UserError, match="Offering"):
+            make()

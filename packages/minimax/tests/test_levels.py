@@ -1,4 +1,4 @@
-"""Levels as data: drawings, checks of what comes from outside, packing, and the stored sets."""
+"""Levels as data: drawings, checks of what comes from outside, and packing."""
 
 import jax
 import numpy as np
@@ -6,11 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimax_ued.data import HELD_OUT, held_out_levels
-from minimax_ued.data.make import draw
-from minimax_ued.envs.maze import Level, check_level, pack_levels, pad_level, paths, stack_levels, unpack_levels
-from minimax_ued.envs.maze.fixed import FIXED_MAZES
-from minimax_ued.envs.maze.suite import TEST_MAZES, get_test_maze
+from minimax_ued.envs.maze import Level, check_level, pack_levels, pad_level, stack_levels, unpack_levels
+from minimax_ued.envs.maze.suite import get_test_maze
 from outerloop.errors import UserError
 
 DRAWING = """\
@@ -62,7 +59,6 @@ def test_many_levels_stack_pad_and_pack():
     many = stack_levels([padded, padded.replace(agent_dir=np.int32(2))])
     assert many.wall_map.shape == (2, 5, 6)
     assert equal(unpack_levels(pack_levels(many), 5, 6), many)
-    assert pack_levels(jax.tree.map(lambda leaf: leaf[0], held_out_levels("maze13"))).nbytes == 27
     with pytest.raises(UserError, match="different sizes"):
         stack_levels([small, padded])
     with pytest.raises(UserError, match="no levels"):
@@ -112,73 +108,6 @@ def test_a_bad_drawing_is_refused(text, message):
         Level.from_text(text)
 
 
-path_lengths = jax.jit(jax.vmap(paths.shortest_path))
-
-#: name -> walls, T and the lengths of the shortest paths.
-TABLE = {
-    "SixteenRooms": (46, 450, {20}),
-    "SixteenRooms2": (53, 450, {22}),
-    "Labyrinth": (72, 450, {96}),
-    "LabyrinthFlipped": (72, 450, {96}),
-    "Labyrinth2": (72, 450, {96}),
-    "StandardMaze": (73, 450, {40}),
-    "StandardMaze2": (72, 450, {56}),
-    "StandardMaze3": (71, 450, {39}),
-    "SmallCorridor": (71, 450, set(range(13, 22, 2))),
-    "LargeCorridor": (161, 882, set(range(19, 34, 2))),
-}
-
-
-@pytest.mark.parametrize("name", TABLE)
-def test_fixed_mazes_are_the_published_ones(name):
-    n_walls, max_steps, lengths = TABLE[name]
-    levels, test = FIXED_MAZES[name].levels, TEST_MAZES[name]
-    for i in range(len(levels.agent_dir)):
-        check_level(jax.tree.map(lambda leaf: leaf[i], levels), test.height, test.width)  # noqa: B023
-    assert levels.wall_map[0].sum() == n_walls
-    assert test.max_steps == max_steps
-    assert set(np.asarray(path_lengths(levels)).tolist()) == lengths
-
-
-def test_corridors_draw_each_goal_and_no_other():
-    for name, columns in (("SmallCorridor", range(2, 11, 2)), ("LargeCorridor", range(2, 17, 2))):
-        maze = TEST_MAZES[name]
-        middle = maze.height // 2
-        drawn = jax.jit(jax.vmap(maze.sample_level))(jax.random.split(jax.random.key(0), 200))
-        goals = {tuple(goal) for goal in np.asarray(drawn.goal_pos).tolist()}
-        assert goals == {(x, y) for x in columns for y in (middle - 1, middle + 1)}
-
-
 def test_an_unknown_maze_is_answered_with_the_nearest():
     with pytest.raises(UserError, match="did you mean 'Labyrinth2'"):
         get_test_maze("Labirinth2")
-
-
-@pytest.mark.parametrize(("name", "n", "size"), [("maze7", 600, 7), ("maze13", 1000, 13)])
-def test_held_out_levels_are_solvable_different_and_the_hard_ones_the_longest(name, n, size):
-    levels, hard = held_out_levels(name), held_out_levels(f"{name}-hard")
-    assert levels.wall_map.shape == (n, size, size)
-    assert hard.wall_map.shape == (100, size, size)
-    for i in range(0, n, 25):
-        check_level(jax.tree.map(lambda leaf: leaf[i], levels))  # noqa: B023
-    assert len(np.unique(pack_levels(levels), axis=0)) == n
-    fewest = jax.jit(jax.vmap(paths.min_actions))
-    actions, hard_actions = np.asarray(fewest(levels)), np.asarray(fewest(hard))
-    assert actions.min() > 0
-    assert hard_actions.tolist() == np.sort(actions)[::-1][:100].tolist()
-    # Drawn from the generator's distribution: occupancy of n_walls draws, agent and goal cells kept free.
-    cells, draws = size * size, HELD_OUT[name].n_walls
-    assert abs(levels.wall_map.sum((1, 2)).mean() - cells * (1 - (1 - 1 / cells) ** draws)) < 0.35
-
-
-def test_the_stored_levels_can_be_drawn_again_in_kind():
-    entry = HELD_OUT["maze7"]
-    levels, hard = draw(entry)
-    assert levels.wall_map.shape == (entry.n, 7, 7)
-    assert hard.shape == (entry.n_hard,)
-    assert np.asarray(path_lengths(levels)).min() > 0
-
-
-def test_an_unknown_set_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'maze7-hard'"):
-        held_out_levels("maze7-hrad")

@@ -10,7 +10,7 @@ from scipy import stats
 
 from minimax_ued.config import MazeConfig
 from minimax_ued.envs import AutoReset, Environment
-from minimax_ued.envs.maze import Level, Maze, pack_levels, paths, procedural
+from minimax_ued.envs.maze import Level, Maze, pack_levels, paths
 from minimax_ued.envs.maze.bitmap import pack_bits, select_bit, shift_columns, unpack_bits
 from minimax_ued.envs.maze.random_levels import draw_below
 from outerloop.errors import UserError
@@ -214,6 +214,14 @@ def test_metrics_of_a_level():
     assert env.level_metrics(Level.from_text(">#G\n.#.")) == {"n_walls": 2, "solvable": 0, "path_length": 0}
 
 
+def test_the_optimal_return_counts_every_action():
+    env = Maze(MazeConfig(height=2, width=3, n_walls=0, max_steps=10))
+    # Left, left, forward, forward: facing left, the goal is two cells behind.
+    assert env.optimal_return(Level.from_text("<.G\n...")) == pytest.approx(1 - 0.9 * 4 / 10)
+    assert env.optimal_return(Level.from_text("<#G\n.#.")) == 0
+    assert env.success_return == 0
+
+
 SMALL = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=9, view_size=3, normalize=False))
 
 
@@ -299,66 +307,3 @@ def test_replay_starts_the_same_level_again():
 def test_levels_kept_ready_are_at_least_one():
     with pytest.raises(UserError, match="at least 1; got 0"):
         AutoReset(SMALL, ahead=0)
-
-
-def depth_first(rng, size):
-    """A perfect maze by the textbook's recursive walk, on Python sets."""
-    side = size // 2 + 1
-    stack = [tuple(rng.integers(side, size=2))]
-    seen, free = set(stack), {(2 * stack[0][0], 2 * stack[0][1])}
-    while stack:
-        x, y = stack[-1]
-        near = [(x + dx, y + dy) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-        near = [at for at in near if at not in seen and 0 <= at[0] < side and 0 <= at[1] < side]
-        if not near:
-            stack.pop()
-            continue
-        at = near[rng.integers(len(near))]
-        seen.add(at)
-        free |= {(2 * at[0], 2 * at[1]), (x + at[0], y + at[1])}
-        stack.append(at)
-    walls = np.ones((size, size), bool)
-    for x, y in free:
-        walls[y, x] = False
-    return walls
-
-
-def test_perfect_mazes_are_those_of_depth_first_search():
-    levels = jax.jit(jax.vmap(procedural.perfect_maze))(jax.random.split(jax.random.key(15), 600))
-    reached = np.asarray(jax.jit(jax.vmap(paths.distance_to_goal))(levels)) >= 0
-    walls = np.asarray(levels.wall_map)
-    # A spanning tree: all 97 free cells are joined.
-    assert (walls.sum((1, 2)) == 72).all()
-    assert (reached == ~walls).all()
-    # Other algorithms give other shares of dead ends: Kruskal's about half as many again.
-    rng = np.random.default_rng(0)
-    ours, theirs = count_dead_ends(walls), count_dead_ends(np.stack([depth_first(rng, 13) for _ in range(600)]))
-    assert stats.ttest_ind(ours, theirs).pvalue > 1e-4
-
-
-def count_dead_ends(walls):
-    open_ = np.pad(~np.asarray(walls), ((0, 0), (1, 1), (1, 1)))
-    around = sum(np.roll(open_, shift, axis) for shift in (1, -1) for axis in (1, 2))
-    return ((around == 1) & open_).sum((1, 2))
-
-
-def test_four_rooms_have_four_doors():
-    levels = jax.jit(jax.vmap(procedural.four_rooms))(jax.random.split(jax.random.key(16), 2000))
-    walls = np.asarray(levels.wall_map)
-    assert (walls.sum((1, 2)) == 29).all()
-    rows, columns = ~walls[:, 8], ~walls[:, :, 8]
-    for doors in (rows[:, :8], rows[:, 9:], columns[:, :8], columns[:, 9:]):
-        assert (doors.sum(1) == 1).all()
-        assert chi_square(doors.argmax(1), 8) > 1e-4
-    for pos in (np.asarray(levels.agent_pos), np.asarray(levels.goal_pos)):
-        assert (pos != 8).all()
-
-
-def test_crossings_can_be_walked_straight_through():
-    levels = jax.jit(jax.vmap(procedural.crossing))(jax.random.split(jax.random.key(17), 1000))
-    walls = np.asarray(levels.wall_map)
-    assert (np.asarray(jax.jit(jax.vmap(paths.shortest_path))(levels)) == 16).all()
-    # Even rows and columns are never walls; a line that is one has at most a few openings left.
-    assert not walls[:, ::2, ::2].any()
-    lines = (walls[:, 1::2].sum(2) >= 5).sum(1) + (walls[:, :, 1::2].sum(1) >= 5).sum(1)
-    assert (lines == 5).mean() > 0.99

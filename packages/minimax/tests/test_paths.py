@@ -5,9 +5,10 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from minimax_ued.envs.maze import Level, pad_level, paths
+from minimax_ued.envs.maze import Level, check_level, pad_level, paths
 from minimax_ued.envs.maze.fixed import FIXED_MAZES
 from minimax_ued.envs.maze.random_levels import sample_level
+from minimax_ued.envs.maze.suite import TEST_MAZES
 
 MOVES = [(1, 0), (0, 1), (-1, 0), (0, -1)]
 
@@ -36,7 +37,7 @@ def distances_by_networkx(level):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "n_walls", "n"), [(13, 13, 60, 600), (7, 7, 20, 300), (5, 40, 60, 100)], ids=str
+    ("height", "width", "n_walls", "n"), [(13, 13, 60, 1000), (7, 7, 20, 300), (5, 40, 60, 100)], ids=str
 )
 def test_equals_networkx_on_random_mazes(height, width, n_walls, n):
     @jax.jit
@@ -89,6 +90,47 @@ def test_turns_are_counted_by_hand():
     assert solve(level.replace(agent_dir=np.int32(2)))[1] == 7
     closed = Level.from_text(">#G\n##.\n...")
     assert solve(closed) == (-1, -1, False, 0)
+
+
+#: name -> walls, T and the lengths of the shortest paths: the published mazes.
+TABLE = {
+    "SixteenRooms": (46, 450, {20}),
+    "SixteenRooms2": (53, 450, {22}),
+    "Labyrinth": (72, 450, {96}),
+    "LabyrinthFlipped": (72, 450, {96}),
+    "Labyrinth2": (72, 450, {96}),
+    "StandardMaze": (73, 450, {40}),
+    "StandardMaze2": (72, 450, {56}),
+    "StandardMaze3": (71, 450, {39}),
+    "SmallCorridor": (71, 450, set(range(13, 22, 2))),
+    "LargeCorridor": (161, 882, set(range(19, 34, 2))),
+}
+
+
+@pytest.mark.parametrize("name", FIXED_MAZES)
+def test_fixed_mazes_are_the_published_ones_and_solved_as_networkx_does(name):
+    n_walls, max_steps, lengths = TABLE[name]
+    levels, test = FIXED_MAZES[name].levels, TEST_MAZES[name]
+    assert levels.wall_map[0].sum() == n_walls
+    assert test.max_steps == max_steps
+    shortest, actions, solvable, best = jax.vmap(solve, (0, None))(levels, max_steps)
+    assert set(shortest.tolist()) == lengths
+    assert solvable.all()
+    for i in range(len(levels.agent_dir)):
+        level = check_level(jax.tree.map(lambda leaf: leaf[i], levels), test.height, test.width)  # noqa: B023
+        by_cell, by_pose = distances_by_networkx(level)
+        assert shortest[i] == by_cell[tuple(level.agent_pos.tolist())]
+        assert actions[i] == by_pose[(*level.agent_pos.tolist(), int(level.agent_dir))]
+        assert best[i] == pytest.approx(1 - 0.9 * int(actions[i]) / max_steps, abs=1e-6)
+
+
+def test_corridors_draw_each_goal_and_no_other():
+    for name, columns in (("SmallCorridor", range(2, 11, 2)), ("LargeCorridor", range(2, 17, 2))):
+        maze = TEST_MAZES[name]
+        middle = maze.height // 2
+        drawn = jax.jit(jax.vmap(maze.sample_level))(jax.random.split(jax.random.key(0), 200))
+        goals = {tuple(goal) for goal in np.asarray(drawn.goal_pos).tolist()}
+        assert goals == {(x, y) for x in columns for y in (middle - 1, middle + 1)}
 
 
 def test_labyrinth_and_padding():

@@ -63,6 +63,18 @@ def test_a_sheet_holds_every_level(tmp_path):
     assert mixed.shape == (8 + 9 * 8 + 8, 8 + (5 + 9) * 8 + 2 * 8, 3)
 
 
+def test_a_place_of_a_sheet_can_be_left_empty():
+    full = level_sheet([LEVEL, LEVEL, LEVEL, LEVEL], ["a"] * 4, columns=2, tile=8)
+    gap = level_sheet([LEVEL, None, LEVEL, LEVEL], ["a", "", "a", "a"], columns=2, tile=8)
+    assert gap.shape == full.shape
+    half = full.shape[1] // 2 + 4
+    top = full.shape[0] // 2
+    assert (gap[:top, half:] == 255).all()
+    np.testing.assert_array_equal(gap[top:], full[top:])
+    with pytest.raises(UserError, match="no levels to draw"):
+        level_sheet([None])
+
+
 def test_an_episode_becomes_a_gif(tmp_path):
     positions, directions = [(0, 0), (1, 0), (1, 0), (1, 1)], [0, 0, 1, 1]
     path = save_gif(tmp_path / "episode.gif", LEVEL, positions, directions, view_size=3)

@@ -36,6 +36,7 @@ def batch():
         actions=jnp.asarray(rng.integers(ACTIONS, size=(S, B))),
         log_probs=-jnp.abs(normal()) - 0.5,
         values=normal(),
+        value_heads=None,
         advantages=normal(),
         targets=normal(),
     )
@@ -92,6 +93,29 @@ def test_the_gradient_equals_finite_differences(batch, params):
 
         expected = (moved(1e-6) - moved(-1e-6)) / 2e-6
         np.testing.assert_allclose(gradient[name][index], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_every_value_head_learns_on_its_own(batch, params):
+    """With heads the value loss is the mean over heads of what each would have alone."""
+
+    class Heads:
+        def apply(self, variables, carry, observations, resets):
+            heads = jnp.stack([observations * 0.7, observations - 1.0], -1)
+            return carry, StudentOutput(observations[..., None] * jnp.ones(ACTIONS), heads.mean(-1), heads)
+
+    class Head(Heads):
+        def __init__(self, i):
+            self.i = i
+
+        def apply(self, *args):
+            carry, output = super().apply(*args)
+            return carry, output._replace(value=output.heads[..., self.i], heads=None)
+
+    config = PPOConfig(clip_value=True)
+    old = jnp.stack([batch.values, batch.values + 0.5], -1)
+    together = ppo_loss(config, Heads(), params, batch.replace(value_heads=old))[1]["value_loss"]
+    alone = [ppo_loss(config, Head(i), params, batch.replace(values=old[..., i]))[1]["value_loss"] for i in (0, 1)]
+    np.testing.assert_allclose(together, np.mean(alone), rtol=1e-6)
 
 
 def test_minibatches_are_whole_environments_and_each_once(batch, params):

@@ -11,13 +11,14 @@ from minimax_ued.students import make_student
 
 B, S = 6, 20
 ENV = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=7))
-STUDENT = make_student(StudentConfig(features=8, head_width=4, conv_filters=2), num_actions=7, view_size=5)
+LEVEL = ENV.sample_level(jax.random.key(0))
+OBSERVATION = ENV.observe(LEVEL, ENV.reset(jax.random.key(0), LEVEL))
+STUDENT = make_student(StudentConfig(features=8, head_width=4, conv_filters=2), num_actions=7, observation=OBSERVATION)
 
 
 @pytest.fixture(scope="module")
 def params():
-    level = ENV.sample_level(jax.random.key(0))
-    observation = jax.tree.map(lambda x: x[None, None], ENV.observe(level, ENV.reset(jax.random.key(0), level)))
+    observation = jax.tree.map(lambda x: x[None, None], OBSERVATION)
     params = STUDENT.init(jax.random.key(1), STUDENT.initial_carry(1), observation, jnp.ones((1, 1), bool))
     # A policy that differs from state to state, and that moves forward more often than not.
     noisy = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(2), x.shape), params)
@@ -39,12 +40,14 @@ def played(params):
 
 def test_the_stored_numbers_are_those_that_the_learner_computes(params, played):
     _, trajectory = played
-    _, output = STUDENT.apply(params, trajectory.initial_carry, trajectory.observations, trajectory.resets)
+    _, output = STUDENT.apply(
+        params, jax.tree.map(lambda x: x[0], trajectory.carries), trajectory.observations, trajectory.resets
+    )
     np.testing.assert_allclose(output.value, trajectory.values, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(log_prob(output.logits, trajectory.actions), trajectory.log_probs, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(trajectory.resets[1:], trajectory.dones[:-1])
     assert trajectory.resets[0].all()
-    assert not any(np.any(x) for x in jax.tree.leaves(trajectory.initial_carry))
+    assert not any(np.any(x) for x in jax.tree.leaves(trajectory.carries))
 
 
 def test_equals_a_plain_loop_over_the_environment(params, played):

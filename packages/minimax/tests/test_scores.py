@@ -26,9 +26,11 @@ def episodes_of(dones, b):
                 start = t + 1
 
 
-def oracle(name, rewards, dones, values, advantages, stored):
+def oracle(name, rewards, dones, values, advantages, stored, optimal_returns, update_norms, value_std, success_return):
     """Scores and maximal returns in float64, episode by episode."""
-    rewards, dones, values, advantages = (x.reshape(*x.shape[:2], -1) for x in (rewards, dones, values, advantages))
+    rewards, dones, values, advantages, value_std = (
+        x.reshape(*x.shape[:2], -1) for x in (rewards, dones, values, advantages, value_std)
+    )
     scores, best = [], []
     for b in range(dones.shape[1]):
         episodes = [(slice(start, stop), b, e) for e, start, stop in episodes_of(dones, b)]
@@ -40,7 +42,10 @@ def oracle(name, rewards, dones, values, advantages, stored):
             "max_mc": [(top - values[i]).mean(dtype=np.float64) for i in episodes],
             "return": returns,
             "neg_return": -returns,
-            "learnability": (returns > 0) * (returns <= 0).mean() if episodes else [],
+            "learnability": (returns > success_return) * (returns <= success_return).mean() if episodes else [],
+            "value_disagreement": [value_std[i].mean(dtype=np.float64) for i in episodes],
+            "true_regret": [max(optimal_returns[b] - returns.mean(), 0)] if episodes else [],
+            "update_norm": [update_norms[b]],
         }[name]
         scores.append(np.mean(per_episode) if episodes else -np.inf)
         best.append(top)
@@ -52,7 +57,18 @@ def random_rollout(rng, shape):
     rewards = np.where(dones & (rng.random(shape) < 0.5), rng.random(shape), 0).astype(np.float32)
     values, advantages = rng.normal(size=(2, *shape)).astype(np.float32)
     stored = np.where(rng.random(shape[1]) < 0.3, -np.inf, rng.random(shape[1])).astype(np.float32)
-    return rewards, dones, values, advantages, stored
+    extras = {
+        "optimal_returns": rng.random(shape[1]).astype(np.float32),
+        "update_norms": rng.random(shape[1]).astype(np.float32),
+        "value_std": rng.random(shape).astype(np.float32),
+        "success_return": np.float32(rng.choice([0.0, 0.4])),
+    }
+    return (rewards, dones, values, advantages, stored), extras
+
+
+def needed(name, extras):
+    """What a caller passes: the score's needs, and nothing else."""
+    return {key: value for key, value in extras.items() if key in SCORES[name].needs or key == "success_return"}
 
 
 # Compiled: op by op, these small tests would spend their time compiling.
@@ -66,9 +82,9 @@ def test_scores_equal_a_loop_over_episodes(name, shape):
     rng = np.random.default_rng(0)
     unfinished = 0
     for _ in range(20):
-        rollout = random_rollout(rng, shape)
-        scores, best = JITTED[name](*map(jnp.asarray, rollout))
-        expected_scores, expected_best = oracle(name, *rollout)
+        rollout, extras = random_rollout(rng, shape)
+        scores, best = JITTED[name](*map(jnp.asarray, rollout), **needed(name, extras))
+        expected_scores, expected_best = oracle(name, *rollout, **extras)
         np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
         np.testing.assert_allclose(best, expected_best, atol=2e-6)
         unfinished += np.isinf(expected_scores).sum()
@@ -85,8 +101,8 @@ def test_closed_forms():
     rewards, dones = column(0, 0, 0.8, 5, 5), column(0, 0, 1, 0, 0)
     values, advantages = column(0.3, 0.3, 0.3, 99, 99), column(-0.2, -0.2, -0.2, 99, np.nan)
 
-    def score(name, stored):
-        scores, best = JITTED[name](rewards, dones, values, advantages, np.array([stored], np.float32))
+    def score(name, stored, **extras):
+        scores, best = JITTED[name](rewards, dones, values, advantages, np.array([stored], np.float32), **extras)
         return float(scores[0]), float(best[0])
 
     assert score("max_mc", -np.inf) == pytest.approx((0.5, 0.8))  # max(R, stored) - v
@@ -97,6 +113,10 @@ def test_closed_forms():
     assert score("return", 0.0)[0] == pytest.approx(0.8)
     assert score("neg_return", 0.0)[0] == pytest.approx(-0.8)
     assert score("learnability", 0.0)[0] == 0.0
+    assert score("value_disagreement", 0.0, value_std=column(0.1, 0.2, 0.6, 9, 9))[0] == pytest.approx(0.3)
+    assert score("true_regret", 0.0, optimal_returns=np.array([0.95]))[0] == pytest.approx(0.15)
+    assert score("true_regret", 0.0, optimal_returns=np.array([0.7]))[0] == 0.0  # better than expected
+    assert score("update_norm", 0.0, update_norms=np.array([2.5]))[0] == 2.5
 
 
 def test_episodes_count_alike_however_long():
@@ -107,7 +127,8 @@ def test_episodes_count_alike_however_long():
 def test_no_finished_episode():
     rewards, dones = column(1, 1, 1), column(0, 0, 0)
     for name, score in JITTED.items():
-        scores, best = score(rewards, dones, rewards, rewards, np.array([0.25], np.float32))
+        extras = needed(name, {"optimal_returns": jnp.ones(1), "update_norms": jnp.ones(1), "value_std": rewards})
+        scores, best = score(rewards, dones, rewards, rewards, np.array([0.25], np.float32), **extras)
         assert scores[0] == -np.inf, name
         assert best[0] == 0.25, name
     episodes = episode_statistics(rewards, dones)
@@ -142,6 +163,14 @@ def test_learnability():
     np.testing.assert_allclose(scores, [3 / 16, 3 / 16, 0])
 
 
+def test_success_is_what_the_environment_says():
+    rewards, dones = column(10, 20, 30, 40), column(1, 1, 1, 1)
+    rates = [float(episode_statistics(rewards, dones, limit).success_rate[0]) for limit in (0.0, 20.0, 35.0, 40.0)]
+    assert rates == [1.0, 0.5, 0.25, 0.0]  # above, and not equal
+    scores, _ = JITTED["learnability"](rewards, dones, rewards, rewards, np.zeros(1), success_return=35.0)
+    np.testing.assert_allclose(scores, [3 / 16])
+
+
 def test_long_rollouts_lose_no_digits():
     """Differences of prefix sums would: 10,000 steps of large values before an episode of small ones."""
     x = np.concatenate([np.full(9_999, 1e4), np.full(100, 1e-3)]).astype(np.float32)[:, None]
@@ -168,6 +197,23 @@ def test_a_new_score_is_a_function_and_a_name():
         del SCORES["value_surprise"]
 
 
+def test_a_new_score_may_need_more_than_a_plain_rollout():
+    @register_score("value_variance", signed=False, needs=("value_std",))
+    def value_variance(rollout):
+        return rollout.episode_mean(jnp.square(rollout.value_std))
+
+    try:
+        zeros = column(0, 0)
+        scores, _ = get_score("value_variance")(zeros, column(0, 1), zeros, zeros, jnp.zeros(1), value_std=column(1, 3))
+        np.testing.assert_allclose(scores, [5.0])
+        with pytest.raises(UserError, match="'value_variance' needs value_std, which was not given"):
+            get_score("value_variance")(zeros, zeros, zeros, zeros, jnp.zeros(1))
+    finally:
+        del SCORES["value_variance"]
+    with pytest.raises(UserError, match="says that it needs magic, but what a score may need is optimal_returns"):
+        register_score("magical", signed=False, needs=("magic",))
+
+
 def test_mistakes_are_named():
     with pytest.raises(UserError, match="did you mean 'positive_value_loss'"):
         get_score("positive_value_los")
@@ -182,3 +228,11 @@ def test_mistakes_are_named():
         SCORES["max_mc"](a, a, a[:, :2], a, jnp.zeros(3))
     with pytest.raises(UserError, match="one for each of the 3 levels"):
         SCORES["max_mc"](a, a, a, a, jnp.zeros(4))
+    with pytest.raises(UserError, match=r"value_std of shape \(4, 2\)"):
+        SCORES["value_disagreement"](a, a, a, a, jnp.zeros(3), value_std=a[:, :2])
+    with pytest.raises(UserError, match=r"optimal_returns of shape \(1,\), but needs one for each of the 3 levels"):
+        SCORES["true_regret"](a, a, a, a, jnp.zeros(3), optimal_returns=jnp.zeros(1))
+    for name in ("true_regret", "update_norm", "value_disagreement"):
+        check_prioritization(name, "proportional")
+        with pytest.raises(UserError, match=f"'{name}' needs .* which was not given: pass"):
+            SCORES[name](a, a, a, a, jnp.zeros(3))

@@ -1,15 +1,21 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from minimax_ued.config import StudentConfig
+from minimax_ued.config import S5Config, StudentConfig
+from minimax_ued.encoders import ConvEncoder
 from minimax_ued.envs.maze.observe import Observation
 from minimax_ued.lstm import LSTMCarry, LSTMParams, lstm_sequence, lstm_sequence_autodiff, lstm_step
-from minimax_ued.students import ConvEncoder, make_student
+from minimax_ued.students import make_student
+from outerloop.errors import UserError
 
 T, B, D, H = 7, 3, 5, 4
+TINY = StudentConfig(features=8, head_width=4, conv_filters=3, dense_width=6, s5=S5Config(state=8, blocks=2))
+TOLERANCE = {"lstm": 1e-5, "gru": 1e-5, "s5": 1e-4}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,12 @@ def test_a_reset_splits_a_sequence(problem):
     np.testing.assert_allclose(stepped.hidden, second[0], rtol=1e-6, atol=1e-6)
 
 
+def view(*leading, dtype=jnp.float32):
+    """The shapes of an observation of the maze."""
+    image = jax.ShapeDtypeStruct((*leading, 5, 5, 3), dtype)
+    return Observation(image=image, direction=jax.ShapeDtypeStruct(leading, jnp.int32))
+
+
 def observations(key, *leading, dtype=jnp.float32):
     image_key, direction_key = jax.random.split(key)
     codes = jax.random.randint(image_key, (*leading, 5, 5, 3), 0, 9)
@@ -91,36 +103,177 @@ def observations(key, *leading, dtype=jnp.float32):
     return Observation(image=image, direction=jax.random.randint(direction_key, leading, 0, 4))
 
 
-def test_the_default_student_has_the_published_number_of_parameters():
-    student = make_student(StudentConfig(), num_actions=7, view_size=5)
+def at(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def close(a, b, tolerance):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b)
+
+
+def count(student, observation):
     shapes = jax.eval_shape(
-        lambda key: student.init(key, student.initial_carry(1), observations(key, 1, 1), jnp.ones((1, 1), bool)),
+        lambda key, seen: student.init(key, student.initial_carry(1), seen, jnp.ones((1, 1), bool)),
         jax.random.key(0),
+        observation,
     )
-    assert sum(x.size for x in jax.tree.leaves(shapes)) == 432_924
+    return sum(x.size for x in jax.tree.leaves(shapes))
 
 
-def test_a_sequence_equals_its_steps_and_starts_undecided():
-    student = make_student(StudentConfig(features=8, head_width=4), num_actions=7, view_size=5)
-    key = jax.random.key(1)
-    seen, resets = observations(key, T, B), jax.random.bernoulli(key, 0.3, (T, B))
+# The published student with LSTM and with S5; with a GRU: the LSTM's without its fourth gate and with one more bias.
+@pytest.mark.parametrize(
+    ("arch", "size"), [("lstm", 432_924), ("s5", 451_612), ("gru", 432_924 - (149 + 256 + 1) * 256 + 256)]
+)
+def test_the_default_student_has_the_published_number_of_parameters(arch, size):
+    student = make_student(StudentConfig(arch=arch), num_actions=7, observation=view())
+    assert count(student, view(1, 1)) == size
+
+
+@pytest.fixture(scope="module", params=["lstm", "gru", "s5"])
+def play(request):
+    """An architecture, its student, random variables (not the special initial ones), and a sequence."""
+    config = dataclasses.replace(TINY, arch=request.param)
+    student = make_student(config, num_actions=7, observation=view())
+    keys, rng = jax.random.split(jax.random.key(1), 4), np.random.default_rng(0)
+    seen = observations(keys[0], T, B)
+    resets = jax.random.bernoulli(keys[1], 0.3, (T, B)).at[0].set(jnp.array([True, False, False]))
     carry = student.initial_carry(B)
-    params = student.init(key, carry, seen, resets)
-    final, output = student.apply(params, carry, seen, resets)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(0.4 * rng.normal(size=x.shape), x.dtype),
+        jax.eval_shape(student.init, keys[2], carry, seen, resets),
+    )
+    carry = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), carry)
+    return request.param, student, params, carry, seen, resets
+
+
+def stepwise(student):
+    def run(params, carry, seen, resets):
+        def body(carry, now):
+            return student.apply(params, carry, *now, method="step")
+
+        return jax.lax.scan(body, carry, (seen, resets))
+
+    return run
+
+
+def test_a_sequence_equals_its_steps_in_values_and_gradients(play):
+    arch, student, params, carry, seen, resets = play
+    weights = jax.random.normal(jax.random.key(9), (T, B))
+
+    def loss(run, params, carry):
+        final, output = run(params, carry, seen, resets)
+        parts = [(weights * output.value).sum(), (weights[..., None] * output.logits**2).sum()]
+        return sum(parts) + sum((x**2).sum() for x in jax.tree.leaves(final)), (final, output)
+
+    ours, theirs = (
+        jax.jit(jax.value_and_grad(lambda *a, run=run: loss(run, *a), argnums=(0, 1), has_aux=True))(params, carry)
+        for run in (student.apply, stepwise(student))
+    )
+    close(ours[0][1], theirs[0][1], TOLERANCE[arch])
+    close(ours[1], theirs[1], 1e-4)
+    gradient = jax.tree.leaves(ours[1][1])[0]
+    assert np.abs(gradient[1]).max() > 0  # the first memory matters where it is not forgotten
+    np.testing.assert_array_equal(gradient[0], 0)  # and not where it is
+
+
+def test_a_stored_memory_continues_a_sequence_and_a_reset_forgets_it(play):
+    arch, student, params, carry, seen, resets = play
+    run = jax.jit(student.apply)
+    final, whole = run(params, carry, seen, resets)
+    stored, _ = run(params, carry, at(seen, slice(4)), resets[:4])
+    for memory, flags in ((stored, resets[4:]), (student.initial_carry(B), resets[4:])):
+        resumed, rest = run(params, memory, at(seen, slice(4, None)), flags)
+        if memory is stored:
+            close((resumed, rest), (final, at(whole, slice(4, None))), TOLERANCE[arch])
+        else:
+            assert np.abs(rest.value - whole.value[4:]).max() > 1e-3  # it mattered
+    # All resets at 4: nothing from before is left, whatever it was.
+    forgetful = resets.at[4].set(True)
+    _, split = run(params, carry, seen, forgetful)
+    _, alone = run(params, student.initial_carry(B), at(seen, slice(4, None)), resets[4:])
+    close(at(split, slice(4, None)), alone, TOLERANCE[arch])
+
+
+def test_seeds_by_vmap_and_a_batch_of_one(play):
+    arch, student, params, carry, seen, resets = play
+    run = jax.jit(student.apply)
+    _, expected = run(params, carry, seen, resets)
+    stacked = jax.tree.map(lambda x: jnp.stack([x, 1.1 * x]), params)
+    _, output = jax.jit(jax.vmap(student.apply, (0, None, None, None)))(stacked, carry, seen, resets)
+    close(at(output, 0), expected, TOLERANCE[arch])
+    _, other = run(at(stacked, 1), carry, seen, resets)
+    close(at(output, 1), other, TOLERANCE[arch])
+    _, one = run(params, jax.tree.map(lambda x: x[1:2], carry), at(seen, (slice(None), slice(1, 2))), resets[:, 1:2])
+    close(one, at(expected, (slice(None), slice(1, 2))), TOLERANCE[arch])
+
+
+def test_half_precision_products_keep_parameters_and_results_in_single_precision(play):
+    arch, student, params, carry, seen, resets = play
+    half = make_student(dataclasses.replace(TINY, arch=arch, dtype="bfloat16"), num_actions=7, observation=view())
+
+    def loss(student, params):
+        final, output = student.apply(params, carry, seen, resets)
+        return (output.value**2).mean() + output.logits.mean(), (final, output)
+
+    results = [jax.jit(jax.value_and_grad(lambda p, s=s: loss(s, p), has_aux=True))(params) for s in (student, half)]
+    for leaf in jax.tree.leaves(results[1]):
+        assert leaf.dtype == jnp.float32
+    (_, (_, single)), (_, (_, rounded)) = results[0][0], results[1][0]
+    np.testing.assert_allclose(rounded.value, single.value, rtol=1e-2, atol=1e-2)
+    assert np.abs(rounded.value - single.value).max() > 1e-6  # it is not single precision under another name
+    gradients = [jnp.concatenate([x.ravel() for x in jax.tree.leaves(r[1])]) for r in results]
+    cosine = gradients[0] @ gradients[1] / jnp.linalg.norm(gradients[0]) / jnp.linalg.norm(gradients[1])
+    assert cosine > 0.999
+    init = jax.eval_shape(half.init, jax.random.key(0), carry, seen, resets)
+    assert {x.dtype for x in jax.tree.leaves(init)} == {jnp.dtype("float32")}
+
+
+def test_students_start_undecided_and_are_equal_by_value():
+    student = make_student(TINY, num_actions=7, observation=view())
+    again = make_student(TINY, num_actions=7, observation=observations(jax.random.key(0)))
+    assert student == again
+    assert hash(student) == hash(again)
+    assert student != make_student(TINY, num_actions=6, observation=view())
+    seen, resets = observations(jax.random.key(1), T, B), jnp.zeros((T, B), bool)
+    carry = student.initial_carry(B)
+    _, output = student.init_with_output(jax.random.key(2), carry, seen, resets)[0]
     np.testing.assert_allclose(output.logits - output.logits[..., :1], 0, atol=1e-6)
     assert output.value.shape == (T, B)
-    for t in range(T):
-        carry, step = student.apply(params, carry, jax.tree.map(lambda x: x[t], seen), resets[t], method="step")  # noqa: B023
-        np.testing.assert_allclose(step.value, output.value[t], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(carry.cell, final.cell, rtol=1e-5, atol=1e-6)
+    assert output.heads is None
+
+
+def test_value_heads_differ_and_each_is_a_head_of_its_own():
+    config = dataclasses.replace(TINY, value_heads=3)
+    student = make_student(config, num_actions=7, observation=view())
+    seen, resets = observations(jax.random.key(1), T, B), jnp.zeros((T, B), bool)
+    carry = student.initial_carry(B)
+    params = student.init(jax.random.key(2), carry, seen, resets)
+    _, output = student.apply(params, carry, seen, resets)
+    assert output.heads.shape == (T, B, 3)
+    np.testing.assert_allclose(output.value, output.heads.mean(-1), rtol=1e-6)
+    assert output.heads.std(-1).min() > 1e-4
+    critic = params["params"]["critic"]
+    hidden = np.asarray(critic["hidden"]["kernel"]).reshape(8, 3, 4)  # [H, K, width]
+    for head in range(3):  # orthogonal one by one, gain sqrt 2, and unit vectors
+        np.testing.assert_allclose(hidden[:, head].T @ hidden[:, head], 2 * np.eye(4), atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(critic["kernel"], axis=-1), 1, rtol=1e-5)
+    # The gradient of one head leaves the others alone.
+    grads = jax.grad(lambda p: (student.apply(p, carry, seen, resets)[1].heads[..., 1] ** 2).sum())(params)
+    moved = np.abs(grads["params"]["critic"]["kernel"]).max(-1) > 0
+    np.testing.assert_array_equal(moved, [False, True, False])
+    moved = np.abs(grads["params"]["critic"]["hidden"]["kernel"]).reshape(8, 3, 4).max((0, 2)) > 0
+    np.testing.assert_array_equal(moved, [False, True, False])
+    one = make_student(TINY, num_actions=7, observation=view())
+    extra = count(student, view(1, 1)) - count(one, view(1, 1))
+    assert extra == 2 * (8 * 4 + 4 + 4 + 1)
 
 
 def test_the_encoder_is_a_convolution_and_takes_codes_as_well():
     encoder = ConvEncoder(filters=4, direction_embedding=3)
-    key = jax.random.key(2)
-    codes = observations(key, 6, dtype=jnp.uint8)
-    params = encoder.init(key, codes.image, codes.direction)
-    features = encoder.apply(params, codes.image, codes.direction)
+    codes = observations(jax.random.key(2), 6, dtype=jnp.uint8)
+    params = encoder.init(jax.random.key(2), codes)
+    features = encoder.apply(params, codes)
     kernel = params["params"]["kernel"]
     expected = jax.lax.conv_general_dilated(
         codes.image / 10, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -129,4 +282,22 @@ def test_the_encoder_is_a_convolution_and_takes_codes_as_well():
     table = params["params"]["Embed_0"]["embedding"]
     np.testing.assert_allclose(features[:, -3:], table[codes.direction], rtol=1e-6)
     np.testing.assert_allclose(table.T @ table, np.eye(3), atol=1e-5)
-    np.testing.assert_allclose(encoder.apply(params, codes.image / 10, codes.direction), features, rtol=1e-6)
+    np.testing.assert_allclose(encoder.apply(params, codes.replace(image=codes.image / 10)), features, rtol=1e-6)
+
+
+def test_vectors_get_a_dense_layer():
+    student = make_student(TINY, num_actions=2, observation=jax.ShapeDtypeStruct((4,), jnp.float32))
+    seen, resets = jax.random.normal(jax.random.key(0), (T, B, 4)), jnp.zeros((T, B), bool)
+    carry = student.initial_carry(B)
+    params = student.init(jax.random.key(1), carry, seen, resets)
+    dense = params["params"]["encoder"]["Linear_0"]
+    np.testing.assert_allclose(dense["kernel"] @ dense["kernel"].T, 2 * np.eye(4), atol=1e-5)
+    encoded = student.bind(params).encoder(seen)
+    np.testing.assert_allclose(encoded, np.maximum(np.asarray(seen) @ dense["kernel"], 0), rtol=1e-5, atol=1e-6)
+    assert student.apply(params, carry, seen, resets)[1].logits.shape == (T, B, 2)
+
+
+@pytest.mark.parametrize("observation", [jnp.zeros((2, 2)), {"x": jnp.zeros(3)}, view(1)])
+def test_other_observations_are_refused(observation):
+    with pytest.raises(UserError, match="make_student got as observation"):
+        make_student(TINY, num_actions=2, observation=observation)

@@ -7,7 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.config import (
+    BufferConfig,
+    EditorConfig,
+    MazeConfig,
+    PPOConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainConfig,
+)
 from minimax_ued.trainer import UEDTrainer
 from outerloop.errors import CheckpointError, UserError
 from outerloop.protocol import Trainer
@@ -16,7 +24,10 @@ TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),
     student=StudentConfig(features=4, head_width=4, conv_filters=2),
     ppo=PPOConfig(lr=1e-2, epochs=2, minibatches=2),
-    buffer=BufferConfig(capacity=12, min_fill=0.5, replay_prob=0.7),
+    buffer=BufferConfig(capacity=12, min_fill=0.3, replay_prob=0.7),
+    teacher=TeacherConfig(
+        features=4, conv_filters=2, head_width=4, ppo=PPOConfig(epochs=1), editor=EditorConfig(n_walls=3, noise_dim=2)
+    ),
     method="robust_plr",
     n_envs=4,
     rollout_steps=12,
@@ -98,9 +109,13 @@ from test_trainer import TINY
 from minimax_ued.trainer import UEDTrainer
 assert jax.device_count() == 2
 worst = {}
-for method, minibatches in (("dr", 1), ("robust_plr", 2)):
+for method, minibatches in (("dr", 1), ("parallel_accel", 2), ("repaired", 1)):
     config = dataclasses.replace(
-        TINY, method=method, seeds=1, ppo=dataclasses.replace(TINY.ppo, lr=1e-3, minibatches=minibatches)
+        TINY,
+        method=method,
+        seeds=1,
+        n_envs=8 if method == "dr" else 4,
+        ppo=dataclasses.replace(TINY.ppo, lr=1e-3, minibatches=minibatches),
     )
     results = []
     for devices in (1, 2):
@@ -113,7 +128,8 @@ for method, minibatches in (("dr", 1), ("robust_plr", 2)):
         assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
         assert int(state.updates[0]) > 0
         buffer = () if state.buffer is None else (state.buffer.levels, state.buffer.scores)
-        results.append(jax.device_get((state.params, buffer, metrics)))
+        teacher = () if state.teacher is None else state.teacher.params
+        results.append(jax.device_get((state.params, teacher, buffer, metrics)))
     for a, b in zip(*map(jax.tree.leaves, results)):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 print("equal")

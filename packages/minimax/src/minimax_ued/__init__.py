@@ -7,20 +7,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minimax_ued.buffer import BufferState, LevelBuffer
-    from minimax_ued.config import PRESETS, BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+    from minimax_ued.config import (
+        BufferConfig,
+        CartPoleConfig,
+        DistributionConfig,
+        EditorConfig,
+        LearnableConfig,
+        MazeConfig,
+        MutationConfig,
+        PPOConfig,
+        S5Config,
+        StudentConfig,
+        TeacherConfig,
+        TrainConfig,
+    )
+    from minimax_ued.cvar import CVaR
     from minimax_ued.cycle import TrainState
     from minimax_ued.envs.autoreset import AutoReset
-    from minimax_ued.envs.base import Environment, Timestep
+    from minimax_ued.envs.base import Environment, LevelEditor, Timestep
     from minimax_ued.envs.maze.level import Level, check_level
     from minimax_ued.envs.maze.maze import Maze
+    from minimax_ued.envs.maze.mutate import MUTATIONS, register_mutation
     from minimax_ued.envs.maze.suite import TEST_MAZES
-    from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, play
+    from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, play
+    from minimax_ued.history import read_history
+    from minimax_ued.level_files import load_levels, save_levels
     from minimax_ued.methods import METHODS, Method
+    from minimax_ued.presets import PRESETS
+    from minimax_ued.regret import OBJECTIVES
     from minimax_ued.scores import SCORES, Rollout, register_score
+    from minimax_ued.students import Student, StudentOutput
     from minimax_ued.trainer import UEDTrainer
 
 __all__ = [
     "METHODS",
+    "MUTATIONS",
+    "OBJECTIVES",
     "OOD_MAZES",
     "PRESETS",
     "SCORES",
@@ -28,39 +50,75 @@ __all__ = [
     "AutoReset",
     "BufferConfig",
     "BufferState",
+    "CVaR",
+    "CartPoleConfig",
+    "DistributionConfig",
+    "EditorConfig",
     "Environment",
     "HeldOut",
+    "LearnableConfig",
     "Level",
     "LevelBuffer",
+    "LevelEditor",
     "Maze",
     "MazeConfig",
     "Method",
+    "MutationConfig",
     "OODMazes",
+    "OwnLevels",
     "PPOConfig",
     "Rollout",
+    "S5Config",
+    "Student",
     "StudentConfig",
+    "StudentOutput",
+    "TeacherConfig",
     "Timestep",
     "TrainConfig",
     "TrainState",
     "UEDTrainer",
     "check_level",
+    "load_levels",
     "play",
+    "read_history",
+    "register_mutation",
     "register_score",
+    "save_levels",
 ]
 
 # Imported on first use (PEP 562): configurations and command lines must not wait for jax.
 _HOME = {
     "buffer": ("BufferState", "LevelBuffer"),
-    "config": ("PRESETS", "BufferConfig", "MazeConfig", "PPOConfig", "StudentConfig", "TrainConfig"),
+    "config": (
+        "BufferConfig",
+        "CartPoleConfig",
+        "DistributionConfig",
+        "EditorConfig",
+        "LearnableConfig",
+        "MazeConfig",
+        "MutationConfig",
+        "PPOConfig",
+        "S5Config",
+        "StudentConfig",
+        "TeacherConfig",
+        "TrainConfig",
+    ),
     "cycle": ("TrainState",),
     "envs.autoreset": ("AutoReset",),
-    "envs.base": ("Environment", "Timestep"),
+    "envs.base": ("Environment", "LevelEditor", "Timestep"),
     "envs.maze.level": ("Level", "check_level"),
     "envs.maze.maze": ("Maze",),
+    "envs.maze.mutate": ("MUTATIONS", "register_mutation"),
     "envs.maze.suite": ("TEST_MAZES",),
-    "evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "play"),
+    "cvar": ("CVaR",),
+    "evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "OwnLevels", "play"),
+    "history": ("read_history",),
+    "level_files": ("load_levels", "save_levels"),
     "methods": ("METHODS", "Method"),
+    "presets": ("PRESETS",),
+    "regret": ("OBJECTIVES",),
     "scores": ("SCORES", "Rollout", "register_score"),
+    "students": ("Student", "StudentOutput"),
     "trainer": ("UEDTrainer",),
 }
 

@@ -50,7 +50,7 @@ class BufferState(struct.PyTreeNode):
         levels: the levels, a pytree with leading axis N.
         hashes: u32[N, 2], `level_hash` of each level.
         scores: f32[N], -inf in empty slots. Filled slots hold finite scores.
-        ages: i32[N], levels played by the run since this one was last played; stops at 2**31 - 1.
+        ages: i32[N], B for each cycle, or one for each draw of it, since this level was last drawn; stops at 2**31 - 1.
         max_returns: f32[N], highest return ever seen on the level; -inf in empty slots.
         filled: bool[N].
         n_mutations: i32[N], edits between the level and its random ancestor, in generations.
@@ -134,14 +134,17 @@ class LevelBuffer:
         """
         return self._mix(self.score_weights(state), state.ages, state.filled)
 
+    def ready(self, state: BufferState) -> jax.Array:
+        """Return bool[], whether `min_fill` of the slots are filled, and at least one."""
+        # Whole slots, so that rounding of the ratio cannot delay the start: .7 of 10 is 7 slots, not 8.
+        return state.filled.sum() >= max(1, math.ceil(self.config.min_fill * self.config.capacity - 1e-6))
+
     def replay_decision(self, key: jax.Array, state: BufferState) -> jax.Array:
-        """Decide, bool[], whether to replay: with probability `replay_prob` once `min_fill` of the slots are filled.
+        """Decide, bool[], whether to replay: with probability `replay_prob` once the buffer is `ready`.
 
         Never on an empty buffer, even with `min_fill` 0.
         """
-        # Whole slots, so that rounding of the ratio cannot delay the start: .7 of 10 is 7 slots, not 8.
-        needed = max(1, math.ceil(self.config.min_fill * self.config.capacity - 1e-6))
-        return (state.filled.sum() >= needed) & jax.random.bernoulli(key, self.config.replay_prob)
+        return self.ready(state) & jax.random.bernoulli(key, self.config.replay_prob)
 
     def sample(self, key: jax.Array, state: BufferState, batch: int) -> tuple[BufferState, jax.Array, Level]:
         """Draw B levels to replay.

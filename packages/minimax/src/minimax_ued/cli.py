@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from minimax_ued.config import PRESETS, TrainConfig
+from minimax_ued.config import TrainConfig
 from minimax_ued.methods import METHODS
+from minimax_ued.presets import PRESET_HELP, PRESETS
 from outerloop.command import App, Device, RunOptions, select_device
 from outerloop.errors import UserError
 
 __all__ = ["main"]
 
 app = App("minimax-ued", "Unsupervised environment design: train maze agents on curricula of levels, and measure them.")
-
-PRESET_HELP = {
-    "small": "7x7 mazes, domain randomisation; about a minute of two CPU cores per seed",
-    "small_plr": "the same by prioritised level replay",
-    "small_robust_plr": "the same by robust prioritised level replay, at equal gradient updates",
-    "maze13_dr": "13x13 mazes, domain randomisation, as the reference ships it (a GPU run)",
-    "maze13_plr": "13x13 mazes, prioritised level replay, as the reference ships it (a GPU run)",
-    "maze13_robust_plr": "13x13 mazes, robust prioritised level replay (a GPU run)",
-    "cpu13_dr": "13x13 mazes, domain randomisation, a small student; minutes of two CPU cores",
-}
 
 
 @app.command(options=RunOptions, config=TrainConfig, presets=PRESETS, preset_help=PRESET_HELP)
@@ -39,24 +31,59 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     _start_jax(options.device, config.devices)
     from minimax_ued.gallery import draw_run
     from minimax_ued.scorecard import standard_evaluators
+    from minimax_ued.snapshots import draw_timeline
     from minimax_ued.trainer import UEDTrainer
     from outerloop.report import report, report_command
     from outerloop.runner import run
 
     trainer = UEDTrainer(config)
-    evaluators = standard_evaluators(trainer)
+    plots = options.out / "plots"
+    evaluators = standard_evaluators(trainer, plots)
     arguments = options.run_arguments()
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
+    _say_how_it_goes_on(trainer, options)
     state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
-    plots = options.out / "plots"
     plots.mkdir(exist_ok=True)
     draw_run(trainer, state, plots, seed=options.seed)
-    shown = [f"{next(iter(evaluators))}/solve_rate", "train/return"]
-    if "held_out" in evaluators:
+    draw_timeline(plots, plots / "buffer-over-training.png")
+    _draw_complexity(options.out, plots)
+    shown = ["train/return"]
+    for split in ("held_out", "mazes"):
+        if split in evaluators:
+            shown.insert(0, f"{split}/solve_rate")
+    if "held_out" in evaluators and evaluators["held_out"].hard.any():
         shown.insert(1, "held_out/solve_rate_hard")
     describe = report if options.quiet else report_command
     describe([options.out], plots, metrics=shown, x="env_steps")
+
+
+def _say_how_it_goes_on(trainer: Any, options: RunOptions) -> None:
+    """Say that a run goes on, or that nothing is left to do, before it does or does not."""
+    from outerloop.runfolder import RunFolder
+
+    folder = RunFolder(options.out)
+    record = folder.check(trainer, seed=options.seed, resume=options.resume)
+    done = max(folder.checkpoints.steps(), default=0)
+    if record is None or done == 0 or done > trainer.num_steps:
+        return
+    if done == trainer.num_steps and record["status"] == "complete":
+        told = f"{options.out} is complete ({done} of {trainer.num_steps} steps): nothing is left to train."
+    else:
+        told = f"{options.out} goes on from step {done} of {trainer.num_steps}."
+    print(told, file=sys.stderr)
+
+
+def _draw_complexity(run: Path, plots: Path) -> None:
+    """Draw what the run trained on, where it logged that: another environment than the maze has other measures."""
+    from minimax_ued.history import complexity_figure, read_history
+    from outerloop.plots import save_figure
+
+    try:
+        history = read_history(run)
+    except UserError:
+        return
+    save_figure(complexity_figure({run.resolve().name: history}), plots / "complexity.png")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,11 +93,19 @@ class EvaluateOptions:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """run folders; each run's newest checkpoint is measured"""
     out: Path | None = None
-    """where evaluation.json and evaluation.png go (None: into the run's plots/, or ./evaluation for several runs)"""
+    """where the report goes (None: into the run's plots/, or ./evaluation for several runs)"""
     mazes: tuple[str, ...] = ()
-    """test mazes by name (none: the twelve of the UED literature)"""
-    episodes: int = 10
-    """episodes on each test maze"""
+    """test mazes by name; "ood" (the default) is the twelve of the UED literature, "dcd" the same as dcd has them"""
+    episodes: int = 100
+    """episodes on each test maze, and on each level of --levels"""
+    levels: Path | None = None
+    """levels of your own to measure on too: an .npz file, or text that draws mazes with blank lines between them"""
+    student: tuple[int, ...] = (0,)
+    """which of the students that a method trains side by side; several are measured one after the other"""
+    cvar_levels: int | None = None
+    """solvable levels for the win rate on the worst ones (None: 2000 on a CPU, all on a GPU; 0: leave it out)"""
+    cvar_attempts: int = 10
+    """attempts at each of these levels, in each of two independent rounds"""
     seed: int = 0
     """of actions and of procedural mazes; every run meets the same"""
     controls: bool = True
@@ -83,17 +118,30 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if not self.runs:
             raise UserError("evaluate needs at least one run folder: minimax-ued evaluate runs/NAME.")
-        if self.episodes < 1:
-            raise UserError(f"episodes is {self.episodes}; it must be at least 1.")
+        for name, least in (("episodes", 1), ("cvar_levels", 0), ("cvar_attempts", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} is {value}; it must be at least {least}.")
 
 
 @app.command(options=EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure trained students on held-out levels and on the out-of-distribution test mazes.
+    """Measure trained students, and write a report in Markdown and JSON with figures.
 
-    Prints solved rates with intervals over seeds beside the untrained student and the random policy.
+    Solved rate, return and regret on held-out levels and on the out-of-distribution test mazes, beside the untrained
+    student and the random policy; the win rate on the worst of many solvable levels; what the runs trained on; and the
+    published results beside ours. All with intervals over seeds.
     """
+    from minimax_ued.evaluate import expand_mazes
+
+    mazes = expand_mazes(options.mazes)  # before JAX starts, which takes its time
+    own = None
+    if options.levels is not None:
+        from minimax_ued.level_files import load_levels
+
+        own = load_levels(options.levels)
     _start_jax(options.device, 1)
+    from minimax_ued.evaluation_report import print_scorecard, write_report
     from minimax_ued.scorecard import make_scorecard
 
     out = options.out
@@ -101,14 +149,18 @@ def evaluate(options: EvaluateOptions) -> None:
         out = options.runs[0] / "plots" if len(options.runs) == 1 else Path("evaluation")
     card = make_scorecard(
         options.runs,
-        mazes=options.mazes,
+        mazes=mazes,
         episodes=options.episodes,
         seed=options.seed,
+        students=options.student,
         controls=options.controls,
+        cvar_levels=options.cvar_levels,
+        cvar_attempts=options.cvar_attempts,
+        own_levels=own,
         fallback=options.fallback,
     )
-    card.print()
-    for file in card.write(out):
+    print_scorecard(card)
+    for file in write_report(card, out):
         print(file)
 
 
@@ -122,6 +174,8 @@ class LevelsOptions:
     """test mazes by name; none draws random levels of the configuration instead"""
     n: int = 24
     """random levels to draw"""
+    mutate: int = 0
+    """draw beside each random level what so many edits make of it, by the mutation operator of the configuration"""
     seed: int = 0
     """of the levels"""
 
@@ -129,17 +183,25 @@ class LevelsOptions:
 @app.command(options=LevelsOptions, config=TrainConfig, presets=PRESETS, preset_help=PRESET_HELP)
 def levels(options: LevelsOptions, config: TrainConfig) -> None:
     """Draw test mazes, or random levels of a configuration with the number of actions they take."""
+    for name, least in (("n", 1), ("mutate", 0)):
+        if getattr(options, name) < least:
+            raise UserError(f"{name} is {getattr(options, name)}; it must be at least {least}.")
+    if not options.mazes and config.domain != "maze":
+        raise UserError(f"domain is {config.domain!r}, and only mazes can be drawn: choose a preset with mazes.")
     _start_jax("cpu", 1)
     from minimax_ued.envs.maze import Maze
-    from minimax_ued.gallery import action_labels, draw_test_mazes, random_levels
+    from minimax_ued.gallery import draw_mutations, draw_test_mazes, random_levels
     from minimax_ued.pictures import level_sheet, save_png
+    from minimax_ued.snapshots import action_labels
 
     if options.mazes:
         print(draw_test_mazes(list(options.mazes), options.out, seed=options.seed))
         return
-    if options.n < 1:
-        raise UserError(f"n is {options.n}; it must be at least 1.")
-    drawn, actions = random_levels(Maze(config.env), options.seed, options.n)
+    env = Maze(config.env)
+    drawn, actions = random_levels(env, options.seed, options.n)
+    if options.mutate:
+        print(draw_mutations(env, drawn, config.mutation.operator, options.mutate, options.out, seed=options.seed))
+        return
     print(save_png(options.out, level_sheet(drawn, action_labels(actions))))
 
 
@@ -183,7 +245,12 @@ def _start_jax(device: Device, devices: int) -> None:
         settings.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     if devices > 1:
         settings.update("jax_num_cpu_devices", devices)
-    select_device(device, "jax")
+    if select_device(device, "jax") == "cpu" and devices > 1:
+        print(
+            f"devices is {devices}: the CPU appears as {devices} virtual devices, which share its {os.cpu_count()} "
+            "cores; that tries out the layout and makes nothing faster.",
+            file=sys.stderr,
+        )
 
 
 main = app.main

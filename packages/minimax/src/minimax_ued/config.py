@@ -5,7 +5,6 @@ Plain frozen dataclasses that check themselves. Nothing here imports jax.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import operator
 from dataclasses import dataclass, field
@@ -14,7 +13,20 @@ from typing import Any, Literal
 from minimax_ued.methods import Method, get_method
 from outerloop.errors import UserError
 
-__all__ = ["PRESETS", "BufferConfig", "MazeConfig", "PPOConfig", "StudentConfig", "TrainConfig"]
+__all__ = [
+    "BufferConfig",
+    "CartPoleConfig",
+    "DistributionConfig",
+    "EditorConfig",
+    "LearnableConfig",
+    "MazeConfig",
+    "MutationConfig",
+    "PPOConfig",
+    "S5Config",
+    "StudentConfig",
+    "TeacherConfig",
+    "TrainConfig",
+]
 
 
 def _refuse(config: Any, name: str, allowed: str) -> UserError:
@@ -103,6 +115,62 @@ class MazeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CartPoleConfig:
+    """CartPole of gymnax with its physics as the level (extra `gymnax`).
+
+    A level is a point in the unit cube; each coordinate is one physical constant on a logarithmic scale between its
+    nominal value divided by `spread` and times `spread`.
+
+    Attributes:
+        spread: the largest factor between a constant and its nominal value; above 1.
+        max_steps: T, steps after which an episode is cut off.
+        success: part of T that a successful episode lasts longer than; below 1.
+    """
+
+    spread: float = 4.0
+    max_steps: int = 200
+    success: float = 0.95
+
+    def __post_init__(self) -> None:
+        _check_float(self, "spread", 1.0, 100.0, open_low=True)
+        _check_int(self, "max_steps", low=1)
+        _check_float(self, "success", 0.0, 1.0)
+        if self.success == 1:
+            raise _refuse(self, "success", "below 1, since no episode lasts longer than T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S5Config:
+    """Simplified state-space layers (Smith, Warrington and Linderman 2023, arXiv 2208.04933).
+
+    Attributes:
+        layers: layers on top of one another.
+        state: state size of a layer, before conjugate symmetry halves it.
+        blocks: blocks of the HiPPO initialisation; divides `state` into even parts.
+        norm: layer normalisation after the residual sum, or before the layer.
+        dt_min: smallest initial step size.
+        dt_max: largest initial step size.
+    """
+
+    layers: int = 2
+    state: int = 256
+    blocks: int = 2
+    norm: Literal["post", "pre"] = "post"
+    dt_min: float = 1e-3
+    dt_max: float = 1e-1
+
+    def __post_init__(self) -> None:
+        _check_int(self, "layers", "state", "blocks", low=1)
+        _check_choice(self, "norm", ("post", "pre"))
+        for name in ("dt_min", "dt_max"):
+            _check_float(self, name, 0.0, math.inf, open_low=True)
+        if self.dt_min > self.dt_max:
+            raise UserError(f"S5Config.dt_min is {self.dt_min:g}, above S5Config.dt_max = {self.dt_max:g}.")
+        if self.state % (2 * self.blocks):
+            raise _refuse(self, "state", f"a multiple of 2 x blocks = {2 * self.blocks}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudentConfig:
     """The student network.
 
@@ -112,17 +180,27 @@ class StudentConfig:
         conv_filters: filters of the 3x3 convolution over the view.
         head_width: hidden units of the policy head and of the value head.
         direction_embedding: width of the embedding of the direction the agent faces.
+        dense_width: units of the layer that takes observations that are plain vectors.
+        value_heads: value heads, trained side by side; their disagreement can be a score.
+        dtype: precision of the matrix products; parameters and everything else stay float32.
+        s5: the layers of the "s5" core; its width is `features`.
     """
 
-    arch: Literal["lstm"] = "lstm"
+    arch: Literal["lstm", "gru", "s5"] = "lstm"
     features: int = 256
     conv_filters: int = 16
     head_width: int = 32
     direction_embedding: int = 5
+    dense_width: int = 64
+    value_heads: int = 1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    s5: S5Config = field(default_factory=S5Config)
 
     def __post_init__(self) -> None:
-        _check_choice(self, "arch", ("lstm",))
-        _check_int(self, "features", "conv_filters", "head_width", "direction_embedding", low=1)
+        _check_choice(self, "arch", ("lstm", "gru", "s5"))
+        _check_choice(self, "dtype", ("float32", "bfloat16"))
+        _check_int(self, "features", "conv_filters", "head_width", "direction_embedding", "dense_width", low=1)
+        _check_int(self, "value_heads", low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +217,10 @@ class PPOConfig:
         value_coef: weight of the value loss.
         entropy_coef: weight of the entropy bonus.
         epochs: passes over a rollout.
-        minibatches: parts of a rollout, by whole environments.
+        minibatches: parts of a rollout, by whole environments (by whole chunks, where there are several).
+        chunks: parts into which the sequence of each environment is cut for learning, each started from the memory
+            that the student had there when it acted. More chunks make shorter chains of dependent steps, faster where
+            latency counts, at the price of memories that are stale after the first gradient step.
         max_grad_norm: limit of the global gradient norm.
         adam_eps: Adam's epsilon.
         bootstrap_timeouts: at an episode cut off by the step limit, continue with the value of its last observation
@@ -157,6 +238,7 @@ class PPOConfig:
     entropy_coef: float = 1e-3
     epochs: int = 5
     minibatches: int = 1
+    chunks: int = 1
     max_grad_norm: float = 0.5
     adam_eps: float = 1e-5
     bootstrap_timeouts: bool = True
@@ -168,7 +250,7 @@ class PPOConfig:
             _check_float(self, name, 0.0, 1.0)
         for name in ("value_coef", "entropy_coef"):
             _check_float(self, name, 0.0, math.inf)
-        _check_int(self, "epochs", "minibatches", low=1)
+        _check_int(self, "epochs", "minibatches", "chunks", low=1)
         _check_bool(self, "anneal_lr", "clip_value", "bootstrap_timeouts")
 
 
@@ -233,32 +315,203 @@ class BufferConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run: B environments, S steps each, per cycle.
+class MutationConfig:
+    """How ACCEL edits levels (Parker-Holder et al. 2022, arXiv 2203.01302).
 
     Attributes:
+        operator: a name in the `mutations` of the environment.
+        n_edits: edits of one mutation.
+        parents: which replayed levels are edited: each of them, or the `n_parents` that the student finds easiest or
+            hardest, each as often as the others. Easy means a high return and a low score.
+        n_parents: how many levels "easy" and "hard" keep.
+    """
+
+    operator: str = "move_goal_flip_walls"
+    n_edits: int = 20
+    parents: Literal["batch", "easy", "hard"] = "batch"
+    n_parents: int = 4
+
+    def __post_init__(self) -> None:
+        _check_int(self, "n_edits", "n_parents", low=1)
+        _check_choice(self, "parents", ("batch", "easy", "hard"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditorConfig:
+    """The environment in which a teacher builds a maze, cell after cell.
+
+    Attributes:
+        n_walls: walls it may place.
+        noise_dim: length of the random vector that the teacher sees, drawn anew at each step.
+        replace_walls: a wall on a wall has no effect; otherwise whatever is placed on a cell that is not free goes to
+            a random free cell.
+        budget: how many walls are placed: "all", or a part of `n_walls` that the position of the first wall or an
+            action of its own before the first wall says.
+        set_direction: the teacher chooses where the agent faces, in one more step; otherwise it is random.
+    """
+
+    n_walls: int = 60
+    noise_dim: int = 50
+    replace_walls: bool = True
+    budget: Literal["all", "first_wall", "first_action"] = "all"
+    set_direction: bool = False
+
+    def __post_init__(self) -> None:
+        _check_int(self, "n_walls", low=1)
+        _check_int(self, "noise_dim", low=0)
+        _check_bool(self, "replace_walls", "set_direction")
+        _check_choice(self, "budget", ("all", "first_wall", "first_action"))
+
+
+def _teacher_ppo() -> PPOConfig:
+    return PPOConfig(entropy_coef=0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """The teacher of PAIRED and its kin: network, learner, and the environment in which it builds levels.
+
+    Attributes:
+        arch: the recurrent core.
+        features: units of the recurrent core.
+        conv_filters: filters of the 3x3 convolution over the whole map.
+        head_width: hidden units of the policy head and of the value head.
+        time_embedding: width of the embedding of the step.
+        s5: the layers of the "s5" core.
+        ppo: the learner.
+        editor: how levels are built.
+        objective: what the teacher is rewarded by, a name of `minimax_ued.regret.OBJECTIVES`; empty for the method's.
+    """
+
+    arch: Literal["lstm", "gru", "s5"] = "lstm"
+    features: int = 256
+    conv_filters: int = 128
+    head_width: int = 32
+    time_embedding: int = 10
+    s5: S5Config = field(default_factory=S5Config)
+    ppo: PPOConfig = field(default_factory=_teacher_ppo)
+    editor: EditorConfig = field(default_factory=EditorConfig)
+    objective: str = ""
+
+    def __post_init__(self) -> None:
+        _check_choice(self, "arch", ("lstm", "gru", "s5"))
+        _check_int(self, "features", "conv_filters", "head_width", "time_embedding", low=1)
+        if self.ppo.chunks != 1:
+            raise UserError(
+                f"TeacherConfig.ppo.chunks is {self.ppo.chunks}, but a teacher learns from whole levels: 1."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnableConfig:
+    """Sampling for learnability (Rutherford et al. 2024, arXiv 2408.15099).
+
+    Attributes:
+        capacity: levels kept: the most learnable ones.
+        candidates: random levels looked at for each choice.
+        batch: of them, how many are played side by side; divides `candidates`.
+        steps: steps that each is played; at least twice as long as an episode, better several times: failures take
+            the longest, and a level is only learnable if it shows both.
+        refresh_every: cycles from one choice to the next.
+        kept_part: part of a cycle's levels drawn from those kept; the others are random.
+    """
+
+    capacity: int = 1000
+    candidates: int = 25_000
+    batch: int = 5000
+    steps: int = 2000
+    refresh_every: int = 100
+    kept_part: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_int(self, "capacity", "candidates", "batch", "steps", "refresh_every", low=1)
+        _check_float(self, "kept_part", 0.0, 1.0)
+        if self.candidates < self.capacity:
+            raise _refuse(self, "candidates", f"at least capacity = {self.capacity}")
+        if self.candidates % self.batch:
+            raise _refuse(self, "batch", f"a divisor of candidates = {self.candidates}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributionConfig:
+    """A learned distribution over kept levels (Monette et al. 2025, arXiv 2505.20659).
+
+    Attributes:
+        capacity: levels kept.
+        batch: of them, how many are played side by side when all are scored anew; divides `capacity`.
+        trials: times each is played for its score, `rollout_steps` steps each, of which the first episode counts.
+        refresh_every: cycles from one update of the distribution to the next. The source makes one in each cycle,
+            which costs `trials` x `capacity` / B times the environment steps of learning.
+        lr: step size of the ascent.
+        entropy: weight of the distribution's entropy.
+        truncation: smallest probability of a level.
+        adaptive: scale the ascent by the accumulated squared gradients (TiAda); otherwise plain ascent.
+    """
+
+    capacity: int = 4000
+    batch: int = 1000
+    trials: int = 5
+    refresh_every: int = 1
+    lr: float = 0.1
+    entropy: float = 0.05
+    truncation: float = 1e-5
+    adaptive: bool = True
+
+    def __post_init__(self) -> None:
+        _check_int(self, "capacity", "batch", "refresh_every", low=1)
+        _check_int(self, "trials", low=2)  # one says nothing: p (1 - p) of one episode is 0
+        _check_float(self, "lr", 0.0, math.inf, open_low=True)
+        _check_float(self, "entropy", 0.0, math.inf)
+        _check_float(self, "truncation", 0.0, 1.0, open_low=True)
+        _check_bool(self, "adaptive")
+        if self.truncation * self.capacity > 1:
+            raise _refuse(self, "truncation", f"at most 1 / capacity = {1 / self.capacity:g}")
+        if self.capacity % self.batch:
+            raise _refuse(self, "batch", f"a divisor of capacity = {self.capacity}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run: B environments, S steps each, per cycle and source of levels.
+
+    Attributes:
+        domain: the environment, described by the field of that name (`env` for the maze).
         env: the maze.
+        cartpole: CartPole with its physics as the level.
         student: the network.
         ppo: the learner.
-        buffer: the level buffer; unused by methods that keep no levels.
         method: a name of `minimax_ued.methods.METHODS`.
-        score: a name of `minimax_ued.scores.SCORES`; unused by methods that keep no levels.
-        n_envs: B, environments rolled out at once, and levels drawn per cycle.
+        score: a name of `minimax_ued.scores.SCORES`; unused by methods without a level buffer.
+        buffer: the level buffer; unused by methods without one.
+        mutation: how levels are edited; unused by methods that do not.
+        teacher: what makes levels; unused by methods without a teacher.
+        population: students of methods whose number is free.
+        learnable: the choice of learnable levels; unused by other methods than "sfl".
+        distribution: the learned distribution over levels; unused by other methods than "ncc".
+        n_envs: B, levels of one source that are rolled out at once. A parallel method rolls out as many of each source.
         rollout_steps: S, steps of each environment per cycle.
         levels_ahead: levels that methods with a fresh level for each episode draw ahead of need, per environment.
             Changes the speed only.
-        total_env_steps: student steps of the whole run, per seed; rounded up to whole dispatches.
+        total_env_steps: environment steps of the whole run, per seed: those of all students and of all rollouts,
+            with and without gradients, as expected; rounded up to whole dispatches.
         cycles_per_step: cycles fused into one dispatch, that is, per call of `UEDTrainer.step`.
         seeds: independent runs trained at once by vmap.
         devices: devices over which the environments are split.
     """
 
+    domain: Literal["maze", "cartpole"] = "maze"
     env: MazeConfig = field(default_factory=MazeConfig)
+    cartpole: CartPoleConfig = field(default_factory=CartPoleConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
-    buffer: BufferConfig = field(default_factory=BufferConfig)
     method: str = "dr"
     score: str = "max_mc"
+    buffer: BufferConfig = field(default_factory=BufferConfig)
+    mutation: MutationConfig = field(default_factory=MutationConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    population: int = 3
+    learnable: LearnableConfig = field(default_factory=LearnableConfig)
+    distribution: DistributionConfig = field(default_factory=DistributionConfig)
     n_envs: int = 32
     rollout_steps: int = 256
     levels_ahead: int = 8
@@ -268,32 +521,74 @@ class TrainConfig:
     devices: int = 1
 
     def __post_init__(self) -> None:
+        _check_choice(self, "domain", ("maze", "cartpole"))
         _check_int(self, "n_envs", "rollout_steps", "levels_ahead", "cycles_per_step", "seeds", "devices", low=1)
+        _check_int(self, "population", low=2)
         _check_int(self, "total_env_steps", low=1, high=2**62)
         method = get_method(self.method)
-        for part, name in ((self.ppo.minibatches, "ppo.minibatches"), (self.devices, "devices")):
+        self._check_parts(method)
+        max_steps = self.env.max_steps if self.domain == "maze" else self.cartpole.max_steps
+        if self.rollout_steps < max_steps:
+            field_name = "env" if self.domain == "maze" else self.domain
+            raise UserError(
+                f"TrainConfig.rollout_steps is {self.rollout_steps}, shorter than an episode of up to "
+                f"{field_name}.max_steps = {max_steps}, and every rollout starts with new episodes, so that a long one "
+                f"would never be finished or scored: set rollout_steps to at least {max_steps} or lower "
+                f"{field_name}.max_steps."
+            )
+        if method.curator == "buffer":
+            if self.buffer.capacity < self.n_envs * method.parts:
+                raise UserError(
+                    f"TrainConfig.buffer.capacity is {self.buffer.capacity}, but a cycle offers "
+                    f"{self.n_envs * method.parts} levels (n_envs = {self.n_envs}): set buffer.capacity to at least "
+                    f"{self.n_envs * method.parts}."
+                )
+            if "fresh" not in method.gradient and self.buffer.replay_prob == 0 and not method.parallel:
+                raise UserError(
+                    f"TrainConfig.method is {self.method!r}, which learns from replayed levels only, but "
+                    "buffer.replay_prob is 0: set it above 0 or choose another method."
+                )
+        if method.curator == "learnable" and self.learnable.steps < 2 * max_steps:
+            raise UserError(
+                f"TrainConfig.learnable.steps is {self.learnable.steps}, but telling learnable levels takes several "
+                f"episodes of up to {max_steps} steps each: set learnable.steps to at least {2 * max_steps}."
+            )
+        if method.mutates and method.parallel and self.mutation.parents != "batch":
+            raise UserError(
+                f"TrainConfig.mutation.parents is {self.mutation.parents!r}, but {self.method!r} edits levels before "
+                "they are played, when none is known to be easy or hard: set it to 'batch' or take method 'accel'."
+            )
+        if method.mutates and self.mutation.parents != "batch" and self.n_envs % self.mutation.n_parents:
+            raise UserError(
+                f"TrainConfig.mutation.n_parents is {self.mutation.n_parents}, which does not divide n_envs = "
+                f"{self.n_envs}: each parent is edited equally often."
+            )
+        if method.teacher and self.domain != "maze":
+            raise UserError(
+                f"TrainConfig.method is {self.method!r}, whose teacher builds mazes, but domain is {self.domain!r}: "
+                "set domain to 'maze' or choose a method without a teacher."
+            )
+
+    def _check_parts(self, method: Method) -> None:
+        """Whole environments are shared out over minibatches and devices."""
+        devices = "" if self.devices == 1 else " x devices"
+        needed = [(self.devices, "devices")]
+        minibatches = self.ppo.minibatches * self.devices
+        chunks = "" if self.ppo.chunks == 1 else " (in chunks)"
+        needed.append((minibatches // math.gcd(minibatches, self.ppo.chunks), f"ppo.minibatches{devices}{chunks}"))
+        if method.teacher:
+            needed.append((self.teacher.ppo.minibatches * self.devices, f"teacher.ppo.minibatches{devices}"))
+        for part, name in needed:
             if self.n_envs % part:
                 raise UserError(
                     f"TrainConfig.n_envs is {self.n_envs}, which {name} = {part} does not divide: whole environments "
                     f"are shared out, so set n_envs to {math.ceil(self.n_envs / part) * part} or change {name}."
                 )
-        if self.rollout_steps < self.env.max_steps:
+        if self.rollout_steps % self.ppo.chunks:
             raise UserError(
-                f"TrainConfig.rollout_steps is {self.rollout_steps}, shorter than an episode of up to env.max_steps = "
-                f"{self.env.max_steps}, and every rollout starts with new episodes, so that a long one would never be "
-                f"finished or scored: set rollout_steps to at least {self.env.max_steps} or lower env.max_steps."
+                f"TrainConfig.rollout_steps is {self.rollout_steps}, which ppo.chunks = {self.ppo.chunks} does not "
+                "divide: chunks are equally long."
             )
-        if method.curated:
-            if self.buffer.capacity < self.n_envs:
-                raise UserError(
-                    f"TrainConfig.buffer.capacity is {self.buffer.capacity}, but a cycle draws n_envs = {self.n_envs} "
-                    f"levels: set buffer.capacity to at least {self.n_envs}."
-                )
-            if "fresh" not in method.gradient and self.buffer.replay_prob == 0:
-                raise UserError(
-                    f"TrainConfig.method is {self.method!r}, which learns from replayed levels only, but "
-                    "buffer.replay_prob is 0: set it above 0 or choose another method."
-                )
 
     @property
     def method_spec(self) -> Method:
@@ -301,9 +596,48 @@ class TrainConfig:
         return get_method(self.method)
 
     @property
+    def n_students(self) -> int:
+        """Students that learn side by side."""
+        students = self.method_spec.students
+        return self.population if students is None else students
+
+    @property
+    def objective(self) -> str:
+        """What the teacher is rewarded by; empty for methods without a teacher."""
+        return self.teacher.objective or self.method_spec.objective
+
+    @property
     def steps_per_rollout(self) -> int:
-        """Environment steps of one rollout of all environments: B x S."""
+        """Environment steps of one rollout of B environments by one student: B x S."""
         return self.n_envs * self.rollout_steps
+
+    @property
+    def refresh_every(self) -> int:
+        """Cycles from one refresh of the curator to the next; 0 where there is nothing to refresh."""
+        curator = self.method_spec.curator
+        return {"learnable": self.learnable.refresh_every, "distribution": self.distribution.refresh_every}.get(
+            curator, 0
+        )
+
+    @property
+    def steps_per_refresh(self) -> int:
+        """Environment steps that one refresh of the curator takes."""
+        curator = self.method_spec.curator
+        if curator == "learnable":
+            return self.learnable.candidates * self.learnable.steps
+        if curator == "distribution":
+            return (self.distribution.capacity + self.n_envs) * self.distribution.trials * self.rollout_steps
+        return 0
+
+    @property
+    def env_steps_per_cycle(self) -> float:
+        """Environment steps of a cycle, expected: which rollouts a cycle makes can be left to chance."""
+        method = self.method_spec
+        rollouts = method.parts * self.n_students
+        if method.mutates and not method.parallel:
+            rollouts += self.buffer.replay_prob
+        refreshing = self.steps_per_refresh / self.refresh_every if self.refresh_every else 0.0
+        return rollouts * self.steps_per_rollout + refreshing
 
     @property
     def total_cycles(self) -> int:
@@ -313,43 +647,4 @@ class TrainConfig:
     @property
     def num_steps(self) -> int:
         """Dispatches (calls of `UEDTrainer.step`) that `total_env_steps` takes, rounded up."""
-        return math.ceil(self.total_env_steps / (self.steps_per_rollout * self.cycles_per_step))
-
-
-_SMALL = TrainConfig(
-    env=MazeConfig(height=7, width=7, n_walls=14, max_steps=64),
-    student=StudentConfig(features=64),
-    ppo=PPOConfig(lr=1e-3, epochs=4, minibatches=4, bootstrap_timeouts=False),
-    buffer=BufferConfig(capacity=1024),
-    n_envs=128,
-    rollout_steps=64,
-    total_env_steps=600_000,
-    cycles_per_step=15,
-)
-_MAZE13_DR = TrainConfig(ppo=PPOConfig(bootstrap_timeouts=False))
-_MAZE13_PLR = TrainConfig(
-    ppo=PPOConfig(lr=3e-4, gamma=0.999, entropy_coef=0.0, bootstrap_timeouts=False),
-    method="plr",
-    score="max_mc",
-)
-
-#: Named configurations. `maze13_*` are those shipped with the reference implementation (Jiang et al. 2023, minimax
-#: 0.2.0): 30,000 gradient updates of 32 x 256 steps. Robust PLR makes an update in half of its cycles only, so that as
-#: many updates take twice the environment steps. `small*` learn in about a minute of two CPU cores, `cpu13_dr` learns
-#: the full-sized mazes in minutes.
-PRESETS: dict[str, TrainConfig] = {
-    "small": _SMALL,
-    "small_plr": dataclasses.replace(_SMALL, method="plr"),
-    "small_robust_plr": dataclasses.replace(_SMALL, method="robust_plr", total_env_steps=1_200_000),
-    "maze13_dr": _MAZE13_DR,
-    "maze13_plr": _MAZE13_PLR,
-    "maze13_robust_plr": dataclasses.replace(_MAZE13_PLR, method="robust_plr", total_env_steps=2 * 245_760_000),
-    "cpu13_dr": dataclasses.replace(
-        _SMALL,
-        env=MazeConfig(),
-        buffer=BufferConfig(),
-        rollout_steps=256,
-        total_env_steps=5_000_000,
-        cycles_per_step=8,
-    ),
-}
+        return math.ceil(self.total_env_steps / (self.env_steps_per_cycle * self.cycles_per_step))

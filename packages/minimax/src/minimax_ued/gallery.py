@@ -13,25 +13,30 @@ from jax import Array
 
 from minimax_ued.cycle import TrainState
 from minimax_ued.envs.base import Environment
+from minimax_ued.envs.maze import Maze
 from minimax_ued.envs.maze.level import Level
 from minimax_ued.envs.maze.paths import min_actions
 from minimax_ued.envs.maze.suite import get_test_maze
 from minimax_ued.pictures import level_sheet, save_gif, save_png
+from minimax_ued.snapshots import action_labels, count_actions, find_curriculum, top_levels
 from minimax_ued.students import Student
 from minimax_ued.trainer import UEDTrainer
+from outerloop.errors import UserError
 from outerloop.seeds import fold_seed
 
-__all__ = ["action_labels", "draw_run", "draw_test_mazes", "random_levels", "record_episode"]
+__all__ = [
+    "draw_hardest",
+    "draw_mutations",
+    "draw_run",
+    "draw_test_mazes",
+    "random_levels",
+    "record_episode",
+]
 
 
 def random_levels(env: Environment, seed: int, n: int) -> tuple[Any, np.ndarray]:
     """Draw `n` levels from the environment's generator, a maze's; also i32[n], their `min_actions`."""
     return jax.device_get(_random_levels(env, jax.random.key(seed), n))
-
-
-def action_labels(actions: np.ndarray) -> list[str]:
-    """Say for each level how many actions it takes, -1 standing for none that lead to the goal."""
-    return [f"{int(n)} actions" if n >= 0 else "unsolvable" for n in actions]
 
 
 @partial(jax.jit, static_argnums=(0, 2))  # op by op, this would take a quarter of a minute to compile
@@ -86,34 +91,98 @@ def draw_run(trainer: UEDTrainer, state: TrainState, folder: Path, *, seed: int 
     """Draw the levels that a run trains on and an episode of its first student.
 
     Args:
-        trainer: the method; its environment is a maze.
+        trainer: the method.
         state: the trained state.
         folder: an existing folder.
         seed: of the levels and of the episode.
         levels: how many levels to draw.
 
     Returns:
-        The files: `levels.png`, and `episode.gif`.
+        The files: `levels.png` and `episode.gif`; none where the environment is no maze.
     """
+    if not isinstance(trainer.env, Maze):
+        return []
     drawn, actions = random_levels(trainer.env, fold_seed(seed, "gallery"), max(levels, 64))
-    if state.buffer is not None and int(state.buffer.filled[0].sum()) >= levels:
-        scores = np.asarray(state.buffer.scores[0])  # -inf in empty slots
-        best = np.argsort(-scores)[:levels]
-        shown = jax.tree.map(lambda x: np.asarray(x[0])[best], state.buffer.levels)
-        labels = [f"score {score:.3f}" for score in scores[best]]
-    else:
-        shown = jax.tree.map(lambda x: x[:levels], drawn)
-        labels = action_labels(actions[:levels])
+    shown, labels = jax.tree.map(lambda x: x[:levels], drawn), action_labels(actions[:levels])
+    curriculum = find_curriculum(trainer, state, fold_seed(seed, "gallery", "teacher"))
+    if curriculum is not None:
+        kept, weights = top_levels(curriculum, levels)
+        if len(weights) == levels:
+            shown, labels = kept, [f"{100 * weight:.2g} %" for weight in weights]
     files = [save_png(folder / "levels.png", level_sheet(shown, labels, columns=8))]
 
     # The longest way of all: an episode in which there is something to see.
     level = jax.tree.map(lambda x: x[np.argmax(actions)], drawn)
-    params = jax.tree.map(lambda x: x[0], state.params)
+    params = jax.tree.map(lambda x: x[0], trainer.student_params(state))
     key = jax.random.key(fold_seed(seed, "gallery", "actions"))
     positions, directions, _ = record_episode(trainer.env, trainer.student, params, key, level)
     view = trainer.config.env.view_size
     files.append(save_gif(folder / "episode.gif", level, positions, directions, view_size=view, tile=24))
     return files
+
+
+def draw_hardest(
+    levels: Any, ranking: np.ndarray, measured: np.ndarray, actions: np.ndarray, path: Path, *, columns: int = 8
+) -> Path:
+    """Draw the longest levels that a student solves, in the first row, and those it fails on, in the second.
+
+    Which they are is decided by one round of attempts, and the labels give the win rates of another, so that they are
+    not the product of chance alone. Of the levels failed on equally often the shortest come first: those are the odd
+    ones.
+
+    Args:
+        levels: mazes, leading axis L.
+        ranking: f64 `[L]`, win rates that decide.
+        measured: f64 `[L]`, win rates to show.
+        actions: i32 `[L]`, fewest actions to the goal.
+        path: the picture to write.
+        columns: levels a row.
+    """
+    solved = np.flatnonzero(ranking > 0.5)
+    solved = solved[np.argsort(-actions[solved], kind="stable")][:columns]
+    failed = np.lexsort((actions, ranking))[:columns]
+    shown: list[Level | None] = []
+    labels: list[str] = []
+    for row in (solved, failed):
+        empty = (columns - len(row)) * (len(row) > 0)
+        shown += [jax.tree.map(lambda x: np.asarray(x[i]), levels) for i in row] + [None] * empty  # noqa: B023
+        labels += [f"{100 * measured[i]:.0f} %, {actions[i]} actions" for i in row] + [""] * empty
+    return save_png(path, level_sheet(shown, labels, columns=columns))
+
+
+def draw_mutations(env: Any, levels: Any, operator: str, n_edits: int, path: Path, *, seed: int = 0) -> Path:
+    """Draw each level and, to its right, what `n_edits` edits make of it.
+
+    Args:
+        env: a maze environment with `mutations`.
+        levels: leading axis L.
+        operator: a name in `env.mutations`.
+        n_edits: edits a level.
+        path: the picture to write.
+        seed: of the edits.
+
+    Raises:
+        UserError: there is no such operator; the message names those that there are.
+    """
+    mutations = getattr(env, "mutations", {})
+    if operator not in mutations:
+        known = ", ".join(sorted(mutations)) or "none"
+        raise UserError(f"The mutation operator is {operator!r}, but {type(env).__name__} has: {known}.")
+    edited = jax.device_get(_mutated(env, operator, n_edits, jax.random.key(fold_seed(seed, "edits")), levels))
+    pairs = [
+        jax.tree.map(lambda x: np.asarray(x[i]), tree)  # noqa: B023
+        for i in range(len(edited.agent_dir))
+        for tree in (levels, edited)
+    ]
+    actions = np.stack([count_actions(levels), count_actions(edited)], axis=1).reshape(-1)
+    labels = [f"{n_edits} edits: {text}" if i % 2 else text for i, text in enumerate(action_labels(actions))]
+    return save_png(path, level_sheet(pairs, labels, columns=8))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _mutated(env: Any, operator: str, n_edits: int, key: Array, levels: Any) -> Any:
+    keys = jax.random.split(key, jax.tree.leaves(levels)[0].shape[0])
+    return jax.vmap(lambda k, level: env.mutations[operator](k, level, n_edits))(keys, levels)
 
 
 def draw_test_mazes(names: list[str], path: Path, *, seed: int = 0) -> Path:

@@ -15,13 +15,26 @@ instead of one.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import Array
 
-__all__ = ["LSTMCarry", "LSTMParams", "lstm_sequence", "lstm_sequence_autodiff", "lstm_step"]
+from minimax_ued.gates import keep_mask, orthogonal_per_gate
+from minimax_ued.products import Precision, contract, dot, product
+
+__all__ = [
+    "LSTMCarry",
+    "LSTMCore",
+    "LSTMParams",
+    "lstm_projected",
+    "lstm_sequence",
+    "lstm_sequence_autodiff",
+    "lstm_step",
+]
 
 
 class LSTMParams(NamedTuple):
@@ -50,16 +63,9 @@ def _gates(z: Array) -> tuple[Array, Array, Array, Array]:
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def _flat(x: Array) -> Array:
-    # One contracted axis: XLA's CPU client is 1.6 times as slow on a contraction over time and batch as two axes.
-    return x.reshape(-1, x.shape[-1])
-
-
-def _keep(resets: Array, like: Array) -> Array:
-    return (~resets)[..., None].astype(like.dtype)
-
-
-def lstm_step(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array) -> LSTMCarry:
+def lstm_step(
+    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array, dtype: Precision = "float32"
+) -> LSTMCarry:
     """Advance by one step.
 
     Args:
@@ -67,31 +73,34 @@ def lstm_step(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array
         carry: memory after the step before, `[B, H]` each.
         inputs: `[B, D]`.
         resets: bool `[B]`; True forgets `carry` first.
+        dtype: precision of the products' factors.
 
     Returns:
         The memory after this step; its `hidden` is the output.
     """
-    keep = _keep(resets, inputs)
-    z = inputs @ params.input_kernel + (keep * carry.hidden) @ params.recurrent_kernel + params.bias
+    keep = keep_mask(resets, inputs)
+    z = product(inputs, params.input_kernel, dtype) + params.bias
+    z = z + product(keep * carry.hidden, params.recurrent_kernel, dtype)
     i, f, g, o = _gates(z)
     cell = f * (keep * carry.cell) + i * g
     return LSTMCarry(cell, o * jnp.tanh(cell))
 
 
 def lstm_sequence_autodiff(
-    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array
+    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array, dtype: Precision = "float32"
 ) -> tuple[LSTMCarry, Array]:
     """Do what `lstm_sequence` does as a plain scan: the yardstick of its tests, and differentiable repeatedly."""
 
     def body(carry: LSTMCarry, step: tuple[Array, Array]) -> tuple[LSTMCarry, Array]:
-        carry = lstm_step(params, carry, *step)
+        carry = lstm_step(params, carry, *step, dtype)
         return carry, carry.hidden
 
     return jax.lax.scan(body, carry, (inputs, resets))
 
 
-@jax.custom_vjp
-def lstm_sequence(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
+def lstm_sequence(
+    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array, dtype: Precision = "float32"
+) -> tuple[LSTMCarry, Array]:
     """Run over a whole sequence.
 
     Reverse-mode differentiable once, with respect to everything but `resets`.
@@ -101,42 +110,60 @@ def lstm_sequence(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: A
         carry: memory before the first step, `[B, H]` each.
         inputs: `[T, B, D]`.
         resets: bool `[T, B]`; True at t forgets the memory before step t.
+        dtype: precision of the products' factors; sums, memory and outputs are float32.
 
     Returns:
         The memory after the last step, and the outputs h_1 .. h_T, `[T, B, H]`.
     """
-    final, hiddens, *_ = _forward(params, carry, inputs, resets)
+    projected = product(inputs, params.input_kernel, dtype) + params.bias
+    return lstm_projected(params.recurrent_kernel, carry, projected, resets, dtype)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def lstm_projected(
+    recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array, dtype: Precision = "float32"
+) -> tuple[LSTMCarry, Array]:
+    """Do what `lstm_sequence` does, from x_t W + b on.
+
+    Args:
+        recurrent_kernel: U, `[H, 4H]`.
+        carry: memory before the first step, `[B, H]` each.
+        projected: x_t W + b, `[T, B, 4H]`.
+        resets: bool `[T, B]`; True at t forgets the memory before step t.
+        dtype: precision of the products' factors.
+    """
+    final, hiddens, *_ = _forward(recurrent_kernel, carry, projected, resets, dtype)
     return final, hiddens
 
 
 def _forward(
-    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array
+    recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array, dtype: Precision
 ) -> tuple[LSTMCarry, Array, Array, Array]:
-    projected = inputs @ params.input_kernel + params.bias
+    recurrent_kernel = recurrent_kernel.astype(dtype)
 
     def body(carry: LSTMCarry, step: tuple[Array, Array]) -> tuple[LSTMCarry, tuple[Array, Array, Array]]:
         z, keep = step
-        i, f, g, o = _gates(z + (keep * carry.hidden) @ params.recurrent_kernel)
+        i, f, g, o = _gates(z + dot(keep * carry.hidden, recurrent_kernel, dtype))
         cell = f * (keep * carry.cell) + i * g
         hidden = o * jnp.tanh(cell)
         return LSTMCarry(cell, hidden), (hidden, cell, jnp.concatenate([i, f, g, o], axis=-1))
 
-    final, (hiddens, cells, gates) = jax.lax.scan(body, carry, (projected, _keep(resets, projected)))
+    final, (hiddens, cells, gates) = jax.lax.scan(body, carry, (projected, keep_mask(resets, projected)))
     return final, hiddens, cells, gates
 
 
-def _forward_with_residuals(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array):
-    final, hiddens, cells, gates = _forward(params, carry, inputs, resets)
-    return (final, hiddens), (params, carry, inputs, resets, hiddens, cells, gates)
+def _forward_with_residuals(recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array, dtype):
+    final, hiddens, cells, gates = _forward(recurrent_kernel, carry, projected, resets, dtype)
+    return (final, hiddens), (recurrent_kernel, carry, resets, hiddens, cells, gates)
 
 
-def _backward(residuals, gradients):
-    params, carry, inputs, resets, hiddens, cells, gates = residuals
+def _backward(dtype, residuals, gradients):
+    recurrent_kernel, carry, resets, hiddens, cells, gates = residuals
     final_gradient, hiddens_gradient = gradients
-    keep = _keep(resets, gates)
+    keep = keep_mask(resets, gates)
     cells_before = keep * jnp.concatenate([carry.cell[None], cells[:-1]])
     hiddens_before = keep * jnp.concatenate([carry.hidden[None], hiddens[:-1]])
-    recurrent_transposed = params.recurrent_kernel.T
+    recurrent_transposed = recurrent_kernel.T.astype(dtype)
 
     def body(later: LSTMCarry, step) -> tuple[LSTMCarry, Array]:
         dh_out, cell, cell_before, gate, keep = step
@@ -153,16 +180,51 @@ def _backward(residuals, gradients):
             ],
             axis=-1,
         )
-        return LSTMCarry(keep * dc * f, keep * (dz @ recurrent_transposed)), dz
+        return LSTMCarry(keep * dc * f, keep * dot(dz, recurrent_transposed, dtype)), dz
 
     steps = (hiddens_gradient, cells, cells_before, gates, keep)
     carry_gradient, dz = jax.lax.scan(body, LSTMCarry(*final_gradient), steps, reverse=True)
-    params_gradient = LSTMParams(
-        input_kernel=_flat(inputs).T @ _flat(dz),
-        recurrent_kernel=_flat(hiddens_before).T @ _flat(dz),
-        bias=dz.sum((0, 1)),
-    )
-    return params_gradient, carry_gradient, dz @ params.input_kernel.T, None
+    return contract(hiddens_before, dz, dtype), carry_gradient, dz, None
 
 
-lstm_sequence.defvjp(_forward_with_residuals, _backward)
+lstm_projected.defvjp(_forward_with_residuals, _backward)
+
+
+class LSTMCore(nn.Module):
+    """The LSTM as a recurrent core: kernels orthogonal per gate, bias zero; see `minimax_ued.recurrent`.
+
+    Attributes:
+        features: H.
+        inputs: D.
+        dtype: precision of the products' factors.
+    """
+
+    features: int
+    inputs: int
+    dtype: Precision = "float32"
+
+    def setup(self) -> None:
+        """Create the parameters (flax)."""
+        self.weights = LSTMParams(
+            self.param("input_kernel", orthogonal_per_gate(4), (self.inputs, 4 * self.features)),
+            self.param("recurrent_kernel", orthogonal_per_gate(4), (self.features, 4 * self.features)),
+            self.param("bias", nn.initializers.zeros, (4 * self.features,)),
+        )
+
+    def initial_carry(self, batch: int) -> LSTMCarry:
+        """Return the empty memory: zeros, `[B, H]` each."""
+        zeros = jnp.zeros((batch, self.features))
+        return LSTMCarry(zeros, zeros)
+
+    def step(self, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
+        """Take one step."""
+        carry = lstm_step(self.weights, carry, inputs, resets, self.dtype)
+        return carry, carry.hidden
+
+    def __call__(self, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
+        """Take a sequence of steps."""
+        return lstm_sequence(self.weights, carry, inputs, resets, self.dtype)
+
+    def from_projected(self, carry: LSTMCarry, projected: Array, resets: Array) -> tuple[LSTMCarry, Array]:
+        """Take a sequence of steps from the projected inputs x_t W + b, `[T, B, 4H]`; W and b are in `weights`."""
+        return lstm_projected(self.weights.recurrent_kernel, carry, projected, resets, self.dtype)

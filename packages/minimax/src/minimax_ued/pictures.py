@@ -78,7 +78,7 @@ def view_cells(agent_pos: Any, agent_dir: int, view_size: int, height: int, widt
 
 
 def level_sheet(
-    levels: Level | Sequence[Level],
+    levels: Level | Sequence[Level | None],
     labels: Sequence[str] | None = None,
     *,
     columns: int | None = None,
@@ -87,7 +87,7 @@ def level_sheet(
     """Draw many mazes on one sheet, each with its label above it; sizes may differ.
 
     Args:
-        levels: levels with a leading axis, or a sequence of single ones.
+        levels: levels with a leading axis, or a sequence of single ones; None leaves a place empty.
         labels: one text a level; longer ones are cut off at the width of the maze.
         columns: mazes a row; by default about as many as rows.
         tile: pixels a cell, at least 4.
@@ -99,7 +99,7 @@ def level_sheet(
         UserError: no levels, another number of labels, a level that is not valid, `columns` or `tile` too small.
     """
     single = _single(levels)
-    if not single:
+    if all(level is None for level in single):
         raise UserError("There are no levels to draw; pass at least one.")
     if labels is not None and len(labels) != len(single):
         raise UserError(f"A sheet of {len(single)} levels needs {len(single)} labels; got {len(labels)}.")
@@ -107,7 +107,8 @@ def level_sheet(
     if columns < 1:
         raise UserError(f"A sheet has at least one column; got columns={columns}.")
     columns = min(columns, len(single))
-    pictures = [render_level(level, tile=tile) for level in single]
+    nothing = np.zeros((0, 0, 3), np.uint8)
+    pictures = [nothing if level is None else render_level(level, tile=tile) for level in single]
     gap, text = tile, 0 if labels is None else 18
     # Every row is as high and every column as wide as its largest maze.
     rows = math.ceil(len(pictures) / columns)
@@ -118,6 +119,8 @@ def level_sheet(
     for i, picture in enumerate(pictures):
         row, column = divmod(i, columns)
         x, y = gap + sum(widths[:column]) + gap * column, gap + sum(heights[:row]) + gap * row
+        if not picture.size:
+            continue
         if labels is not None:
             draw.text((x, y), _cut(str(labels[i]), font, widths[column]), fill=_INK, font=font)
         sheet.paste(Image.fromarray(picture), (x, y + text))
@@ -207,7 +210,7 @@ def _check_tile(tile: int) -> None:
         raise UserError(f"A tile has at least {_MIN_TILE} pixels a side; got {tile!r}.")
 
 
-def _single(levels: Level | Sequence[Level]) -> list[Level]:
+def _single(levels: Level | Sequence[Level | None]) -> list[Level | None]:
     if not isinstance(levels, Level):
         return list(levels)
     if np.ndim(levels.wall_map) != 3:

@@ -13,6 +13,7 @@ from jax import Array
 from minimax_ued.config import PPOConfig
 from minimax_ued.rollout import Trajectory, log_prob
 from minimax_ued.students import Student
+from minimax_ued.trials import Constraint, unconstrained
 
 __all__ = ["PPO_METRICS", "Batch", "make_optimizer", "ppo_loss", "ppo_update"]
 
@@ -21,17 +22,20 @@ PPO_METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "cli
 
 
 class Batch(struct.PyTreeNode):
-    """What the loss needs of a rollout. Time axis first, then environments.
+    """What the loss needs of a rollout: n sequences of T steps, time axis first.
+
+    A sequence is a chunk of what one environment did: with K chunks, T = S / K and n = B K.
 
     Attributes:
-        initial_carry: the student's memory before the first step, `[B, ...]`.
-        observations: `[S, B, ...]`.
-        resets: bool `[S, B]`, forget the memory before this step.
-        actions: i32 `[S, B]`.
-        log_probs: f32 `[S, B]` at collection time.
-        values: f32 `[S, B]` at collection time.
-        advantages: A, f32 `[S, B]`.
-        targets: G, f32 `[S, B]`.
+        initial_carry: the student's memory before the first step, `[n, ...]`.
+        observations: `[T, n, ...]`.
+        resets: bool `[T, n]`, forget the memory before this step.
+        actions: i32 `[T, n]`.
+        log_probs: f32 `[T, n]` at collection time.
+        values: f32 `[T, n]` at collection time.
+        value_heads: f32 `[T, n, N]` at collection time, None where there is one head.
+        advantages: A, f32 `[T, n]`.
+        targets: G, f32 `[T, n]`.
     """
 
     initial_carry: Any
@@ -40,14 +44,27 @@ class Batch(struct.PyTreeNode):
     actions: Array
     log_probs: Array
     values: Array
+    value_heads: Array | None
     advantages: Array
     targets: Array
 
     @classmethod
     def from_trajectory(cls, trajectory: Trajectory, advantages: Array, targets: Array) -> Batch:
-        """Put a rollout and its advantages together."""
-        fields = ("initial_carry", "observations", "resets", "actions", "log_probs", "values")
-        return cls(advantages=advantages, targets=targets, **{name: getattr(trajectory, name) for name in fields})
+        """Put a rollout and its advantages together, the chunks of an environment side by side."""
+        fields = ("observations", "resets", "actions", "log_probs", "values", "value_heads")
+        steps = {name: getattr(trajectory, name) for name in fields} | {"advantages": advantages, "targets": targets}
+        chunks = jax.tree.leaves(trajectory.carries)[0].shape[0]
+
+        def join(x: Array) -> Array:  # [K, B, ...] -> [B K, ...]
+            return jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:])
+
+        def cut(x: Array) -> Array:  # [S, B, ...] -> [S / K, B K, ...]
+            x = jnp.moveaxis(x.reshape(chunks, -1, *x.shape[1:]), 0, 2)
+            return x.reshape(x.shape[0], -1, *x.shape[3:])
+
+        if chunks == 1:
+            return cls(initial_carry=jax.tree.map(lambda x: x[0], trajectory.carries), **steps)
+        return cls(initial_carry=jax.tree.map(join, trajectory.carries), **jax.tree.map(cut, steps))
 
 
 def make_optimizer(config: PPOConfig) -> optax.GradientTransformation:
@@ -70,10 +87,14 @@ def ppo_loss(config: PPOConfig, student: Student, params: Any, batch: Batch) -> 
     clipped_ratio = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
     policy_loss = -jnp.minimum(ratio * advantages, clipped_ratio * advantages).mean()
 
-    value_error = (output.value - batch.targets) ** 2
+    if output.heads is None or batch.value_heads is None:
+        value, old_value, targets = output.value, batch.values, batch.targets
+    else:  # every head learns on its own
+        value, old_value, targets = output.heads, batch.value_heads, batch.targets[..., None]
+    value_error = (value - targets) ** 2
     if config.clip_value:
-        clipped_value = batch.values + jnp.clip(output.value - batch.values, -config.clip, config.clip)
-        value_error = jnp.maximum(value_error, (clipped_value - batch.targets) ** 2)
+        clipped_value = old_value + jnp.clip(value - old_value, -config.clip, config.clip)
+        value_error = jnp.maximum(value_error, (clipped_value - targets) ** 2)
     value_loss = 0.5 * value_error.mean()
 
     log_probs = jax.nn.log_softmax(output.logits)
@@ -98,25 +119,27 @@ def ppo_update(
     key: Array,
     *,
     lr: Array | float,
+    constrain: Constraint = unconstrained,
 ) -> tuple[Any, Any, dict[str, Array]]:
     """Make `epochs` x `minibatches` gradient steps on one rollout.
 
-    Minibatches are disjoint sets of environments with their whole sequences, drawn anew in each epoch.
+    Minibatches are disjoint sets of whole sequences, drawn anew in each epoch.
 
     Args:
         config: the hyper-parameters.
         student: the network.
         params: its variables.
         opt_state: state of `make_optimizer(config)`.
-        batch: the rollout, `[S, B, ...]`; `minibatches` divides B.
+        batch: the rollout, `[T, n, ...]`; `minibatches` divides n.
         key: randomness of the minibatches.
         lr: step size.
+        constrain: `constrain(tree, axis)` says how the axis of sequences is laid out over devices.
 
     Returns:
         Variables, optimiser state, and metrics (`PPO_METRICS`), means over the gradient steps.
     """
     optimizer = make_optimizer(config)
-    n_envs = batch.actions.shape[1]
+    n_sequences = batch.actions.shape[1]
 
     def gradient_step(learner: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
         params, opt_state = learner
@@ -127,20 +150,23 @@ def ppo_update(
         return (params, opt_state), metrics
 
     def epoch(learner: tuple[Any, Any], key: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
-        if config.minibatches == 1:  # nothing to shuffle: every mean is over the same environments
+        if config.minibatches == 1:  # nothing to shuffle: every mean is over the same sequences
             return gradient_step(learner, batch)
 
         def minibatch(learner: tuple[Any, Any], chosen: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
-            return gradient_step(learner, _take_envs(batch, chosen))
+            part = _take_sequences(batch, chosen)
+            carry = constrain(part.initial_carry, 0)
+            rest = constrain(part.replace(initial_carry=None), 1)
+            return gradient_step(learner, rest.replace(initial_carry=carry))
 
-        order = jax.random.permutation(key, n_envs).reshape(config.minibatches, -1)
+        order = jax.random.permutation(key, n_sequences).reshape(config.minibatches, -1)
         return jax.lax.scan(minibatch, learner, order)
 
     (params, opt_state), metrics = jax.lax.scan(epoch, (params, opt_state), jax.random.split(key, config.epochs))
     return params, opt_state, jax.tree.map(jnp.mean, metrics)
 
 
-def _take_envs(batch: Batch, chosen: Array) -> Batch:
+def _take_sequences(batch: Batch, chosen: Array) -> Batch:
     carry = jax.tree.map(lambda x: x[chosen], batch.initial_carry)
     rest = jax.tree.map(lambda x: x[:, chosen], batch.replace(initial_carry=None))
     return rest.replace(initial_carry=carry)

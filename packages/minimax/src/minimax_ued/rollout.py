@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,22 +11,22 @@ from jax import Array
 
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.students import Student, StudentOutput
+from minimax_ued.trials import Constraint, unconstrained
 
 __all__ = ["Trajectory", "log_prob", "rollout"]
-
-Constraint = Callable[[Any, int], Any]
 
 
 class Trajectory(struct.PyTreeNode):
     """S steps of B environments.
 
     Attributes:
-        initial_carry: the student's memory before the first step, `[B, ...]`.
+        carries: the student's memory before the first step of each of K chunks of S / K steps, `[K, B, ...]`.
         observations: what each action was chosen on, `[S, B, ...]`.
         resets: bool `[S, B]`, the observation is the first of an episode, so that the memory before it is void.
         actions: i32 `[S, B]`.
         log_probs: f32 `[S, B]`, log-probability of each action when it was chosen.
         values: f32 `[S, B]`, V when each action was chosen.
+        value_heads: f32 `[S, B, N]`, what each of the student's N value heads said; None where there is one.
         rewards: f32 `[S, B]`.
         terminated: bool `[S, B]`, the episode ended with this step.
         truncated: bool `[S, B]`, the episode was cut off after this step.
@@ -36,12 +35,13 @@ class Trajectory(struct.PyTreeNode):
             elsewhere arbitrary; None where they were not asked for.
     """
 
-    initial_carry: Any
+    carries: Any
     observations: Any
     resets: Array
     actions: Array
     log_probs: Array
     values: Array
+    value_heads: Array | None
     rewards: Array
     terminated: Array
     truncated: Array
@@ -59,10 +59,6 @@ def log_prob(logits: Array, actions: Array) -> Array:
     return jnp.take_along_axis(jax.nn.log_softmax(logits), actions[..., None], axis=-1)[..., 0]
 
 
-def _unconstrained(tree: Any, axis: int) -> Any:
-    return tree
-
-
 def rollout(
     auto: AutoReset,
     student: Student,
@@ -71,8 +67,9 @@ def rollout(
     levels: Any,
     *,
     steps: int,
+    chunks: int = 1,
     truncation_values: bool = False,
-    constrain: Constraint = _unconstrained,
+    constrain: Constraint = unconstrained,
 ) -> Trajectory:
     """Roll the student out from the start of an episode in each environment.
 
@@ -83,6 +80,7 @@ def rollout(
         key: all randomness: later levels, resets, environment steps, actions.
         levels: the levels of the first episodes, leading axis B.
         steps: S.
+        chunks: K, a divisor of S.
         truncation_values: evaluate the observation that follows each cut-off, for bootstrapping. An environment is cut
             off at most S // T times in S steps from a reset, so these observations and memories are put by and
             evaluated together after the scan.
@@ -106,6 +104,7 @@ def rollout(
             "actions": actions,
             "log_probs": log_prob(output.logits, actions),
             "values": output.value,
+            "value_heads": output.heads,
             "rewards": timestep.reward,
             "terminated": timestep.terminated,
             "truncated": timestep.truncated,
@@ -127,8 +126,14 @@ def rollout(
         put_by = (initial_carry, auto.observe(state))
         loop["put_by"] = jax.tree.map(lambda x: jnp.broadcast_to(x, (n_cut_offs, *x.shape)), put_by)
         loop["cut_offs"] = jnp.zeros(n_envs, jnp.int32)
-    loop, record = jax.lax.scan(body, loop, jax.random.split(scan_key, steps))
-    record = constrain(record, 1)
+
+    def chunk(loop: dict[str, Any], keys: Array) -> tuple[dict[str, Any], Any]:
+        later, record = jax.lax.scan(body, loop, keys)
+        return later, (loop["carry"], record)
+
+    keys = jax.random.split(scan_key, (chunks, steps // chunks))
+    loop, (carries, record) = jax.lax.scan(chunk, loop, keys)
+    record = constrain(jax.tree.map(lambda x: x.reshape(steps, *x.shape[2:]), record), 1)
 
     _, output = act(loop["carry"], auto.observe(loop["state"]), loop["resets"])
     later_values = None
@@ -139,7 +144,7 @@ def rollout(
         values = jax.vmap(lambda carry, observation: act(carry, observation, never)[1].value)(*loop["put_by"])
         which = jnp.minimum(record.pop("cut_offs"), n_cut_offs - 1)
         later_values = jnp.take_along_axis(values, which, axis=0)  # [n_cut_offs, B] read at [S, B]
-    return Trajectory(initial_carry=initial_carry, last_value=output.value, truncation_values=later_values, **record)
+    return Trajectory(carries=carries, last_value=output.value, truncation_values=later_values, **record)
 
 
 def _where(mask: Array, new: Any, old: Any) -> Any:

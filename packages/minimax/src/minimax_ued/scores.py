@@ -9,15 +9,21 @@ A new score is a function of a `Rollout`, registered under a name:
     def value_surprise(rollout: Rollout) -> jax.Array:
         return rollout.episode_mean(jnp.square(rollout.advantages))
 
-Levels without a finished episode get -inf from the registry, so a score need not think of them.
+Levels without a finished episode get -inf from the registry, so a score need not think of them. A score of what a
+rollout does not always have says so, and whoever calls it passes that along:
+
+    @register_score("value_variance", signed=False, needs=("value_std",))
+    def value_variance(rollout: Rollout) -> jax.Array:
+        return rollout.episode_mean(jnp.square(rollout.value_std))
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +34,7 @@ from outerloop.errors import UserError
 __all__ = [
     "SCORES",
     "EpisodeStatistics",
+    "Need",
     "Rollout",
     "Score",
     "check_prioritization",
@@ -38,6 +45,11 @@ __all__ = [
     "register_score",
 ]
 
+#: What a score may need besides the plain rollout; see the fields of `Rollout` of the same names.
+Need = Literal["optimal_returns", "update_norms", "value_std"]
+
+_NEEDS = frozenset(get_args(Need))
+
 
 class EpisodeStatistics(struct.PyTreeNode):
     """Finished episodes of each level in a rollout.
@@ -46,7 +58,7 @@ class EpisodeStatistics(struct.PyTreeNode):
         count: i32[B], how many.
         mean_return: f32[B], mean undiscounted return; 0 where there is none.
         max_return: f32[B], highest undiscounted return; -inf where there is none.
-        success_rate: f32[B], part with a return above zero; 0 where there is none.
+        success_rate: f32[B], part with a return above `success_return`; 0 where there is none.
         mean_length: f32[B], in steps; 0 where there is none.
     """
 
@@ -100,12 +112,15 @@ def episode_means(x: jax.Array, dones: jax.Array) -> jax.Array:
     return _mean_at_ends(total / length, dones)
 
 
-def episode_statistics(rewards: jax.Array, dones: jax.Array) -> EpisodeStatistics:
+def episode_statistics(
+    rewards: jax.Array, dones: jax.Array, success_return: float | jax.Array = 0.0
+) -> EpisodeStatistics:
     """Return counts, returns and lengths of the finished episodes of each level.
 
     Args:
         rewards: f32[T, B] or [T, B, E].
         dones: bool, of the same shape; True at the last step of an episode.
+        success_return: an episode succeeds when its return is above this.
     """
     dones = dones.astype(bool)
     axes = _over_time_and_trials(dones)
@@ -114,7 +129,7 @@ def episode_statistics(rewards: jax.Array, dones: jax.Array) -> EpisodeStatistic
         count=dones.sum(axes, dtype=jnp.int32),
         mean_return=_mean_at_ends(returns, dones),
         max_return=jnp.where(dones, returns, -jnp.inf).max(axes),
-        success_rate=_mean_at_ends((returns > 0).astype(jnp.float32), dones),
+        success_rate=_mean_at_ends((returns > success_return).astype(jnp.float32), dones),
         mean_length=_mean_at_ends(lengths, dones),
     )
 
@@ -129,6 +144,12 @@ class Rollout:
         values: f32, same shape; the student's value estimates when the steps were taken.
         advantages: f32, same shape; generalised advantage estimates.
         max_returns: f32[B]; highest return seen on each level up to and including this rollout, -inf where none is.
+        optimal_returns: f32[B], what the best policy expects on each level.
+        update_norms: f32[B], squared norm of the parameter change that each level alone would cause.
+        value_std: f32, of the shape of `rewards`; standard deviation over the student's value heads.
+        success_return: an episode succeeds when its return is above this.
+
+    The three before the last are None unless given; they are given to a score that names them in `needs`.
     """
 
     rewards: jax.Array
@@ -136,6 +157,10 @@ class Rollout:
     values: jax.Array
     advantages: jax.Array
     max_returns: jax.Array
+    optimal_returns: jax.Array | None = None
+    update_norms: jax.Array | None = None
+    value_std: jax.Array | None = None
+    success_return: float | jax.Array = 0.0
 
     def episode_mean(self, x: jax.Array) -> jax.Array:
         """`episode_means` of `x`, f32[B]."""
@@ -144,7 +169,7 @@ class Rollout:
     @cached_property
     def episodes(self) -> EpisodeStatistics:
         """Statistics of the finished episodes."""
-        return episode_statistics(self.rewards, self.dones)
+        return episode_statistics(self.rewards, self.dones, self.success_return)
 
 
 @dataclass(frozen=True)
@@ -155,14 +180,26 @@ class Score:
         name: its name in `SCORES`.
         signed: it may be negative, so that only rank prioritization can use it.
         function: `Rollout` -> f32[B].
+        needs: optional fields of `Rollout` that it reads, and that must be passed to it.
     """
 
     name: str
     signed: bool
     function: Callable[[Rollout], jax.Array]
+    needs: frozenset[Need] = frozenset()
 
     def __call__(
-        self, rewards: jax.Array, dones: jax.Array, values: jax.Array, advantages: jax.Array, max_returns: jax.Array
+        self,
+        rewards: jax.Array,
+        dones: jax.Array,
+        values: jax.Array,
+        advantages: jax.Array,
+        max_returns: jax.Array,
+        *,
+        optimal_returns: jax.Array | None = None,
+        update_norms: jax.Array | None = None,
+        value_std: jax.Array | None = None,
+        success_return: float | jax.Array = 0.0,
     ) -> tuple[jax.Array, jax.Array]:
         """Score B levels.
 
@@ -172,28 +209,44 @@ class Score:
             values: f32, same shape.
             advantages: f32, same shape.
             max_returns: f32[B], highest return seen on each level before this rollout; -inf where none was.
+            optimal_returns: f32[B], from the environment's `optimal_return`; for scores that need it, as the next two.
+            update_norms: f32[B], from `minimax_ued.update_norms`.
+            value_std: f32, of the shape of `rewards`; over the student's value heads.
+            success_return: an episode succeeds when its return is above this.
 
         Returns:
             scores: f32[B]; -inf where no episode of the level finished in this rollout.
             max_returns: f32[B]; the running maximum including this rollout.
 
         Raises:
-            UserError: the shapes do not agree.
+            UserError: the shapes do not agree, or something that the score needs is missing.
         """
-        for name, array in (("dones", dones), ("values", values), ("advantages", advantages)):
+        extras = {"optimal_returns": optimal_returns, "update_norms": update_norms, "value_std": value_std}
+        for need in sorted(self.needs):
+            if extras[need] is None:
+                raise UserError(
+                    f"The score '{self.name}' needs {need}, which was not given: pass {need}={_MEANS[need]}."
+                )
+        for name, array in (("dones", dones), ("values", values), ("advantages", advantages), ("value_std", value_std)):
+            if array is None:
+                continue
             if array.shape != rewards.shape or rewards.ndim < 2:
                 raise UserError(
                     f"The score '{self.name}' got {name} of shape {array.shape} with rewards of shape {rewards.shape}: "
                     "all rollout arrays must have one shape, [T, B] or [T, B, E]."
                 )
-        if max_returns.shape != rewards.shape[1:2]:
-            raise UserError(
-                f"The score '{self.name}' got max_returns of shape {max_returns.shape}, but needs one for each of the "
-                f"{rewards.shape[1]} levels."
-            )
-        seen = episode_statistics(rewards, dones)
+        per_level = {"max_returns": max_returns, "optimal_returns": optimal_returns, "update_norms": update_norms}
+        for name, array in per_level.items():
+            if array is not None and array.shape != rewards.shape[1:2]:
+                raise UserError(
+                    f"The score '{self.name}' got {name} of shape {array.shape}, but needs one for each of the "
+                    f"{rewards.shape[1]} levels."
+                )
+        seen = episode_statistics(rewards, dones, success_return)
         best = jnp.maximum(max_returns, seen.max_return)
-        scores = self.function(Rollout(rewards, dones, values, advantages, best))
+        scores = self.function(
+            Rollout(rewards, dones, values, advantages, best, **extras, success_return=success_return)
+        )
         return jnp.where(seen.count > 0, scores, -jnp.inf), best
 
 
@@ -201,13 +254,38 @@ class Score:
 SCORES: dict[str, Score] = {}
 
 
+#: Where what a score needs comes from.
+_MEANS: dict[str, str] = {
+    "optimal_returns": "what the environment's optimal_return says of each level",
+    "update_norms": "what minimax_ued.update_norms.update_norms says of the rollout",
+    "value_std": "the standard deviation over the student's value heads",
+}
+
+
 def register_score(
-    name: str, *, signed: bool
+    name: str, *, signed: bool, needs: Iterable[Need] = ()
 ) -> Callable[[Callable[[Rollout], jax.Array]], Callable[[Rollout], jax.Array]]:
-    """Register the decorated function, `Rollout` -> f32[B], as a score; `signed` says that it may be negative."""
+    """Register the decorated function, `Rollout` -> f32[B], as a score.
+
+    Args:
+        name: its name.
+        signed: it may be negative.
+        needs: optional fields of `Rollout` that it reads.
+
+    Raises:
+        UserError: `needs` names something that no rollout has, or there is another score of that name.
+    """
+    wanted = frozenset(needs)
+    if not wanted <= _NEEDS:
+        raise UserError(
+            f"The score {name!r} says that it needs {', '.join(sorted(wanted - _NEEDS))}, but what a score may need is "
+            f"{', '.join(sorted(_NEEDS))}."
+        )
 
     def register(function: Callable[[Rollout], jax.Array]) -> Callable[[Rollout], jax.Array]:
-        SCORES[name] = Score(name, signed, function)
+        if name in SCORES:
+            raise UserError(f"There is a score named {name!r} already: choose another name.")
+        SCORES[name] = Score(name, signed, function, wanted)
         return function
 
     return register
@@ -264,12 +342,14 @@ def max_mc(rollout: Rollout) -> jax.Array:
 
 @register_score("learnability", signed=False)
 def learnability(rollout: Rollout) -> jax.Array:
-    """P (1 - p), with p the part of finished episodes that succeed (Rutherford et al. 2024, arXiv 2408.15099).
+    """Score p (1 - p), with p the part of finished episodes that succeed (Rutherford et al. 2024, arXiv 2408.15099).
 
-    An episode succeeds when its return is above zero. One finished episode always scores 0: play a level several times.
+    An episode succeeds when its return is above the environment's `success_return`. One finished episode always scores
+    0, so that a rollout has to be several episodes long. Computed from counts: p and 1 - p give the same bits.
     """
-    p = rollout.episodes.success_rate
-    return p * (1.0 - p)
+    episodes = rollout.episodes.count.astype(jnp.float32)
+    successes = jnp.round(rollout.episodes.success_rate * episodes)
+    return successes * (episodes - successes) / jnp.maximum(episodes, 1.0) ** 2
 
 
 @register_score("return", signed=True)
@@ -282,3 +362,33 @@ def mean_return(rollout: Rollout) -> jax.Array:
 def negative_return(rollout: Rollout) -> jax.Array:
     """Minus the mean undiscounted return: what a minimax adversary prefers."""
     return -rollout.episodes.mean_return
+
+
+@register_score("value_disagreement", signed=False, needs=("value_std",))
+def value_disagreement(rollout: Rollout) -> jax.Array:
+    """mean_e mean_t std_k V_t^k over the student's value heads k (Jiang et al. 2023, arXiv 2311.12716)."""
+    return rollout.episode_mean(_given(rollout.value_std))
+
+
+@register_score("true_regret", signed=False, needs=("optimal_returns",))
+def true_regret(rollout: Rollout) -> jax.Array:
+    """max(0, R* - mean_e R_e), the regret that the other scores estimate.
+
+    R* is what the best policy expects on the level, and the returns are undiscounted. Floored at 0, since the mean of
+    a few episodes can lie above R*, by luck where the environment is random and by rounding where it is not.
+    """
+    return jnp.maximum(_given(rollout.optimal_returns) - rollout.episodes.mean_return, 0.0)
+
+
+@register_score("update_norm", signed=False, needs=("update_norms",))
+def update_norm(rollout: Rollout) -> jax.Array:
+    """Squared norm of the parameter change that the level induces (PACE; Yuan et al. 2026, arXiv 2605.01358).
+
+    `minimax_ued.update_norms` says what exactly is computed.
+    """
+    return _given(rollout.update_norms)
+
+
+def _given(x: jax.Array | None) -> jax.Array:
+    assert x is not None  # `Score` has checked `needs`
+    return x

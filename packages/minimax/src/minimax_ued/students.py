@@ -1,4 +1,4 @@
-"""Student networks: convolution over the view, recurrent core, policy head and value head.
+"""Student networks: an encoder of the observation, a recurrent core, a policy head and value heads.
 
 A student is a flax module with three methods, which is all that rollout, learner and evaluation know of it:
 
@@ -7,7 +7,8 @@ A student is a flax module with three methods, which is all that rollout, learne
     __call__(carry, observations, resets)       -> carry, StudentOutput      sequence,  leading axes [T, B]
 
 `resets` is true where the memory must be forgotten *before* the step: where the episode is a new one. B denotes the
-number of environments, T the number of steps.
+number of environments, T the number of steps. The leaves of a carry have the leading axis B. A sequence that starts
+from the memory a longer one had at t is the same as the longer one from t on.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import Array
 
 from minimax_ued.config import StudentConfig
-from minimax_ued.lstm import LSTMCarry, LSTMParams, lstm_sequence, lstm_step
+from minimax_ued.encoders import ConvEncoder, DenseEncoder
+from minimax_ued.heads import EnsembleHead, Head
+from minimax_ued.recurrent import make_core
+from outerloop.errors import UserError
 
-__all__ = ["ConvEncoder", "LSTMStudent", "Student", "StudentOutput", "make_student"]
-
-_SQRT2 = 2.0**0.5
+__all__ = ["ActorCritic", "Student", "StudentOutput", "make_student"]
 
 
 class StudentOutput(NamedTuple):
@@ -32,18 +34,20 @@ class StudentOutput(NamedTuple):
 
     Attributes:
         logits: unnormalised log-probabilities of the actions, `[..., A]`.
-        value: V, the expected discounted return from here, `[...]`.
+        value: V, the expected discounted return from here, `[...]`; the mean of `heads` where there are several.
+        heads: V of each of K > 1 value heads, `[..., K]`; None where there is one.
     """
 
     logits: Array
     value: Array
+    heads: Array | None = None
 
 
 class Student(Protocol):
     """A flax module that acts and judges with a memory; see the module docstring for shapes."""
 
     def init(self, key: Array, carry: Any, observations: Any, resets: Array) -> Any:
-        """Return fresh variables (flax)."""
+        """Return fresh variables (flax). Not under `vmap`: see `minimax_ued.gates.orthogonal_per_gate`."""
         ...
 
     def apply(self, variables: Any, *args: Any, method: Any = None) -> Any:
@@ -63,117 +67,88 @@ class Student(Protocol):
         ...
 
 
-class ConvEncoder(nn.Module):
-    """3x3 convolution (VALID, ReLU) over the view, flattened, beside an embedding of the direction.
-
-    `[..., v, v, C]` and `[...]` -> `[..., (v-2)^2 * filters + embedding]`.
-    """
-
-    filters: int
-    direction_embedding: int
-
-    @nn.compact
-    def __call__(self, image: Array, direction: Array) -> Array:
-        """Encode observations with any leading axes. uint8 codes are divided by 10, as a normalised view is."""
-        if jnp.issubdtype(image.dtype, jnp.integer):
-            image = image.astype(jnp.float32) / 10.0
-        *leading, rows, columns, channels = image.shape
-        kernel = self.param("kernel", nn.initializers.orthogonal(_SQRT2), (3, 3, channels, self.filters))
-        bias = self.param("bias", nn.initializers.zeros, (self.filters,))
-        # The nine shifted views side by side turn the convolution into one matrix product, which a vmap over seeds
-        # keeps a (batched) matrix product; a vmapped convolution would become a grouped one, slow on CPU.
-        patches = jnp.concatenate(
-            [image[..., i : rows - 2 + i, j : columns - 2 + j, :] for i in range(3) for j in range(3)], axis=-1
-        )
-        features = nn.relu(patches @ kernel.reshape(-1, self.filters) + bias)
-        embedding = nn.Embed(4, self.direction_embedding, embedding_init=nn.initializers.orthogonal())
-        return jnp.concatenate([features.reshape(*leading, -1), embedding(direction)], axis=-1)
-
-
-class LSTMCore(nn.Module):
-    """The parameters of `minimax_ued.lstm`: orthogonal per gate for inputs and recurrence, bias zero."""
-
-    features: int
-    inputs: int
-
-    def setup(self) -> None:
-        def per_gate(key: Array, shape: tuple[int, int]) -> Array:
-            orthogonal = nn.initializers.orthogonal()
-            gate = (shape[0], shape[1] // 4)
-            return jnp.concatenate([orthogonal(k, gate) for k in jax.random.split(key, 4)], axis=-1)
-
-        self.weights = LSTMParams(
-            self.param("input_kernel", per_gate, (self.inputs, 4 * self.features)),
-            self.param("recurrent_kernel", per_gate, (self.features, 4 * self.features)),
-            self.param("bias", nn.initializers.zeros, (4 * self.features,)),
-        )
-
-    def step(self, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
-        carry = lstm_step(self.weights, carry, inputs, resets)
-        return carry, carry.hidden
-
-    def __call__(self, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
-        return lstm_sequence(self.weights, carry, inputs, resets)
-
-
-class Head(nn.Module):
-    """One tanh layer and a linear output."""
-
-    width: int
-    outputs: int
-    output_init: nn.initializers.Initializer
-
-    @nn.compact
-    def __call__(self, features: Array) -> Array:
-        hidden = nn.tanh(nn.Dense(self.width, kernel_init=nn.initializers.orthogonal(_SQRT2))(features))
-        return nn.Dense(self.outputs, kernel_init=self.output_init)(hidden)
-
-
-class LSTMStudent(nn.Module):
-    """The LSTM student of Jiang et al. 2023 (minimax): 432,924 parameters on 5x5 views with the default configuration.
-
-    The policy's last kernel starts at a constant, so that all actions are equally likely at first.
+class ActorCritic(nn.Module):
+    """A student put together from its parts.
 
     Attributes:
-        config: sizes.
-        num_actions: A.
-        view_size: v, the edge of the view.
+        encoder: observation `[..., *]` -> `[..., D]`.
+        core: see `minimax_ued.recurrent`.
+        policy: `[..., H]` -> logits `[..., A]`.
+        critic: `[..., H]` -> values `[..., K]`.
     """
 
-    config: StudentConfig
-    num_actions: int
-    view_size: int
+    encoder: nn.Module
+    core: nn.Module
+    policy: nn.Module
+    critic: nn.Module
 
-    def setup(self) -> None:
-        """Create the layers (flax)."""
-        config = self.config
-        self.encoder = ConvEncoder(config.conv_filters, config.direction_embedding)
-        inputs = (self.view_size - 2) ** 2 * config.conv_filters + config.direction_embedding
-        self.core = LSTMCore(config.features, inputs)
-        self.policy = Head(config.head_width, self.num_actions, nn.initializers.constant(0.01))
-        self.critic = Head(config.head_width, 1, nn.initializers.orthogonal())
+    def initial_carry(self, batch: int) -> Any:
+        """Return the empty memory of `batch` environments: zeros, leaves `[B, ...]`."""
+        return self.core.initial_carry(batch)
 
-    def initial_carry(self, batch: int) -> LSTMCarry:
-        """Return the empty memory of `batch` environments: zeros `[B, H]`."""
-        zeros = jnp.zeros((batch, self.config.features))
-        return LSTMCarry(zeros, zeros)
+    def step(self, carry: Any, observation: Any, resets: Array) -> tuple[Any, StudentOutput]:
+        """Take one step: observation `[B, ...]`, `resets` bool `[B]`."""
+        carry, hidden = self.core.step(carry, self.encoder(observation), resets)
+        return carry, self._judge(hidden)
 
-    def step(self, carry: LSTMCarry, observation: Any, resets: Array) -> tuple[LSTMCarry, StudentOutput]:
-        """Take one step: `observation.image [B, v, v, C]`, `observation.direction [B]`, `resets` bool `[B]`."""
-        features = self.encoder(observation.image, observation.direction)
-        carry, hidden = self.core.step(carry, features, resets)
-        return carry, self._heads(hidden)
-
-    def __call__(self, carry: LSTMCarry, observations: Any, resets: Array) -> tuple[LSTMCarry, StudentOutput]:
+    def __call__(self, carry: Any, observations: Any, resets: Array) -> tuple[Any, StudentOutput]:
         """Take a sequence of steps: as `step`, with a leading time axis `[T, B, ...]`."""
-        features = self.encoder(observations.image, observations.direction)
-        carry, hiddens = self.core(carry, features, resets)
-        return carry, self._heads(hiddens)
+        carry, hiddens = self.core(carry, self.encoder(observations), resets)
+        return carry, self._judge(hiddens)
 
-    def _heads(self, hidden: Array) -> StudentOutput:
-        return StudentOutput(self.policy(hidden), self.critic(hidden)[..., 0])
+    def _judge(self, hidden: Array) -> StudentOutput:
+        logits, values = self.policy(hidden), self.critic(hidden)
+        if values.shape[-1] == 1:
+            return StudentOutput(logits, values[..., 0])
+        return StudentOutput(logits, values.mean(-1), values)
 
 
-def make_student(config: StudentConfig, *, num_actions: int, view_size: int) -> Student:
-    """Return the student module that `config.arch` names."""
-    return {"lstm": LSTMStudent}[config.arch](config, num_actions=num_actions, view_size=view_size)
+def make_student(config: StudentConfig, *, num_actions: int, observation: Any) -> Student:
+    """Return the student of Jiang et al. 2023 (minimax) that `config` describes.
+
+    On 5x5 views it has 432,924 parameters with the default configuration, and 451,612 with `arch="s5"`. The policy's
+    last kernel starts at a constant, so that all actions are equally likely at first.
+
+    Args:
+        config: architecture and sizes.
+        num_actions: A.
+        observation: an example, or its `jax.ShapeDtypeStruct`s, without leading axes: a structure with `image
+            [v, v, C]` and `direction []`, or an array `[n]`.
+
+    Raises:
+        UserError: for observations of another form.
+    """
+    dtype = config.dtype
+    shape = _observation_shape(observation)
+    if len(shape) == 3:
+        encoder = ConvEncoder(config.conv_filters, config.direction_embedding, dtype)
+        inputs = (shape[0] - 2) * (shape[1] - 2) * config.conv_filters + config.direction_embedding
+    else:
+        encoder, inputs = DenseEncoder(config.dense_width, dtype), config.dense_width
+    critic = Head(config.head_width, 1, dtype=dtype)
+    if config.value_heads > 1:
+        critic = EnsembleHead(config.head_width, config.value_heads, dtype)
+    return ActorCritic(
+        encoder=encoder,
+        core=make_core(config.arch, config.features, inputs, config.s5, dtype),
+        policy=Head(config.head_width, num_actions, 0.01, dtype),
+        critic=critic,
+    )
+
+
+def _observation_shape(observation: Any) -> tuple[int, ...]:
+    """Return (v, v, C) for a view with a direction and (n,) for a vector."""
+    if hasattr(observation, "image") and hasattr(observation, "direction"):
+        shape, scalar = np.shape(observation.image), np.shape(observation.direction)
+        if len(shape) == 3 and min(shape[:2]) >= 3 and scalar == ():
+            return shape
+        found = f"an image {shape} and a direction {scalar}"
+    else:
+        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(observation)]
+        if jax.tree.structure(observation) == jax.tree.structure(0) and len(shapes[0]) == 1:
+            return shapes[0]
+        found = f"a {type(observation).__name__} with arrays of shapes {shapes}"
+    raise UserError(
+        f"make_student got as observation {found}, but takes an array [n], or a structure with image [v, v, C], v at "
+        "least 3, and direction []: let the environment observe one of these, or write a student of its own."
+    )

@@ -1,8 +1,9 @@
-"""Training a student on a curriculum of levels, as an `outerloop.Trainer`."""
+"""Training students on a curriculum of levels, as an `outerloop.Trainer`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from minimax_ued.buffer import LevelBuffer
+from minimax_ued.capabilities import check_capabilities, make_teaching
 from minimax_ued.config import TrainConfig
+from minimax_ued.curators import make_curator
 from minimax_ued.cycle import Cycle, TrainState, finish_metrics
+from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
-from minimax_ued.envs.maze import Maze
 from minimax_ued.students import Student, make_student
 from outerloop.errors import UserError
 from outerloop.jax_backend import load_pytree, save_pytree
@@ -25,7 +28,7 @@ __all__ = ["UEDTrainer"]
 
 
 class UEDTrainer:
-    """Unsupervised environment design: `config.seeds` students, each on its own curriculum of levels.
+    """Unsupervised environment design: `config.seeds` runs side by side, each with its own curriculum of levels.
 
         trainer = UEDTrainer(PRESETS["small"])
         state = trainer.init(seed=0)
@@ -36,51 +39,93 @@ class UEDTrainer:
     One `step` is one dispatch of `config.cycles_per_step` cycles, all of them compiled into one program that consumes
     the state it is given. Metrics are means over these cycles, f32 with a leading seed axis. A mean over something that
     did not occur (episodes, when none finished; PPO losses, when no update was made) is 0; `episodes`, the number of
-    finished episodes per cycle, and `learn`, the part of the cycles that updated the student, say when.
+    finished episodes per cycle, and `learn`, the part of the cycles that updated the student, say when. `return` and
+    `solve_rate` are over all that is played, levels that are only looked at included; `learned/return` and
+    `learned/solve_rate`, of methods with a level buffer, and `level/...` are over the levels learned from.
 
     Attributes:
         config: the run.
         env: the environment.
-        student: the network.
+        student: the network of every student.
+        teaching: the rules of the teacher, None for methods without one.
         num_steps: dispatches that `config.total_env_steps` takes.
         donates: True, `step` consumes the state it is given.
-        resume_ignores: what may differ when a run goes on: devices, and its length, unless the step size depends on it.
+        resume_ignores: what may differ when a run goes on: devices, levels drawn ahead, and its length, unless the step
+            size depends on it.
     """
 
     donates = True
 
-    def __init__(self, config: TrainConfig, env: Environment | None = None) -> None:
+    def __init__(self, config: TrainConfig, env: Environment | None = None, student: Student | None = None) -> None:
         """Bind a configuration.
 
         Args:
             config: the run.
-            env: an environment to train on instead of the maze that `config.env` describes.
+            env: an environment to train on instead of the one that `config.domain` names.
+            student: a network instead of the one that `config.student` describes.
 
         Raises:
-            UserError: the score is unknown or does not go with the prioritization, or there are fewer devices than
+            UserError: the score is unknown or does not go with the prioritization, the environment lacks what the
+                method takes (mutations, an editor, an optimal return), or there are fewer devices than
                 `config.devices`.
         """
         self.config = config
-        self.env: Environment = Maze(config.env) if env is None else env
-        self.student: Student = make_student(
-            config.student, num_actions=self.env.num_actions, view_size=config.env.view_size
-        )
+        self.env: Environment = make_environment(config) if env is None else env
+        check_capabilities(config, self.env)
+        observation = jax.eval_shape(partial(_first_observation, self.env), jax.random.key(0))
+        if student is None:
+            student = make_student(config.student, num_actions=self.env.num_actions, observation=observation)
+        self.student: Student = student
         self.num_steps = config.num_steps
-        self.resume_ignores = ("devices",) if config.ppo.anneal_lr else ("devices", "total_env_steps")
+        annealed = config.ppo.anneal_lr or (config.method_spec.teacher and config.teacher.ppo.anneal_lr)
+        self.resume_ignores = ("devices", "levels_ahead", *(() if annealed else ("total_env_steps",)))
         buffer = None
-        if config.method_spec.curated:
+        if config.method_spec.curator == "buffer":
             buffer = LevelBuffer(config.buffer, self.env.level_hash, self.env.same_level, score=config.score)
         self._replicated, constrain = _lay_out(config.devices)
-        self._cycle = Cycle(config, self.env, self.student, buffer, constrain)
-        self._init = jax.jit(self._cycle.init)
+        self.teaching = make_teaching(config, self.env, constrain) if config.method_spec.teacher else None
+        curator = make_curator(config, self.env, self.student, constrain)
+        self._cycle = Cycle(config, self.env, self.student, buffer, curator, self.teaching, constrain)
+        self._init_student = jax.jit(self._cycle.init_student)
+        self._init_teacher = jax.jit(self.teaching.init) if self.teaching else None
+        self._init_content = jax.jit(self._cycle.init_content)
         self._step = jax.jit(self._dispatch, donate_argnums=0, out_shardings=self._replicated)
 
     def init(self, seed: int) -> TrainState:
         """Return the state before the first step. Student i of n has the same stream whatever n is."""
-        keys = [jax.random.key(fold_seed(seed, "train", i)) for i in range(self.config.seeds)]
-        # One by one: the QR decompositions of orthogonal initialisers can hang the CPU client when they are batched.
-        state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(self._init, keys))
+        state = _stack([self._init_one(fold_seed(seed, "train", i)) for i in range(self.config.seeds)])
         return state if self._replicated is None else jax.device_put(state, self._replicated)
+
+    def _init_one(self, seed: int) -> TrainState:
+        student_key, content_key, teacher_key, key = jax.random.split(jax.random.key(seed), 4)
+        # One by one: the QR decompositions of orthogonal initialisers can hang the CPU client when they are batched.
+        keys = [jax.random.fold_in(student_key, i) for i in range(self.config.n_students)]
+        params, opt_state = _stack([self._init_student(key) for key in keys])
+        zero = jnp.zeros((), jnp.uint32)
+        return TrainState(
+            params=params,
+            opt_state=opt_state,
+            buffer=self._init_content(content_key),
+            teacher=None if self._init_teacher is None else self._init_teacher(teacher_key),
+            key=key,
+            cycles=zero,
+            updates=zero,
+            rollouts=zero,
+            refreshes=zero,
+        )
+
+    def student_params(self, state: TrainState, student: int = 0) -> Any:
+        """Return the variables of one student of every seed, `[seeds, ...]`; student 0 is the one trained for.
+
+        Raises:
+            UserError: there is no such student.
+        """
+        if not 0 <= student < self.config.n_students:
+            raise UserError(
+                f"student is {student}, but a run of method {self.config.method!r} has students 0 to "
+                f"{self.config.n_students - 1}."
+            )
+        return jax.tree.map(lambda x: x[:, student], state.params)
 
     def step(self, state: TrainState) -> tuple[TrainState, Mapping[str, Array]]:
         """Do `config.cycles_per_step` cycles. Consumes `state`."""
@@ -91,7 +136,8 @@ class UEDTrainer:
         return {
             "cycles": int(state.cycles.min()),
             "updates": int(state.updates.min()),
-            "env_steps": int(state.rollouts.min()) * self.config.steps_per_rollout,
+            "env_steps": int(state.rollouts.min()) * self.config.steps_per_rollout
+            + int(state.refreshes.min()) * self.config.steps_per_refresh,
         }
 
     def save(self, state: TrainState, folder: Path) -> None:
@@ -107,10 +153,16 @@ class UEDTrainer:
         state, totals = jax.lax.scan(lambda s, _: self._cycle(s), state, length=self.config.cycles_per_step)
         metrics = finish_metrics(totals)
         metrics["learn"] = (state.updates - before).astype(jnp.float32) / self.config.cycles_per_step
-        if self._cycle.buffer is not None and state.buffer is not None:
-            buffer = jax.vmap(self._cycle.buffer.metrics)(state.buffer)
-            metrics |= {f"buffer/{name}": value for name, value in buffer.items()}
-        return state, metrics
+        return state, metrics | {f"buffer/{name}": value for name, value in self._cycle.content_metrics(state).items()}
+
+
+def _first_observation(env: Environment, key: Array) -> Any:
+    level = env.sample_level(key)
+    return env.observe(level, env.reset(key, level))
+
+
+def _stack(trees: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def _lay_out(devices: int) -> tuple[NamedSharding | None, Any]:

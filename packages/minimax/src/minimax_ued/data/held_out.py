@@ -40,10 +40,12 @@ class HeldOutSet:
     seed: int
 
 
-#: Name -> set. "<name>-hard" is its hard subset.
+#: Name -> set. "<name>-hard" is its hard subset. "maze13" is for regular evaluation, "maze13-10000" for the success
+#: rate on the worst few per cent of levels (CVaR; Rutherford et al. 2024, arXiv 2408.15099). No level is in both.
 HELD_OUT: dict[str, HeldOutSet] = {
     "maze7": HeldOutSet("maze7.npz", size=7, n_walls=14, n=600, n_hard=100, seed=7_000_000),
     "maze13": HeldOutSet("maze13.npz", size=13, n_walls=60, n=1000, n_hard=100, seed=13_000_000),
+    "maze13-10000": HeldOutSet("maze13-10000.npz", size=13, n_walls=60, n=10_000, n_hard=1000, seed=13_010_000),
 }
 
 
@@ -57,8 +59,8 @@ def held_out_levels(name: str) -> Level:
     Raises:
         UserError: there is no such set; the message names the nearest one.
     """
-    base, _, part = name.partition("-")
-    if base not in HELD_OUT or part not in ("", "hard"):
+    base = name.removesuffix("-hard")
+    if base not in HELD_OUT:
         known = [key + suffix for key in HELD_OUT for suffix in ("", "-hard")]
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known) + "."
@@ -67,4 +69,4 @@ def held_out_levels(name: str) -> Level:
     content = resources.files("minimax_ued.data").joinpath(entry.file).read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         packed, hard = stored["levels"], stored["hard"]
-    return unpack_levels(packed[hard] if part else packed, entry.size, entry.size)
+    return unpack_levels(packed if name == base else packed[hard], entry.size, entry.size)

@@ -1,6 +1,6 @@
-"""Draw the held-out levels: `python -m minimax_ued.data.make --out FOLDER`.
+"""Draw the held-out levels: `python -m minimax_ued.data.make --out FOLDER [NAME ...]`.
 
-The files in the package came from here. A new draw gives the same files only under the version of JAX that is recorded
+The files in the package came from here. A new draw gives the same levels only under the version of JAX that is recorded
 in them; they are data from then on and are not drawn again.
 """
 
@@ -59,12 +59,18 @@ def write(entry: HeldOutSet, folder: Path) -> Path:
 
 
 def main() -> None:
-    """Write every set."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Write the sets that are named, or all."""
+    parser = argparse.ArgumentParser(description="Draw the held-out levels.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"sets to draw, of {', '.join(HELD_OUT)}; default: all"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the .npz files")
-    folder = parser.parse_args().out
-    for name, entry in HELD_OUT.items():
-        path = write(entry, folder)
+    arguments = parser.parse_args()
+    for name in arguments.names or HELD_OUT:
+        if name not in HELD_OUT:
+            parser.error(f"there is no set {name!r}; choose from {', '.join(HELD_OUT)}")
+        entry = HELD_OUT[name]
+        path = write(entry, arguments.out)
         print(f"{name}: {entry.n} levels, {path.stat().st_size} bytes, {path}")
 
 

@@ -1,6 +1,39 @@
 """Environments with levels."""
 
-from minimax_ued.envs.autoreset import AutoReset, AutoResetState
-from minimax_ued.envs.base import Environment, Timestep
+from __future__ import annotations
 
-__all__ = ["AutoReset", "AutoResetState", "Environment", "Timestep"]
+from typing import TYPE_CHECKING, Any
+
+from minimax_ued.envs.autoreset import AutoReset, AutoResetState
+from minimax_ued.envs.base import EditorObservation, Environment, LevelEditor, Mutation, Timestep
+
+if TYPE_CHECKING:
+    from minimax_ued.config import TrainConfig
+
+__all__ = [
+    "AutoReset",
+    "AutoResetState",
+    "EditorObservation",
+    "Environment",
+    "LevelEditor",
+    "Mutation",
+    "Timestep",
+    "make_environment",
+]
+
+
+def make_environment(config: TrainConfig) -> Environment[Any, Any, Any]:
+    """Return the environment that `config.domain` names, with the configuration that belongs to it.
+
+    Only the environment that is asked for is imported, with what it depends on.
+
+    Raises:
+        UserError: it takes a package that is not installed; the message names the extra.
+    """
+    if config.domain == "cartpole":
+        from minimax_ued.envs.cartpole import CartPole
+
+        return CartPole(config.cartpole)
+    from minimax_ued.envs.maze import Maze
+
+    return Maze(config.env)

@@ -13,6 +13,16 @@ part of the state. All functions here are pure and for a single instance; caller
 
 Nothing resets itself: `minimax_ued.envs.autoreset` does, so that a fresh level is generated once for an episode and not
 once for a step.
+
+That is all that most methods take. Some take more of an environment, which then has one or several of these:
+
+- `success_return: float`; an episode succeeds when its undiscounted return exceeds it. Absent means 0.0.
+- `mutations: Mapping[str, Mutation]`, the operators by which ACCEL edits levels, by name; see `Mutation`.
+- `optimal_return(level) -> f32[]`, the largest undiscounted return of an episode on `level`, for true regret.
+- `held_out_levels() -> levels`, leading axis L: a fixed set that evaluation plays; absent means random ones.
+- `editor(config: EditorConfig) -> LevelEditor`, where a learning teacher builds levels (PAIRED and its kin).
+
+`minimax_ued.envs.maze.Maze` has them all; `minimax_ued.envs.cartpole` is a short environment with three of them.
 """
 
 from __future__ import annotations
@@ -23,10 +33,23 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import jax
 from flax import struct
 
-__all__ = ["EnvState", "Environment", "Level", "Observation", "Timestep"]
+__all__ = [
+    "BuiltLevel",
+    "EditorObservation",
+    "EditorState",
+    "EnvState",
+    "Environment",
+    "Level",
+    "LevelEditor",
+    "Mutation",
+    "Observation",
+    "Timestep",
+]
 
 Level = TypeVar("Level")
 EnvState = TypeVar("EnvState")
+EditorState = TypeVar("EditorState")
+BuiltLevel = TypeVar("BuiltLevel", covariant=True)
 Observation = TypeVar("Observation", covariant=True)
 
 
@@ -103,4 +126,76 @@ class Environment(Protocol[Level, EnvState, Observation]):
 
     def level_metrics(self, level: Level) -> Mapping[str, jax.Array]:
         """Return name -> f32[], cheap enough for the inside of a compiled training cycle."""
+        ...
+
+
+class Mutation(Protocol[Level]):
+    """Edits one level. Pure; callers `vmap` it over keys and levels."""
+
+    def __call__(self, key: jax.Array, level: Level, n_edits: int) -> Level:
+        """Return a level like `level` after `n_edits` random edits; `n_edits` is static. The result is valid."""
+        ...
+
+
+class EditorObservation(struct.PyTreeNode):
+    """What a teacher sees while it builds a level.
+
+    Attributes:
+        image: f32[H + 2, W + 2, 3], the whole map with its outer wall, as (object, colour, state) codes divided by ten.
+        time: i32[], steps taken.
+        noise: f32[noise_dim], uniform in [0, 1) and drawn anew for each observation: what lets one policy build
+            different levels.
+    """
+
+    image: jax.Array
+    time: jax.Array
+    noise: jax.Array
+
+
+@runtime_checkable
+class LevelEditor(Protocol[EditorState, BuiltLevel]):
+    """Where a teacher builds one level, step by step.
+
+    Pure and for a single instance; callers `vmap`. One level is
+
+        state = editor.reset(reset_key)
+        for _ in range(editor.num_steps):
+            state = editor.step(step_key, state, policy(editor.observe(observe_key, state)))
+        level = editor.level(state)
+
+    Whatever the actions, the level is valid. Editors are hashable and equal by value: they are static arguments of
+    compiled functions.
+
+    Attributes:
+        num_actions: actions are integers in [0, num_actions).
+        num_steps: every episode takes exactly so many steps.
+
+    An editor may also have `one_cell`, a bool: a step changes at most one cell of the image that is observed. Teachers
+    of such editors learn several times faster on a CPU.
+    """
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions."""
+        ...
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of an episode."""
+        ...
+
+    def reset(self, key: jax.Array) -> EditorState:
+        """Return the state in which nothing is built."""
+        ...
+
+    def step(self, key: jax.Array, state: EditorState, action: jax.Array) -> EditorState:
+        """Take one step."""
+        ...
+
+    def observe(self, key: jax.Array, state: EditorState) -> EditorObservation:
+        """Return what the teacher sees; `key` is for the noise."""
+        ...
+
+    def level(self, state: EditorState) -> BuiltLevel:
+        """Return the level that was built; `state` is that after the last step."""
         ...

@@ -11,7 +11,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["bit_rows", "pack_bits", "select_bit", "shift_columns", "shift_rows", "unpack_bits", "window"]
+__all__ = [
+    "bit_rows",
+    "count_bits",
+    "map_bits",
+    "pack_bits",
+    "select_bit",
+    "set_of_cells",
+    "shift_columns",
+    "shift_rows",
+    "unpack_bits",
+    "window",
+]
 
 
 def pack_bits(cells: jax.Array) -> jax.Array:
@@ -37,6 +48,32 @@ def bit_rows(x: jax.Array, y: jax.Array, height: int, width: int) -> jax.Array:
     rows = jnp.arange(height)[:, None] == y
     words = jnp.arange(-(-width // 32))[None, :] == x >> 5
     return jnp.where(rows & words, jnp.uint32(1) << (x & 31).astype(jnp.uint32), jnp.uint32(0))
+
+
+def set_of_cells(cells: jax.Array, chosen: jax.Array, height: int, width: int) -> jax.Array:
+    """Return the bitmap u32[height, ceil(width / 32)] of several cells, numbered row by row; some may be equal.
+
+    Args:
+        cells: i32[k].
+        chosen: bool[k], which of them count.
+        height: H.
+        width: W.
+    """
+    x, y = cells % width, cells // width
+    row = (y[:, None, None] == jnp.arange(height)[None, :, None]) & chosen[:, None, None]
+    word = (x >> 5)[:, None, None] == jnp.arange(-(-width // 32))
+    bit = (jnp.uint32(1) << (x & 31).astype(jnp.uint32))[:, None, None]
+    return lax.reduce(jnp.where(row & word, bit, jnp.uint32(0)), jnp.uint32(0), lax.bitwise_or, (0,))
+
+
+def map_bits(width: int) -> jax.Array:
+    """Return u32[ceil(width / 32)], a row with every cell set and no bit beyond the last column."""
+    return pack_bits(jnp.ones((width,), bool))
+
+
+def count_bits(words: jax.Array) -> jax.Array:
+    """Return i32[], the number of set bits."""
+    return jnp.sum(lax.population_count(words).astype(jnp.int32))
 
 
 def shift_columns(words: jax.Array, by: int) -> jax.Array:

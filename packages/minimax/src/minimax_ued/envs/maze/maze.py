@@ -7,17 +7,21 @@ with an outer wall around the level: observations, direction, position, reward a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from minimax_ued.config import MazeConfig
-from minimax_ued.envs.base import Timestep
+from minimax_ued.config import EditorConfig, MazeConfig
+from minimax_ued.envs.base import Mutation, Timestep
+from minimax_ued.envs.hashing import hash_words
 from minimax_ued.envs.maze import observe, paths, random_levels
 from minimax_ued.envs.maze.bitmap import pack_bits
+from minimax_ued.envs.maze.editor import MazeEditor
 from minimax_ued.envs.maze.level import Level
+from minimax_ued.envs.maze.mutate import MUTATIONS
 from minimax_ued.envs.maze.observe import Observation, PreparedLevel
 
 __all__ = ["ACTIONS", "Maze", "MazeState"]
@@ -52,7 +56,12 @@ class Maze:
         config: the `MazeConfig`.
         num_actions: 7, see `ACTIONS`.
         max_steps: T.
+        success_return: 0.0; an episode succeeds when its return exceeds it, that is, when it reaches the goal.
+        mutations: name -> operator, a view of `minimax_ued.envs.maze.mutate.MUTATIONS`.
     """
+
+    success_return: ClassVar[float] = 0.0
+    mutations: ClassVar[Mapping[str, Mutation[Level]]] = MappingProxyType(MUTATIONS)
 
     def __init__(self, config: MazeConfig | None = None) -> None:
         self.config = MazeConfig() if config is None else config
@@ -130,17 +139,16 @@ class Maze:
         return Observation(image=image / 10 if config.normalize else image, direction=state.agent_dir)
 
     def level_hash(self, level: Level) -> jax.Array:
-        """Return u32[2], a 64-bit hash of walls, goal, agent and direction."""
+        """Return u32[2], a 64-bit hash of walls, goal, agent and direction.
+
+        In minimax's own code two levels that differ in the agent's direction only count as one.
+        """
         goal, agent = jnp.asarray(level.goal_pos), jnp.asarray(level.agent_pos)
         # 16 bits a coordinate holds every map that can be packed.
         place = jnp.stack([goal[0] | goal[1] << 16, agent[0] | agent[1] << 16, jnp.asarray(level.agent_dir)])
-        words = jnp.concatenate([pack_bits(jnp.asarray(level.wall_map)).reshape(-1), place.astype(jnp.uint32)])
-        index = jnp.arange(words.shape[0], dtype=jnp.uint32)
-        # Every word is mixed with its place and then summed, so that the words need not wait for one another.
-        mixed = [
-            jnp.sum(_mix(words ^ _mix(index + jnp.uint32(seed))), dtype=jnp.uint32) for seed in (0x9E3779B9, 0x7F4A7C15)
-        ]
-        return jnp.stack(mixed)
+        return hash_words(
+            jnp.concatenate([pack_bits(jnp.asarray(level.wall_map)).reshape(-1), place.astype(jnp.uint32)])
+        )
 
     def same_level(self, a: Level, b: Level) -> jax.Array:
         """Return bool[], whether walls, goal, agent and direction are equal."""
@@ -159,12 +167,17 @@ class Maze:
             "path_length": jnp.maximum(path, 0).astype(jnp.float32),
         }
 
+    def optimal_return(self, level: Level) -> jax.Array:
+        """Return f32[], the largest return of an episode; see `minimax_ued.envs.maze.paths.optimal_return`."""
+        return paths.optimal_return(level, self.max_steps)
+
+    def editor(self, config: EditorConfig | None = None) -> MazeEditor:
+        """Return where a teacher builds levels of this size.
+
+        Raises:
+            UserError: the teacher has so many walls that they leave no room for agent and goal.
+        """
+        return MazeEditor(self.config.height, self.config.width, EditorConfig() if config is None else config)
+
     def _prepared(self, level: Any) -> PreparedLevel:
         return level if isinstance(level, PreparedLevel) else self.prepare(level)
-
-
-def _mix(word: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3 (A. Appleby, public domain): each input bit flips each output bit half the time."""
-    word = (word ^ word >> 16) * jnp.uint32(0x85EBCA6B)
-    word = (word ^ word >> 13) * jnp.uint32(0xC2B2AE35)
-    return word ^ word >> 16

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from minimax_ued.envs.maze.bitmap import bit_rows, pack_bits, select_bit, unpack_bits
+from minimax_ued.envs.maze.bitmap import bit_rows, count_bits, map_bits, select_bit, set_of_cells, unpack_bits
 from minimax_ued.envs.maze.level import Level
 
-__all__ = ["draw_below", "place_agent_and_goal", "sample_level"]
+__all__ = ["draw_below", "pick_cell", "place_agent_and_goal", "sample_level"]
 
 
 def draw_below(bits: jax.Array, n: jax.Array | int) -> jax.Array:
@@ -60,16 +60,7 @@ def _walls(bits: jax.Array, height: int, width: int, n_walls: int, replace: bool
     order = jnp.arange(n_walls)
 
     if replace:
-        cell = draw_below(bits[:-1], cells)
-        x, y = cell % width, cell // width
-        used = (order < n)[:, None, None]
-        hit = (
-            used
-            & (y[:, None, None] == jnp.arange(height)[None, :, None])
-            & ((x >> 5)[:, None, None] == jnp.arange(-(-width // 32)))
-        )
-        bit = (jnp.uint32(1) << (x & 31).astype(jnp.uint32))[:, None, None]
-        return lax.reduce(jnp.where(hit, bit, jnp.uint32(0)), jnp.uint32(0), lax.bitwise_or, (0,))
+        return set_of_cells(draw_below(bits[:-1], cells), order < n, height, width)
 
     # Floyd: the i-th draw is below m + 1 with m = cells - n + i; a cell that is taken already stands for m itself.
     limit = cells - n + order
@@ -85,6 +76,18 @@ def _walls(bits: jax.Array, height: int, width: int, n_walls: int, replace: bool
     return lax.fori_loop(0, n_walls, add, jnp.zeros((height, -(-width // 32)), jnp.uint32))
 
 
+def pick_cell(cells: jax.Array, word: jax.Array) -> jax.Array:
+    """Return the bitmap of one cell of `cells`, uniformly; without a cell where `cells` has none.
+
+    Args:
+        cells: u32[H, n], no bit set beyond the last column.
+        word: u32[], uniform random bits.
+    """
+    height, n = cells.shape
+    x, y = select_bit(cells, draw_below(word, jnp.maximum(count_bits(cells), 1)))
+    return bit_rows(x, y, height, 32 * n)  # of no cells `select_bit` makes row H, which is not there
+
+
 def place_agent_and_goal(bits: jax.Array, walls: jax.Array, width: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Put agent and goal on two different free cells, uniformly.
 
@@ -96,8 +99,8 @@ def place_agent_and_goal(bits: jax.Array, walls: jax.Array, width: int) -> tuple
     Returns:
         agent_pos i32[2], agent_dir i32[], goal_pos i32[2].
     """
-    free = ~walls & pack_bits(jnp.ones((width,), bool))
-    n_free = jnp.sum(lax.population_count(free).astype(jnp.int32))
+    free = ~walls & map_bits(width)
+    n_free = count_bits(free)
     agent_rank = draw_below(bits[0], n_free)
     goal_rank = draw_below(bits[1], n_free - 1)
     goal_rank = goal_rank + (goal_rank >= agent_rank)  # skips the agent's cell

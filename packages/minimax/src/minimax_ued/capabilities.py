@@ -1,0 +1,76 @@
+"""What a method takes of an environment beyond the contract that all environments meet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from minimax_ued.config import TrainConfig
+from minimax_ued.envs.base import Environment
+from minimax_ued.regret import get_objective
+from minimax_ued.scores import get_score
+from minimax_ued.teachers import make_teacher
+from minimax_ued.teaching import Teaching
+from minimax_ued.trials import Constraint, unconstrained
+from outerloop.errors import UserError
+
+__all__ = ["check_capabilities", "make_teaching"]
+
+
+def check_capabilities(config: TrainConfig, env: Environment) -> None:
+    """Refuse a method or score that takes what the environment or the student lacks.
+
+    Raises:
+        UserError: the environment has no such mutation, no editor, no optimal return, is longer than a rollout, or the
+            score takes several value heads and there is one.
+    """
+    method, name = config.method_spec, type(env).__name__
+    if config.rollout_steps < env.max_steps:
+        raise UserError(
+            f"TrainConfig.rollout_steps is {config.rollout_steps}, shorter than an episode of {name} of up to "
+            f"{env.max_steps} steps: set rollout_steps to at least {env.max_steps}."
+        )
+    if method.mutates:
+        mutations = getattr(env, "mutations", {})
+        if config.mutation.operator not in mutations:
+            known = ", ".join(sorted(mutations)) or "none"
+            raise UserError(
+                f"TrainConfig.mutation.operator is {config.mutation.operator!r}, but the mutations of {name} are: "
+                f"{known}."
+            )
+    if method.teacher:
+        if not hasattr(env, "editor"):
+            raise UserError(f"Method {method.name!r} takes a teacher, but {name} has no `editor` to build levels in.")
+        get_objective(config.objective).check(config.n_students)
+    if method.curator != "buffer":
+        return
+    if config.score == "learnability" and config.rollout_steps < 2 * env.max_steps:
+        raise UserError(
+            f"The score 'learnability' takes several episodes of a level in one rollout, but rollout_steps is "
+            f"{config.rollout_steps} and an episode takes up to {env.max_steps}: set rollout_steps to at least "
+            f"{2 * env.max_steps}, better several times that, or choose method 'sfl'."
+        )
+    needs = get_score(config.score).needs
+    if "optimal_returns" in needs and not hasattr(env, "optimal_return"):
+        raise UserError(f"The score {config.score!r} takes an optimal return, which {name} does not know.")
+    if "value_std" in needs and config.student.value_heads < 2:
+        raise UserError(
+            f"The score {config.score!r} takes several value heads, but StudentConfig.value_heads is "
+            f"{config.student.value_heads}: set it to 2 or more."
+        )
+
+
+def make_teaching(config: TrainConfig, env: Any, constrain: Constraint = unconstrained) -> Teaching:
+    """Return the rules of the teacher of `config` for an environment with an editor."""
+    editor = env.editor(config.teacher.editor)
+    key = jax.random.key(0)
+    observation = jax.eval_shape(lambda key: editor.observe(key, editor.reset(key)), key)
+    network = make_teacher(
+        config.teacher,
+        num_actions=editor.num_actions,
+        num_steps=editor.num_steps,
+        observation=observation,
+        one_cell=getattr(editor, "one_cell", False),
+    )
+    return Teaching(config.teacher, editor, network, constrain)

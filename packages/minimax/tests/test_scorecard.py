@@ -1,0 +1,173 @@
+"""The scorecard and its report: numbers from numbers, without a student."""
+
+import dataclasses
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.stats import trim_mean
+
+from minimax_ued.cvar import ALPHAS, WinRates
+from minimax_ued.data import held_out_levels
+from minimax_ued.evaluate import OOD_MAZES
+from minimax_ued.evaluation_report import print_scorecard, to_json, write_report
+from minimax_ued.history import read_history
+from minimax_ued.published import OOD_60
+from minimax_ued.scorecard import Measured, Scorecard, TailLevels
+
+L = 40
+TASKS = ("held out", "held out, hard", *OOD_MAZES)
+
+
+def history(seeds):
+    rows = [
+        {
+            "step": step,
+            "wall": 1.0,
+            "split": "train",
+            "level/n_walls": [float(step)] * seeds,
+            "level/path_length": [2.0 * step] * seeds,
+            "level/solvable": [1.0] * seeds,
+            "progress/env_steps": 1000 * step,
+        }
+        for step in (1, 2, 3)
+    ]
+    return read_history(rows)
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("runs")
+
+    def one(seeds, **more):
+        solved = {task: rng.random(seeds) for task in TASKS}
+        returns = {task: 0.9 * rates for task, rates in solved.items()}
+        regrets = {task: 0.95 - returns[task] for task in TASKS}
+        return Measured(solved, returns, regrets, **more)
+
+    def rates(seeds):
+        ranking, measured = rng.integers(0, 6, (2, seeds, L)) / 5
+        return WinRates(ranking, measured, measured * 0.8, 64 - 40 * measured)
+
+    budget = {"method": "dr", "trained_on": "13 x 13 mazes, 60 walls", "network": "lstm-64", "env_steps": 1_000_000}
+    budget |= {"updates": 30, "cycles": 30, "student": 0}
+    levels = jax.tree.map(lambda x: x[:L], held_out_levels("maze13"))
+    return Scorecard(
+        tasks=TASKS,
+        mazes=OOD_MAZES,
+        measured={
+            "dr": one(3, win_rates=rates(3), run=folder / "dr", source="dr", budget=budget, history=history(3)),
+            "paired, student 1": one(1, win_rates=rates(1), run=folder / "paired", source="paired", budget=budget),
+            "random policy": one(3, control=True),
+        },
+        tail=TailLevels("maze13", levels, 5, np.arange(L) + 1, 2 * np.arange(L) + 1, np.full(L, 0.9)),
+        own=None,
+        settings={"seed": 0, "episodes": 10},
+        notes=("Something was left out.",),
+    )
+
+
+def test_aggregates_are_those_of_scipy(card):
+    found = card.aggregates()
+    assert list(found) == ["dr", "paired, student 1", "random policy"]
+    for label, values in found.items():
+        scores = np.stack([card.measured[label].solved[name] for name in OOD_MAZES], axis=1)
+        np.testing.assert_allclose(values["iqm"].point, trim_mean(scores, 0.25, axis=None))
+        np.testing.assert_allclose(values["mean"].point, scores.mean())
+        np.testing.assert_allclose(values["optimality_gap"].point, 1 - scores.mean())
+        low, high = values["iqm"].low, values["iqm"].high
+        assert (low == high) if len(scores) == 1 else (low < values["iqm"].point < high)
+
+
+def test_worst_levels_and_regret(card):
+    found = card.tails()
+    assert set(found) == {"dr", "paired, student 1"}
+    measured = card.measured["dr"].win_rates.measured
+    np.testing.assert_allclose(found["dr"][1.0].point, measured.mean())
+    np.testing.assert_allclose(card.tail_regrets()["dr"].point, 0.9 - 0.8 * measured.mean())
+    assert sum(one.n for one in card.path_bins()["dr"]) == L
+
+
+def test_json_holds_every_number(card):
+    found = json.loads(json.dumps(to_json(card), allow_nan=False))
+    assert found["tasks"] == list(TASKS)
+    assert found["controls"] == ["random policy"]
+    assert np.shape(found["solved"]["dr"]) == (3, len(TASKS))
+    assert found["intervals"]["regrets"]["dr"]["Crossing"][0] == pytest.approx(
+        card.measured["dr"].regrets["Crossing"].mean()
+    )
+    assert list(found["worst_levels"]["cvar"]["dr"]) == [f"{100 * alpha:g}" for alpha in ALPHAS]
+    assert found["published"]["ood_60"]["rows"]["Labyrinth"][2][0] == 0.74
+    assert found["training_levels"]["learned"]["dr"]["walls"][1][0] == 3.0
+    assert {"versions", "argv"} <= set(found["provenance"])
+
+
+def test_the_report_has_its_figures_and_published_rows(card, tmp_path):
+    files = write_report(card, tmp_path / "new")
+    assert {file.name for file in files} == {
+        *("evaluation.md", "evaluation.json", "evaluation.png", "cvar.png", "path-length.png", "complexity.png"),
+        *("mazes.png", "levels-dr.png", "levels-paired-student-1.png"),
+    }
+    text = (tmp_path / "new" / "evaluation.md").read_text()
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
+    assert len(pictures) == 7
+    for name in pictures:  # relative to the report
+        with Image.open(tmp_path / "new" / name) as picture:
+            assert min(picture.size) > 100
+    for table in (line for line in text.split("\n\n") if line.startswith("|")):
+        columns = {row.count("|") for row in table.splitlines()}
+        assert len(columns) == 1, table
+    assert "budgets differ" in text
+    assert "Something was left out." in text
+    assert "An interval of one seed (paired, student 1)" in text
+    for words in ("arXiv 2203.01302", "arXiv 2110.02439", "arXiv 2408.15099", "3e8 environment steps", "CC BY-NC"):
+        assert words in text
+    row = next(line for line in text.splitlines() if line.startswith("| Labyrinth |") and "0.74" in line)
+    ours = card.measured["dr"].solved["Labyrinth"].mean()
+    assert row.split("|")[2].strip().startswith(f"{ours:.2f}")
+    assert [cell.strip() for cell in row.split("|")[-4:-1]] == [
+        f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in OOD_60.rows["Labyrinth"]
+    ]
+
+
+def test_the_published_aggregates_stand_beside_ours_on_the_same_mazes(card, tmp_path):
+    """Those of seven mazes beside seven, not beside all twelve."""
+    write_report(card, tmp_path)
+    text = (tmp_path / "evaluation.md").read_text()
+    part = text.split("25 blocks, 250 M steps")[1]
+    row = next(line for line in part.splitlines() if line.startswith("| interquartile mean |"))
+    seven = ["SixteenRooms", "Labyrinth", "Labyrinth2", "StandardMaze", "StandardMaze2", "Crossing", "SmallCorridor"]
+    scores = np.stack([card.measured["dr"].solved[name] for name in seven], axis=1)
+    assert row.split("|")[2].strip().startswith(f"{trim_mean(scores, 0.25, axis=None):.2f}")
+
+
+def test_tables_on_the_screen(card, capsys):
+    print_scorecard(card)
+    shown = capsys.readouterr().out
+    assert "optimality" in shown
+    assert "0.1 %" in shown
+    assert "Note: Something was left out." in shown
+
+
+def test_published_rows_stand_beside_the_mazes_they_were_made_on(card, tmp_path):
+    """Where the variants of dcd were measured, those are compared; their aggregate is over them."""
+
+    def renamed(values):
+        return {f"{task}DCD" if task in ("Crossing", "FourRooms") else task: rates for task, rates in values.items()}
+
+    measured = {
+        label: dataclasses.replace(
+            one, solved=renamed(one.solved), returns=renamed(one.returns), regrets=renamed(one.regrets)
+        )
+        for label, one in card.measured.items()
+    }
+    mazes = tuple(renamed(dict.fromkeys(card.mazes)))
+    tasks = tuple(renamed(dict.fromkeys(card.tasks)))
+    write_report(dataclasses.replace(card, mazes=mazes, tasks=tasks, measured=measured), tmp_path)
+    part = (tmp_path / "evaluation.md").read_text().split("60 blocks, 20,000 updates")[1].split("###")[0]
+    names = [line.split("|")[1].strip() for line in part.splitlines() if line.startswith("|")][2:]
+    assert names == [*mazes, "mean", "interquartile mean"]
