@@ -21,7 +21,7 @@ from minimax_ued.config import (
     TeacherConfig,
     TrainConfig,
 )
-from minimax_ued.methods import METHODS, Method
+from minimax_ued.methods import METHODS, Method, register_method
 from minimax_ued.presets import PRESET_HELP, PRESETS
 from outerloop.errors import UserError
 
@@ -143,6 +143,9 @@ def test_a_configuration_is_plain_data():
     ("changes", "words"),
     [
         ({"gradient": frozenset()}, "trains on nothing"),
+        ({"gradient": frozenset({"new", "replay"}), "curator": "buffer"}, "gradient 'new', but the sources are fresh"),
+        ({"curator": "bufer"}, "curator 'bufer', but the curators are none"),
+        ({"students": 0}, "0 students"),
         ({"gradient": frozenset({"replay"})}, "keeps none"),
         ({"parallel": True}, "curator='buffer'"),
         ({"mutates": True, "curator": "learnable"}, "curator='buffer'"),
@@ -156,6 +159,20 @@ def test_a_configuration_is_plain_data():
 def test_a_method_that_makes_no_sense_is_refused(changes, words):
     with pytest.raises(UserError, match=words):
         Method(**{"name": "x", "gradient": frozenset({"fresh"}), "summary": "", "reference": ""} | changes)
+
+
+def test_methods_of_the_users_own():
+    mine = Method(name="mine_alone", gradient=frozenset({"fresh"}), summary="", reference="")
+    try:
+        assert register_method(mine) is mine
+        assert register_method(mine) is mine  # the same once more, as when a notebook's cell runs again
+        assert TrainConfig(method="mine_alone").method_spec == mine
+        with pytest.raises(UserError, match="'mine_alone' already"):
+            register_method(dataclasses.replace(mine, mutates=True, curator="buffer"))
+    finally:
+        del METHODS["mine_alone"]
+    with pytest.raises(UserError, match="did you mean 'accel'"):
+        TrainConfig(method="acell")
 
 
 def test_environment_steps_count_every_rollout():

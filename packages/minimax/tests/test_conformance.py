@@ -1,16 +1,8 @@
-"""The contract of `outerloop.Trainer`, on a method that has everything: teacher, two students, buffers, two seeds."""
+"""The contract of `outerloop.Trainer`, on a method that has everything: a level buffer, replay, two seeds."""
 
 import pytest
 
-from minimax_ued.config import (
-    BufferConfig,
-    EditorConfig,
-    MazeConfig,
-    PPOConfig,
-    StudentConfig,
-    TeacherConfig,
-    TrainConfig,
-)
+from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
 from minimax_ued.trainer import UEDTrainer
 from outerloop.conformance import check_help, check_trainer
 
@@ -19,10 +11,7 @@ TINY = TrainConfig(
     student=StudentConfig(features=4, head_width=4, conv_filters=2),
     ppo=PPOConfig(lr=1e-2, epochs=2, minibatches=2),
     buffer=BufferConfig(capacity=12, min_fill=0.5, replay_prob=0.7),
-    method="repaired",
-    teacher=TeacherConfig(
-        features=4, conv_filters=2, head_width=4, ppo=PPOConfig(epochs=1), editor=EditorConfig(n_walls=3, noise_dim=2)
-    ),
+    method="robust_plr",
     n_envs=4,
     rollout_steps=12,
     levels_ahead=2,

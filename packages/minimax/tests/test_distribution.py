@@ -66,7 +66,7 @@ class Counter:
         return carry + 1, Output(1e9 * jax.nn.one_hot((carry + variables) % 12, 12))
 
 
-CURATOR = LevelDistribution(CONFIG, Limits(), Counter())
+CURATOR = LevelDistribution(CONFIG, Limits(), Counter(), first_only=False)
 refresh, start = jax.jit(CURATOR.refresh), jax.jit(CURATOR.init)
 move = jax.jit(ascend, static_argnums=0)
 

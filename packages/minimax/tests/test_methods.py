@@ -185,6 +185,25 @@ def test_easy_and_hard_parents():
     np.testing.assert_array_equal(hard.slots, [0, 0, 3, 3])
 
 
+def test_a_checkpoint_of_another_declaration_under_the_same_name_is_refused(runs):
+    trainer, states, _, folder = runs("plr")
+    assert METHODS["plr"].gradient == {"fresh", "replay"}
+    changed = dataclasses.replace(METHODS["plr"], gradient=frozenset({"replay"}))
+    METHODS["plr"], before = changed, METHODS["plr"]
+    try:
+        with pytest.raises(UserError, match="written with another method"):
+            trainer.restore(folder, states[0])
+    finally:
+        METHODS["plr"] = before
+
+
+def test_an_environment_of_the_users_own_is_named_so():
+    config = dataclasses.replace(TINY, domain="own", env=MazeConfig(max_steps=10_000))  # not looked at
+    with pytest.raises(UserError, match="give it to UEDTrainer"):
+        UEDTrainer(config)
+    assert UEDTrainer(config, env=UEDTrainer(TINY).env).env.max_steps == 6
+
+
 def _choice(n):
     from minimax_ued.choice import new_levels
 
@@ -194,8 +213,13 @@ def _choice(n):
 def test_an_environment_that_lacks_what_the_method_takes_is_refused():
     class Bare:
         num_actions, max_steps = 3, 6
+        sample_level = prepare = reset = step = observe = level_hash = level_metrics = None
 
     from minimax_ued.capabilities import check_capabilities
+
+    with pytest.raises(UserError, match="Bare is no environment to train on, since it has no same_level"):
+        check_capabilities(TINY, Bare())
+    Bare.same_level = None
 
     for method, words in (("accel", "mutations of Bare are: none"), ("paired", "no `editor`")):
         with pytest.raises(UserError, match=words):

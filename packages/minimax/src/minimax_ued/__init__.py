@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, play
     from minimax_ued.history import read_history
     from minimax_ued.level_files import load_levels, save_levels
-    from minimax_ued.methods import METHODS, Method
+    from minimax_ued.methods import METHODS, Method, register_method
     from minimax_ued.presets import PRESETS
     from minimax_ued.regret import OBJECTIVES
     from minimax_ued.scores import SCORES, Rollout, register_score
@@ -81,6 +81,7 @@ __all__ = [
     "load_levels",
     "play",
     "read_history",
+    "register_method",
     "register_mutation",
     "register_score",
     "save_levels",
@@ -114,7 +115,7 @@ _HOME = {
     "evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "OwnLevels", "play"),
     "history": ("read_history",),
     "level_files": ("load_levels", "save_levels"),
-    "methods": ("METHODS", "Method"),
+    "methods": ("METHODS", "Method", "register_method"),
     "presets": ("PRESETS",),
     "regret": ("OBJECTIVES",),
     "scores": ("SCORES", "Rollout", "register_score"),

@@ -17,15 +17,34 @@ from outerloop.errors import UserError
 
 __all__ = ["check_capabilities", "make_teaching"]
 
+#: What every environment has; see `minimax_ued.envs.base.Environment`.
+_CONTRACT = (
+    "num_actions",
+    "max_steps",
+    "sample_level",
+    "prepare",
+    "reset",
+    "step",
+    "observe",
+    "level_hash",
+    "same_level",
+    "level_metrics",
+)
+
 
 def check_capabilities(config: TrainConfig, env: Environment) -> None:
     """Refuse a method or score that takes what the environment or the student lacks.
 
     Raises:
-        UserError: the environment has no such mutation, no editor, no optimal return, is longer than a rollout, or the
-            score takes several value heads and there is one.
+        UserError: the environment lacks a part of the contract, or the mutation, editor or optimal return that is asked
+            for; its episodes are longer than a rollout; or the score takes several value heads and there is one.
     """
     method, name = config.method_spec, type(env).__name__
+    if missing := [part for part in _CONTRACT if not hasattr(env, part)]:
+        raise UserError(
+            f"{name} is no environment to train on, since it has no {', '.join(missing)}: minimax_ued.Environment says "
+            "what each has to be."
+        )
     if config.rollout_steps < env.max_steps:
         raise UserError(
             f"TrainConfig.rollout_steps is {config.rollout_steps}, shorter than an episode of {name} of up to "

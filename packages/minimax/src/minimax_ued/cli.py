@@ -43,6 +43,7 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
     _say_how_it_goes_on(trainer, options)
+    _say_how_long(config, options)
     state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
     plots.mkdir(exist_ok=True)
     draw_run(trainer, state, plots, seed=options.seed)
@@ -56,6 +57,19 @@ def train(options: RunOptions, config: TrainConfig) -> None:
         shown.insert(1, "held_out/solve_rate_hard")
     describe = report if options.quiet else report_command
     describe([options.out], plots, metrics=shown, x="env_steps")
+
+
+def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
+    """Say how much is really trained, where that is much more than was asked for, and that compiling takes a while."""
+    planned = config.num_steps * config.cycles_per_step * config.env_steps_per_cycle
+    if planned > 1.1 * config.total_env_steps:
+        print(
+            f"Training takes about {planned:,.0f} environment steps, not {config.total_env_steps:,}: a dispatch is "
+            f"{planned / config.num_steps:,.0f} of them (cycles_per_step = {config.cycles_per_step}).",
+            file=sys.stderr,
+        )
+    if not options.quiet:
+        print("Compiling; the first time that takes half a minute or more.", file=sys.stderr, flush=True)
 
 
 def _say_how_it_goes_on(trainer: Any, options: RunOptions) -> None:

@@ -475,7 +475,8 @@ class TrainConfig:
     """One training run: B environments, S steps each, per cycle and source of levels.
 
     Attributes:
-        domain: the environment, described by the field of that name (`env` for the maze).
+        domain: the environment, described by the field of that name (`env` for the maze); "own" for one that is given
+            to `UEDTrainer`.
         env: the maze.
         cartpole: CartPole with its physics as the level.
         student: the network.
@@ -499,7 +500,7 @@ class TrainConfig:
         devices: devices over which the environments are split.
     """
 
-    domain: Literal["maze", "cartpole"] = "maze"
+    domain: Literal["maze", "cartpole", "own"] = "maze"
     env: MazeConfig = field(default_factory=MazeConfig)
     cartpole: CartPoleConfig = field(default_factory=CartPoleConfig)
     student: StudentConfig = field(default_factory=StudentConfig)
@@ -521,13 +522,14 @@ class TrainConfig:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        _check_choice(self, "domain", ("maze", "cartpole"))
+        _check_choice(self, "domain", ("maze", "cartpole", "own"))
         _check_int(self, "n_envs", "rollout_steps", "levels_ahead", "cycles_per_step", "seeds", "devices", low=1)
         _check_int(self, "population", low=2)
         _check_int(self, "total_env_steps", low=1, high=2**62)
         method = get_method(self.method)
         self._check_parts(method)
-        max_steps = self.env.max_steps if self.domain == "maze" else self.cartpole.max_steps
+        # Of an environment of the user's own, the trainer checks the length.
+        max_steps = {"maze": self.env.max_steps, "cartpole": self.cartpole.max_steps, "own": 1}[self.domain]
         if self.rollout_steps < max_steps:
             field_name = "env" if self.domain == "maze" else self.domain
             raise UserError(
@@ -563,7 +565,7 @@ class TrainConfig:
                 f"TrainConfig.mutation.n_parents is {self.mutation.n_parents}, which does not divide n_envs = "
                 f"{self.n_envs}: each parent is edited equally often."
             )
-        if method.teacher and self.domain != "maze":
+        if method.teacher and self.domain == "cartpole":
             raise UserError(
                 f"TrainConfig.method is {self.method!r}, whose teacher builds mazes, but domain is {self.domain!r}: "
                 "set domain to 'maze' or choose a method without a teacher."

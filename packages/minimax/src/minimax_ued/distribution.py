@@ -122,12 +122,14 @@ class LevelDistribution:
         env: the environment.
         student: the network.
         constrain: `constrain(tree, axis)` says how the environment axis is laid out over devices.
+        first_only: count the first episode of each trial only; see `minimax_ued.trials`.
     """
 
     config: TrainConfig
     env: Environment
     student: Student
     constrain: Constraint = unconstrained
+    first_only: bool = True
 
     def init(self, key: Array, example_level: Any) -> DistributionState:
         """Return `capacity` random levels, all equally likely."""
@@ -201,7 +203,7 @@ class LevelDistribution:
             steps=self.config.rollout_steps,
             batch=batch,
             trials=self.config.distribution.trials,
-            first_only=True,
+            first_only=self.first_only,
             constrain=self.constrain,
         )
         return played.learnability

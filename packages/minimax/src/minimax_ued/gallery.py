@@ -108,7 +108,7 @@ def draw_run(trainer: UEDTrainer, state: TrainState, folder: Path, *, seed: int 
     if curriculum is not None:
         kept, weights = top_levels(curriculum, levels)
         if len(weights) == levels:
-            shown, labels = kept, [f"{100 * weight:.2g} %" for weight in weights]
+            shown, labels = kept, [f"replayed {100 * weight:.2g} %" for weight in weights]
     files = [save_png(folder / "levels.png", level_sheet(shown, labels, columns=8))]
 
     # The longest way of all: an episode in which there is something to see.

@@ -7,12 +7,13 @@ configurations and command lines can name methods at no cost.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from outerloop.errors import UserError
 
-__all__ = ["METHODS", "Curator", "Method", "Source", "get_method"]
+__all__ = ["METHODS", "Curator", "Method", "Source", "get_method", "register_method"]
 
 #: Where the levels of a rollout come from: `fresh` from the generator, `replay` from what the curator keeps, `mutation`
 #: from replayed levels by small edits.
@@ -30,10 +31,11 @@ class Method:
 
     Attributes:
         name: the name in configurations and tables.
-        gradient: the sources whose rollouts train the students. A source that is not named is only looked at: its
-            levels are rolled out, scored and offered to the curator.
-        curator: what keeps levels. Where something does, a rollout restarts the same level after each episode, so that
-            its score is about that level; otherwise, and unless a teacher made it, each episode has a level of its own.
+        gradient: the sources whose rollouts train the students: "fresh", "replay" or both. A source that is not named
+            is only looked at: its levels are rolled out, scored and offered to the curator.
+        curator: what keeps levels: "none", "buffer", "learnable" or "distribution". Where something does, a rollout
+            restarts the same level after each episode, so that its score is about that level; otherwise, and unless a
+            teacher made it, each episode has a level of its own.
         parallel: with a buffer, roll out levels of all sources in each cycle, side by side; otherwise a cycle draws
             lots between fresh and replayed ones.
         mutates: edit the replayed levels and offer the results to the buffer.
@@ -59,6 +61,13 @@ class Method:
         def refuse(sentence: str) -> None:
             raise UserError(f"Method {self.name!r} {sentence}")
 
+        sources, curators = get_args(Source), get_args(Curator)
+        if unknown := sorted(set(self.gradient) - set(sources)):
+            refuse(f"has the gradient {unknown[0]!r}, but the sources are {', '.join(sources)}.")
+        if self.curator not in curators:
+            refuse(f"has the curator {self.curator!r}, but the curators are {', '.join(curators)}.")
+        if self.students is not None and self.students < 1:
+            refuse(f"has {self.students} students: give it at least one.")
         if not self.gradient:
             refuse("trains on nothing: name at least one source in `gradient`.")
         if "replay" in self.gradient and not self.curated:
@@ -198,6 +207,18 @@ METHODS: dict[str, Method] = {
 }
 
 
+def register_method(method: Method) -> Method:
+    """Add a method to those that configurations can name, and return it.
+
+    Raises:
+        UserError: there is another of that name.
+    """
+    if METHODS.get(method.name, method) != method:
+        raise UserError(f"There is a method named {method.name!r} already: choose another name.")
+    METHODS[method.name] = method
+    return method
+
+
 def get_method(name: str) -> Method:
     """Return the method called `name`.
 
@@ -207,4 +228,9 @@ def get_method(name: str) -> Method:
     try:
         return METHODS[name]
     except KeyError:
-        raise UserError(f"method is {name!r}, but the methods are {', '.join(sorted(METHODS))}.") from None
+        near = difflib.get_close_matches(str(name), METHODS, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UserError(
+            f"method is {name!r}{hint}, but the methods are {', '.join(sorted(METHODS))}, and those that the program "
+            "itself registers."
+        ) from None

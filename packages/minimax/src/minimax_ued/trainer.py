@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
 from minimax_ued.students import Student, make_student
 from outerloop.errors import UserError
+from outerloop.files import write_json
 from outerloop.jax_backend import load_pytree, save_pytree
 from outerloop.seeds import fold_seed
 
@@ -143,10 +146,31 @@ class UEDTrainer:
     def save(self, state: TrainState, folder: Path) -> None:
         """Write the whole state, level buffer and random keys included, into `folder`."""
         save_pytree(state, folder)
+        write_json(folder / "method.json", self._declaration())
 
     def restore(self, folder: Path, like: TrainState) -> TrainState:
-        """Read back what `save` wrote; the result continues bit for bit."""
+        """Read back what `save` wrote; the result continues bit for bit.
+
+        Raises:
+            UserError: the method or the environment of that name was another one then.
+            CheckpointError: what was written does not fit `like`, or is damaged.
+        """
+        now, file = self._declaration(), folder / "method.json"
+        then = json.loads(file.read_text()) if file.exists() else now
+        for part in now:
+            if then.get(part) != now[part]:
+                raise UserError(
+                    f"The checkpoint {folder} was written with another {part}: {then.get(part)}, while now it is "
+                    f"{now[part]}. Give the changed one another name, or start in another folder."
+                )
         return load_pytree(folder, like)
+
+    def _declaration(self) -> dict[str, Any]:
+        """What a configuration names without describing it."""
+        method = dataclasses.asdict(self.config.method_spec)
+        method |= {"gradient": sorted(method["gradient"]), "summary": "", "reference": ""}
+        env = type(self.env)
+        return {"method": method, "environment": f"{env.__module__}.{env.__qualname__}"}
 
     def _dispatch(self, state: TrainState) -> tuple[TrainState, dict[str, Array]]:
         before = state.updates

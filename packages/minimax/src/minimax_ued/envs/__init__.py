@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimax_ued.envs.autoreset import AutoReset, AutoResetState
 from minimax_ued.envs.base import EditorObservation, Environment, LevelEditor, Mutation, Timestep
+from outerloop.errors import UserError
 
 if TYPE_CHECKING:
     from minimax_ued.config import TrainConfig
@@ -28,8 +29,13 @@ def make_environment(config: TrainConfig) -> Environment[Any, Any, Any]:
     Only the environment that is asked for is imported, with what it depends on.
 
     Raises:
-        UserError: it takes a package that is not installed; the message names the extra.
+        UserError: it takes a package that is not installed, or is the user's own.
     """
+    if config.domain == "own":
+        raise UserError(
+            "TrainConfig.domain is 'own', an environment of yours, which the command line does not know: give it to "
+            "UEDTrainer(config, env=...)."
+        )
     if config.domain == "cartpole":
         from minimax_ued.envs.cartpole import CartPole
 

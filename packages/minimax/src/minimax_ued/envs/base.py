@@ -99,8 +99,8 @@ class Environment(Protocol[Level, EnvState, Observation]):
     def prepare(self, level: Level) -> Any:
         """Return `level` in the form in which `reset`, `step` and `observe` run fastest.
 
-        Optional to call: those three take either form. A rollout that visits a level many times prepares it once. An
-        environment without such a form returns the level itself.
+        Callers may leave it out: those three take either form. A rollout that visits a level many times prepares it
+        once. An environment without such a form returns the level itself.
         """
         ...
 
