@@ -98,7 +98,7 @@ def test_bad_configurations():
         UEDTrainer(dataclasses.replace(TINY, buffer=BufferConfig(capacity=12, prioritization="proportional")))
     many = 4 * len(jax.devices())
     with pytest.raises(UserError, match=f"devices is {many}"):
-        UEDTrainer(dataclasses.replace(TINY, devices=many, n_envs=many, buffer=BufferConfig(capacity=many)))
+        UEDTrainer(dataclasses.replace(TINY, devices=many, n_envs=2 * many, buffer=BufferConfig(capacity=2 * many)))
 
 
 TWO_DEVICES = """
