@@ -205,7 +205,7 @@ def test_what_does_not_go_together_is_refused():
         make(prioritization="proportional", score="max_mc")
     make(prioritization="proportional", score="positive_value_loss")
     make(score="max_mc")
-    with pytest.raises(UserError, match="did you mean 'max_mc'"):
+    with pytest.raises(UserError, match='did you mean "max_mc"'):
         make(score="maxmc")
 
 

@@ -106,7 +106,7 @@ def test_a_misspelt_maze_is_noticed_before_jax_starts(trained, tmp_path, monkeyp
     monkeypatch.setattr(minimax_ued.cli, "_start_jax", start)
     (tmp_path / "drawn.txt").write_text(">G?")
     for arguments, words in (
-        (["--mazes", "Labyrint"], "did you mean 'Labyrinth'"),
+        (["--mazes", "Labyrint"], 'did you mean "Labyrinth"'),
         (["--levels", str(tmp_path / "drawn.txt")], "Level 1 of"),
     ):
         assert main(["evaluate", str(trained), *arguments]) == 2
@@ -170,7 +170,7 @@ def one_sentence(capsys):
         (["--env.n-walls", "48"], ["n_walls is 48", "at most 47"]),
         (["--env.view-size", "4"], ["view_size is 4", "odd"]),
         (["--buffer.replay-prob", "0"], ["replay_prob is 0"]),
-        (["--score", "max_mcc"], ["'max_mcc'", "did you mean 'max_mc'"]),
+        (["--score", "max_mcc"], ["'max_mcc'", 'did you mean "max_mc"']),
         (["--score", "return", "--buffer.prioritization", "proportional"], ["'return' may be negative", "'rank'"]),
         (["--method", "prl"], ["'prl'", "robust_plr"]),
         (["--ppo.lr", "nan"], ["lr", "nan"]),
@@ -188,7 +188,7 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["evaluate", "RUN", "--mazes", "Labyrint"], ["'Labyrint'", "did you mean 'Labyrinth'"]),
+        (["evaluate", "RUN", "--mazes", "Labyrint"], ["'Labyrint'", 'did you mean "Labyrinth"']),
         (["evaluate", "RUN", "--episodes", "0"], ["episodes is 0"]),
         (["evaluate", "RUN", "--cvar-attempts", "0"], ["cvar_attempts is 0"]),
         (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),

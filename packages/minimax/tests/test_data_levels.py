@@ -77,7 +77,7 @@ def test_the_stored_levels_can_be_drawn_again_in_kind(tmp_path, monkeypatch, cap
 
 
 def test_an_unknown_set_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'maze7-hard'"):
+    with pytest.raises(UserError, match='did you mean "maze7-hard"'):
         held_out_levels("maze7-hrad")
-    with pytest.raises(UserError, match="did you mean 'maze13-10000'"):
+    with pytest.raises(UserError, match='did you mean "maze13-10000"'):
         held_out_levels("maze13-1000")

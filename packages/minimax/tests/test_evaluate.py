@@ -94,7 +94,7 @@ def test_variants_keep_their_own_rules(trainer):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda t: OODMazes(t, ["Labyrint"]), "did you mean 'Labyrinth'"),
+        (lambda t: OODMazes(t, ["Labyrint"]), 'did you mean "Labyrinth"'),
         (lambda t: OODMazes(t, []), "at least one"),
         (lambda t: OODMazes(t, ["Labyrinth", "Labyrinth"]), "each once"),
         (lambda t: HeldOut(t, "maze8"), "maze"),

@@ -109,5 +109,5 @@ def test_a_bad_drawing_is_refused(text, message):
 
 
 def test_an_unknown_maze_is_answered_with_the_nearest():
-    with pytest.raises(UserError, match="did you mean 'Labyrinth2'"):
+    with pytest.raises(UserError, match='did you mean "Labyrinth2"'):
         get_test_maze("Labirinth2")

@@ -215,9 +215,9 @@ def test_a_new_score_may_need_more_than_a_plain_rollout():
 
 
 def test_mistakes_are_named():
-    with pytest.raises(UserError, match="did you mean 'positive_value_loss'"):
+    with pytest.raises(UserError, match='did you mean "positive_value_loss"'):
         get_score("positive_value_los")
-    with pytest.raises(UserError, match="choose one of l1_value_loss, learnability, max_mc"):
+    with pytest.raises(UserError, match="known are l1_value_loss, positive_value_loss, max_mc"):
         get_score("zzz")
     for name in ("max_mc", "return", "neg_return"):
         with pytest.raises(UserError, match="may be negative"):

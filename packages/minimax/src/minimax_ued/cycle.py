@@ -281,7 +281,7 @@ class Cycle:
     def _play(self, params: Any, content: Any, choice: Choice, key: Array, learn: Array) -> _Played:
         """Play, score and keep: every student on its levels."""
         students = self.config.n_students
-        buffers = content if self.buffer is not None else None
+        buffers = content if self.buffer is not None else None  # other curators keep one content for all students
 
         def one(params: Any, choice: Choice, key: Array, content: Any) -> _Played:
             played = self._play_one(params, content, choice, key)
@@ -289,8 +289,6 @@ class Cycle:
             return played.replace(totals=totals | self._learned_totals(played, learn))
 
         keys = jax.random.split(key, students)
-        if buffers is None:
-            return over_axis(students, lambda params, choice, key: one(params, choice, key, None))(params, choice, keys)
         return over_axis(students, one)(params, choice, keys, buffers)
 
     def _play_one(self, params: Any, content: BufferState | None, choice: Choice, key: Array) -> _Played:

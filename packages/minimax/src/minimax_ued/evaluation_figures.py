@@ -34,7 +34,7 @@ def scorecard_figure(card: Scorecard) -> Figure:
     axes.set_yticks(range(len(card.tasks)), card.tasks)
     axes.set_ylim(len(card.tasks) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel("solved rate: mean over seeds, 95 % bootstrap interval", fontsize=9.5)
+    axes.set_xlabel(f"solved rate: mean over seeds ({card.spread})", fontsize=9.5)
     axes.grid(visible=False, axis="y")
     axes.spines[["left"]].set_visible(False)
     axes.tick_params(axis="y", labelcolor=INK)
@@ -66,9 +66,10 @@ def cvar_figure(card: Scorecard, *, published: bool = True) -> Figure:
                 color=FAINT, ha="right" if side < 0 else "left", va="bottom" if side < 0 else "top", zorder=1,
             )  # fmt: skip
     for number, (label, found) in enumerate(card.tails().items()):
-        point, low, high = np.array([tuple(found[alpha]) for alpha in ALPHAS]).T
-        axes.plot(percent, point, "o-", color=colour(number), lw=1.8, ms=4, label=label, zorder=3)
-        axes.fill_between(percent, low, high, color=colour(number), alpha=0.17, lw=0, zorder=2)
+        point, low, high = np.array([tuple(interval) for interval in found.values()]).T
+        ours = 100 * np.array(card.alphas)
+        axes.plot(ours, point, "o-", color=colour(number), lw=1.8, ms=4, label=label, zorder=3)
+        axes.fill_between(ours, low, high, color=colour(number), alpha=0.17, lw=0, zorder=2)
     axes.set_xscale("log")
     axes.set_xticks(percent, [f"{value:g} %" for value in percent])
     axes.minorticks_off()
@@ -76,7 +77,7 @@ def cvar_figure(card: Scorecard, *, published: bool = True) -> Figure:
     axes.set_xlabel(f"worst part of {card.tail.described}, chosen by an independent round", fontsize=9.5)
     axes.set_ylabel("mean win rate", fontsize=9.5)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
-    caption = "shaded: 95 % bootstrap interval over seeds"
+    caption = f"shaded: {card.spread}"
     if published:
         caption += "; grey: published, 13 x 13 mazes after 3e8 steps, 10 seeds (Rutherford et al. 2024)"
     figure.supxlabel(caption, fontsize=7.5, color=FAINT, x=0.99, ha="right")
@@ -102,7 +103,7 @@ def path_length_figure(card: Scorecard) -> Figure:
     axes.set_xlabel("shortest path from the agent to the goal, in moves (number of levels)", fontsize=9.5)
     axes.set_ylabel("mean win rate", fontsize=9.5)
     figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
-    caption = "shaded: 95 % bootstrap interval over seeds; bars: number of levels"
+    caption = f"shaded: {card.spread}; bars: number of levels"
     figure.supxlabel(caption, fontsize=7.5, color=FAINT, x=0.99, ha="right")
     return figure
 

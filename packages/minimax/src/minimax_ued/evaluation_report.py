@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from minimax_ued.cvar import ALPHAS
 from minimax_ued.evaluation_figures import cvar_figure, path_length_figure, scorecard_figure
 from minimax_ued.gallery import draw_hardest, draw_test_mazes
 from minimax_ued.history import MEASURES, changes, complexity_figure
@@ -84,7 +83,7 @@ def to_json(card: Scorecard) -> dict[str, Any]:
             "levels": card.tail.name,
             "n_levels": card.tail.n,
             "attempts_per_round": card.tail.attempts,
-            "alphas": list(ALPHAS),
+            "alphas": list(card.alphas),
             "cvar": {
                 label: {f"{100 * alpha:g}": list(interval) for alpha, interval in found.items()}
                 for label, found in card.tails().items()
@@ -207,11 +206,11 @@ def _tail_part(card: Scorecard, picture: Any) -> list[str]:
         "",
     ]
     lines += picture("cvar", "Win rate on the worst levels")
-    head = ["", *(f"{100 * alpha:g} %" for alpha in ALPHAS)]
-    rows = [[label, *(_cell(found[alpha]) for alpha in ALPHAS)] for label, found in card.tails().items()]
+    head = ["", *(f"{100 * alpha:g} %" for alpha in card.alphas)]
+    rows = [[label, *(_cell(found[alpha]) for alpha in card.alphas)] for label, found in card.tails().items()]
     comparable = _is_full_size(card)
     if comparable:
-        names = [f"{100 * alpha:g}" for alpha in ALPHAS]
+        names = [f"{100 * alpha:g}" for alpha in card.alphas]
         for method in CVAR_SFL.columns:
             column = CVAR_SFL.column(method)
             rows.append([f"published: {method}", *(_spread(*column[name]) for name in names)])
@@ -329,7 +328,7 @@ def _aggregate_rows(card: Scorecard, mazes: Sequence[str]) -> list[list[str]]:
 
 def _tail_rows(card: Scorecard) -> list[list[str]]:
     found = card.tails()
-    return [[f"{100 * alpha:g} %", *(_cell(found[label][alpha]) for label in found)] for alpha in ALPHAS]
+    return [[f"{100 * alpha:g} %", *(_cell(found[label][alpha]) for label in found)] for alpha in card.alphas]
 
 
 def _cell(interval: stats.Interval) -> str:

@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from minimax_ued.registry import add
 from outerloop.errors import UserError
 
 __all__ = ["METHODS", "Curator", "Method", "Source", "get_method", "register_method"]
@@ -213,9 +214,7 @@ def register_method(method: Method) -> Method:
     Raises:
         UserError: there is another of that name.
     """
-    if METHODS.get(method.name, method) != method:
-        raise UserError(f"There is a method named {method.name!r} already: choose another name.")
-    METHODS[method.name] = method
+    add("method", method.name, method, METHODS)
     return method
 
 

@@ -6,13 +6,13 @@ episodes of one student on one level. A student that finished no episode on a le
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax import Array
 
+from minimax_ued.registry import add, look_up
 from minimax_ued.scores import EpisodeStatistics
 from outerloop.errors import UserError
 
@@ -87,9 +87,7 @@ def register_objective(
     """Register the decorated function of mean and maximal returns, each f32[students, B], as a teacher's objective."""
 
     def register(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-        if name in OBJECTIVES:
-            raise UserError(f"There is an objective named {name!r} already: choose another name.")
-        OBJECTIVES[name] = Objective(name, min_students, function, max_students)
+        add("teacher's objective", name, Objective(name, min_students, function, max_students), OBJECTIVES)
         return function
 
     return register
@@ -101,11 +99,7 @@ def get_objective(name: str) -> Objective:
     Raises:
         UserError: there is none; the message names the nearest.
     """
-    if name not in OBJECTIVES:
-        near = difflib.get_close_matches(str(name), OBJECTIVES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(sorted(OBJECTIVES))}."
-        raise UserError(f"There is no objective named {name!r}: {hint}")
-    return OBJECTIVES[name]
+    return look_up("teacher's objective", name, OBJECTIVES)
 
 
 @register_objective("relative_regret", min_students=2, max_students=2)

@@ -180,12 +180,24 @@ class Scorecard:
             for label in self.measured
         }
 
+    @property
+    def alphas(self) -> tuple[float, ...]:
+        """The parts of the CVaR's levels that hold at least one level."""
+        return tuple(alpha for alpha in ALPHAS if self.tail is not None and alpha * self.tail.n >= 1)
+
+    @property
+    def spread(self) -> str:
+        """What the width of an interval says, for captions."""
+        several = any(one.seeds > 1 for one in self.runs.values())
+        return "95 % bootstrap interval over seeds" if several else "one seed, so no interval"
+
     def tails(self) -> dict[str, dict[float, stats.Interval]]:
         """Return label -> alpha -> mean win rate on the worst alpha of the levels, for the runs."""
         found = {label: one.win_rates for label, one in self.runs.items()}
         return {
             label: {
-                alpha: self.interval(column) for alpha, column in zip(ALPHAS, tails(win_rates, ALPHAS).T, strict=True)
+                alpha: self.interval(column)
+                for alpha, column in zip(self.alphas, tails(win_rates, self.alphas).T, strict=True)
             }
             for label, win_rates in found.items()
             if win_rates is not None

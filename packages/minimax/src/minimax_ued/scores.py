@@ -19,7 +19,6 @@ rollout does not always have says so, and whoever calls it passes that along:
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from minimax_ued.registry import add, look_up
 from outerloop.errors import UserError
 
 __all__ = [
@@ -283,9 +283,7 @@ def register_score(
         )
 
     def register(function: Callable[[Rollout], jax.Array]) -> Callable[[Rollout], jax.Array]:
-        if name in SCORES:
-            raise UserError(f"There is a score named {name!r} already: choose another name.")
-        SCORES[name] = Score(name, signed, function, wanted)
+        add("score", name, Score(name, signed, function, wanted), SCORES)
         return function
 
     return register
@@ -297,11 +295,7 @@ def get_score(name: str) -> Score:
     Raises:
         UserError: there is none; the message names the nearest.
     """
-    if name not in SCORES:
-        near = difflib.get_close_matches(str(name), SCORES, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"choose one of {', '.join(sorted(SCORES))}."
-        raise UserError(f"There is no score named {name!r}: {hint}")
-    return SCORES[name]
+    return look_up("score", name, SCORES)
 
 
 def check_prioritization(score: str, prioritization: str) -> None:

@@ -7,13 +7,13 @@ They are kept as maps and not as seeds, because the same key gives other levels 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import io
 from importlib import resources
 
 import numpy as np
 
 from minimax_ued.envs.maze.level import Level, unpack_levels
+from outerloop.config import did_you_mean
 from outerloop.errors import UserError
 
 __all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels"]
@@ -62,9 +62,7 @@ def held_out_levels(name: str) -> Level:
     base = name.removesuffix("-hard")
     if base not in HELD_OUT:
         known = [key + suffix for key in HELD_OUT for suffix in ("", "-hard")]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(known) + "."
-        raise UserError(f"There is no held-out set {name!r}; {hint}")
+        raise UserError(f"There is no held-out set named {name!r}{did_you_mean(name, known)}")
     entry = HELD_OUT[base]
     content = resources.files("minimax_ued.data").joinpath(entry.file).read_bytes()
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:

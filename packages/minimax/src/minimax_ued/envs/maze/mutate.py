@@ -23,7 +23,7 @@ from minimax_ued.envs.base import Mutation
 from minimax_ued.envs.maze.bitmap import bit_rows, map_bits, pack_bits, select_bit, set_of_cells, unpack_bits
 from minimax_ued.envs.maze.level import Level
 from minimax_ued.envs.maze.random_levels import draw_below, pick_cell
-from outerloop.errors import UserError
+from minimax_ued.registry import add
 
 __all__ = ["MUTATIONS", "dcd", "move_goal_flip_walls", "register_mutation"]
 
@@ -41,9 +41,7 @@ def register_mutation(name: str) -> Callable[[_Operator], _Operator]:
     """
 
     def register(operator: _Operator) -> _Operator:
-        if name in MUTATIONS:
-            raise UserError(f"There is a mutation named {name!r} already: choose another name.")
-        MUTATIONS[name] = operator
+        add("mutation", name, operator, MUTATIONS)
         return operator
 
     return register

@@ -18,7 +18,6 @@ of walls and one goal: it takes two more kinds of object and another rule for an
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -29,7 +28,7 @@ from minimax_ued.config import MazeConfig
 from minimax_ued.envs.maze import procedural
 from minimax_ued.envs.maze.fixed import FIXED_MAZES
 from minimax_ued.envs.maze.level import Level
-from outerloop.errors import UserError
+from minimax_ued.registry import look_up
 
 __all__ = ["TEST_MAZES", "TestMaze", "get_test_maze"]
 
@@ -76,11 +75,7 @@ def get_test_maze(name: str) -> TestMaze:
     Raises:
         UserError: there is none; the message names the nearest one.
     """
-    if name not in TEST_MAZES:
-        near = difflib.get_close_matches(name, TEST_MAZES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known are " + ", ".join(TEST_MAZES) + "."
-        raise UserError(f"There is no test maze {name!r}; {hint}")
-    return TEST_MAZES[name]
+    return look_up("test maze", name, TEST_MAZES)
 
 
 def _family(
