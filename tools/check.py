@@ -24,6 +24,8 @@ __all__ = ["EXPECTED", "main", "member_problems"]
 EXPECTED = {
     "core": "outerloop",
     "minimax": "minimax-ued",
+    "otr": "otr",
+    "policy-finetune": "policy-finetune",
 }
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 #: Folder below --out -> the command that fills it.
-DEMOS = {"minimax-ued": ["minimax-ued", "demo"]}
+DEMOS = {"minimax-ued": ["minimax-ued", "demo"], "policy-finetune": ["policy-finetune", "demo"]}
 
 
 def main() -> int:

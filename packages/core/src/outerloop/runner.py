@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +45,7 @@ def run(
     evaluators: Mapping[str, Evaluator[Any]] | None = None,
     log_every: int | None = None,
     eval_every: int | None = None,
+    eval_at: Collection[int] = (),
     save_every: int | None = None,
     save_minutes: float = 10.0,
     resume: Literal["auto", "never", "must"] = "auto",
@@ -71,6 +72,7 @@ def run(
             numbers are comparable.
         log_every: write the metrics of every so-manieth step; None means about 100 rows in all.
         eval_every: None means before the first step and after the last only.
+        eval_at: more steps after which to evaluate, for a grid that is dense where much happens.
         save_every: checkpoint every so many steps, and after the last. None leaves it to `save_minutes`.
         save_minutes: checkpoint also when this much time has passed since the last one. Results do not depend on it.
         resume: "auto" continues what is in the folder, "never" refuses a folder with a run, "must" demands one.
@@ -109,6 +111,7 @@ def run(
         evaluators=dict(evaluators or {}),
         log_every=log_every or max(1, steps // 100),
         eval_every=eval_every,
+        eval_at=frozenset(eval_at),
         save_every=save_every,
         save_seconds=60 * save_minutes,
         on_nonfinite=on_nonfinite,
@@ -191,6 +194,7 @@ class _Loop:
     evaluators: dict[str, Evaluator[Any]]
     log_every: int
     eval_every: int | None
+    eval_at: Collection[int]
     save_every: int | None
     save_seconds: float
     on_nonfinite: str
@@ -263,7 +267,7 @@ class _Loop:
             logging = last or step % self.log_every == 0
             if logging:
                 self._log(state, metrics, step, base + time.monotonic() - began, bar)
-            if last or (self.eval_every and step % self.eval_every == 0):
+            if last or step in self.eval_at or (self.eval_every and step % self.eval_every == 0):
                 self.wall = base + time.monotonic() - began
                 self._evaluate(state, step)
             now = time.monotonic()

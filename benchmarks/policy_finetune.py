@@ -1,0 +1,178 @@
+"""Does the policy collapse, and does the constraint prevent it? Offline-to-online fine-tuning, in three tiers.
+
+    python -m benchmarks.policy_finetune --tier smoke   # a minute: everything runs
+    python -m benchmarks.policy_finetune --tier cpu     # at most 30 minutes on two cores
+    python -m benchmarks.policy_finetune --tier gpu     # the same on Hopper, HalfCheetah and Walker2d, 256x256
+
+InvertedDoublePendulum-v5, 64x64 networks. For each of three generator seeds a narrow and a diverse
+dataset (`benchmarks.policy_finetune_data`); TD3+BC pre-trains two agents on each; every arm fine-tunes three agents
+from each of those for 10,000 environment steps. All agents of a part run in one program; `--jobs 2` runs two parts at
+once.
+
+The claim, of Luo et al. 2023 (arXiv 2303.17396), in numbers that can fail:
+
+- TD3 on narrow data collapses: median minimum / start below 0.35;
+- TD3-C at its default does not: above 0.6, and above TD3 in at least 80 % of pairs (same data, start and seed);
+- TD3 on diverse data does not collapse: median above 0.7;
+- the dip deepens with ε: medians over narrow data fall from 1e-4 over 1e-3 to 5e-3.
+
+The paper's own tables were not available, so no figure of it stands beside ours. How much is gained by the end is
+reported for all arms and claimed for none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import policy_finetune_data as data
+from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
+from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
+from policy_finetune.presets import LEARNERS
+from policy_finetune.study_config import StudyArm, StudyConfig
+
+#: What a uniformly random policy gets.
+RANDOM_RETURN = 48.0
+EPSILONS = (1e-4, 1e-3, 5e-3)
+
+
+def constrained(epsilon: float) -> LearnerConfig:
+    """Return TD3-C with another ε."""
+    learner = LEARNERS["td3c"]
+    return dataclasses.replace(learner, constraint=dataclasses.replace(learner.constraint, epsilon=epsilon))
+
+
+def arms(narrow: tuple[int, ...]) -> tuple[StudyArm, ...]:
+    """Return the arms: learners by replay, and on the narrow datasets the sweep of ε."""
+    drop, append = ReplayConfig(kind="drop"), ReplayConfig(kind="append")
+    out = [
+        StudyArm(f"{name} {replay.kind}", LEARNERS[name], replay)
+        for name in ("td3", "td3bc", "td3c")
+        for replay in (append, drop)
+    ]
+    out += [StudyArm(f"td3c ε={epsilon:g} drop", constrained(epsilon), drop, datasets=narrow) for epsilon in EPSILONS]
+    return tuple(out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tier:
+    """The size of a tier."""
+
+    generators: tuple[int, ...]
+    data_steps: int
+    pre_seeds: int
+    seeds: int
+    updates: int
+    env_steps: int
+    hidden: tuple[int, ...] = (64, 64)
+    batch_size: int = 256
+    warmup: int = 1000
+    eval_env_steps: int = 1000
+    eval_episodes: int = 3
+
+
+TIERS = {
+    "smoke": Tier((0,), 2000, 1, 1, 100, 400, (8, 8), 32, 200, 200, 1),
+    "cpu": Tier((0, 1, 2), 20_000, 2, 3, 20_000, 10_000),
+    "gpu": Tier((0, 1, 2, 3, 4), 20_000, 4, 8, 20_000, 20_000),
+}
+
+
+def study_of(tier: Tier, files: Sequence[Path], parts: int) -> StudyConfig:
+    """Return the study of a tier."""
+    return StudyConfig(
+        env_id=data.ENV, data=tuple(map(str, files)), learners=(), replays=(), arms=arms(tuple(range(0, len(files),
+        2))), pre_seeds=tier.pre_seeds, seeds=tier.seeds, updates=tier.updates, env_steps=tier.env_steps,
+        hidden=tier.hidden, batch_size=tier.batch_size, switch=SwitchConfig(warmup_env_steps=tier.warmup),
+        eval_env_steps=tier.eval_env_steps, eval_episodes=tier.eval_episodes, parts=parts,
+    )  # fmt: skip
+
+
+def verdicts(curves: Sequence) -> list[Json]:
+    """Return the claims: text, value, and whether it holds."""
+
+    def ratio(arm: str, kind: str) -> dict[tuple, float]:
+        return {c.pair: float(c.metrics.min_over_start) for c in curves if c.arm == arm and c.dataset.startswith(kind)}
+
+    def median(values: dict[tuple, float]) -> float:
+        return float(np.median(list(values.values())))
+
+    td3 = {f"{kind} {replay}": ratio(f"td3 {replay}", kind) for kind in ("narrow", "diverse")
+           for replay in ("append", "drop")}  # fmt: skip
+    td3c = {replay: ratio(f"td3c {replay}", "narrow") for replay in ("append", "drop")}
+    out = []
+
+    def claim(text: str, value: float, holds: bool) -> None:
+        out.append({"claim": text, "value": value, "holds": bool(holds)})
+
+    for replay in ("append", "drop"):
+        value = median(td3[f"narrow {replay}"])
+        claim(f"TD3, narrow data, {replay}: median min/start < 0.35", value, value < 0.35)
+        value = median(td3c[replay])
+        claim(f"TD3-C, narrow data, {replay}: median min/start > 0.6", value, value > 0.6)
+        pairs = [td3c[replay][pair] > td3[f"narrow {replay}"][pair] for pair in td3c[replay]]
+        claim(f"TD3-C above TD3 in at least 80 % of pairs, {replay}", float(np.mean(pairs)), np.mean(pairs) >= 0.8)
+        value = median(td3[f"diverse {replay}"])
+        claim(f"TD3, diverse data, {replay}: median min/start > 0.7", value, value > 0.7)
+    sweep = [median(ratio(f"td3c ε={epsilon:g} drop", "narrow")) for epsilon in EPSILONS]
+    claim("the dip deepens with ε: " + " > ".join(f"{v:.2f}" for v in sweep), sweep[-1], sweep[0] > sweep[1] > sweep[2])
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_finetune", description=__doc__.splitlines()[0])
+    parser.add_argument("--tier", choices=TIERS, default="cpu")
+    parser.add_argument("--out", type=Path, help="folder of data and runs (default: .cache/bench/policy-finetune/TIER)")
+    parser.add_argument("--jobs", type=int, default=2, help="programs at once")
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--no-record", action="store_true", help="write no result into benchmarks/results")
+    options = parser.parse_args(arguments)
+    from outerloop.plots import save_figure
+    from policy_finetune.run_report import report_study
+    from policy_finetune.study import run_study
+    from policy_finetune.study_report import curves_figure, read_study, study_tables
+
+    tier = TIERS[options.tier]
+    out = options.out or ROOT / ".cache" / "bench" / "policy-finetune" / options.tier
+    begun = time.monotonic()
+    files = data.make(out / "data", tier.generators, steps=tier.data_steps, hidden=tier.hidden)
+    study = study_of(tier, files, parts=options.jobs)
+    run_study(study, out / "study", jobs=options.jobs, device=options.device)
+    minutes = (time.monotonic() - begun) / 60
+    report_study(out / "study")
+    curves = read_study(out / "study", random_return=RANDOM_RETURN)
+    claims = verdicts(curves)
+    print(table([[c["claim"], f"{c['value']:.2f}", str(c["holds"])] for c in claims], ["claim", "value", "holds"]))
+    print(f"{minutes:.1f} minutes in this call (finished parts are not run again)")
+    if options.tier != "smoke" and not options.no_record:
+        name = f"policy_finetune-{options.tier}"
+        rows = [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in study_tables(curves)]
+        agents = [
+            {"dataset": c.dataset, "arm": c.arm, "start": c.start, "seed": c.seed, **c.metrics.as_dict()}
+            for c in curves
+        ]
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        result = {
+            "benchmark": name,
+            **record("benchmarks.policy_finetune", given, ["policy-finetune"]),
+            "tier": dataclasses.asdict(tier),
+            "constraint": dataclasses.asdict(LEARNERS["td3c"].constraint),
+            "minutes_of_last_call": round(minutes, 1),
+            "claims": claims,
+            "datasets": data.describe(files),
+            "rows": rows,
+            "agents": agents,
+        }
+        write_result(name, result)
+        save_figure(curves_figure(curves), figure_path(name))
+    return 0 if options.tier == "smoke" or all(c["holds"] for c in claims) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Keep the start *and* learn fast: which settings of TD3-C do both, and what makes the difference?
+
+    python -m benchmarks.policy_finetune_improve --task pendulum --jobs 2
+    python -m benchmarks.policy_finetune_improve --task hopper --jobs 2
+
+Narrow data only, where plain TD3 collapses. The search crosses learner, multiplier schedule (ε growing fifty-fold over
+the first half), critic warm-up, replay, and LayerNorm in all critics, offline and online alike. For each arm: median of
+minimum / start, area under the curve and final return, with 95 % bootstrap intervals over agents. An arm *does both*
+when its median minimum / start is above 0.8 and the interval of its final return lies above those of plain TD3 and
+TD3+BC. Whether LayerNorm alone explains it is answered by the arms that have it without the constraint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks import policy_finetune_data as data
+from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
+from policy_finetune.config import ReplayConfig, SwitchConfig
+from policy_finetune.presets import LEARNERS
+from policy_finetune.study_config import StudyArm, StudyConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is fine-tuned, and how long."""
+
+    env_id: str
+    hidden: tuple[int, ...]
+    pre_seeds: int
+    seeds: int
+    updates: int
+    env_steps: int
+    warmup: int
+    eval_env_steps: int
+    eval_episodes: int
+    data_steps: int
+
+
+TASKS = {
+    "pendulum": Task(data.ENV, (64, 64), 2, 2, 20_000, 10_000, 1000, 1000, 3, 20_000),
+    "hopper": Task("Hopper-v5", (128, 128), 2, 2, 50_000, 30_000, 1000, 5000, 5, 200_000),
+    "smoke": Task(data.ENV, (8, 8), 1, 1, 100, 400, 200, 200, 1, 2000),
+}
+
+
+def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
+    """Return the arms of one kind of network."""
+    td3c, half = LEARNERS["td3c"], task.env_steps // 2
+    ramp = dataclasses.replace(
+        td3c, constraint=dataclasses.replace(td3c.constraint, epsilon_final=1e-2, epsilon_steps=half)
+    )
+    drop = ReplayConfig(kind="drop")
+    warm = SwitchConfig(warmup_env_steps=task.warmup, critic_warmup=2 * task.warmup)
+    out = [
+        StudyArm(f"td3{label}", LEARNERS["td3"], drop),
+        StudyArm(f"td3bc{label}", LEARNERS["td3bc"], drop),
+        StudyArm(f"td3c{label}", td3c, drop),
+        StudyArm(f"td3c ramp{label}", ramp, drop),
+    ]
+    if not label:
+        out += [
+            StudyArm("td3c critic-warmup", td3c, drop, warm),
+            StudyArm("td3c ramp critic-warmup", ramp, drop, warm),
+            StudyArm("td3c symmetric", td3c, ReplayConfig(kind="symmetric")),
+            StudyArm("td3c ramp symmetric", ramp, ReplayConfig(kind="symmetric")),
+        ]
+    return tuple(out)
+
+
+def study_of(task: Task, files: Sequence[Path], *, layer_norm: bool, parts: int) -> StudyConfig:
+    """Return the study of one kind of network."""
+    return StudyConfig(
+        env_id=task.env_id, data=tuple(map(str, files)), learners=(), replays=(),
+        arms=arms(task, " LayerNorm" if layer_norm else ""), pre_seeds=task.pre_seeds, seeds=task.seeds,
+        updates=task.updates, env_steps=task.env_steps, hidden=task.hidden, layer_norm=layer_norm,
+        switch=SwitchConfig(warmup_env_steps=task.warmup), eval_env_steps=task.eval_env_steps,
+        eval_episodes=task.eval_episodes, parts=parts,
+    )  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policy_finetune_improve")
+    parser.add_argument("--task", choices=TASKS, default="pendulum")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--data", type=Path, nargs="*", help="narrow datasets, made already")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    parser.add_argument("--no-record", action="store_true")
+    options = parser.parse_args(arguments)
+    from outerloop.plots import save_figure
+    from policy_finetune.run_report import random_return
+    from policy_finetune.study import run_study
+    from policy_finetune.study_report import curves_figure, read_study, study_tables
+
+    task = TASKS[options.task]
+    out = options.out or ROOT / ".cache" / "bench" / "policy-finetune-improve" / options.task
+    files = options.data or _narrow(task, out / "data", smoke=options.task == "smoke")
+    curves = []
+    for layer_norm in (False, True):
+        folder = out / ("layer-norm" if layer_norm else "plain")
+        study = study_of(task, files, layer_norm=layer_norm, parts=options.jobs)
+        run_study(study, folder, jobs=options.jobs, device=options.device)
+        curves += read_study(folder, random_return=random_return(task.env_id))
+    pooled = [dataclasses.replace(curve, dataset="narrow") for curve in curves]
+    rows = study_tables(pooled)
+    bar = max(row["final"][2] for row in rows if row["arm"] in ("td3", "td3bc"))
+    both = [row["arm"] for row in rows if row["min_over_start"][0] > 0.8 and row["final"][1] > bar]
+    print(table([[row["arm"], str(row["agents"]), *(_cell(row[m]) for m in ("start", "min_over_start", "auc", "final"))]
+                 for row in rows], ["arm", "agents", "start", "min/start", "area", "final"]))  # fmt: skip
+    print(f"keep the start and end above plain TD3 and TD3+BC: {', '.join(both) or 'none'}")
+    if options.task != "smoke" and not options.no_record:
+        name = f"policy_finetune_improve-{options.task}"
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        agents: list[Json] = [
+            {"dataset": c.dataset, "arm": c.arm, "start": c.start, "seed": c.seed, **c.metrics.as_dict()}
+            for c in curves
+        ]
+        result = {
+            "benchmark": name,
+            **record("benchmarks.policy_finetune_improve", given, ["policy-finetune"]),
+            "task": dataclasses.asdict(task),
+            "datasets": data.describe(files),
+            "both": both,
+            "rows": [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows],
+            "agents": agents,
+        }
+        write_result(name, result)
+        save_figure(curves_figure(pooled), figure_path(name))
+    return 0
+
+
+def _cell(value: tuple[float, float, float]) -> str:
+    form = "{:.2f}" if abs(value[0]) < 10 else "{:.0f}"
+    return f"{form.format(value[0])} [{form.format(value[1])}, {form.format(value[2])}]"
+
+
+def _narrow(task: Task, folder: Path, *, smoke: bool) -> list[Path]:
+    """Return the narrow datasets, making those that are missing."""
+    if task.env_id == data.ENV:
+        made = data.make(folder, (0,) if smoke else (0, 1, 2), steps=task.data_steps, hidden=task.hidden)
+        return made[::2]
+    file = folder / f"{task.env_id.lower()}-medium.hdf5"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        options = ["--quality", "medium", "--steps", task.data_steps, "--out", file, "--quiet"]
+        data.command("make-data", "--env-id", task.env_id, *options)
+    return [file]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

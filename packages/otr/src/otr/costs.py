@@ -1,0 +1,137 @@
+"""Costs between two sequences of vectors, and the form in which solvers want their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from otr.config import CostConfig
+from outerloop.config import did_you_mean
+from outerloop.errors import UserError
+
+__all__ = ["CostFunction", "Rows", "cost_matrix", "prepare_rows", "register_cost"]
+
+#: (T, D) and (T', D) float32 vectors to their (T, T') costs, finite in float32.
+CostFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+BUILT_IN = ("cosine", "euclidean", "sqeuclidean")
+_REGISTERED: dict[str, CostFunction] = {}
+
+
+def register_cost(name: str, function: CostFunction) -> None:
+    """Make `CostConfig(kind=name)` mean `function`. The same once more is no error.
+
+    Raises:
+        UserError: another cost has that name.
+    """
+    if name in BUILT_IN or _REGISTERED.get(name, function) is not function:
+        raise UserError(f"There is a cost named {name!r} already: choose another name.")
+    _REGISTERED[name] = function
+
+
+class Rows(NamedTuple):
+    """Vectors as a solver takes them.
+
+    Attributes:
+        values: (N, D) float32.
+        norms: (N,) float32, the lengths of the raw vectors, for the cosine's ridge; ones for other costs.
+        kind: "dot" (the cost is 1 - <x, y>, times |x||y|/(|x||y| + ridge)), "euclidean", "sqeuclidean", or the name of
+            a registered cost.
+        ridge: of the cosine.
+    """
+
+    values: np.ndarray
+    norms: np.ndarray
+    kind: str
+    ridge: float
+
+    def select(self, rows: slice) -> Rows:
+        """Return some of the rows."""
+        return self._replace(values=self.values[rows], norms=self.norms[rows])
+
+
+def prepare_rows(values: np.ndarray, starts: np.ndarray, cost: CostConfig) -> Rows:
+    """Bring vectors into the form that makes `cost` cheap.
+
+    Args:
+        values: (N, D) finite numbers.
+        starts: (E,) first rows of the episodes, for costs over a context of several steps.
+        cost: the cost.
+
+    Raises:
+        UserError: there is no such cost, or a value is too large for float32.
+    """
+    ones = np.ones(len(values), np.float32)
+    ridge = 0.0
+    kind = cost.kind
+    if kind == "cosine":
+        # In float64, so that neither squares of large values overflow nor those of small ones vanish.
+        wide = values.astype(np.float64)
+        largest = np.abs(wide).max(axis=1, initial=0.0)
+        safe = np.where(largest > 0, largest, 1.0)
+        norms = np.sqrt(np.square(wide / safe[:, None]).sum(axis=1)) * safe
+        unit = np.where(largest[:, None] > 0, wide / np.where(largest > 0, norms, 1.0)[:, None], 0.0)
+        norms = np.where(largest > 0, norms, 0.0)
+        with np.errstate(over="ignore"):
+            prepared, lengths = unit.astype(np.float32), np.minimum(norms, 1e18).astype(np.float32)
+        kind, ridge = "dot", cost.ridge
+        if cost.context > 1:
+            # The mean of cosines is the product of the stacked unit vectors, but each has a ridge of its own: that of
+            # vectors shorter than 1e-4 goes lost, all-zero ones keep their cost of 1.
+            lengths, ridge = ones, 0.0
+    else:
+        with np.errstate(over="ignore"):
+            prepared, lengths = values.astype(np.float32), ones
+        if not np.isfinite(prepared).all():
+            raise UserError(f"The cost {kind!r} works in float32, which ends at 3e38: scale the features down.")
+        if kind not in (*BUILT_IN, *_REGISTERED):
+            raise UserError(f"There is no cost {kind!r}{did_you_mean(kind, [*BUILT_IN, *_REGISTERED])}")
+    if cost.context > 1:
+        prepared = _stacked(prepared, starts, cost.context)
+    return Rows(np.ascontiguousarray(prepared), lengths, kind, ridge)
+
+
+def _stacked(values: np.ndarray, starts: np.ndarray, context: int) -> np.ndarray:
+    """Each row beside the next ones of its episode, divided by sqrt(context): products become means of products."""
+    ends = np.append(starts[1:], len(values))
+    last = np.repeat(ends - 1, ends - starts)
+    rows = np.arange(len(values))
+    parts = [values[np.minimum(rows + ahead, last)] for ahead in range(context)]
+    return np.concatenate(parts, axis=1) / np.float32(np.sqrt(context))
+
+
+def ridge_matters(x: Rows, y: Rows) -> bool:
+    """Whether float32 can tell the cosine with its ridge from the one without."""
+    if x.ridge == 0 or not len(x.norms) or not len(y.norms):
+        return False
+    return float(x.norms.min()) * float(y.norms.min()) < 1e8 * x.ridge
+
+
+def cost_matrix(x: Rows, y: Rows, dtype: type = np.float32) -> np.ndarray:
+    """Return the costs (T, T') of two prepared sequences.
+
+    Raises:
+        UserError: a registered cost returns another shape, or NaN or infinities.
+    """
+    if x.kind in _REGISTERED:
+        with np.errstate(over="ignore"):
+            result = np.ascontiguousarray(_REGISTERED[x.kind](x.values, y.values), dtype)
+        if result.shape != (len(x.values), len(y.values)) or not np.isfinite(result).all():
+            raise UserError(
+                f"The cost {x.kind!r} returned an array of shape {result.shape}; it has to return finite numbers of "
+                f"shape {(len(x.values), len(y.values))}."
+            )
+        return result
+    a, b = x.values.astype(dtype), y.values.astype(dtype)
+    if x.kind == "dot":
+        product = a @ b.T
+        if ridge_matters(x, y):
+            norms = x.norms[:, None].astype(dtype) * y.norms[None].astype(dtype)
+            product *= norms / (norms + dtype(x.ridge))
+        return dtype(1) - product
+    squares = np.zeros((len(a), len(b)), dtype)
+    for d in range(a.shape[1]):  # differences, not |x|^2 + |y|^2 - 2<x, y>, which loses what is close
+        squares += np.square(a[:, d, None] - b[None, :, d])
+    return np.sqrt(squares) if x.kind == "euclidean" else squares

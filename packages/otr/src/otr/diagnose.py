@@ -1,0 +1,228 @@
+"""Did labelling help? Rank correlation with the truth, the length confound, convergence, and two figures.
+
+All rewards of OTR on locomotion are positive, so a label return grows with the length of an episode whatever happens in
+it: wherever long episodes are the good ones, a constant reward correlates with the truth as well. `Diagnosis` therefore
+gives the correlation of the lengths beside that of the labels, and that of the labels' mean per step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+from outerloop.plots import COLOURS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Diagnosis", "diagnose", "effective_support", "plan_figure", "returns_figure", "spearman"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What is known about labels. Correlations are Spearman's; NaN where one side is constant or the truth unknown.
+
+    Attributes:
+        episodes: how many.
+        steps: how many.
+        labeller: its name, if the dataset says.
+        by_episode: labelled return against true return.
+        by_step: label against true reward.
+        length_with_truth: length of an episode against true return: what a constant reward achieves.
+        length_with_labels: length against labelled return.
+        mean_label: mean label per step of an episode against true return.
+        equal_length: labelled return against true return among the episodes of the commonest length, if at least 3.
+        equal_length_episodes: how many those are.
+        marginal_error: (mean, largest) marginal error of the transport plans, or None.
+        demonstrations: episodes that each demonstration was chosen for.
+        scale_factor: what rewards were multiplied by, or None.
+        findings: sentences on what looks wrong.
+    """
+
+    episodes: int
+    steps: int
+    labeller: str | None
+    by_episode: float
+    by_step: float
+    length_with_truth: float
+    length_with_labels: float
+    mean_label: float
+    equal_length: float
+    equal_length_episodes: int
+    marginal_error: tuple[float, float] | None
+    demonstrations: tuple[int, ...]
+    scale_factor: float | None
+    findings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready values; NaN becomes None."""
+        values = dataclasses.asdict(self)
+        return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in values.items()}
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Spearman's rank correlation with average ranks for ties; NaN where a side is constant or has one value."""
+    from scipy.stats import rankdata
+
+    if len(a) < 2:
+        return math.nan
+    x, y = rankdata(a), rankdata(b)
+    x, y = x - x.mean(), y - y.mean()
+    size = math.sqrt(float(x @ x) * float(y @ y))
+    return float(x @ y) / size if size > 0 else math.nan
+
+
+def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagnosis:
+    """Compare labels with the truth.
+
+    Args:
+        labelled: what `otr.label.label` made, or any dataset.
+        truth: (N,) true rewards; by default the extra "infos/original_rewards", if there is one and it is not constant.
+
+    Raises:
+        UserError: `truth` has another length.
+    """
+    facts = labelled.attributes.get(ATTRIBUTE, {})
+    if truth is None:
+        truth = labelled.extras.get(ORIGINAL_REWARDS)
+        if truth is not None and labelled.num_steps > 1 and truth.max() == truth.min():
+            truth = None  # a file without rewards was read with a default
+    elif np.shape(truth) != (labelled.num_steps,):
+        raise UserError(f"{labelled.where}: true rewards of shape {np.shape(truth)} for {labelled.num_steps} steps.")
+    lengths = labelled.lengths
+    returns = labelled.returns()
+    nan = math.nan
+    by_episode = by_step = with_truth = mean_label = equal = nan
+    same = np.zeros(0, np.int64)
+    if truth is not None:
+        true_returns = np.add.reduceat(np.asarray(truth, np.float64), labelled.episode_starts)
+        by_episode = spearman(returns, true_returns)
+        by_step = spearman(labelled.rewards, np.asarray(truth))
+        with_truth = spearman(lengths, true_returns)
+        mean_label = spearman(returns / lengths, true_returns)
+        values, counts = np.unique(lengths, return_counts=True)
+        same = np.flatnonzero(lengths == values[counts.argmax()])
+        if len(same) >= 3:
+            equal = spearman(returns[same], true_returns[same])
+    by_name: Mapping[str, Any] = facts.get("episodes", {})
+    errors = by_name.get("marginal_error")
+    marginal = None if not errors else (float(np.mean(errors)), float(np.max(errors)))
+    chosen = by_name.get("demonstration")
+    number = len(facts.get("demonstration_lengths", ())) or None
+    found = Diagnosis(
+        episodes=labelled.num_episodes,
+        steps=labelled.num_steps,
+        labeller=facts.get("labeller"),
+        by_episode=by_episode,
+        by_step=by_step,
+        length_with_truth=with_truth,
+        length_with_labels=spearman(lengths, returns),
+        mean_label=mean_label,
+        equal_length=equal,
+        equal_length_episodes=len(same),
+        marginal_error=marginal,
+        demonstrations=() if chosen is None else tuple(np.bincount(chosen, minlength=number or 0).tolist()),
+        scale_factor=facts.get("scale_factor"),
+        findings=(),
+    )
+    return dataclasses.replace(found, findings=tuple(_findings(found, facts)))
+
+
+def _findings(d: Diagnosis, facts: Mapping[str, Any]) -> list[str]:
+    said = []
+    if facts.get("scale_guarded"):
+        said.append("All episodes have the same labelled return, so the labels were not scaled.")
+    if d.by_episode - d.length_with_truth < 0.02 and d.length_with_truth > 0.5:
+        said.append(
+            f"The length of an episode alone ranks the episodes as well ({d.length_with_truth:.2f}) as the labels do "
+            f"({d.by_episode:.2f}): compare with a constant reward."
+        )
+    if d.by_episode < 0.2:
+        said.append(f"Labelled and true returns hardly agree (rank correlation {d.by_episode:.2f}).")
+    if d.marginal_error is not None and d.marginal_error[1] > 0.1:
+        said.append(
+            f"Some plans leave up to {d.marginal_error[1] / 2:.0%} of a demonstration's mass misplaced: 100 iterations "
+            "are the published definition; mode='converged' ends that."
+        )
+    return said
+
+
+def effective_support(plan: np.ndarray) -> np.ndarray:
+    """Return (T,) how many demonstration steps each step is spread over: exp of the entropy of its row, 1 to T'."""
+    rows = plan / plan.sum(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.where(rows > 0, rows * np.log(rows), 0.0).sum(axis=1)
+    return np.exp(entropy)
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)  # no pyplot, so nothing global changes
+    axes = figure.subplots()
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.tick_params(labelsize=9, length=0)
+    return figure, axes
+
+
+def plan_figure(plan: np.ndarray, *, title: str = "transport plan") -> Figure:
+    """Draw a plan (T, T'): where each step of the episode finds its match. Save it with `outerloop.plots.save_figure`.
+
+    Each row is divided by its largest entry, so that sharp and blurred rows are both seen.
+    """
+    figure, axes = _axes(4.8, 4.4)
+    rows = plan / np.maximum(plan.max(axis=1, keepdims=True), 1e-30)
+    image = axes.imshow(rows, origin="lower", aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_xlabel("step of the demonstration", fontsize=10)
+    axes.set_ylabel("step of the episode", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=11.5)
+    bar = figure.colorbar(image, ax=axes, shrink=0.8)
+    bar.set_label("share of the row's largest entry", fontsize=9)
+    bar.outline.set_visible(False)
+    support = float(np.median(effective_support(plan)))
+    figure.supxlabel(
+        f"a step is spread over {support:.1f} demonstration steps (median)", fontsize=8, x=0.99, ha="right"
+    )
+    return figure
+
+
+def returns_figure(labelled: EpisodeDataset, truth: np.ndarray | None = None, *, title: str | None = None) -> Figure:
+    """Draw labelled against true return, a point for each episode, coloured by its length.
+
+    Raises:
+        UserError: the truth is not known.
+    """
+    truth = labelled.extras.get(ORIGINAL_REWARDS) if truth is None else truth
+    if truth is None:
+        raise UserError(f"{labelled.where}: the true rewards are not known; give them as truth.")
+    true_returns = np.add.reduceat(np.asarray(truth, np.float64), labelled.episode_starts)
+    returns = labelled.returns()
+    figure, axes = _axes(5.2, 4.0)
+    if labelled.lengths.min() == labelled.lengths.max():
+        axes.scatter(true_returns, returns, s=14, color=COLOURS[0], alpha=0.8, linewidths=0)
+    else:
+        points = axes.scatter(true_returns, returns, s=14, c=labelled.lengths, cmap="viridis", alpha=0.85, linewidths=0)
+        bar = figure.colorbar(points, ax=axes, shrink=0.8)
+        bar.set_label("steps", fontsize=9)
+        bar.outline.set_visible(False)
+    axes.grid(visible=True, color="#E6E6E6", lw=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("true return", fontsize=10)
+    axes.set_ylabel("labelled return", fontsize=10)
+    name = labelled.attributes.get(ATTRIBUTE, {}).get("labeller", "labels")
+    axes.set_title(title or f"{name}: labelled against true return", loc="left", fontsize=11.5)
+    of_labels, of_lengths = (spearman(values, true_returns) for values in (returns, labelled.lengths))
+    text = f"rank correlation {of_labels:.3f}; of the length {of_lengths:.3f}"
+    figure.supxlabel(text, fontsize=8, x=0.99, ha="right")
+    return figure

@@ -1,0 +1,128 @@
+"""The vectors that labellers compare, taken from datasets."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+
+from otr.config import FeatureConfig
+from outerloop.data import EpisodeDataset
+from outerloop.data.summary import moments
+from outerloop.data.transitions import next_rows
+from outerloop.errors import UserError
+
+__all__ = ["Scaler", "check_compatible", "features", "fit_scaler", "raw_features", "warn_about_zeros"]
+
+#: A dimension whose deviation is below this share of its size is constant but for rounding.
+CONSTANT = 1e-7
+
+
+class Scaler(NamedTuple):
+    """(values - shift) / scale, then the action part times its weight.
+
+    Attributes:
+        shift: (D,) float64.
+        scale: (D,) float64, positive.
+    """
+
+    shift: np.ndarray
+    scale: np.ndarray
+
+
+def check_compatible(data: EpisodeDataset, demos: EpisodeDataset, config: FeatureConfig | None = None) -> None:
+    """Raise unless both have vectors of one size.
+
+    Raises:
+        UserError: the dimensions differ.
+    """
+    names = ["observations"] + (["actions"] if config is not None and "action" in config.inputs else [])
+    for name in names:
+        one, other = getattr(data, name).shape[1:], getattr(demos, name).shape[1:]
+        if one != other:
+            raise UserError(
+                f"{demos.where}: the demonstrations have {name} of shape {other}, and {data.where} of shape {one}: "
+                "give demonstrations of the same environment and version."
+            )
+
+
+def raw_features(data: EpisodeDataset, config: FeatureConfig) -> np.ndarray:
+    """Return (N, D) vectors before scaling, float32 unless the dataset has float64.
+
+    Raises:
+        UserError: s' is wanted and not stored.
+    """
+    states = _flat(data.observations)
+    parts = [states]
+    if "action" in config.inputs:
+        parts.append(_flat(data.actions))
+    if "next" in config.inputs:
+        parts.append(_following(data, states, config))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _following(data: EpisodeDataset, states: np.ndarray, config: FeatureConfig) -> np.ndarray:
+    stored = next_rows(data)
+    if stored is not None:
+        return _flat(stored)
+    if config.missing_next == "error":
+        raise UserError(
+            f"{data.where}: there are no stored next observations, so the last step of an episode has no s': compare "
+            "states only, or set features.missing_next='repeat'."
+        )
+    following = np.concatenate([states[1:], states[-1:]])
+    last = data.episode_ends - 1
+    following[last] = states[last]
+    return following
+
+
+def _flat(values: np.ndarray) -> np.ndarray:
+    values = values.reshape(len(values), -1)
+    return values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
+
+
+def fit_scaler(data: EpisodeDataset, demos: EpisodeDataset, config: FeatureConfig) -> Scaler | None:
+    """Return the scaling that the configuration asks for, from the whole data or demonstrations; None for none."""
+    width = raw_features(demos.select([0]), config).shape[1]
+    shift, scale = np.zeros(width), np.ones(width)
+    if config.scaling != "none":
+        values = raw_features(data if config.statistics_from == "data" else demos, config)
+        mean, deviation = moments(values)
+        changing = deviation > CONSTANT * np.maximum(np.abs(mean), 1e-30)
+        scale = np.where(changing, deviation, 1.0)
+        if config.scaling == "standard":
+            shift = mean
+    if "action" in config.inputs and config.action_weight != 1.0:
+        first = int(np.prod(demos.observations.shape[1:]))
+        last = first + int(np.prod(demos.actions.shape[1:]))
+        scale[first:last] /= config.action_weight
+    elif config.scaling == "none":
+        return None
+    return Scaler(shift, scale)
+
+
+def features(data: EpisodeDataset, config: FeatureConfig, scaler: Scaler | None) -> np.ndarray:
+    """Return the (N, D) vectors of a dataset, scaled.
+
+    Raises:
+        UserError: see `raw_features`.
+    """
+    values = raw_features(data, config)
+    if scaler is None:
+        return values
+    return ((values - scaler.shift) / scaler.scale).astype(values.dtype)
+
+
+def warn_about_zeros(values: np.ndarray, data: EpisodeDataset, name: str) -> None:
+    """Warn where the cosine is undefined."""
+    zero = ~values.any(axis=1)
+    if zero.any():
+        row = int(zero.argmax())
+        episode = int(data.episode_of_row[row])
+        warnings.warn(
+            f"{data.where}: {int(zero.sum())} vectors of the {name} are all zero, the first at row {row} (episode "
+            f"{episode}); the cosine is undefined there and its cost taken as 1. Scale the features, or use another "
+            "cost.",
+            stacklevel=3,
+        )

@@ -1,0 +1,310 @@
+"""Labelling a dataset: in chunks that survive a kill, cached by content, with the settings written into the result.
+
+    result = label(data, demos, OTRConfig(), store=Path("labels"))
+    result.dataset.save("labelled.hdf5")
+
+With a `store`, the labels of each chunk of episodes are a file below `<store>/<key>/`, where the key is a hash of the
+data, the demonstrations, the settings and the version. A killed run started again finds what is there, computes the
+rest, and gives the same bytes; a run with nothing changed computes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from otr.labellers import Fitted, Labels, make_labeller
+from otr.labellers.registry import LABELLERS
+from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
+from outerloop.config import to_dict
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+from outerloop.files import write_atomically, write_json
+from outerloop.progress import Progress
+
+__all__ = ["ORIGINAL_REWARDS", "LabelResult", "content_key", "label"]
+
+#: The extra that keeps the rewards that were there before.
+ORIGINAL_REWARDS = "infos/original_rewards"
+#: The attribute that holds what is known about the labels.
+ATTRIBUTE = "otr"
+#: Steps in one chunk, at least; a chunk is whole episodes.
+CHUNK_STEPS = 50_000
+SCHEMA = 1
+#: Numbers by episode are written into the attributes up to so many episodes.
+LISTED_EPISODES = 20_000
+
+
+class LabelResult(NamedTuple):
+    """What `label` returns.
+
+    Attributes:
+        dataset: the data with new rewards; the old ones are its extra "infos/original_rewards".
+        labels: the raw labels, before the scale.
+        scale: what they were multiplied by, and what was added.
+        fitted: the fitted labeller, for plans and the like; None where everything came from the store.
+        computed: chunks computed in this call.
+        chunks: chunks in all.
+    """
+
+    dataset: EpisodeDataset
+    labels: Labels
+    scale: Scale
+    fitted: Fitted | None
+    computed: int
+    chunks: int
+
+
+def label(
+    data: EpisodeDataset,
+    demos: EpisodeDataset,
+    config: Any,
+    *,
+    store: str | Path | None = None,
+    keep: bool = True,
+    chunk_steps: int = CHUNK_STEPS,
+    progress: bool = False,
+    on_chunk: Callable[[int, int], None] | None = None,
+) -> LabelResult:
+    """Replace the rewards of a dataset.
+
+    Args:
+        data: the episodes to label; their rewards are not looked at, but kept.
+        demos: the demonstrations, see `otr.demonstrations`.
+        config: a labeller's configuration, or its name.
+        store: folder for finished chunks; None keeps nothing on disk.
+        keep: whether what is in the store stays there at the end, as a cache.
+        chunk_steps: steps in a chunk, at least; part of the key, for labels may depend on it in the last bit.
+        progress: show a bar, where the output is a terminal.
+        on_chunk: called with (chunks done, chunks) after each.
+
+    Returns:
+        The labelled dataset and what is known about the labels.
+
+    Raises:
+        UserError: data and demonstrations do not fit together, the method lacks something, or the store cannot be used.
+    """
+    if chunk_steps < 1:
+        raise UserError(f"chunk_steps is at least 1; got {chunk_steps}.")
+    labeller = make_labeller(config)
+    config = labeller.config
+    bounds = _chunks(data, chunk_steps)
+    fitted: Fitted | None = None
+    description: dict[str, Any] | None = None
+    folder = None
+    if store is not None:
+        folder = Path(store) / content_key(data, demos, config, chunk_steps)
+        description = _open_store(folder, len(bounds))
+    bar = Progress(data.num_steps, enabled=progress, label="label")
+    parts: list[Labels] = []
+    computed = steps = 0
+    try:
+        for number, (first, last) in enumerate(bounds):
+            part = None if folder is None else _load(_chunk_path(folder, number), data, first, last)
+            if part is None or description is None:
+                if fitted is None:
+                    fitted = labeller.fit(demos, data)
+                    description = dict(fitted.describe())
+                    if folder is not None:
+                        _write_manifest(folder, config, description, len(bounds))
+                if part is None:
+                    part = _checked(fitted.label(data.select(slice(first, last))), data, first, last)
+                    computed += 1
+                    if folder is not None:
+                        _save(_chunk_path(folder, number), part)
+            parts.append(part)
+            steps += len(part.rewards)
+            bar.update(steps)
+            if on_chunk is not None:
+                on_chunk(number + 1, len(bounds))
+    finally:
+        bar.close()
+    labels = _joined(parts)
+    scale = fit_scale(labels.rewards, data.episode_starts, config.scale)
+    dataset = _relabelled(data, demos, config, description or {}, labels, scale)
+    if folder is not None and not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+    return LabelResult(dataset, labels, scale, fitted, computed, len(bounds))
+
+
+def content_key(data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_steps: int = CHUNK_STEPS) -> str:
+    """Return 32 hexadecimal digits that depend on whatever the labels depend on: contents, settings, version."""
+    digest = hashlib.sha256()
+    head = {
+        "schema": SCHEMA,
+        "version": _version(),
+        "config": [type(config).__name__, to_dict(config)],
+        "solver": _resolved(config),
+        "chunk_steps": chunk_steps,
+    }
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    for dataset, with_rewards in ((data, False), (demos, LABELLERS.get("uds") is type(config))):
+        arrays = [dataset.episode_starts, dataset.observations, dataset.actions]
+        arrays += [dataset.rewards] if with_rewards else []
+        for array in (*arrays, dataset.next_observations, dataset.final_observations):
+            if array is None:
+                digest.update(b"none")
+                continue
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:32]
+
+
+def _resolved(config: Any) -> str:
+    """The back end that "auto" means here: its bits are not those of another."""
+    solver = getattr(config, "solver", None)
+    if solver is None:
+        return ""
+    from otr.sinkhorn import make_solver
+
+    return make_solver(solver.backend).name
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("otr")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"
+
+
+def _chunks(data: EpisodeDataset, chunk_steps: int) -> list[tuple[int, int]]:
+    """(first episode, one past the last) of each chunk."""
+    bounds, first = [], 0
+    while first < data.num_episodes:
+        wanted = int(data.episode_starts[first]) + chunk_steps
+        last = int(np.searchsorted(data.episode_ends, wanted, side="left")) + 1
+        last = min(last, data.num_episodes)
+        bounds.append((first, last))
+        first = last
+    return bounds
+
+
+def _chunk_path(folder: Path, number: int) -> Path:
+    return folder / f"chunk-{number:06d}.npz"
+
+
+def _open_store(folder: Path, chunks: int) -> dict[str, Any] | None:
+    """Make the folder; returns the description in its manifest, or None where there is none yet."""
+    path = folder / "manifest.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = json.loads(path.read_text())
+        if manifest["schema"] == SCHEMA and manifest["chunks"] == chunks:
+            return dict(manifest["description"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):  # cut short or edited: written anew
+        return None
+    except OSError as error:
+        raise UserError(f"The store {folder} cannot be used ({error.strerror}): choose another folder.") from None
+    return None
+
+
+def _write_manifest(folder: Path, config: Any, description: Mapping[str, Any], chunks: int) -> None:
+    manifest = {
+        "schema": SCHEMA,
+        "chunks": chunks,
+        "labeller": type(config).__name__,
+        "config": to_dict(config),
+        "description": dict(description),
+        "otr": _version(),
+    }
+    write_json(folder / "manifest.json", manifest)
+
+
+def _save(path: Path, part: Labels) -> None:
+    arrays: dict[str, Any] = {"rewards": part.rewards}
+    arrays |= {f"steps/{name}": values for name, values in part.steps.items()}
+    arrays |= {f"episodes/{name}": values for name, values in part.episodes.items()}
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    try:
+        write_atomically(path, fill)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): free some space, then start again.") from None
+
+
+def _load(path: Path, data: EpisodeDataset, first: int, last: int) -> Labels | None:
+    """Read a finished chunk; None where there is none, or it is damaged (zip holds a checksum of each array)."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError):
+        return None
+    part = Labels(
+        values.get("rewards", np.empty(0)),
+        {name.removeprefix("steps/"): v for name, v in values.items() if name.startswith("steps/")},
+        {name.removeprefix("episodes/"): v for name, v in values.items() if name.startswith("episodes/")},
+    )
+    steps = int(data.lengths[first:last].sum())
+    fits = all(len(v) == steps for v in (part.rewards, *part.steps.values()))
+    return part if fits and all(len(v) == last - first for v in part.episodes.values()) else None
+
+
+def _checked(part: Labels, data: EpisodeDataset, first: int, last: int) -> Labels:
+    """Refuse labels of the wrong number, and NaN: better none than those."""
+    steps = int(data.lengths[first:last].sum())
+    if part.rewards.shape != (steps,):
+        raise UserError(f"The labeller gave rewards of shape {part.rewards.shape} for {steps} steps; give one a step.")
+    finite = np.isfinite(part.rewards)
+    if not finite.all():
+        row = int(data.episode_starts[first]) + int(finite.argmin())
+        episode = int(data.episode_of_row[row])
+        raise UserError(
+            f"{data.where}: the label of row {row} (episode {episode}, step {int(data.step_of_row[row])}) is not "
+            "finite: scale the features, or use another cost or solver."
+        )
+    return part
+
+
+def _joined(parts: list[Labels]) -> Labels:
+    return Labels(
+        np.concatenate([part.rewards for part in parts]),
+        {name: np.concatenate([part.steps[name] for part in parts]) for name in parts[0].steps},
+        {name: np.concatenate([part.episodes[name] for part in parts]) for name in parts[0].episodes},
+    )
+
+
+def _relabelled(
+    data: EpisodeDataset,
+    demos: EpisodeDataset,
+    config: Any,
+    description: Mapping[str, Any],
+    labels: Labels,
+    scale: Scale,
+) -> EpisodeDataset:
+    name = next((n for n, kind in LABELLERS.items() if kind is type(config)), type(config).__name__)
+    settings = {
+        "labeller": name,
+        "config": to_dict(config),
+        **description,
+        "demonstrations_from": demos.where,
+        "demonstration_lengths": demos.lengths[:LISTED_EPISODES].tolist(),
+        "scale_factor": scale.factor,
+        "bias": scale.bias,
+        "scale_guarded": scale.guarded,
+        "otr": _version(),
+    }
+    facts: dict[str, Any] = dict(settings)
+    if data.num_episodes <= LISTED_EPISODES:
+        facts["episodes"] = {key: values.tolist() for key, values in labels.episodes.items()}
+        facts["episodes"]["unscaled_return"] = episode_sums(labels.rewards, data.episode_starts).tolist()
+    extras = dict(data.extras)
+    extras.setdefault(ORIGINAL_REWARDS, data.rewards)  # labelled twice: the first ones are the originals
+    return data.replace(
+        rewards=apply_scale(labels.rewards, scale),
+        extras=extras,
+        attributes={**data.attributes, ATTRIBUTE: facts},
+        provenance=(*data.provenance, {"action": "label", **settings}),
+    )

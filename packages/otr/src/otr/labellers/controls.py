@@ -1,0 +1,96 @@
+"""UDS and the constant reward: what a labeller has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from otr.config import ConstantConfig, UDSConfig
+from otr.features import FeatureConfig, check_compatible
+from otr.labellers.interface import Labels
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+
+__all__ = ["ConstantLabeller", "UDSLabeller"]
+
+
+class ConstantLabeller:
+    """The same reward for every step.
+
+    Args:
+        config: which.
+    """
+
+    def __init__(self, config: ConstantConfig) -> None:
+        self.config = config
+
+    def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> ConstantLabeller:
+        """See `Labeller.fit`. Nothing is looked at."""
+        del demos, data
+        return self
+
+    def label(self, data: EpisodeDataset) -> Labels:
+        """See `Fitted.label`."""
+        return Labels(np.full(data.num_steps, self.config.value, np.float32), {}, {})
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Fitted.describe`."""
+        return {"solver": "none"}
+
+
+class UDSLabeller:
+    """Demonstrations keep their rewards, all else gets one value (Yu et al. 2022, arXiv 2202.01741).
+
+    Args:
+        config: which value.
+    """
+
+    def __init__(self, config: UDSConfig) -> None:
+        self.config = config
+
+    def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedUDS:
+        """See `Labeller.fit`. The demonstrations' rewards are used.
+
+        Raises:
+            UserError: none of the demonstrations is an episode of the data.
+        """
+        check_compatible(data, demos, FeatureConfig(inputs="state_action"))
+        fitted = FittedUDS(self.config, demos)
+        if not fitted.found(data).any():
+            raise UserError(
+                f"{data.where}: no demonstration is among its episodes, and UDS rewards nothing else: join them first, "
+                "by EpisodeDataset.concatenate([data, demos])."
+            )
+        return fitted
+
+
+class FittedUDS:
+    """The demonstrations' rewards, by their content."""
+
+    def __init__(self, config: UDSConfig, demos: EpisodeDataset) -> None:
+        self.config = config
+        self._rewards = {_content(demos, e): demos.episode(e).rewards for e in range(demos.num_episodes)}
+        self._fill = 0.0 if config.fill == "zero" else float(demos.rewards.min())
+
+    def found(self, data: EpisodeDataset) -> np.ndarray:
+        """Return (E,) booleans: which episodes are demonstrations."""
+        return np.array([_content(data, e) in self._rewards for e in range(data.num_episodes)])
+
+    def label(self, data: EpisodeDataset) -> Labels:
+        """See `Fitted.label`. Per episode: whether it is a demonstration."""
+        rewards = np.full(data.num_steps, self._fill, np.float32)
+        found = self.found(data)
+        for e in np.flatnonzero(found):
+            rewards[data.episode_starts[e] : data.episode_ends[e]] = self._rewards[_content(data, int(e))]
+        return Labels(rewards, {}, {"is_demonstration": found})
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Fitted.describe`."""
+        return {"solver": "none", "fill": self._fill, "demonstrations": len(self._rewards)}
+
+
+def _content(data: EpisodeDataset, episode: int) -> bytes:
+    rows = slice(int(data.episode_starts[episode]), int(data.episode_ends[episode]))
+    return data.observations[rows].tobytes() + data.actions[rows].tobytes()

@@ -1,0 +1,84 @@
+"""Labellers by the class of their configuration, and by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from otr import config as c
+from otr.labellers.interface import Labeller
+from outerloop.config import did_you_mean
+from outerloop.errors import UserError
+
+__all__ = ["LABELLERS", "add_labeller", "config_class", "make_labeller"]
+
+#: name -> class of the configuration.
+LABELLERS: dict[str, type] = {
+    "otr": c.OTRConfig,
+    "seabo": c.NearestNeighbourConfig,
+    "minimum-distance": c.MinimumDistanceConfig,
+    "segment-matching": c.SegmentMatchingConfig,
+    "pwil": c.PWILConfig,
+    "oril": c.ORILConfig,
+    "uds": c.UDSConfig,
+    "constant": c.ConstantConfig,
+}
+
+# Modules are named, not imported: only the chosen one's libraries are loaded.
+_MAKERS: dict[type, str | Callable[[Any], Labeller]] = {
+    c.OTRConfig: "otr.labellers.transport:TransportLabeller",
+    c.NearestNeighbourConfig: "otr.labellers.nearest:NearestNeighbourLabeller",
+    c.MinimumDistanceConfig: "otr.labellers.matching:MatchingLabeller",
+    c.SegmentMatchingConfig: "otr.labellers.matching:MatchingLabeller",
+    c.PWILConfig: "otr.labellers.pwil:PWILLabeller",
+    c.ORILConfig: "otr.labellers.oril:ORILLabeller",
+    c.UDSConfig: "otr.labellers.controls:UDSLabeller",
+    c.ConstantConfig: "otr.labellers.controls:ConstantLabeller",
+}
+
+
+def add_labeller(name: str, config: type, make: Callable[[Any], Labeller]) -> None:
+    """Make `make_labeller` know another method.
+
+    Args:
+        name: what to call it.
+        config: a frozen dataclass with a field `scale: ScaleConfig`.
+        make: makes the labeller from such a configuration.
+
+    Raises:
+        UserError: the name is taken by another.
+    """
+    if LABELLERS.get(name, config) is not config:
+        raise UserError(f"There is a labeller named {name!r} already: choose another name.")
+    LABELLERS[name] = config
+    _MAKERS[config] = make
+
+
+def config_class(name: str) -> type:
+    """Return the class of configuration of a labeller.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name not in LABELLERS:
+        raise UserError(f"There is no labeller {name!r}{did_you_mean(name, LABELLERS)}")
+    return LABELLERS[name]
+
+
+def make_labeller(config: Any) -> Labeller:
+    """Return the labeller for a configuration, or for a name with its default configuration.
+
+    Raises:
+        UserError: nothing is known for it.
+    """
+    if isinstance(config, str):
+        config = config_class(config)()
+    make = _MAKERS.get(type(config))
+    if make is None:
+        known = ", ".join(sorted(kind.__name__ for kind in _MAKERS))
+        raise UserError(f"No labeller takes a {type(config).__name__}; there are {known}, and add_labeller().")
+    if isinstance(make, str):
+        module, name = make.split(":")
+        make = getattr(importlib.import_module(module), name)
+    return make(config)

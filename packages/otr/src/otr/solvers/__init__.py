@@ -1,0 +1,1 @@
+"""Back ends that solve many transport problems; `otr.sinkhorn` chooses among them."""

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from otr import Labels, NearestNeighbourConfig, OTRConfig, ScaleConfig, SolverConfig, label
+from otr.label import ORIGINAL_REWARDS, content_key
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+
+CONFIG = OTRConfig(solver=SolverConfig(backend="reference"))
+
+
+def test_result(small):
+    demos = small.select([3])
+    result = label(small, demos, CONFIG)
+    data = result.dataset
+    np.testing.assert_array_equal(data.extras[ORIGINAL_REWARDS], small.rewards)
+    for name in ("observations", "actions", "terminated", "episode_starts"):
+        np.testing.assert_array_equal(getattr(data, name), getattr(small, name))
+    np.testing.assert_allclose(data.returns().max() - data.returns().min(), 1000, rtol=1e-4)
+    facts = data.attributes["otr"]
+    assert facts["labeller"] == "otr"
+    assert facts["config"]["solver"]["epsilon"] == 0.01
+    assert facts["episodes"]["demonstration"] == [0] * 7
+    assert data.provenance[-1]["action"] == "label"
+    assert result.labels.episodes["iterations"].tolist() == [100] * 7
+    again = label(data, demos, NearestNeighbourConfig()).dataset
+    np.testing.assert_array_equal(again.extras[ORIGINAL_REWARDS], small.rewards)  # the first ones stay
+
+
+@pytest.mark.parametrize("name", ["labelled.npz", "labelled.hdf5", "labelled"])
+def test_files_load_back(small, tmp_path, name):
+    if name != "labelled.npz":
+        pytest.importorskip("h5py", reason="extra data of outerloop")
+    data = label(small, small.select([3]), CONFIG).dataset
+    options = {"dataset_id": "tests/labelled-v0"} if name == "labelled" else {}
+    data.save(tmp_path / name, **options)
+    back = EpisodeDataset.load(tmp_path / name)
+    np.testing.assert_array_equal(back.rewards, data.rewards)
+    np.testing.assert_array_equal(back.extras[ORIGINAL_REWARDS], small.rewards)
+    assert json.loads(json.dumps(back.attributes["otr"])) == json.loads(json.dumps(data.attributes["otr"]))
+
+
+def test_one_step_episodes_and_single_episode(small):
+    single = small.select([1])
+    result = label(single, small.select([3]), OTRConfig(scale=ScaleConfig(bias=-2), solver=CONFIG.solver))
+    assert result.scale == (1.0, -2.0, True)  # one episode: nothing to scale by
+    fragments = small.select([1] * 50 + [0])  # as AntMaze cuts near its goal
+    assert np.isfinite(label(fragments, small.select([3]), CONFIG).dataset.rewards).all()
+
+
+def test_a_demonstration_in_the_data_scores_high(small):
+    rewards = label(small, small.select([3]), CONFIG).labels.rewards
+    assert rewards[small.episode_of_row == 3].mean() > 4.9
+
+
+# Chunks, resuming, cache
+
+
+def test_chunks_do_not_matter(small, tmp_path):
+    wanted = label(small, small.select([3]), CONFIG)
+    assert wanted.chunks == 1
+    got = label(small, small.select([3]), CONFIG, chunk_steps=15, store=tmp_path)
+    assert got.chunks == got.computed == 4
+    np.testing.assert_array_equal(got.dataset.rewards, wanted.dataset.rewards)
+
+
+def test_stopped_and_started_again_gives_the_same_bytes(small, tmp_path):
+    demos = small.select([3])
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, chunks):
+        if done == 2:
+            raise Stop
+
+    with pytest.raises(Stop):
+        label(small, demos, CONFIG, chunk_steps=15, store=tmp_path / "store", on_chunk=stop)
+    resumed = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path / "store")
+    assert (resumed.computed, resumed.chunks) == (2, 4)
+    whole = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path / "other")
+    resumed.dataset.save(tmp_path / "resumed.npz")
+    whole.dataset.save(tmp_path / "whole.npz")
+    assert (tmp_path / "resumed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    cached = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path / "store")
+    assert cached.computed == 0
+    assert cached.fitted is None
+    cached.dataset.save(tmp_path / "cached.npz")
+    assert (tmp_path / "cached.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_damaged_chunks_are_computed_again(small, tmp_path):
+    demos = small.select([3])
+    wanted = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
+    chunks = sorted(tmp_path.glob("*/chunk-*.npz"))
+    assert len(chunks) == 4
+    content = bytearray(chunks[1].read_bytes())
+    content[100] ^= 1
+    chunks[1].write_bytes(content)
+    chunks[2].write_bytes(chunks[2].read_bytes()[:50])
+    (chunks[0].parent / "manifest.json").write_text("{")
+    got = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
+    assert got.computed == 2
+    np.testing.assert_array_equal(got.dataset.rewards, wanted.dataset.rewards)
+
+
+def test_key_depends_on_what_labels_depend_on(small):
+    demos = small.select([3])
+    base = content_key(small, demos, CONFIG)
+    assert base == content_key(small, demos, CONFIG)
+    assert base == content_key(small.replace(rewards=small.rewards + 1), demos, CONFIG)  # not looked at
+    values = small.observations.copy()
+    values[0, 0] += 1e-3
+    others = [
+        content_key(small.replace(observations=values), demos, CONFIG),
+        content_key(small, small.select([2]), CONFIG),
+        content_key(small, demos, OTRConfig(solver=SolverConfig(backend="reference", epsilon=0.02))),
+        content_key(small, demos, CONFIG, 10),
+        content_key(small, demos, NearestNeighbourConfig()),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_store_can_be_cleared(small, tmp_path):
+    label(small, small.select([3]), CONFIG, store=tmp_path, keep=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_store_that_cannot_be_used(small, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"The store .* cannot be used"):
+        label(small, small.select([3]), CONFIG, store=tmp_path / "file")
+    with pytest.raises(UserError, match="chunk_steps is at least 1"):
+        label(small, small.select([3]), CONFIG, chunk_steps=0)
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+from otr import OTRConfig, SolverConfig, label
+from outerloop.data import EpisodeDataset
+
+data = EpisodeDataset.load(sys.argv[1])
+def kill(done, chunks):
+    if done == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+result = label(data, data.select([3]), OTRConfig(solver=SolverConfig(backend="reference")),
+               chunk_steps=15, store=Path(sys.argv[2]), on_chunk=kill)
+result.dataset.save(sys.argv[3])
+print(result.computed)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_and_started_again_gives_the_same_bytes(small, tmp_path):
+    small.save(tmp_path / "data.npz")
+
+    def run(store: str, out: str, kill_at: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", SCRIPT, *map(str, (tmp_path / "data.npz", tmp_path / store, tmp_path / out))]
+        return subprocess.run([*command, str(kill_at)], capture_output=True, text=True)
+
+    assert run("store", "killed.npz", 3).returncode == -signal.SIGKILL
+    assert not Path(tmp_path / "killed.npz").exists()
+    assert run("store", "killed.npz", -1).stdout.strip() == "1"
+    assert run("other", "whole.npz", -1).stdout.strip() == "4"
+    assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_labels_that_are_not_finite_are_refused(small, monkeypatch):
+    from otr.labellers.controls import ConstantLabeller
+
+    def broken(self, data):
+        rewards = np.ones(data.num_steps, np.float32)
+        rewards[13] = np.nan
+        return Labels(rewards, {}, {})
+
+    monkeypatch.setattr(ConstantLabeller, "label", broken)
+    with pytest.raises(UserError, match=r"the label of row 13 \(episode 2, step 0\) is not finite: scale the features"):
+        label(small, small.select([3]), "constant")
+    monkeypatch.setattr(ConstantLabeller, "label", lambda self, data: Labels(np.ones(3, np.float32), {}, {}))
+    with pytest.raises(UserError, match=r"rewards of shape \(3,\) for 112 steps"):
+        label(small, small.select([3]), "constant")
+
+
+def test_costs_that_are_too_large_are_refused(small):
+    from otr import CostConfig
+    from otr.costs import register_cost
+
+    def breaks(x, y):
+        return np.full((len(x), len(y)), 1e300)  # finite, and infinite in float32
+
+    register_cost("breaks", breaks)
+    config = OTRConfig(cost=CostConfig(kind="breaks"), solver=SolverConfig(backend="jax"))
+    with pytest.raises(UserError, match="has to return finite numbers"):
+        label(small, small.select([3]), config)

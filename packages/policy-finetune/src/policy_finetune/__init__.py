@@ -1,0 +1,47 @@
+"""Offline reinforcement learning, and its online fine-tuning without policy collapse.
+
+    from policy_finetune import OfflineConfig, OfflineTrainer, LEARNERS, load_for, EnvSpec
+
+Names are loaded when they are first used, so that importing the package does not start jax.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "acting": ("HostPolicy",),
+    "config": (
+        "ConstraintConfig", "GuardConfig", "LearnerConfig", "NetworkConfig", "OfflineAgent", "OfflineConfig",
+        "OnlineAgent", "OnlineConfig", "ReplayConfig", "SwitchConfig",
+    ),
+    "dataset_checks": ("load_for",),
+    "envs": ("EnvPool", "EnvSpec"),
+    "evaluators": ("EvaluationReturns",),
+    "make_data": ("make_dataset",),
+    "metrics": ("collapse_metrics", "summarise"),
+    "offline": ("OfflineTrainer",),
+    "online": ("OnlineTrainer",),
+    "packing": ("OfflineData",),
+    "policies": ("GradedPolicy", "load_policy", "save_policy", "shipped"),
+    "presets": ("LEARNERS", "learner"),
+    "rollouts": ("evaluate",),
+    "study_config": ("StudyArm", "StudyConfig"),
+    "switch": ("Pretrained",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,337 @@
+"""The command `policy-finetune`: make-data, pretrain, finetune, train, evaluate, diagnose, study, report, demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from outerloop.command import App, Device, RunOptions, select_device
+from outerloop.errors import UserError
+from policy_finetune.config import OfflineConfig, OnlineConfig
+from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
+from policy_finetune.study_config import StudyConfig
+
+__all__ = ["main"]
+
+app = App(
+    "policy-finetune",
+    "Offline reinforcement learning, and its online fine-tuning without policy collapse.",
+)
+
+
+def _start_jax(device: Device, devices: int = 1) -> None:
+    """Choose where JAX computes; on a CPU make as many devices as asked for, and keep compiled programs."""
+    if devices > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "policy-finetune" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    select_device(device, "jax")
+
+
+def _command_line() -> str:
+    return " ".join(["policy-finetune", *sys.argv[1:]])
+
+
+@app.command(options=RunOptions, config=OfflineConfig, presets=offline_presets(), preset_help=LEARNER_HELP)
+def pretrain(options: RunOptions, config: OfflineConfig) -> None:
+    """Learn from datasets alone: `policy-finetune pretrain --preset td3bc --data FILE --out runs/x`.
+
+    Continues what is in the run folder. `policy-finetune finetune --start runs/x` goes on from there online.
+    """
+    _start_jax(options.device, config.devices)
+    from outerloop.runner import run
+    from policy_finetune.evaluators import EvaluationReturns
+    from policy_finetune.run_report import conclude
+    from policy_finetune.sessions import offline_trainer
+
+    trainer, spec = offline_trainer(config, quiet=options.quiet)
+    arguments = options.run_arguments()
+    arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 20)
+    evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
+    run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
+    conclude(options.out, x="updates", quiet=options.quiet)
+
+
+def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
+    _start_jax(options.device, config.devices)
+    from outerloop.runner import run
+    from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
+    from policy_finetune.run_report import conclude
+    from policy_finetune.sessions import evaluation_blocks, online_trainer
+
+    trainer, spec = online_trainer(config, quiet=options.quiet)
+    returns = EvaluationReturns(
+        trainer, spec, episodes=config.eval_episodes, noise=0.0 if snapshots else config.exploration_noise
+    )
+    evaluator: Any = returns
+    if snapshots:
+        evaluator = PolicySnapshots(
+            trainer, returns, options.out / "policies", algorithm=config.learner.name, seed=options.seed,
+            command=_command_line(),
+        )  # fmt: skip
+    arguments = options.run_arguments()
+    arguments["log_every"] = options.log_every or max(1, trainer.num_steps // 200)
+    if options.eval_every is None:
+        arguments["eval_at"] = evaluation_blocks(config)
+    run(
+        trainer, options.out, steps=trainer.num_steps, evaluators={"evaluation": evaluator},
+        parent=Path(config.start) if config.start else None, **arguments,
+    )  # fmt: skip
+    if not options.quiet:
+        for note in trainer.notes:
+            print(f"note: {note}", file=sys.stderr)
+    conclude(options.out, x="env_steps", quiet=options.quiet)
+
+
+@app.command(options=RunOptions, config=OnlineConfig, presets=online_presets(), preset_help=LEARNER_HELP)
+def finetune(options: RunOptions, config: OnlineConfig) -> None:
+    """Go on online from pre-trained agents: `policy-finetune finetune --preset td3c --start runs/x --out runs/y`.
+
+    Says at the end what was lost and won: start, minimum, recovery, area under the curve, final.
+    """
+    if not config.start:
+        raise UserError("finetune needs pre-trained agents: name their run folder with --start (or use train).")
+    _go_online(options, config, snapshots=False)
+
+
+@app.command(options=RunOptions, config=OnlineConfig, presets=online_presets(), preset_help=LEARNER_HELP)
+def train(options: RunOptions, config: OnlineConfig) -> None:
+    """Learn online from nothing: `policy-finetune train --preset td3 --env-id Hopper-v5 --out runs/x`.
+
+    Writes the policy of every evaluation into OUT/policies, for `make-data --policies`.
+    """
+    if config.start:
+        raise UserError("train begins from nothing, but --start is given: use finetune.")
+    config = dataclasses.replace(
+        config,
+        replay=config.replay if config.data else dataclasses.replace(config.replay, kind="drop"),
+        random_env_steps=config.random_env_steps or config.block * -(-10_000 // config.block),
+        switch=dataclasses.replace(config.switch, warmup_env_steps=0),
+    )
+    _go_online(options, config, snapshots=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """What `evaluate` takes."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """run folders; each run's newest checkpoint is measured"""
+    episodes: int = 100
+    """episodes for each agent"""
+    noise: float = 0.0
+    """standard deviation of Gaussian noise on the actions"""
+    seed: int = 0
+    """of the starts of episodes, and the noise"""
+    fallback: bool = False
+    """where the newest checkpoint is damaged, take the newest intact one"""
+    device: Device = "cpu"
+    """where the agents are restored; episodes run on the host"""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise UserError("evaluate needs at least one run folder: policy-finetune evaluate runs/NAME.")
+        if self.episodes < 1:
+            raise UserError(f"episodes is {self.episodes}; it must be at least 1.")
+        if not self.noise >= 0:
+            raise UserError(f"noise is {self.noise}; it must be at least 0.")
+
+
+@app.command(options=EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure the agents of runs in many episodes, beside a random policy; writes evaluation.json into each folder."""
+    _start_jax(options.device)
+    from policy_finetune.run_report import evaluate_runs
+
+    evaluate_runs(
+        options.runs, episodes=options.episodes, noise=options.noise, seed=options.seed, fallback=options.fallback
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeDataOptions:
+    """What `make-data` takes."""
+
+    out: Path
+    """the file to write, such as hopper-medium.hdf5 (D4RL's layout)"""
+    env_id: str = "Hopper-v5"
+    """gymnasium's name of the environment"""
+    quality: str = "medium"
+    """random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA"""
+    steps: int = 200_000
+    """environment steps in all"""
+    seed: int = 0
+    """of resets, noise and random actions"""
+    policies: tuple[Path, ...] = ()
+    """policy files in the order of training, such as `train` writes; empty: those that come with the package"""
+    replay: Path | None = None
+    """a run of `train`: its first `steps` transitions are the dataset, a true medium-replay"""
+    noise: float | None = None
+    """standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)"""
+    workers: int = 1
+    """processes; the file does not depend on it"""
+    compress: bool = False
+    """gzip the arrays"""
+    quiet: bool = False
+    """no progress bar, no table"""
+
+
+@app.command(options=MakeDataOptions)
+def make_data(options: MakeDataOptions) -> None:
+    """Make a dataset: `policy-finetune make-data --env-id Hopper-v5 --quality medium-replay --out hopper.hdf5`.
+
+    Graded policies for Hopper, HalfCheetah and Walker2d come with the package. Killed and called again, it goes on, and
+    the file has the same bytes.
+    """
+    from policy_finetune.make_data import DataPlan, write_dataset
+
+    if options.replay is not None:
+        _start_jax("cpu")
+        from policy_finetune.run_report import describe_dataset, write_replay
+
+        data, env_id = write_replay(options.replay, options.out, options.steps, command=_command_line())
+        if not options.quiet:
+            describe_dataset(data, options.out, env_id)
+        return
+    plan = DataPlan.of(
+        options.env_id, options.quality, options.steps, seed=options.seed, policies=options.policies or None,
+        noise=options.noise, command=_command_line(),
+    )  # fmt: skip
+    data = write_dataset(
+        plan, options.out, workers=options.workers, progress=not options.quiet, compress=options.compress
+    )
+    if not options.quiet:
+        from policy_finetune.run_report import describe_dataset
+
+        describe_dataset(data, options.out, options.env_id)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiagnoseOptions:
+    """What `diagnose` takes."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """the dataset that the agents learned from"""
+    run: Annotated[Path, tyro.conf.Positional]
+    """their run folder"""
+    episodes: int = 20
+    """episodes for each agent"""
+    seed: int = 0
+    """of the starts of episodes"""
+    out: Path | None = None
+    """where the figure and the findings go (None: RUN/plots)"""
+    device: Device = "cpu"
+    """where the agents are restored"""
+
+
+@app.command(options=DiagnoseOptions)
+def diagnose(options: DiagnoseOptions) -> None:
+    """Compare a dataset with the policy learned from it, and recommend replay and constraint for fine-tuning."""
+    _start_jax(options.device)
+    from policy_finetune.diagnose import diagnose_run
+
+    diagnose_run(
+        options.data, options.run, episodes=options.episodes, seed=options.seed,
+        out=options.out or options.run / "plots",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """What `study` takes beside the study."""
+
+    out: Path
+    """the study's folder: made if absent, continued if it holds this study"""
+    seed: int = 0
+    """everything random follows from it"""
+    jobs: int = 1
+    """programs at once; on a CPU as many as cores, together with --parts"""
+    device: Device = "auto"
+    """where to compute"""
+
+
+@app.command(options=StudyOptions, config=StudyConfig)
+def study(options: StudyOptions, config: StudyConfig) -> None:
+    """Run {dataset} x {pre-trainer} x {online learner} x {replay} x {constraint} over seeds, and report.
+
+    Continues what is in the folder.
+    """
+    from policy_finetune.run_report import report_study
+    from policy_finetune.study import run_study
+
+    run_study(config, options.out, seed=options.seed, jobs=options.jobs, device=options.device)
+    report_study(options.out)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What `report` takes."""
+
+    folder: Annotated[Path | None, tyro.conf.Positional] = None
+    """a study's folder, or a run's"""
+    curves: Path | None = None
+    """CORL's published fine-tuning curves (results/bin/finetune_scores.pickle): prints its table from them"""
+
+
+@app.command(options=ReportOptions)
+def report(options: ReportOptions) -> None:
+    """Report a study or a run once more, or CORL's published table from its published curves."""
+    from policy_finetune.run_report import conclude, print_corl, report_study
+
+    if options.curves is not None:
+        print_corl(options.curves)
+        return
+    if options.folder is None:
+        raise UserError("report needs a folder, or --curves FILE.")
+    if (options.folder / "study.json").exists():
+        report_study(options.folder)
+    else:
+        conclude(options.folder, x="updates" if _is_offline(options.folder) else "env_steps", quiet=False)
+
+
+def _is_offline(folder: Path) -> bool:
+    from outerloop.config import read_json
+
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder} is neither a study nor a run folder: name a folder that study or training wrote.")
+    return str(read_json(path).get("type", "")).endswith("OfflineConfig")
+
+
+@app.command()
+def learners() -> None:
+    """List the learners by name."""
+    width = max(map(len, LEARNER_HELP))
+    for name, text in LEARNER_HELP.items():
+        print(f"{name:<{width}}  {text}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What `demo` takes."""
+
+    out: Path = Path("demo/policy-finetune")
+    """where the study and its figures go"""
+    seed: int = 0
+    """everything random follows from it"""
+    device: Device = "cpu"
+    """where to compute"""
+
+
+@app.command(options=DemoOptions)
+def demo(options: DemoOptions) -> None:
+    """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 beside TD3-C, in about two minutes."""
+    _start_jax(options.device)
+    from policy_finetune.demo import run_demo
+
+    run_demo(options.out, seed=options.seed, device=options.device)
+
+
+main = app.main

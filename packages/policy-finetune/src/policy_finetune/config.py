@@ -1,0 +1,511 @@
+"""Configuration: frozen data, checked when it is made. Imports neither jax nor gymnasium.
+
+Numbers that only weigh terms of a loss, or steer sampling, are *data* of the compiled program: agents that differ in
+them run side by side in one program (`policy_finetune.weights`). What changes the program itself - networks, the
+learner's family, how many updates a round has - is *structure*, and must be the same for all agents of a program.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from outerloop.errors import UserError
+
+__all__ = [
+    "ConstraintConfig",
+    "GuardConfig",
+    "LearnerConfig",
+    "LearnerName",
+    "NetworkConfig",
+    "OfflineAgent",
+    "OfflineConfig",
+    "OnlineAgent",
+    "OnlineConfig",
+    "ReplayConfig",
+    "SwitchConfig",
+]
+
+LearnerName = Literal["bc", "td3", "iql", "sac"]
+Distance = Literal["mse", "mse_per_dim", "gauss_kl"]
+Reference = Literal["target", "periodic", "offline", "best"]
+
+
+def _check(config: Any, **ranges: tuple[float, float, str]) -> None:
+    """Refuse fields outside [low, high]; the text says what is allowed."""
+    for name, (low, high, text) in ranges.items():
+        value = getattr(config, name)
+        whole = type(config).__annotations__[name] == "int"
+        kinds = int if whole else (int, float)
+        wrong = isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value)
+        if wrong or not low <= value <= high:
+            text = f"an integer, {text}" if whole else text
+            raise UserError(f"{type(config).__name__}.{name} is {value!r}; it must be {text}.")
+
+
+def _one_of(config: Any, name: str, *allowed: str) -> None:
+    value = getattr(config, name)
+    if value not in allowed:
+        raise UserError(f"{type(config).__name__}.{name} is {value!r}; it must be one of {', '.join(allowed)}.")
+
+
+_TINY = math.ulp(0.0)
+_POSITIVE = (_TINY, math.inf, "greater than 0")
+_COUNT = (0, math.inf, "at least 0")
+_ONE = (1, math.inf, "at least 1")
+_SHARE = (0.0, 1.0, "in [0, 1]")
+_FINITE = (-math.inf, math.inf, "finite")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Multi-layer perceptrons of actor, critics and value."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers"""
+    critics: int = 2
+    """N, independent critics"""
+    layer_norm: bool = False
+    """LayerNorm before the activation in every hidden layer of the critics (RLPD, WSRL)"""
+    init: Literal["torch", "orthogonal"] = "torch"
+    """torch: uniform in ±1/√fan_in, as torch.nn.Linear; orthogonal: gain √2, biases 0"""
+    actor_dropout: float = 0.0
+    """probability of dropping a hidden unit of the actor while it learns (IQL on Adroit: 0.1)"""
+
+    def __post_init__(self) -> None:
+        if not self.hidden or any(not isinstance(width, int) or width < 1 for width in self.hidden):
+            raise UserError(
+                f"NetworkConfig.hidden is {self.hidden}; it must name one or more widths, integers of at least 1."
+            )
+        _one_of(self, "init", "torch", "orthogonal")
+        _check(self, critics=_ONE, actor_dropout=(0.0, 0.99, "in [0, 0.99]"))
+
+
+@dataclass(frozen=True)
+class ConstraintConfig:
+    """TD3-C's constraint: E_s[dist(π(s), π_ref(s))] ≤ ε, held by a multiplier λ.
+
+    With a reference that trails the policy, ε and the reference's speed make a *speed limit*: the policy leads by √ε
+    and the reference follows with τ√ε an update. With a fixed reference ε limits the whole distance.
+    """
+
+    enabled: bool = False
+    """hold the constraint"""
+    epsilon: float = 2e-4
+    """ε, in units of the distance"""
+    distance: Distance = "mse"
+    """mse: mean over action dimensions of the squared difference; mse_per_dim: one multiplier a dimension;
+    gauss_kl: KL of two Gaussians of standard deviation `kl_sigma` around the two actions"""
+    kl_sigma: float = 0.2
+    """standard deviation for gauss_kl"""
+    reference: Reference = "target"
+    """target: a Polyak average of the policy; periodic: a copy every `reference_period` actor updates; offline: the
+    policy at the switch; best: the policy with the best returns so far in training"""
+    reference_tau: float | None = None
+    """Polyak factor of the reference "target" (None: the learner's tau)"""
+    reference_period: int = 100
+    """actor updates between copies of the reference "periodic" """
+    penalty: Literal["dual", "fixed"] = "dual"
+    """dual: λ = softplus(ν) adapts; fixed: λ = `coefficient`, decaying linearly over `decay_steps` (PROTO)"""
+    nu0: float = 1.0
+    """initial ν; Acme's MPO starts with 10"""
+    dual_lr: float = 1e-2
+    """learning rate of ν (Adam)"""
+    nu_min: float = -18.0
+    """ν is kept above this"""
+    coefficient: float = 2.0
+    """λ of the penalty "fixed" """
+    decay_steps: int = 0
+    """critic updates over which a fixed λ falls to `coefficient_floor`; 0: constant"""
+    coefficient_floor: float = 0.0
+    """where a fixed λ ends"""
+    epsilon_final: float | None = None
+    """ε grows linearly to this over `epsilon_steps` (None: it stays)"""
+    epsilon_steps: int = 0
+    """critic updates over which ε grows"""
+    penalize_target: bool = False
+    """subtract λ times the distance at the next state from the TD target too (PROTO, OCR-CFT)"""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "distance", "mse", "mse_per_dim", "gauss_kl")
+        _one_of(self, "reference", "target", "periodic", "offline", "best")
+        _one_of(self, "penalty", "dual", "fixed")
+        _check(self, epsilon=_POSITIVE, kl_sigma=_POSITIVE, reference_period=_ONE, dual_lr=_COUNT, coefficient=_COUNT)
+        _check(self, decay_steps=_COUNT, coefficient_floor=_COUNT, epsilon_steps=_COUNT, nu_min=_FINITE)
+        _check(self, nu0=(self.nu_min, math.inf, f"at least nu_min = {self.nu_min:g}"))
+        if self.reference_tau is not None:
+            _check(self, reference_tau=(_TINY, 1.0, "in (0, 1], or None"))
+        if self.epsilon_final is not None:
+            _check(self, epsilon_final=(_TINY, math.inf, "greater than 0, or None"))
+            if self.epsilon_steps < 1:
+                raise UserError("ConstraintConfig.epsilon_final is set, so epsilon_steps must be at least 1.")
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """A learner; the defaults are TD3's. `policy_finetune.presets.LEARNERS` names the usual ones."""
+
+    name: LearnerName = "td3"
+    """bc; td3 (with TD3+BC and TD3-C as settings of it); iql; sac (with REDQ, RLPD, WSRL, CQL, Cal-QL)"""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    """actor and critics"""
+    batch_size: int = 256
+    """B, transitions a critic update"""
+    discount: float = 0.99
+    """γ"""
+    tau: float = 0.005
+    """Polyak factor of the target networks"""
+    actor_lr: float = 3e-4
+    """Adam's learning rate of the actor"""
+    critic_lr: float = 3e-4
+    """Adam's learning rate of critics and value"""
+    adam_eps: float = 1e-8
+    """Adam's ε"""
+    actor_lr_steps: int = 0
+    """actor updates over which the actor's learning rate falls to 0 by a cosine; 0: constant"""
+    max_grad_norm: float = 0.0
+    """clip each network's gradient to this global norm; 0: off"""
+    policy_delay: int = 2
+    """critic updates before each actor update; together they are one round"""
+    target_update: Literal["with_actor", "every_step"] = "with_actor"
+    """when the critics' targets move (sfujim/TD3: with the actor; Acme: at every critic update)"""
+    target_subset: int = 0
+    """M, critics whose minimum is the target, drawn anew for each batch (REDQ); 0: all"""
+    actor_q: Literal["first", "min", "mean"] = "first"
+    """what the actor climbs: the first critic (TD3), the minimum (SAC) or the mean (REDQ)"""
+    target_noise: float = 0.2
+    """standard deviation of the target policy's smoothing noise"""
+    noise_clip: float = 0.5
+    """that noise is clipped to ± this"""
+    normalize_q: bool = True
+    """divide Q in the actor's loss by the batch's mean |Q|"""
+    q_weight: float = 1.0
+    """weight of Q in the actor's loss (TD3+BC's α is 2.5)"""
+    bc_weight: float = 0.0
+    """weight of the squared distance to the batch's actions in the actor's loss (TD3+BC: 1)"""
+    bc_decay_steps: int = 0
+    """critic updates over which bc_weight falls linearly to bc_floor x bc_weight; 0: constant"""
+    bc_floor: float = 0.0
+    """share of bc_weight that stays"""
+    constraint: ConstraintConfig = field(default_factory=ConstraintConfig)
+    """TD3-C's"""
+    expectile: float = 0.7
+    """IQL's τ"""
+    temperature: float = 3.0
+    """IQL's β: weights are exp(β A)"""
+    max_weight: float = 100.0
+    """IQL's weights are clipped here"""
+    stale_value: bool = False
+    """IQL: targets and advantages by the value before its update (CORL), not after it (the original)"""
+    bc_loss: Literal["mse", "mle"] = "mse"
+    """BC: squared error of the mean action, or the likelihood of a Gaussian"""
+    init_alpha: float = 1.0
+    """SAC's first entropy temperature"""
+    alpha_lr: float = 3e-4
+    """learning rate of the temperature; 0 keeps it"""
+    target_entropy_scale: float = 1.0
+    """SAC's target entropy is -act_dim times this (RLPD and WSRL: 0.5)"""
+    backup_entropy: bool = True
+    """subtract α log π in the TD target"""
+    cql_alpha: float = 0.0
+    """weight of CQL's regulariser; 0: off"""
+    cql_actions: int = 10
+    """actions sampled for each of CQL's three terms"""
+    cql_temperature: float = 1.0
+    """temperature of CQL's log-sum-exp"""
+    calibrated: bool = False
+    """Cal-QL: values of the policy's actions in the regulariser are at least the data's returns"""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "name", "bc", "td3", "iql", "sac")
+        _one_of(self, "target_update", "with_actor", "every_step")
+        _one_of(self, "actor_q", "first", "min", "mean")
+        _one_of(self, "bc_loss", "mse", "mle")
+        _check(self, batch_size=_ONE, discount=_SHARE, tau=(_TINY, 1.0, "in (0, 1]"), actor_lr=_COUNT, critic_lr=_COUNT)
+        _check(self, adam_eps=_POSITIVE, actor_lr_steps=_COUNT, max_grad_norm=_COUNT, policy_delay=_ONE)
+        _check(self, target_noise=_COUNT, noise_clip=_COUNT, q_weight=_COUNT, bc_weight=_COUNT, bc_decay_steps=_COUNT)
+        _check(
+            self, bc_floor=_SHARE, expectile=(_TINY, 1 - 1e-9, "in (0, 1)"), temperature=_COUNT, max_weight=_POSITIVE
+        )
+        _check(
+            self,
+            init_alpha=_POSITIVE,
+            target_entropy_scale=_COUNT,
+            alpha_lr=_COUNT,
+            cql_alpha=_COUNT,
+            cql_actions=_ONE,
+            cql_temperature=_POSITIVE,
+        )
+        _check(self, target_subset=(0, self.network.critics, f"from 0 to network.critics = {self.network.critics}"))
+        if self.constraint.enabled and self.name != "td3":
+            raise UserError(f"LearnerConfig.constraint belongs to td3, but name is {self.name!r}: disable it.")
+        if self.name != "sac" and (self.cql_alpha or self.calibrated):
+            raise UserError(f"LearnerConfig.cql_alpha and calibrated belong to sac, but name is {self.name!r}.")
+        if self.calibrated and not self.cql_alpha:
+            raise UserError("LearnerConfig.calibrated needs cql_alpha greater than 0 (Cal-QL: 5).")
+
+
+@dataclass(frozen=True)
+class OfflineAgent:
+    """One agent of a program that trains several on datasets."""
+
+    label: str = ""
+    """the arm it belongs to, for tables"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """who learns; agents of one program differ only in what is data (`policy_finetune.weights`)"""
+    dataset: int = 0
+    """index of its dataset"""
+    seed: int = 0
+    """its randomness, together with the run's seed"""
+    top_fraction: float = 1.0
+    """learn from the best episodes only"""
+
+
+@dataclass(frozen=True)
+class OfflineConfig:
+    """Learning from a dataset alone."""
+
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """who learns"""
+    data: tuple[str, ...] = ()
+    """dataset files or folders, each with agents of its own (the command line's)"""
+    env_id: str = ""
+    """gymnasium's name of the environment that evaluates; empty: the dataset's own"""
+    updates: int = 1_000_000
+    """critic updates in all"""
+    updates_per_step: int = 1000
+    """critic updates a dispatch"""
+    seeds: int = 1
+    """agents that learn side by side on each dataset"""
+    agents: Annotated[tuple[OfflineAgent, ...], tyro.conf.Suppress] = ()
+    """the agents one by one, where they differ in more than seed and dataset; empty: as `seeds` and the datasets say"""
+    normalize_observations: bool = True
+    """standardise observations by the dataset's mean and standard deviation (+ 1e-3), for good"""
+    top_fraction: float = 1.0
+    """learn from the best episodes only (10 % BC: 0.1)"""
+    reward_scale: float = 1.0
+    """rewards are multiplied by this ..."""
+    reward_bias: float = 0.0
+    """... and this is added"""
+    normalize_rewards: bool = False
+    """scale rewards by 1000 / (best - worst episode return) first, as IQL does for locomotion"""
+    eval_episodes: int = 10
+    """episodes an evaluation"""
+    devices: int = 1
+    """agents are spread over so many devices (CPU: virtual ones, one a core)"""
+
+    def __post_init__(self) -> None:
+        _check(self, updates=_ONE, updates_per_step=_ONE, seeds=_ONE, reward_scale=_POSITIVE, eval_episodes=_ONE)
+        _check(self, top_fraction=(_TINY, 1.0, "in (0, 1]"), devices=_ONE)
+        delay = self.structure.policy_delay
+        if self.updates_per_step % delay:
+            raise UserError(
+                f"OfflineConfig.updates_per_step is {self.updates_per_step}; it must be a multiple of "
+                f"learner.policy_delay = {delay}."
+            )
+
+    @property
+    def structure(self) -> LearnerConfig:
+        """The learner whose structure the program has: the first agent's, where agents are named one by one."""
+        return self.agents[0].learner if self.agents else self.learner
+
+    @property
+    def num_steps(self) -> int:
+        """Dispatches that `updates` take."""
+        return -(-self.updates // self.updates_per_step)
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What a batch holds once the agent acts in the environment.
+
+    | kind | batch |
+    |---|---|
+    | append | uniform over offline and online data together |
+    | drop | online data only |
+    | symmetric | a fixed share `rho` is offline (RLPD: 0.5) |
+    | decay | the share falls linearly from `rho` to `rho_final` over `decay_steps` critic updates |
+    | balanced | offline data by its density ratio to the online data (Lee et al. 2021, arXiv 2107.00591) |
+    """
+
+    kind: Literal["append", "drop", "symmetric", "decay", "balanced"] = "append"
+    """see the table"""
+    rho: float = 0.5
+    """share of offline data of symmetric, first one of decay and balanced"""
+    rho_final: float = 0.0
+    """where decay ends"""
+    decay_steps: int = 50_000
+    """critic updates that decay takes"""
+    top_fraction: float = 1.0
+    """keep only the best episodes of the offline data"""
+    capacity: int = 1_000_000
+    """online transitions kept, oldest out first"""
+    temperature: float = 5.0
+    """T of balanced: priorities are w^(1/T), normalised"""
+    ratio_lr: float = 3e-4
+    """learning rate of balanced's density-ratio network"""
+
+    def __post_init__(self) -> None:
+        _one_of(self, "kind", "append", "drop", "symmetric", "decay", "balanced")
+        _check(self, rho=_SHARE, rho_final=_SHARE, decay_steps=_ONE, top_fraction=(_TINY, 1.0, "in (0, 1]"))
+        _check(self, capacity=_ONE, temperature=_POSITIVE, ratio_lr=_POSITIVE)
+
+
+@dataclass(frozen=True)
+class SwitchConfig:
+    """What happens between the offline and the online phase."""
+
+    warmup_env_steps: int = 1000
+    """environment steps with the frozen policy before the first update (WSRL: 5000)"""
+    critic_warmup: int = 0
+    """critic updates after that before the actor moves"""
+    reset_optimizer: Literal["none", "actor", "critic", "all"] = "none"
+    """start these optimisers' moments anew"""
+    critic_reinit: bool = False
+    """forget the critics"""
+
+    def __post_init__(self) -> None:
+        _check(self, warmup_env_steps=_COUNT, critic_warmup=_COUNT)
+        _one_of(self, "reset_optimizer", "none", "actor", "critic", "all")
+
+
+@dataclass(frozen=True)
+class OnlineAgent:
+    """One agent of a program that fine-tunes several."""
+
+    label: str = ""
+    """the arm it belongs to, for tables"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """who learns; agents of one program differ only in what is data (`policy_finetune.weights`)"""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """what its batches hold"""
+    switch: SwitchConfig = field(default_factory=SwitchConfig)
+    """how it starts; the warm-up in environment steps is the same for all"""
+    start: int = 0
+    """index of the pre-trained agent that it goes out from"""
+    seed: int = 0
+    """its randomness, together with the run's seed"""
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """Watches training returns, and brings the policy back when it collapses."""
+
+    enabled: bool = False
+    """watch"""
+    episodes: int = 10
+    """finished episodes whose mean return is compared"""
+    drop: float = 0.5
+    """collapse: the mean falls by this share of (start - random) below the start"""
+    nu_boost: float = 2.0
+    """added to ν at each return, where there is a constraint"""
+    max_returns: int = 10
+    """give up after so many"""
+
+    def __post_init__(self) -> None:
+        _check(self, episodes=_ONE, drop=(_TINY, math.inf, "greater than 0"), nu_boost=_COUNT, max_returns=_ONE)
+
+
+@dataclass(frozen=True)
+class OnlineConfig:
+    """Learning in the environment: from a pre-trained agent (fine-tuning), or from scratch."""
+
+    env_id: str = ""
+    """gymnasium's name; empty: the pre-trained run's"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """who learns online"""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """what its batches hold"""
+    switch: SwitchConfig = field(default_factory=SwitchConfig)
+    """how it starts"""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """collapse detector"""
+    start: str = ""
+    """run folder of the pre-trained agents (the command line's); empty: from scratch"""
+    data: tuple[str, ...] = ()
+    """offline datasets (the command line's); empty: the pre-trained run's, and none from scratch"""
+    env_steps: int = 250_000
+    """environment steps an agent"""
+    block: int = 50
+    """K, environment steps between updates; 1 is exact interleaving"""
+    utd: float = 1.0
+    """critic updates an environment step"""
+    overlap: bool = False
+    """act with the policy of the block before, while the device still learns from it"""
+    exploration_noise: float = 0.1
+    """standard deviation of the Gaussian noise on a deterministic policy's actions"""
+    random_env_steps: int = 0
+    """first steps with uniform actions, for learning from scratch"""
+    seeds: int = 1
+    """agents that learn side by side from each pre-trained agent"""
+    agents: Annotated[tuple[OnlineAgent, ...], tyro.conf.Suppress] = ()
+    """the agents one by one, where they differ in more than seed and start; empty: as `seeds` says"""
+    eval_episodes: int = 10
+    """episodes an evaluation"""
+    eval_env_steps: int = 5000
+    """environment steps between evaluations; soon after the first update they are denser, because collapse is early"""
+    reward_scale: float = 1.0
+    """rewards are multiplied by this ..."""
+    reward_bias: float = 0.0
+    """... and this is added"""
+    devices: int = 1
+    """agents are spread over so many devices"""
+
+    def __post_init__(self) -> None:
+        _check(self, env_steps=_ONE, block=_ONE, utd=_POSITIVE, exploration_noise=_COUNT, random_env_steps=_COUNT)
+        _check(self, seeds=_ONE, eval_episodes=_ONE, eval_env_steps=_ONE, reward_scale=_POSITIVE, devices=_ONE)
+        rounds = self.block * self.utd / self.structure.policy_delay
+        if abs(rounds - round(rounds)) > 1e-9 or rounds < 1:
+            raise UserError(
+                f"OnlineConfig: block x utd = {self.block} x {self.utd:g} critic updates are no whole number of rounds "
+                f"of learner.policy_delay = {self.structure.policy_delay}: change block or utd."
+            )
+        for name, value in (
+            ("switch.warmup_env_steps", self.warmup_env_steps), ("random_env_steps", self.random_env_steps)
+        ):  # fmt: skip
+            if value % self.block:
+                raise UserError(f"OnlineConfig.{name} is {value}; it must be a multiple of block = {self.block}.")
+        kinds = [agent.replay.kind for agent in self.agents] or [self.replay.kind]
+        if "drop" in kinds:
+            self.check_first_batch()
+
+    def check_first_batch(self) -> None:
+        """Refuse a first batch from fewer online transitions than it has elements, where there is nothing else.
+
+        Raises:
+            UserError: the warm-up is too short for the batch.
+        """
+        batch, rows = self.structure.batch_size, self.first_update + self.block
+        if rows < batch:
+            raise UserError(
+                f"OnlineConfig: the first batch of {batch} would be drawn from {rows} online transitions alone: raise "
+                "switch.warmup_env_steps or random_env_steps, or lower learner.batch_size."
+            )
+
+    @property
+    def structure(self) -> LearnerConfig:
+        """The learner whose structure the program has: the first agent's, where agents are named one by one."""
+        return self.agents[0].learner if self.agents else self.learner
+
+    @property
+    def warmup_env_steps(self) -> int:
+        """Environment steps with the frozen policy, the same for all agents."""
+        return (self.agents[0].switch if self.agents else self.switch).warmup_env_steps
+
+    @property
+    def first_update(self) -> int:
+        """Environment steps before the block that ends with the first update."""
+        return max(self.warmup_env_steps, self.random_env_steps)
+
+    @property
+    def num_steps(self) -> int:
+        """Dispatches (blocks) that `env_steps` take."""
+        return -(-self.env_steps // self.block)
+
+    @property
+    def rounds_per_block(self) -> int:
+        """Rounds of `policy_delay` critic updates and one actor update in a block."""
+        return round(self.block * self.utd / self.structure.policy_delay)

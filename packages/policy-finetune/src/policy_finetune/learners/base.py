@@ -1,0 +1,145 @@
+"""What all learners share: their state, their batches, and the steps every one of them is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from policy_finetune.config import LearnerConfig
+
+__all__ = ["Batch", "Info", "Learner", "LearnerState", "Optimiser", "actor_rate", "polyak", "q_over_bound"]
+
+Info = dict[str, Array]
+
+
+class Batch(NamedTuple):
+    """B transitions; actions are canonical, in [-1, 1], observations normalised.
+
+    Attributes:
+        obs: (B, obs) f32.
+        action: (B, act) f32.
+        next_obs: (B, obs) f32.
+        reward: (B,) f32.
+        mask: (B,) f32, 0 where the environment ended by itself, else 1: a time limit is no end.
+        to_go: (B,) f32, the discounted return from here on in the data; -inf for online transitions, whose episodes are
+            not over yet: a lower bound that never binds.
+    """
+
+    obs: Array
+    action: Array
+    next_obs: Array
+    reward: Array
+    mask: Array
+    to_go: Array
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["params", "target", "opt", "reference", "updates", "rounds"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class LearnerState:
+    """Everything that a learner carries from update to update.
+
+    Attributes:
+        params: network or variable by name: "actor", "critic", and what the learner has besides.
+        target: the target networks by name.
+        opt: optimiser states, by the names of `params`.
+        reference: the actor that a constraint holds on to, or None.
+        updates: i32, critic updates since the phase began.
+        rounds: i32, actor updates since the phase began.
+    """
+
+    params: dict[str, Any]
+    target: dict[str, Any]
+    opt: dict[str, Any]
+    reference: Any
+    updates: Array
+    rounds: Array
+
+    def replace(self, **changes: Any) -> LearnerState:
+        """Return the state with fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class Learner(Protocol):
+    """One way of learning from batches. A round is `config.policy_delay` critic updates and one actor update."""
+
+    config: LearnerConfig
+
+    def init(self, key: Array) -> LearnerState:
+        """Return the state before the first round."""
+        ...
+
+    def round(
+        self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        """Do one round.
+
+        Args:
+            state: what `init` or the round before returned.
+            batches: fields with leading axes [policy_delay, B]; the actor learns from the last one.
+            key: the randomness of this round.
+            weights: the numbers by which agents of one program may differ (`policy_finetune.weights`), f32 scalars.
+        """
+        ...
+
+
+class Optimiser:
+    """Adam as optax has it, for one network at a time; the learning rate may be a traced number."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        steps = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
+        self.transform = optax.chain(*steps, optax.scale_by_adam(eps=config.adam_eps))
+
+    def init(self, params: Any) -> Any:
+        """Return the moments before the first step."""
+        return self.transform.init(params)
+
+    def step(self, params: Any, gradient: Any, moments: Any, lr: Any) -> tuple[Any, Any]:
+        """Return (params, moments) after one descent step."""
+        direction, moments = self.transform.update(gradient, moments, params)
+        return jax.tree.map(lambda p, d: p - lr * d, params, direction), moments
+
+
+def polyak(target: Any, online: Any, tau: Any) -> Any:
+    """Return target + τ (online - target)."""
+    return jax.tree.map(lambda t, o: t + tau * (o - t), target, online)
+
+
+def copy(tree: Any) -> Any:
+    """Return a tree with buffers of its own: a donated state must not hold one buffer twice."""
+    return jax.tree.map(jnp.copy, tree)
+
+
+def actor_rate(weights: Mapping[str, Array], done: Array) -> Array:
+    """Return the actor's learning rate after `done` of its updates: constant, or a cosine to 0."""
+    steps = weights["actor_lr_steps"]
+    cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done / jnp.maximum(steps, 1.0), 1.0)))
+    return weights["actor_lr"] * jnp.where(steps > 0, cosine, 1.0)
+
+
+def q_over_bound(info: Info, reward: Array, discount: Array) -> Info:
+    """Return {"q_over_bound": mean |Q| / (max |r| / (1 - γ))}, or nothing for a learner without critics.
+
+    No policy's value exceeds max |r| / (1 - γ), so that a number far above 1 means that the critics diverge. It is 0
+    where the bound says nothing: γ = 1, or only zero rewards in the batches.
+    """
+    if "q" not in info:
+        return {}
+    largest = jnp.abs(reward).max()
+    ratio = jnp.abs(info["q"]) * (1 - discount) / jnp.where(largest > 0, largest, 1.0)
+    return {"q_over_bound": jnp.where(largest > 0, ratio, 0.0)}
+
+
+def select(gate: Array, new: Any, old: Any) -> Any:
+    """Return `new` where the gate is open, else `old`."""
+    return jax.tree.map(lambda n, o: jnp.where(gate, n, o), new, old)

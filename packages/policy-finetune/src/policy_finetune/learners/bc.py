@@ -1,0 +1,69 @@
+"""Behaviour cloning: the actor imitates the data; there are no critics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from policy_finetune.config import LearnerConfig
+from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate
+from policy_finetune.networks import actor_mean, init_actor
+
+__all__ = ["BC", "gaussian_log_prob"]
+
+#: Limits of log standard deviations, as implicit_q_learning has them.
+LOG_STD_RANGE = (-5.0, 2.0)
+
+
+def gaussian_log_prob(actor: dict[str, Any], mean: Array, action: Array) -> Array:
+    """Return log N(a; mean, σ²) summed over dimensions, [B]; σ is one vector, not squashed, as in IQL."""
+    log_std = jnp.clip(actor["log_std"], *LOG_STD_RANGE)
+    z = (action - mean) * jnp.exp(-log_std)
+    return (-0.5 * jnp.square(z) - log_std - 0.5 * jnp.log(2 * jnp.pi)).sum(-1)
+
+
+class BC:
+    """Squared error of the mean action ("mse"), or a Gaussian's likelihood ("mle")."""
+
+    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int) -> None:
+        self.config = config
+        self.sizes = obs_dim, act_dim
+        self.optimiser = Optimiser(config)
+
+    def init(self, key: Array) -> LearnerState:
+        """Return the state before the first round."""
+        net = self.config.network
+        spread = "vector" if self.config.bc_loss == "mle" else "none"
+        actor = init_actor(key, *self.sizes, net.hidden, init=net.init, log_std=spread)
+        zero = jnp.zeros((), jnp.int32)
+        return LearnerState({"actor": actor}, {}, {"actor": self.optimiser.init(actor)}, None, zero, zero)
+
+    def round(
+        self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        """Do `policy_delay` updates of the actor (there is nothing else to update)."""
+        info: Info = {}
+        for i in range(self.config.policy_delay):
+            key, dropout = jax.random.split(key)
+            state, info = self._step(state, jax.tree.map(lambda x: x[i], batches), dropout, weights)  # noqa: B023
+        return state.replace(rounds=state.rounds + 1), info
+
+    def _step(
+        self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        def loss(actor: Any) -> tuple[Array, Array]:
+            mean = actor_mean(actor, batch.obs, dropout=self.config.network.actor_dropout, key=key)
+            error = jnp.square(mean - batch.action).mean()
+            if self.config.bc_loss == "mse":
+                return error, error
+            return -gaussian_log_prob(actor, mean, batch.action).mean(), error
+
+        (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
+        lr = actor_rate(weights, state.updates)
+        actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
+        state = state.replace(params={"actor": actor}, opt={"actor": moments}, updates=state.updates + 1)
+        return state, {"actor_loss": value, "bc_distance": error}

@@ -1,0 +1,125 @@
+"""Implicit Q-learning (Kostrikov et al. 2021, arXiv 2110.06169).
+
+    L_V = E[|τ - 1(d < 0)| d²],   d = min_i Q'_i(s, a) - V(s)
+    L_Q = Σ_i E[(Q_i(s, a) - r - γ (1 - done) V(s'))²]
+    L_π = -E[min(exp(β A), 100) log π(a | s)],   A = min_i Q'_i(s, a) - V(s)
+
+The policy is a Gaussian around tanh(mean) with one standard deviation a dimension; it acts by its mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from policy_finetune.config import LearnerConfig
+from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate, copy, polyak, select
+from policy_finetune.learners.bc import gaussian_log_prob
+from policy_finetune.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
+
+__all__ = ["IQL", "expectile_loss"]
+
+
+def expectile_loss(difference: Array, expectile: Array | float) -> Array:
+    """Return |τ - 1(d < 0)| d², elementwise (IQL, eq. 5); half the square at τ = 0.5."""
+    return jnp.where(difference > 0, expectile, 1.0 - expectile) * jnp.square(difference)
+
+
+class IQL:
+    """Value, actor and critics are updated in turn, each `policy_delay` times a round (the preset has 1).
+
+    The order is the original code's: value first, then actor and critics by the *new* value. `stale_value` is CORL's,
+    where both use the value from before its update.
+    """
+
+    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int) -> None:
+        self.config = config
+        self.sizes = obs_dim, act_dim
+        self.optimiser = Optimiser(config)
+
+    def init(self, key: Array) -> LearnerState:
+        """Return the state before the first round."""
+        net, (obs_dim, act_dim) = self.config.network, self.sizes
+        actor_key, critic_key, value_key = jax.random.split(key, 3)
+        critic = init_layers(
+            critic_key, [obs_dim + act_dim, *net.hidden, 1], ensemble=net.critics, init=net.init,
+            layer_norm=net.layer_norm,
+        )  # fmt: skip
+        params = {
+            "actor": init_actor(actor_key, obs_dim, act_dim, net.hidden, init=net.init, log_std="vector"),
+            "critic": critic,
+            "value": init_layers(value_key, [obs_dim, *net.hidden, 1], init=net.init, layer_norm=net.layer_norm),
+        }
+        zero = jnp.zeros((), jnp.int32)
+        moments = {name: self.optimiser.init(value) for name, value in params.items()}
+        return LearnerState(params, {"critic": copy(critic)}, moments, None, zero, zero)
+
+    def round(
+        self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        """Do `policy_delay` updates of everything."""
+        info: Info = {}
+        for i in range(self.config.policy_delay):
+            key, dropout = jax.random.split(key)
+            state, info = self._step(state, jax.tree.map(lambda x: x[i], batches), dropout, weights)  # noqa: B023
+        return state.replace(rounds=state.rounds + 1), info
+
+    def _step(
+        self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        q = q_values(state.target["critic"], batch.obs, batch.action).min(0)
+
+        def value_loss(layers: Any) -> tuple[Array, Array]:
+            v = layers_forward(layers, batch.obs)[:, 0]
+            return expectile_loss(q - v, weights["expectile"]).mean(), v
+
+        (v_loss, v), gradient = jax.value_and_grad(value_loss, has_aux=True)(state.params["value"])
+        value, value_moments = self.optimiser.step(
+            state.params["value"], gradient, state.opt["value"], weights["critic_lr"]
+        )
+        if self.config.stale_value:
+            advantage, next_layers = q - v, state.params["value"]
+        else:
+            advantage, next_layers = q - layers_forward(value, batch.obs)[:, 0], value
+        next_v = layers_forward(next_layers, batch.next_obs)[:, 0]
+
+        weight = jnp.minimum(jnp.exp(weights["temperature"] * advantage), weights["max_weight"])
+
+        def actor_loss(actor: Any) -> Array:
+            mean = actor_mean(actor, batch.obs, dropout=self.config.network.actor_dropout, key=key)
+            return -(weight * gaussian_log_prob(actor, mean, batch.action)).mean()
+
+        a_loss, gradient = jax.value_and_grad(actor_loss)(state.params["actor"])
+        lr = actor_rate(weights, state.updates)
+        actor, actor_moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
+        open_ = state.updates >= weights["critic_warmup"]
+        actor, actor_moments = select(open_, (actor, actor_moments), (state.params["actor"], state.opt["actor"]))
+
+        y = batch.reward + weights["discount"] * batch.mask * next_v
+
+        def critic_loss(critic: Any) -> Array:
+            return jnp.square(q_values(critic, batch.obs, batch.action) - y).mean(1).sum()
+
+        q_loss, gradient = jax.value_and_grad(critic_loss)(state.params["critic"])
+        critic, critic_moments = self.optimiser.step(
+            state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
+        )
+        state = state.replace(
+            params={"actor": actor, "critic": critic, "value": value},
+            opt={"actor": actor_moments, "critic": critic_moments, "value": value_moments},
+            target={"critic": polyak(state.target["critic"], critic, weights["tau"])},
+            updates=state.updates + 1,
+        )
+        info = {
+            "critic_loss": q_loss,
+            "q": q.mean(),
+            "value_loss": v_loss,
+            "actor_loss": a_loss,
+            "advantage": advantage.mean(),
+            "clipped_weights": (weight >= weights["max_weight"]).mean(),
+        }
+        return state, info

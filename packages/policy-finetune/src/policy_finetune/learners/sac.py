@@ -1,0 +1,190 @@
+"""Soft actor-critic and what is built on it: REDQ, RLPD, WSRL (ensembles and replay), CQL and Cal-QL (a regulariser).
+
+    y   = r + γ (1 - d) [min_{i∈S} Q'_i(s', a') - α log π(a'|s')],   a' ~ π(s')
+    L_Q = Σ_i E[(Q_i(s, a) - y)²] + α_CQL Σ_i E[R_i]
+    L_π = E[α log π(a|s) - Q(s, a)],   a ~ π(s)
+    L_α = α E[-log π(a|s) - H]
+
+R_i = T log Σ_a exp(Q_i(s, a) / T) - Q_i(s, a_data), over uniform actions and actions of π(s) and π(s'), each corrected
+by its density (CQL(H) with importance sampling, arXiv 2006.04779, appendix F). Cal-QL (arXiv 2303.05479) raises the
+values of the policy's actions to the data's return first.
+
+Sources: Haarnoja et al. 2018 (arXiv 1812.05905); REDQ arXiv 2101.05982; RLPD arXiv 2302.02948; WSRL arXiv 2412.07762.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from policy_finetune.config import LearnerConfig
+from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate, copy, polyak, select
+from policy_finetune.networks import actor_features, init_actor, init_layers, q_values
+
+__all__ = ["SAC", "sample_action", "squashed_log_prob"]
+
+#: Limits of log standard deviations before the squashing.
+LOG_STD_RANGE = (-20.0, 2.0)
+
+
+def spread(actor: dict[str, Any], obs: Array) -> tuple[Array, Array]:
+    """Return mean and log standard deviation before the squashing, [..., act] each."""
+    features = actor_features(actor, obs)
+    mean = features @ actor["mean"]["w"] + actor["mean"]["b"]
+    log_std = features @ actor["log_std"]["w"] + actor["log_std"]["b"]
+    return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+
+def squashed_log_prob(u: Array, mean: Array, log_std: Array) -> Array:
+    """Return log π(tanh u) of a squashed Gaussian, [...]: log N(u) - Σ log(1 - tanh² u), in a form that is safe."""
+    z = (u - mean) * jnp.exp(-log_std)
+    normal = (-0.5 * jnp.square(z) - log_std - 0.5 * jnp.log(2 * jnp.pi)).sum(-1)
+    return normal - (2.0 * (jnp.log(2.0) - u - jax.nn.softplus(-2.0 * u))).sum(-1)
+
+
+def sample_action(actor: dict[str, Any], obs: Array, key: Array, count: int | None = None) -> tuple[Array, Array]:
+    """Return actions and their log-densities: [B, act] and [B], or with a leading axis `count`."""
+    mean, log_std = spread(actor, obs)
+    shape = mean.shape if count is None else (count, *mean.shape)
+    u = mean + jnp.exp(log_std) * jax.random.normal(key, shape)
+    return jnp.tanh(u), squashed_log_prob(u, mean, log_std)
+
+
+class SAC:
+    """A round is `policy_delay` critic updates, then one of actor and temperature (RLPD: 20 and 1)."""
+
+    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int) -> None:
+        self.config = config
+        self.sizes = obs_dim, act_dim
+        self.optimiser = Optimiser(config)
+
+    def init(self, key: Array) -> LearnerState:
+        """Return the state before the first round."""
+        net, (obs_dim, act_dim) = self.config.network, self.sizes
+        actor_key, critic_key = jax.random.split(key)
+        critic = init_layers(
+            critic_key, [obs_dim + act_dim, *net.hidden, 1], ensemble=net.critics, init=net.init,
+            layer_norm=net.layer_norm,
+        )  # fmt: skip
+        params = {
+            "actor": init_actor(actor_key, obs_dim, act_dim, net.hidden, init=net.init, log_std="head"),
+            "critic": critic,
+            "log_alpha": jnp.log(jnp.float32(self.config.init_alpha)),
+        }
+        zero = jnp.zeros((), jnp.int32)
+        moments = {name: self.optimiser.init(value) for name, value in params.items()}
+        return LearnerState(params, {"critic": copy(critic)}, moments, None, zero, zero)
+
+    def round(
+        self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        """Do `policy_delay` critic updates and one update of actor and temperature."""
+        steps = self.config.policy_delay
+        *keys, actor_key = jax.random.split(key, steps + 1)
+
+        def critic(state: LearnerState, x: tuple[Batch, Array]) -> tuple[LearnerState, Info]:
+            return self._critic_step(state, x[0], x[1], weights)
+
+        if steps <= 4:
+            for i in range(steps):
+                state, info = critic(state, (jax.tree.map(lambda x: x[i], batches), keys[i]))  # noqa: B023
+        else:
+            state, infos = jax.lax.scan(critic, state, (batches, jnp.stack(keys)))
+            info = jax.tree.map(lambda x: x[-1], infos)
+        state, actor_info = self._actor_step(state, jax.tree.map(lambda x: x[-1], batches), actor_key, weights)
+        return state, info | actor_info
+
+    def _targets(self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]) -> Array:
+        action_key, subset_key = jax.random.split(key)
+        action, log_prob = sample_action(state.params["actor"], batch.next_obs, action_key)
+        critics = state.target["critic"]
+        if self.config.target_subset:
+            count = self.config.network.critics
+            chosen = jax.random.choice(subset_key, count, (self.config.target_subset,), replace=False)
+            critics = jax.tree.map(lambda x: x[chosen], critics)
+        value = q_values(critics, batch.next_obs, action).min(0)
+        if self.config.backup_entropy:
+            value = value - jnp.exp(state.params["log_alpha"]) * log_prob
+        return batch.reward + weights["discount"] * batch.mask * value
+
+    def _critic_step(
+        self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        target_key, cql_key = jax.random.split(key)
+        y = self._targets(state, batch, target_key, weights)
+        sampled = self._cql_actions(state, batch, cql_key) if self.config.cql_alpha else None
+
+        def loss(critic: Any) -> tuple[Array, tuple[Array, Array]]:
+            q = q_values(critic, batch.obs, batch.action)
+            value, gap = jnp.square(q - y).mean(1).sum(), jnp.zeros(())
+            if sampled is not None:
+                gap = (self._soft_maximum(critic, batch, *sampled) - q).mean(1).sum()
+                value = value + weights["cql_alpha"] * gap
+            return value, (q.mean(), gap)
+
+        (value, (q, gap)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
+        critic, moments = self.optimiser.step(
+            state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
+        )
+        target = {"critic": polyak(state.target["critic"], critic, weights["tau"])}
+        state = state.replace(
+            params=state.params | {"critic": critic},
+            opt=state.opt | {"critic": moments},
+            target=target,
+            updates=state.updates + 1,
+        )
+        return state, {"critic_loss": value, "q": q} | ({"cql_gap": gap} if self.config.cql_alpha else {})
+
+    def _cql_actions(self, state: LearnerState, batch: Batch, key: Array) -> tuple[Array, Array]:
+        """Return the regulariser's actions [3n, B, act] and log-densities [3n, B]: uniform, π(s), π(s')."""
+        n = self.config.cql_actions
+        random_key, here_key, there_key = jax.random.split(key, 3)
+        uniform = jax.random.uniform(random_key, (n, *batch.action.shape), minval=-1.0, maxval=1.0)
+        density = jnp.full(uniform.shape[:-1], -batch.action.shape[-1] * jnp.log(2.0))
+        here, here_density = sample_action(state.params["actor"], batch.obs, here_key, n)
+        there, there_density = sample_action(state.params["actor"], batch.next_obs, there_key, n)
+        return jnp.concatenate([uniform, here, there]), jnp.concatenate([density, here_density, there_density])
+
+    def _soft_maximum(self, critic: Any, batch: Batch, actions: Array, density: Array) -> Array:
+        """Return T log Σ exp((Q - T log density) / T) over the sampled actions, [N, B]."""
+        many, b = density.shape
+        obs = jnp.broadcast_to(batch.obs, (many, *batch.obs.shape)).reshape(many * b, -1)
+        q = q_values(critic, obs, actions.reshape(many * b, -1)).reshape(-1, many, b)
+        if self.config.calibrated:
+            n = self.config.cql_actions
+            q = jnp.concatenate([q[:, :n], jnp.maximum(q[:, n:], batch.to_go)], axis=1)
+        temperature = self.config.cql_temperature
+        return temperature * jax.nn.logsumexp(q / temperature - density, axis=1)
+
+    def _actor_step(
+        self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        alpha = jnp.exp(state.params["log_alpha"])
+
+        def loss(actor: Any) -> tuple[Array, tuple[Array, Array]]:
+            action, log_prob = sample_action(actor, batch.obs, key)
+            if self.config.actor_q == "first":
+                q = q_values(jax.tree.map(lambda x: x[:1], state.params["critic"]), batch.obs, action)[0]
+            else:
+                q = q_values(state.params["critic"], batch.obs, action)
+                q = q.min(0) if self.config.actor_q == "min" else q.mean(0)
+            return (alpha * log_prob - q).mean(), (log_prob.mean(), q.mean())
+
+        (value, (log_prob, q)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
+        lr = actor_rate(weights, state.rounds)
+        actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
+        log_alpha, alpha_moments = self.optimiser.step(
+            state.params["log_alpha"],
+            alpha * (-log_prob - weights["target_entropy"]),
+            state.opt["log_alpha"],
+            weights["alpha_lr"],
+        )
+        new = {"actor": actor, "log_alpha": log_alpha}, {"actor": moments, "log_alpha": alpha_moments}
+        old = {k: state.params[k] for k in new[0]}, {k: state.opt[k] for k in new[1]}
+        params, opt = select(state.updates > weights["critic_warmup"], new, old)
+        state = state.replace(params=state.params | params, opt=state.opt | opt, rounds=state.rounds + 1)
+        return state, {"actor_loss": value, "actor_q": q, "entropy": -log_prob, "alpha": alpha}

@@ -1,0 +1,232 @@
+"""TD3, TD3+BC and TD3-C: one learner whose actor's loss has three terms with weights.
+
+    L_π = -w_q · q/|q| + w_bc · mean (π(s) - a)² + λ · E_s[dist(π(s), π_ref(s))],   q = E_s[Q₁(s, π(s))]
+
+- TD3 (Fujimoto et al. 2018): w_q = 1, nothing else.
+- TD3+BC (Fujimoto & Gu 2021): w_q = 2.5, w_bc = 1. Its BC term is a mean over batch *and* action dimensions.
+- TD3-C (conservative policy optimisation; Luo et al. 2023, arXiv 2303.17396): w_q = 1, and λ = softplus(ν) is adapted
+so
+  that the distance to a reference policy stays below ε. The paper's text and constants were not available to us: the
+  constrained step follows its abstract, the multiplier Acme's MPO.
+- PROTO-like: fixed λ with decay. ReBRAC-like: w_bc with decay.
+
+The deterministic policy gradient is the plain derivative of mean Q(s, π(s)). (Acme's `dpg_loss` averages over action
+dimensions, which changes the balance of the terms by a factor act_dim.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from policy_finetune.config import LearnerConfig
+from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate, copy, polyak, select
+from policy_finetune.networks import actor_mean, init_actor, init_layers, q_values
+
+__all__ = ["TD3", "Terms", "multiplier"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Which terms of the actor's loss a program has; a weight of 0 switches one off for an agent, at full cost."""
+
+    bc: bool = False
+    constraint: bool = False
+
+    @classmethod
+    def of(cls, *configs: LearnerConfig) -> Terms:
+        """Return the terms that any of the configurations needs."""
+        return cls(any(c.bc_weight > 0 for c in configs), any(c.constraint.enabled for c in configs))
+
+
+def multiplier(nu: Array) -> Array:
+    """Return λ = softplus(ν) + 1e-8, as Acme's MPO parametrises it."""
+    return jax.nn.softplus(nu) + 1e-8
+
+
+def ramp(first: Array, last: Array, steps: Array, now: Array) -> Array:
+    """Return what goes linearly from `first` to `last` in `steps`, and stays."""
+    return first + (last - first) * jnp.clip(now / jnp.maximum(steps, 1.0), 0.0, 1.0)
+
+
+class TD3:
+    """TD3 and its relatives.
+
+    Args:
+        config: structure; numbers that are data come with `weights` at every round.
+        obs_dim: size of an observation.
+        act_dim: size of an action.
+        terms: which terms the program has; by default those that `config` needs.
+    """
+
+    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int, terms: Terms | None = None) -> None:
+        self.config = config
+        self.sizes = obs_dim, act_dim
+        self.terms = terms or Terms.of(config)
+        self.optimiser = Optimiser(config)
+        self.per_dim = config.constraint.distance == "mse_per_dim"
+
+    def init(self, key: Array) -> LearnerState:
+        """Return the state before the first round; targets and reference are copies."""
+        net, (obs_dim, act_dim) = self.config.network, self.sizes
+        actor_key, critic_key = jax.random.split(key)
+        actor = init_actor(actor_key, obs_dim, act_dim, net.hidden, init=net.init)
+        critic = init_layers(
+            critic_key, [obs_dim + act_dim, *net.hidden, 1], ensemble=net.critics, init=net.init,
+            layer_norm=net.layer_norm,
+        )  # fmt: skip
+        params: dict[str, Any] = {"actor": actor, "critic": critic}
+        if self.terms.constraint:
+            params["nu"] = jnp.full((act_dim,) if self.per_dim else (), self.config.constraint.nu0, jnp.float32)
+        return LearnerState(
+            params=params,
+            target={"actor": copy(actor), "critic": copy(critic)},
+            opt={name: self.optimiser.init(value) for name, value in params.items()},
+            reference=copy(actor) if self.terms.constraint else None,
+            updates=jnp.zeros((), jnp.int32),
+            rounds=jnp.zeros((), jnp.int32),
+        )
+
+    def round(
+        self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        """Do `policy_delay` critic updates and one actor update."""
+        steps = self.config.policy_delay
+        keys = jax.random.split(key, steps)
+
+        def critic(state: LearnerState, x: tuple[Batch, Array]) -> tuple[LearnerState, Info]:
+            return self._critic_step(state, x[0], x[1], weights)
+
+        if steps <= 4:  # unrolled: a loop costs more than it saves
+            for i in range(steps):
+                state, info = critic(state, (jax.tree.map(lambda x: x[i], batches), keys[i]))  # noqa: B023
+        else:
+            state, infos = jax.lax.scan(critic, state, (batches, keys))
+            info = jax.tree.map(lambda x: x[-1], infos)
+        last = jax.tree.map(lambda x: x[-1], batches)
+        state, actor_info = self._actor_step(state, last, weights)
+        return state, info | actor_info
+
+    def targets(self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]) -> Array:
+        """Return y = r + γ (1 - d) min_i Q'_i(s', clip(π'(s') + clip(ε))), [B]; one ε for all critics."""
+        noise_key, subset_key = jax.random.split(key)
+        noise = weights["target_noise"] * jax.random.normal(noise_key, batch.action.shape)
+        clean = actor_mean(state.target["actor"], batch.next_obs)
+        smoothed = jnp.clip(clean + jnp.clip(noise, -weights["noise_clip"], weights["noise_clip"]), -1.0, 1.0)
+        critics = state.target["critic"]
+        if self.config.target_subset:
+            chosen = jax.random.choice(
+                subset_key, self.config.network.critics, (self.config.target_subset,), replace=False
+            )
+            critics = jax.tree.map(lambda x: x[chosen], critics)
+        value = q_values(critics, batch.next_obs, smoothed).min(0)
+        if self.terms.constraint and self.config.constraint.penalize_target:
+            apart = self._apart(state, clean, batch.next_obs, weights)
+            value = value - (self._lambda(state, weights) * apart).sum(-1)
+        return batch.reward + weights["discount"] * batch.mask * value
+
+    def _critic_step(
+        self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
+    ) -> tuple[LearnerState, Info]:
+        y = self.targets(state, batch, key, weights)
+
+        def loss(critic: Any) -> tuple[Array, Array]:
+            q = q_values(critic, batch.obs, batch.action)
+            return jnp.square(q - y).mean(1).sum(), q
+
+        (value, q), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
+        critic, moments = self.optimiser.step(
+            state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
+        )
+        target = state.target
+        if self.config.target_update == "every_step":
+            target = target | {"critic": polyak(target["critic"], critic, weights["tau"])}
+        state = state.replace(
+            params=state.params | {"critic": critic},
+            opt=state.opt | {"critic": moments},
+            target=target,
+            updates=state.updates + 1,
+        )
+        return state, {"critic_loss": value, "q": q.mean()}
+
+    def actor_q(self, critics: Any, obs: Array, action: Array) -> Array:
+        """Return the value [B] that the actor climbs."""
+        if self.config.actor_q == "first":
+            return q_values(jax.tree.map(lambda x: x[:1], critics), obs, action)[0]
+        q = q_values(critics, obs, action)
+        return q.min(0) if self.config.actor_q == "min" else q.mean(0)
+
+    def _apart(self, state: LearnerState, action: Array, obs: Array, weights: Mapping[str, Array]) -> Array:
+        """Return dist(a, π_ref(s)) as [B, 1], or [B, act] for one multiplier a dimension."""
+        squared = jnp.square(action - jax.lax.stop_gradient(actor_mean(state.reference, obs)))
+        squared = squared if self.per_dim else squared.mean(-1, keepdims=True)
+        return weights["distance_unit"] * squared
+
+    def _lambda(self, state: LearnerState, weights: Mapping[str, Array]) -> Array:
+        """Return λ, [1] or [act]; 0 for agents without the constraint."""
+        fixed = ramp(weights["coefficient"], weights["coefficient_floor"], weights["decay_steps"], state.updates)
+        fixed = jnp.where(weights["decay_steps"] > 0, fixed, weights["coefficient"])
+        value = jnp.where(weights["dual"] > 0, multiplier(state.params["nu"]), fixed)
+        return jnp.atleast_1d(weights["constrained"] * value)
+
+    def _actor_step(self, state: LearnerState, batch: Batch, weights: Mapping[str, Array]) -> tuple[LearnerState, Info]:
+        bc_weight = weights["bc_weight"] * jnp.where(
+            weights["bc_decay_steps"] > 0, ramp(1.0, weights["bc_floor"], weights["bc_decay_steps"], state.updates), 1.0
+        )
+
+        def loss(actor: Any) -> tuple[Array, tuple[Array, Array, Array]]:
+            action = actor_mean(actor, batch.obs)
+            q = self.actor_q(state.params["critic"], batch.obs, action)
+            size = jax.lax.stop_gradient(jnp.abs(q).mean())
+            value = -weights["q_weight"] * q.mean() / jnp.where(weights["normalize_q"] > 0, size + 1e-6, 1.0)
+            apart, bc = jnp.zeros((batch.obs.shape[0], 1)), jnp.zeros(())
+            if self.terms.bc:
+                bc = jnp.square(action - batch.action).mean()
+                value = value + bc_weight * bc
+            if self.terms.constraint:
+                apart = self._apart(state, action, batch.obs, weights)
+                value = value + (jax.lax.stop_gradient(self._lambda(state, weights)) * apart.mean(0)).sum()
+            return value, (q.mean(), bc, apart)
+
+        (value, (q, bc, apart)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
+        lr = actor_rate(weights, state.rounds)
+        actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
+        open_ = state.updates > weights["critic_warmup"]
+        actor, moments = select(open_, (actor, moments), (state.params["actor"], state.opt["actor"]))
+        params, opt = state.params | {"actor": actor}, state.opt | {"actor": moments}
+        target = state.target | {"actor": polyak(state.target["actor"], actor, weights["tau"])}
+        if self.config.target_update == "with_actor":
+            target["critic"] = polyak(target["critic"], params["critic"], weights["tau"])
+        reference, info = state.reference, {"actor_loss": value, "actor_q": q, "bc_distance": bc}
+        if self.terms.constraint:
+            epsilon = ramp(weights["epsilon"], weights["epsilon_final"], weights["epsilon_steps"], state.updates)
+            distance = apart.mean(0)
+            params["nu"], opt["nu"] = self._dual_step(state, distance, epsilon, open_, weights)
+            reference = polyak(reference, actor, weights["reference_tau"])
+            copies = (weights["reference_copies"] > 0) & ((state.rounds + 1) % weights["reference_period"] == 0)
+            reference = select(copies, actor, reference)
+            info |= {
+                "distance": distance.mean(),
+                "distance_over_epsilon": (distance / epsilon).mean() * weights["constrained"],
+                "violating": (apart > epsilon).mean() * weights["constrained"],
+                "lambda": self._lambda(state, weights).mean(),
+            }
+        state = state.replace(params=params, opt=opt, target=target, reference=reference, rounds=state.rounds + 1)
+        return state, info
+
+    def _dual_step(
+        self, state: LearnerState, distance: Array, epsilon: Array, open_: Array, weights: Mapping[str, Array]
+    ) -> tuple[Array, Any]:
+        """Descend λ (ε - dist): λ grows while the distance exceeds ε."""
+        nu = state.params["nu"]
+        distance = distance if self.per_dim else distance[0]
+        gradient = jax.grad(lambda n: (multiplier(n) * (epsilon - distance)).sum())(nu)
+        new, moments = self.optimiser.step(nu, gradient, state.opt["nu"], weights["dual_lr"])
+        new = jnp.maximum(new, weights["nu_min"])
+        moving = open_ & (weights["constrained"] * weights["dual"] > 0)
+        return select(moving, (new, moments), (nu, state.opt["nu"]))

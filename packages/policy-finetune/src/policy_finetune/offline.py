@@ -1,0 +1,203 @@
+"""Learning from datasets alone, as an `outerloop.Trainer`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+from outerloop.jax_backend import load_pytree, save_pytree
+from outerloop.seeds import fold_seed
+from policy_finetune.acting import HostPolicy
+from policy_finetune.agents import AgentLayout, stack, summary
+from policy_finetune.config import OfflineAgent, OfflineConfig
+from policy_finetune.learners import LearnerState, make_learner
+from policy_finetune.learners.base import q_over_bound
+from policy_finetune.packing import OfflineData, draw
+from policy_finetune.weights import stack_weights, structure_of, weights_of
+
+__all__ = ["OfflineState", "OfflineTrainer", "host_policy"]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["learner", "key"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class OfflineState:
+    """A agents that learn from data.
+
+    Attributes:
+        learner: their learners' states, every leaf with a leading axis A.
+        key: (A,) typed PRNG keys.
+    """
+
+    learner: LearnerState
+    key: Array
+
+
+class OfflineTrainer:
+    """Agents that learn from datasets, side by side in one compiled program.
+
+        data = OfflineData.pack([dataset])
+        trainer = OfflineTrainer(OfflineConfig(learner=LEARNERS["td3bc"], seeds=4), data)
+        state = trainer.init(seed=0)
+        for _ in range(trainer.num_steps):
+            state, metrics = trainer.step(state)
+        returns = evaluate(trainer.policy(state), EnvSpec.of("Hopper-v5"))
+
+    One `step` is one dispatch of `config.updates_per_step` critic updates. Metrics are means over it, (A,) each.
+
+    Attributes:
+        config: the run.
+        agents: the A agents: by dataset, then by seed, unless `config.agents` names them.
+        data: the packed datasets.
+        num_steps: dispatches that `config.updates` takes.
+        donates: True, `step` consumes the state it is given.
+        resume_ignores: what may differ when a run goes on.
+    """
+
+    donates = True
+    resume_ignores = ("updates", "devices", "eval_episodes", "env_id")
+
+    def __init__(
+        self, config: OfflineConfig, data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset], *,
+        together: int | None = None,
+    ) -> None:  # fmt: skip
+        """Bind configuration and data.
+
+        Args:
+            config: the run.
+            data: packed datasets, or datasets with canonical actions.
+            together: see `AgentLayout`.
+
+        Raises:
+            UserError: agents differ in more than one program can hold, or a dataset has fewer rows than a batch.
+        """
+        self.config = config
+        if not isinstance(data, OfflineData):
+            data = OfflineData.of([data] if isinstance(data, EpisodeDataset) else data, config)
+        self.data = data
+        self.agents = config.agents or tuple(
+            OfflineAgent(learner=config.learner, dataset=d, seed=i, top_fraction=config.top_fraction)
+            for d in range(data.num_datasets)
+            for i in range(config.seeds)
+        )
+        self.num_steps = config.num_steps
+        learners = [agent.learner for agent in self.agents]
+        check_one_structure(learners)
+        layout = data.layout
+        self.learner = make_learner(learners[0], layout.obs_dim, layout.act_dim, *learners[1:])
+        offsets, sizes = [], []
+        for agent in self.agents:
+            if not 0 <= agent.dataset < data.num_datasets:
+                raise UserError(f"An agent learns from dataset {agent.dataset}, but there are {data.num_datasets}.")
+            rows = data.rows_of_top(agent.dataset, agent.top_fraction)
+            if rows < agent.learner.batch_size:
+                raise UserError(
+                    f"Dataset {agent.dataset} has {rows} transitions to learn from, fewer than a batch of "
+                    f"{agent.learner.batch_size}: lower batch_size, or raise top_fraction."
+                )
+            offsets.append(data.offset[agent.dataset])
+            sizes.append(rows)
+        self._layout = AgentLayout(len(self.agents), config.devices, together)
+        self._shared = self._layout.share(data.rows)
+        self._own = self._layout.place(
+            {
+                "weights": stack_weights([weights_of(c, act_dim=layout.act_dim) for c in learners]),
+                "offset": jnp.asarray(np.array(offsets, np.int32)),
+                "size": jnp.asarray(np.array(sizes, np.int32)),
+            }
+        )
+        dispatch = self._layout.over_agents(self._one)
+        self._step = jax.jit(lambda state, rows, own: dispatch(rows, (state, own)), donate_argnums=0)
+        self._init = jax.jit(self.learner.init)
+
+    def init(self, seed: int) -> OfflineState:
+        """Return the state before the first step; agents with equal seeds start from equal networks."""
+        states = []
+        for agent in self.agents:
+            key = jax.random.key(fold_seed(seed, "offline", agent.seed))
+            init_key, key = jax.random.split(key)
+            states.append(OfflineState(self._start(self._init(init_key), agent), key))
+        return self._layout.place(stack(states))
+
+    def _start(self, state: LearnerState, agent: OfflineAgent) -> LearnerState:
+        if "nu" in state.params:
+            nu = jnp.full_like(state.params["nu"], agent.learner.constraint.nu0)
+            return state.replace(params=state.params | {"nu": nu})
+        return state
+
+    def step(self, state: OfflineState) -> tuple[OfflineState, Mapping[str, Array]]:
+        """Do `config.updates_per_step` critic updates. Consumes `state`."""
+        return self._step(state, self._shared, self._own)
+
+    def _one(self, rows: Array, own: tuple[OfflineState, Mapping[str, Any]]) -> tuple[OfflineState, dict[str, Array]]:
+        state, data = own
+        config = self.learner.config
+        shape = (config.policy_delay, config.batch_size)
+
+        def body(state: OfflineState, _: None) -> tuple[OfflineState, dict[str, Array]]:
+            key, draw_key, round_key = jax.random.split(state.key, 3)
+            batches = self.data.layout.split(rows[data["offset"] + draw(draw_key, shape, data["size"])])
+            learner, info = self.learner.round(state.learner, batches, round_key, data["weights"])
+            info |= q_over_bound(info, batches.reward, data["weights"]["discount"])
+            return OfflineState(learner, key), info
+
+        length = self.config.updates_per_step // config.policy_delay
+        state, infos = jax.lax.scan(body, state, length=length)
+        return state, summary(infos, state.learner.params)
+
+    def progress(self, state: OfflineState) -> Mapping[str, int]:
+        """Return the critic updates of each agent."""
+        return {"updates": int(state.learner.updates[0])}
+
+    def policy(self, state: OfflineState) -> HostPolicy:
+        """Return the A deterministic policies on the host, normaliser included."""
+        picks = [agent.dataset for agent in self.agents]
+        return host_policy(state.learner.params["actor"], self.data.mean[picks], self.data.std[picks])
+
+    def save(self, state: OfflineState, folder: Path) -> None:
+        """Write the whole state and the observations' normaliser into `folder`."""
+        save_pytree({"state": state, "mean": jnp.asarray(self.data.mean), "std": jnp.asarray(self.data.std)}, folder)
+
+    def restore(self, folder: Path, like: OfflineState) -> OfflineState:
+        """Read back what `save` wrote; the result continues bit for bit.
+
+        Raises:
+            CheckpointError: it does not fit `like`.
+            UserError: the normaliser differs: the dataset is another one.
+        """
+        mean, std = jnp.asarray(self.data.mean), jnp.asarray(self.data.std)
+        loaded = load_pytree(folder, {"state": like, "mean": mean, "std": std})
+        if not (np.array_equal(loaded["mean"], mean) and np.array_equal(loaded["std"], std)):
+            raise UserError(
+                f"{folder} was written with another dataset: the observations' mean and standard deviation differ. Go "
+                "on with the dataset that the run began with."
+            )
+        return loaded["state"]
+
+
+def check_one_structure(learners: Sequence[Any]) -> None:
+    """Refuse learners that cannot share a program."""
+    first = structure_of(learners[0])
+    for learner in learners[1:]:
+        here = structure_of(learner)
+        for field in dataclasses.fields(here):
+            if getattr(here, field.name) != getattr(first, field.name):
+                raise UserError(
+                    f"Agents of one program differ in learner.{field.name} ({getattr(first, field.name)} and "
+                    f"{getattr(here, field.name)}): train them in separate runs."
+                )
+
+
+def host_policy(actor: Any, mean: np.ndarray, std: np.ndarray) -> HostPolicy:
+    """Return stacked actors [A, ...] as policies on the host."""
+    actor = jax.device_get({"hidden": actor["hidden"], "mean": actor["mean"]})
+    return HostPolicy([(layer["w"], layer["b"][:, None, :]) for layer in (*actor["hidden"], actor["mean"])], mean, std)

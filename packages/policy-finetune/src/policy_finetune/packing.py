@@ -1,0 +1,220 @@
+"""Datasets as one array of rows on the device: one gather fetches everything about a transition.
+
+A row is [obs | action | next_obs | reward | mask | to_go]. Observations are standardised when they are packed, rewards
+scaled, actions canonical. Episodes are laid down best first, so that "the best 10 %" is a shorter prefix.
+
+Several datasets lie one after another; an agent knows where its own begins and how long it is, so that agents on
+different datasets run in one program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+from policy_finetune.config import OfflineConfig
+from policy_finetune.learners.base import Batch
+
+__all__ = ["Layout", "OfflineData", "discounted_to_go"]
+
+#: Added to a standard deviation before dividing by it, as in sfujim/TD3_BC.
+STD_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a row are."""
+
+    obs_dim: int
+    act_dim: int
+
+    @property
+    def width(self) -> int:
+        """Numbers in a row."""
+        return 2 * self.obs_dim + self.act_dim + 3
+
+    def split(self, rows: Array) -> Batch:
+        """Return the parts of rows [..., width]."""
+        o, a = self.obs_dim, self.act_dim
+        return Batch(
+            obs=rows[..., :o],
+            action=rows[..., o : o + a],
+            next_obs=rows[..., o + a : 2 * o + a],
+            reward=rows[..., -3],
+            mask=rows[..., -2],
+            to_go=rows[..., -1],
+        )
+
+
+def discounted_to_go(rewards: np.ndarray, starts: np.ndarray, discount: float) -> np.ndarray:
+    """Return Σ_k γ^k r_{t+k} up to the end of each episode, (N,) float64. Nothing is added after a time limit."""
+    out = np.zeros(len(rewards))
+    ends = np.append(starts[1:], len(rewards))
+    lengths = ends - starts
+    running = np.zeros(len(starts))
+    # Backwards through all episodes at once: as many steps as the longest one has.
+    for back in range(1, int(lengths.max()) + 1):
+        alive = lengths >= back
+        rows = ends[alive] - back
+        running[alive] = rewards[rows] + discount * running[alive]
+        out[rows] = running[alive]
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class OfflineData:
+    """D datasets on the device.
+
+    Attributes:
+        rows: (N, width) f32, all datasets.
+        layout: what a row holds.
+        offset: (D,) where each begins.
+        size: (D,) its rows.
+        row_after: for each dataset (E + 1,), the rows that its best e episodes take.
+        mean: (D, obs) f32, what observations were standardised with ...
+        std: (D, obs) f32, ... the standard deviation with its ε added.
+        scale: (D,) what rewards were multiplied by.
+        bias: what was added to them.
+        returns: for each dataset (E,) the episode returns in its own units, best first.
+    """
+
+    rows: Array
+    layout: Layout
+    offset: np.ndarray
+    size: np.ndarray
+    row_after: tuple[np.ndarray, ...]
+    mean: np.ndarray
+    std: np.ndarray
+    scale: np.ndarray
+    bias: float
+    returns: tuple[np.ndarray, ...]
+
+    @classmethod
+    def pack(
+        cls,
+        datasets: Sequence[EpisodeDataset],
+        *,
+        discount: float = 0.99,
+        normalize_observations: bool = True,
+        normalize_rewards: bool = False,
+        reward_scale: float = 1.0,
+        reward_bias: float = 0.0,
+        mean: np.ndarray | None = None,
+        std: np.ndarray | None = None,
+        scales: np.ndarray | None = None,
+    ) -> OfflineData:
+        """Pack datasets whose actions are canonical (in [-1, 1]).
+
+        Args:
+            datasets: one or more, with stored next (or final) observations and the same dimensions.
+            discount: γ of the returns to go.
+            normalize_observations: standardise by each dataset's own mean and standard deviation.
+            normalize_rewards: scale by 1000 / (best - worst episode return), as IQL does.
+            reward_scale: multiply rewards by this.
+            reward_bias: then add this.
+            mean: (D, obs), to standardise with instead: a frozen normaliser of an earlier phase.
+            std: (D, obs), with its ε added.
+            scales: (D,), what to multiply rewards by instead of `reward_scale`: that of an earlier phase.
+
+        Raises:
+            UserError: dimensions differ, an action is outside [-1, 1], or returns that should scale are all equal.
+        """
+        if not datasets:
+            raise UserError("There is no dataset to pack: give at least one.")
+        blocks, used_scales, means, stds, prefixes, returns = [], [], [], [], [], []
+        layout = None
+        for number, dataset in enumerate(datasets):
+            here = Layout(int(np.prod(dataset.observations.shape[1:])), int(np.prod(dataset.actions.shape[1:])))
+            layout = layout or here
+            if here != layout:
+                raise UserError(
+                    f"{dataset.where} has observations of {here.obs_dim} and actions of {here.act_dim} numbers, the "
+                    f"first dataset {layout.obs_dim} and {layout.act_dim}: train them in separate runs."
+                )
+            beyond = float(np.abs(dataset.actions).max())
+            if beyond > 1 + 1e-5:
+                raise UserError(
+                    f"{dataset.where}: an action is {beyond:g}, outside [-1, 1]: load the dataset for its environment "
+                    "(policy_finetune.load_for), which rescales actions."
+                )
+            order = np.argsort(-dataset.returns(), kind="stable")
+            dataset = dataset.select(order)
+            gains = dataset.returns()
+            scale = reward_scale if scales is None else float(scales[number])
+            if normalize_rewards:
+                if gains[0] <= gains[-1]:
+                    raise UserError(
+                        f"{dataset.where}: all episodes have the return {gains[0]:g}, so rewards cannot be scaled by "
+                        "their range: set normalize_rewards to false."
+                    )
+                scale = reward_scale * 1000.0 / (gains[0] - gains[-1])
+            flat = dataset.transitions("exact")
+            obs, following = flat.observations.reshape(-1, layout.obs_dim), flat.next_observations
+            m = np.zeros(layout.obs_dim, np.float32) if mean is None else mean[number]
+            s = np.ones(layout.obs_dim, np.float32) if std is None else std[number]
+            if mean is None and normalize_observations:
+                m = obs.mean(0, dtype=np.float64).astype(np.float32)
+                s = (obs.std(0, dtype=np.float64) + STD_EPSILON).astype(np.float32)
+            rewards = flat.rewards.astype(np.float64) * scale + reward_bias
+            block = np.empty((len(rewards), layout.width), np.float32)
+            o, a = layout.obs_dim, layout.act_dim
+            block[:, :o] = (obs - m) / s
+            block[:, o : o + a] = np.clip(flat.actions.reshape(-1, a), -1.0, 1.0)
+            block[:, o + a : 2 * o + a] = (following.reshape(-1, o) - m) / s
+            block[:, -3] = rewards
+            block[:, -2] = 1.0 - flat.terminals
+            block[:, -1] = discounted_to_go(rewards, dataset.episode_starts, discount)
+            blocks.append(block)
+            used_scales.append(scale)
+            means.append(m)
+            stds.append(s)
+            prefixes.append(np.append(0, dataset.episode_ends))
+            returns.append(gains)
+        assert layout is not None
+        size = np.array([len(block) for block in blocks], np.int32)
+        return cls(
+            rows=jnp.asarray(np.concatenate(blocks)),
+            layout=layout,
+            offset=(np.cumsum(size) - size).astype(np.int32),
+            size=size,
+            row_after=tuple(prefixes),
+            mean=np.stack(means).astype(np.float32),
+            std=np.stack(stds).astype(np.float32),
+            scale=np.array(used_scales),
+            bias=reward_bias,
+            returns=tuple(returns),
+        )
+
+    @classmethod
+    def of(cls, datasets: Sequence[EpisodeDataset], config: OfflineConfig) -> OfflineData:
+        """Pack as an offline configuration says."""
+        return cls.pack(
+            datasets,
+            discount=config.learner.discount,
+            normalize_observations=config.normalize_observations,
+            normalize_rewards=config.normalize_rewards,
+            reward_scale=config.reward_scale,
+            reward_bias=config.reward_bias,
+        )
+
+    @property
+    def num_datasets(self) -> int:
+        """D."""
+        return len(self.size)
+
+    def rows_of_top(self, dataset: int, fraction: float) -> int:
+        """Return how many rows the best `fraction` of a dataset's episodes take (at least one episode)."""
+        ends = self.row_after[dataset]
+        return int(ends[max(1, int(np.ceil(fraction * (len(ends) - 1) - 1e-9)))])
+
+
+def draw(key: Array, shape: tuple[int, ...], size: Array) -> Array:
+    """Return integers uniform in [0, size), i32."""
+    return jax.random.randint(key, shape, 0, jnp.maximum(size, 1))

@@ -1,0 +1,113 @@
+"""Named learners: the settings of published methods, as far as they are known."""
+
+from __future__ import annotations
+
+from policy_finetune.config import (
+    ConstraintConfig,
+    LearnerConfig,
+    NetworkConfig,
+    OfflineConfig,
+    OnlineConfig,
+    ReplayConfig,
+    SwitchConfig,
+)
+
+__all__ = ["LEARNERS", "LEARNER_HELP", "learner", "offline_presets", "online_presets"]
+
+_REDQ = NetworkConfig(critics=10, layer_norm=True)
+
+#: Name -> learner.
+LEARNERS: dict[str, LearnerConfig] = {
+    "td3": LearnerConfig(),
+    "td3bc": LearnerConfig(q_weight=2.5, bc_weight=1.0),
+    "td3c": LearnerConfig(constraint=ConstraintConfig(enabled=True)),
+    "td3c-acme": LearnerConfig(
+        target_update="every_step",
+        max_grad_norm=40.0,
+        actor_lr=1e-4,
+        critic_lr=1e-4,
+        constraint=ConstraintConfig(enabled=True, distance="mse_per_dim", reference="periodic", nu0=10.0),
+    ),
+    "td3bc-decay": LearnerConfig(q_weight=2.5, bc_weight=1.0, bc_decay_steps=100_000, bc_floor=0.0),
+    "proto": LearnerConfig(
+        q_weight=2.5,
+        constraint=ConstraintConfig(
+            enabled=True, penalty="fixed", coefficient=2.0, decay_steps=1_111_111, penalize_target=True
+        ),
+    ),
+    "iql": LearnerConfig(name="iql", policy_delay=1, network=NetworkConfig(init="orthogonal")),
+    "iql-antmaze": LearnerConfig(
+        name="iql", policy_delay=1, network=NetworkConfig(init="orthogonal"), expectile=0.9, temperature=10.0
+    ),
+    "bc": LearnerConfig(name="bc", policy_delay=1),
+    "sac": LearnerConfig(name="sac", policy_delay=1, actor_q="min"),
+    "rlpd": LearnerConfig(
+        name="sac", network=_REDQ, policy_delay=20, target_subset=2, actor_q="mean", target_entropy_scale=0.5,
+    ),
+    "wsrl": LearnerConfig(
+        name="sac", network=_REDQ, policy_delay=4, target_subset=2, actor_q="mean",
+        target_entropy_scale=0.5,
+    ),
+    "cql": LearnerConfig(name="sac", policy_delay=1, actor_q="min", cql_alpha=5.0, backup_entropy=False),
+    "calql": LearnerConfig(
+        name="sac", policy_delay=1, actor_q="min", cql_alpha=5.0, backup_entropy=False, calibrated=True
+    ),
+}  # fmt: skip
+
+#: Name -> one line.
+LEARNER_HELP: dict[str, str] = {
+    "td3": "TD3 (Fujimoto et al. 2018)",
+    "td3bc": "TD3+BC, α = 2.5 (Fujimoto & Gu 2021)",
+    "td3c": "TD3 under a constraint on how far the policy moves (after Luo et al. 2023)",
+    "td3c-acme": "td3c with the multiplier's settings of Acme's MPO",
+    "td3bc-decay": "TD3+BC whose BC term fades",
+    "proto": "TD3 with a decaying penalty on the distance to the trailing policy (after PROTO)",
+    "iql": "implicit Q-learning (Kostrikov et al. 2021), locomotion",
+    "iql-antmaze": "implicit Q-learning, AntMaze",
+    "bc": "behaviour cloning",
+    "sac": "soft actor-critic",
+    "rlpd": "RLPD: 10 critics with LayerNorm, 20 updates a step; use it with replay symmetric",
+    "wsrl": "WSRL's online learner: RLPD's networks, 4 updates a step; use it with replay drop and a warm-up of 5000",
+    "cql": "conservative Q-learning, α = 5",
+    "calql": "Cal-QL: calibrated conservative Q-learning, α = 5",
+}
+
+
+def learner(name: str) -> LearnerConfig:
+    """Return the learner of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    from outerloop.config import did_you_mean
+    from outerloop.errors import UserError
+
+    try:
+        return LEARNERS[name]
+    except KeyError:
+        raise UserError(f'There is no learner "{name}"{did_you_mean(name, LEARNERS)}') from None
+
+
+def offline_presets() -> dict[str, OfflineConfig]:
+    """Return name -> configuration of pre-training, one for each learner."""
+    return {
+        name: OfflineConfig(learner=config, normalize_rewards=name == "iql")
+        for name, config in LEARNERS.items()
+        if name not in ("proto", "rlpd", "wsrl")
+    }
+
+
+def online_presets() -> dict[str, OnlineConfig]:
+    """Return name -> configuration of online learning: each learner with the replay and switch that belong to it."""
+    out = {
+        name: OnlineConfig(learner=config) for name, config in LEARNERS.items() if name not in ("bc", "rlpd", "wsrl")
+    }
+    out["rlpd"] = OnlineConfig(
+        learner=LEARNERS["rlpd"], replay=ReplayConfig(kind="symmetric", rho=0.5), utd=20.0, block=1,
+        switch=SwitchConfig(warmup_env_steps=5000),
+    )  # fmt: skip
+    out["wsrl"] = OnlineConfig(
+        learner=LEARNERS["wsrl"], replay=ReplayConfig(kind="drop"), utd=4.0, block=1,
+        switch=SwitchConfig(warmup_env_steps=5000),
+    )  # fmt: skip
+    return out

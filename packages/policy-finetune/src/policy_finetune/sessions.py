@@ -1,0 +1,129 @@
+"""From a configuration to a trainer with its data, environment and evaluators: what the commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from outerloop.config import load_config, read_json
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+from outerloop.runner import restore
+from policy_finetune.config import OfflineConfig, OnlineConfig
+from policy_finetune.dataset_checks import load_for
+from policy_finetune.envs import EnvSpec
+from policy_finetune.offline import OfflineTrainer
+from policy_finetune.online import OnlineTrainer
+from policy_finetune.packing import OfflineData
+from policy_finetune.switch import Pretrained
+
+__all__ = ["evaluation_blocks", "load_datasets", "load_run", "offline_trainer", "online_trainer", "pretrained_of"]
+
+#: Environment steps after the first update at which a policy is looked at once more.
+EARLY = (250, 500, 1000, 2000)
+
+
+def load_datasets(spec: EnvSpec, files: Sequence[str], batch_size: int, *, quiet: bool = False) -> list[EpisodeDataset]:
+    """Return datasets with canonical actions; what a user should know of them goes to standard error."""
+    out = []
+    for file in files:
+        data, findings = load_for(spec, file, batch_size=batch_size)
+        if not quiet:
+            for finding in findings:
+                print(f"note: {finding}", file=sys.stderr)
+        out.append(data)
+    return out
+
+
+def environment_of(config: OfflineConfig) -> str:
+    """Return the environment's name: the configuration's, or the one that the first dataset names.
+
+    Raises:
+        UserError: neither says.
+    """
+    if config.env_id:
+        return config.env_id
+    if not config.data:
+        raise UserError("No dataset is given: name at least one with --data FILE.")
+    found = EpisodeDataset.load(config.data[0]).attributes.get("env_id")
+    if not found:
+        raise UserError(f"{config.data[0]} does not say which environment it is of: name it with --env-id.")
+    return str(found)
+
+
+def offline_trainer(config: OfflineConfig, *, quiet: bool = False) -> tuple[OfflineTrainer, EnvSpec]:
+    """Return the trainer of an offline configuration, its datasets read and checked.
+
+    Raises:
+        UserError: a dataset is missing or does not fit.
+    """
+    if not config.data:
+        raise UserError("No dataset is given: name at least one with --data FILE.")
+    spec = EnvSpec.of(environment_of(config))
+    learners = [agent.learner for agent in config.agents] or [config.learner]
+    batch = max(learner.batch_size for learner in learners)
+    return OfflineTrainer(config, load_datasets(spec, config.data, batch, quiet=quiet)), spec
+
+
+def load_run(folder: Path) -> tuple[Any, EnvSpec]:
+    """Return the trainer and environment of a run folder of this package.
+
+    Raises:
+        UserError: it is no such folder.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise UserError(f"{folder} is no run folder (no config.json): name the folder that training wrote.")
+    kind = str(read_json(path).get("type", ""))
+    if kind.endswith("OfflineConfig"):
+        return offline_trainer(load_config(OfflineConfig, path), quiet=True)
+    if kind.endswith("OnlineConfig"):
+        return online_trainer(load_config(OnlineConfig, path), quiet=True)
+    raise UserError(f"{folder} is a run of another package ({kind}).")
+
+
+def pretrained_of(folder: Path, *, fallback: bool = False) -> tuple[Pretrained, EnvSpec, Any]:
+    """Return what a run folder's newest checkpoint holds as a start for fine-tuning, its environment and its config.
+
+    Raises:
+        UserError: it is no run folder of this package.
+        CheckpointError: its checkpoint is damaged or missing.
+    """
+    trainer, spec = load_run(folder)
+    state = restore(trainer, folder, fallback=fallback)
+    start = Pretrained.of(trainer, state) if isinstance(trainer, OfflineTrainer) else trainer.pretrained(state)
+    return start, spec, trainer.config
+
+
+def online_trainer(config: OnlineConfig, *, quiet: bool = False) -> tuple[OnlineTrainer, EnvSpec]:
+    """Return the trainer of an online configuration: pre-trained agents restored, datasets read.
+
+    Raises:
+        UserError: something is missing or does not fit.
+    """
+    start, files = None, config.data
+    if config.start:
+        start, spec, before = pretrained_of(Path(config.start))
+        files = files or before.data
+        if config.env_id and config.env_id != spec.env_id:
+            spec = EnvSpec.of(config.env_id)
+    else:
+        if not config.env_id:
+            raise UserError("No environment is given: name it with --env-id, or a pre-trained run with --start.")
+        spec = EnvSpec.of(config.env_id)
+    kinds = {agent.replay.kind for agent in config.agents} or {config.replay.kind}
+    data: OfflineData | list[EpisodeDataset] | None = None
+    if files and kinds != {"drop"}:
+        data = load_datasets(spec, files, config.learner.batch_size, quiet=quiet)
+    return OnlineTrainer(config, spec, start=start, data=data), spec
+
+
+def evaluation_blocks(config: OnlineConfig) -> set[int]:
+    """Return the blocks after which to evaluate: every `eval_env_steps`, and denser soon after the first update."""
+    block = config.block
+    first = max(config.switch.warmup_env_steps, config.random_env_steps)
+    at = set(range(config.eval_env_steps, config.env_steps + 1, config.eval_env_steps))
+    at |= {first + early for early in EARLY if early < config.eval_env_steps * 4 and first + early < config.env_steps}
+    return {max(1, -(-steps // block)) for steps in at}

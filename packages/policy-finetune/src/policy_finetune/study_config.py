@@ -1,0 +1,180 @@
+"""What a study runs: {dataset} x {pre-trainer} x {online learner} x {replay} x {constraint} over seeds."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+import tyro
+
+from outerloop.errors import UserError
+from policy_finetune.config import (
+    LearnerConfig,
+    OfflineAgent,
+    OfflineConfig,
+    OnlineAgent,
+    OnlineConfig,
+    ReplayConfig,
+    SwitchConfig,
+)
+from policy_finetune.presets import learner
+from policy_finetune.weights_structure import structure_of
+
+__all__ = ["StudyArm", "StudyConfig", "offline_runs", "online_runs"]
+
+
+@dataclass(frozen=True)
+class StudyArm:
+    """One way of fine-tuning."""
+
+    label: str
+    """its name in tables and figures"""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    """who learns online"""
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    """what its batches hold"""
+    switch: SwitchConfig | None = None
+    """how it starts; None: as the study says"""
+    datasets: tuple[int, ...] = ()
+    """only on these datasets, by index; empty: on all"""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study; every combination of the lists is run, and `arms` besides."""
+
+    env_id: str = "InvertedDoublePendulum-v5"
+    """gymnasium's name of the environment"""
+    data: tuple[str, ...] = ()
+    """dataset files or folders"""
+    pretrainers: tuple[str, ...] = ("td3bc",)
+    """who learns offline, by the names of `policy-finetune learners`"""
+    learners: tuple[str, ...] = ("td3", "td3bc", "td3c")
+    """who learns online"""
+    replays: tuple[str, ...] = ("append", "drop")
+    """append, drop, symmetric, decay, balanced"""
+    epsilons: tuple[float, ...] = ()
+    """ε of the constrained learners; empty: their own"""
+    arms: Annotated[tuple[StudyArm, ...], tyro.conf.Suppress] = ()
+    """more arms, one by one (in a configuration file)"""
+    pre_seeds: int = 2
+    """pre-trained agents for each dataset"""
+    seeds: int = 3
+    """fine-tuned agents for each pre-trained one and each arm"""
+    updates: int = 100_000
+    """critic updates of pre-training"""
+    env_steps: int = 50_000
+    """environment steps of fine-tuning"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers of all networks"""
+    layer_norm: bool = False
+    """LayerNorm in all critics, offline and online"""
+    batch_size: int = 256
+    """transitions an update"""
+    switch: SwitchConfig = field(default_factory=SwitchConfig)
+    """between the phases"""
+    block: int = 50
+    """environment steps between updates"""
+    eval_env_steps: int = 1000
+    """environment steps between evaluations"""
+    eval_episodes: int = 5
+    """episodes an evaluation"""
+    parts: int = 1
+    """programs that the agents of a phase are shared between; so many can run at once"""
+
+    def __post_init__(self) -> None:
+        for name in ("pre_seeds", "seeds", "updates", "env_steps", "parts", "eval_env_steps", "eval_episodes"):
+            if getattr(self, name) < 1:
+                raise UserError(f"StudyConfig.{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in (*self.pretrainers, *self.learners):
+            learner(name)
+        if not self.pretrainers:
+            raise UserError("StudyConfig.pretrainers is empty: name at least one learner, such as td3bc.")
+        labels = [arm.label for arm in self.all_arms()]
+        if not labels:
+            raise UserError("A study needs at least one arm: name learners and replays, or give arms.")
+        double = next((label for label in labels if labels.count(label) > 1), None)
+        if double is not None:
+            raise UserError(f'Two arms of the study are called "{double}": give each a name of its own.')
+
+    def with_networks(self, config: LearnerConfig) -> LearnerConfig:
+        """Return a learner with the study's widths and batch size."""
+        network = replace(config.network, hidden=self.hidden, layer_norm=config.network.layer_norm or self.layer_norm)
+        return replace(config, network=network, batch_size=self.batch_size)
+
+    def all_arms(self) -> tuple[StudyArm, ...]:
+        """Return every arm, networks and switch filled in."""
+        made = []
+        for name, kind in itertools.product(self.learners, self.replays):
+            base = learner(name)
+            for epsilon in self.epsilons if base.constraint.enabled and self.epsilons else (None,):
+                label, config = f"{name} {kind}", base
+                if epsilon is not None:
+                    label = f"{name} ε={epsilon:g} {kind}"
+                    config = replace(base, constraint=replace(base.constraint, epsilon=epsilon))
+                made.append(StudyArm(label, config, ReplayConfig(kind=kind)))  # ty: ignore[invalid-argument-type]
+        return tuple(
+            replace(arm, learner=self.with_networks(arm.learner), switch=arm.switch or self.switch)
+            for arm in (*made, *self.arms)
+        )
+
+
+def offline_runs(study: StudyConfig) -> dict[str, OfflineConfig]:
+    """Return name -> configuration of the pre-training runs: one for each pre-trainer."""
+    runs = {}
+    for name in study.pretrainers:
+        config = study.with_networks(learner(name))
+        agents = tuple(
+            OfflineAgent(label=name, learner=config, dataset=d, seed=i)
+            for d in range(len(study.data))
+            for i in range(study.pre_seeds)
+        )
+        per_step = min(1000, study.updates)
+        per_step -= per_step % config.policy_delay
+        runs[name] = OfflineConfig(
+            learner=config, data=study.data, env_id=study.env_id, updates=study.updates,
+            updates_per_step=max(per_step, config.policy_delay), agents=agents, eval_episodes=study.eval_episodes,
+        )  # fmt: skip
+    return runs
+
+
+def online_runs(study: StudyConfig, starts: dict[str, str]) -> list[OnlineConfig]:
+    """Return the configurations of the fine-tuning runs.
+
+    Arms whose learners have one structure share a program; `study.parts` shares the pre-trained agents out.
+
+    Args:
+        study: the study.
+        starts: pre-trainer -> its run folder.
+    """
+    groups: dict[object, list[StudyArm]] = {}
+    for arm in study.all_arms():
+        assert arm.switch is not None
+        key = structure_of(arm.learner), arm.replay.kind == "balanced", arm.replay.capacity, arm.switch.warmup_env_steps
+        groups.setdefault(key, []).append(arm)
+    starting = len(study.data) * study.pre_seeds
+    parts = min(study.parts, starting)
+    runs = []
+    for folder in starts.values():
+        for arms in groups.values():
+            for part in range(parts):
+                agents = tuple(
+                    OnlineAgent(
+                        label=arm.label, learner=arm.learner, replay=arm.replay, switch=arm.switch or study.switch,
+                        start=p, seed=i,
+                    )
+                    for arm in arms
+                    for p in range(part, starting, parts)
+                    if not arm.datasets or p // study.pre_seeds in arm.datasets
+                    for i in range(study.seeds)
+                )  # fmt: skip
+                runs.append(
+                    OnlineConfig(
+                        env_id=study.env_id, learner=arms[0].learner, replay=arms[0].replay,
+                        switch=arms[0].switch or study.switch, start=folder, data=study.data,
+                        env_steps=study.env_steps, block=study.block, agents=agents,
+                        eval_episodes=study.eval_episodes, eval_env_steps=study.eval_env_steps,
+                    )
+                )  # fmt: skip
+    return runs

@@ -1,0 +1,147 @@
+"""Configurations: what is refused, in which words; presets; what is data and what is structure."""
+
+import dataclasses
+import json
+
+import pytest
+
+from outerloop.config import from_dict, to_dict
+from outerloop.errors import UserError
+from policy_finetune.config import (
+    ConstraintConfig,
+    GuardConfig,
+    LearnerConfig,
+    NetworkConfig,
+    OfflineAgent,
+    OfflineConfig,
+    OnlineAgent,
+    OnlineConfig,
+    ReplayConfig,
+    SwitchConfig,
+)
+from policy_finetune.presets import LEARNER_HELP, LEARNERS, learner, offline_presets, online_presets
+from policy_finetune.weights_structure import structure_of, weights_of
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ConstraintConfig(epsilon=0.0), r"ConstraintConfig.epsilon is 0.0; it must be greater than 0"),
+        (lambda: ConstraintConfig(epsilon=float("nan")), "epsilon is nan"),
+        (lambda: ConstraintConfig(nu0=-20.0), "nu0 is -20.0; it must be at least nu_min = -18"),
+        (lambda: ConstraintConfig(epsilon_final=1e-2), "epsilon_steps must be at least 1"),
+        (lambda: ConstraintConfig(reference="last"), "reference is 'last'; it must be one of target, periodic"),
+        (lambda: ConstraintConfig(reference_tau=0.0), r"reference_tau is 0.0; it must be in \(0, 1\], or None"),
+        (lambda: LearnerConfig(tau=0.0), r"LearnerConfig.tau is 0.0; it must be in \(0, 1\]"),
+        (lambda: LearnerConfig(tau=1.5), "tau is 1.5"),
+        (lambda: LearnerConfig(policy_delay=0), "policy_delay is 0; it must be an integer, at least 1"),
+        (lambda: LearnerConfig(batch_size=2.5), "batch_size is 2.5; it must be an integer, at least 1"),
+        (lambda: LearnerConfig(discount=1.1), r"discount is 1.1; it must be in \[0, 1\]"),
+        (lambda: LearnerConfig(actor_lr=-1e-3), "actor_lr is -0.001; it must be at least 0"),
+        (lambda: LearnerConfig(critic_lr=float("inf")), "critic_lr is inf"),
+        (lambda: LearnerConfig(expectile=1.0), r"expectile is 1.0; it must be in \(0, 1\)"),
+        (lambda: LearnerConfig(target_subset=3), "target_subset is 3; it must be .*from 0 to network.critics = 2"),
+        (lambda: LearnerConfig(name="iql", constraint=ConstraintConfig(enabled=True)), "constraint belongs to td3"),
+        (lambda: LearnerConfig(cql_alpha=5.0), "cql_alpha and calibrated belong to sac"),
+        (lambda: LearnerConfig(name="sac", calibrated=True), "calibrated needs cql_alpha greater than 0"),
+        (lambda: LearnerConfig(name="ppo"), "name is 'ppo'; it must be one of bc, td3, iql, sac"),
+        (lambda: NetworkConfig(hidden=()), "hidden is"),
+        (lambda: NetworkConfig(hidden=(16, 0)), "hidden is"),
+        (lambda: NetworkConfig(hidden=(16.5,)), "hidden is"),
+        (lambda: ReplayConfig(rho=1.2), r"rho is 1.2; it must be in \[0, 1\]"),
+        (lambda: ReplayConfig(top_fraction=0.0), "top_fraction is 0.0"),
+        (lambda: GuardConfig(episodes=0), "episodes is 0"),
+        (lambda: SwitchConfig(critic_warmup=-1), "critic_warmup is -1"),
+        (lambda: OfflineConfig(updates_per_step=3), "updates_per_step is 3; it must be a multiple of"),
+        (lambda: OnlineConfig(utd=0.0), "utd is 0.0; it must be greater than 0"),
+        (
+            lambda: OnlineConfig(block=1),
+            "1 x 1 critic updates are no whole number of rounds of learner.policy_delay = 2",
+        ),
+        (
+            lambda: OnlineConfig(switch=SwitchConfig(warmup_env_steps=30)),
+            "switch.warmup_env_steps is 30; .*multiple of",
+        ),
+        (lambda: OnlineConfig(random_env_steps=10), "random_env_steps is 10; it must be a multiple of block = 50"),
+        (
+            lambda: OnlineConfig(replay=ReplayConfig(kind="drop"), switch=SwitchConfig(warmup_env_steps=100)),
+            "first batch of 256 would be drawn from 150 online transitions alone: raise switch.warmup_env_steps",
+        ),
+    ],
+)
+def test_what_is_out_of_range_is_refused_in_one_sentence(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_agents_decide_what_a_configuration_with_agents_is():
+    slow = LearnerConfig(policy_delay=4, batch_size=16)
+    with pytest.raises(UserError, match="multiple of learner.policy_delay = 4"):
+        OfflineConfig(updates_per_step=10, agents=(OfflineAgent(learner=slow),))
+    late = SwitchConfig(warmup_env_steps=200)
+    config = OnlineConfig(block=20, agents=(OnlineAgent(learner=slow, switch=late),))
+    assert config.rounds_per_block == 5
+    assert config.first_update == 200
+    with pytest.raises(UserError, match="warmup_env_steps is 30"):
+        OnlineConfig(block=20, agents=(OnlineAgent(learner=slow, switch=SwitchConfig(warmup_env_steps=30)),))
+    with pytest.raises(UserError, match="first batch of 16"):
+        agent = OnlineAgent(learner=slow, replay=ReplayConfig(kind="drop"), switch=SwitchConfig(warmup_env_steps=0))
+        OnlineConfig(block=4, agents=(agent,))
+
+
+@pytest.mark.parametrize(
+    "config", [*offline_presets().values(), *online_presets().values()], ids=lambda c: c.learner.name
+)
+def test_presets_survive_json(config):
+    assert from_dict(type(config), json.loads(json.dumps(to_dict(config), allow_nan=False))) == config
+
+
+def test_learners_by_name():
+    assert LEARNERS.keys() == LEARNER_HELP.keys()
+    assert learner("td3bc").q_weight == 2.5
+    with pytest.raises(UserError, match='There is no learner "td3b"; did you mean "td3bc"'):
+        learner("td3b")
+
+
+def test_steps_and_rounds():
+    assert OfflineConfig(updates=2500).num_steps == 3
+    config = OnlineConfig(env_steps=1010, utd=4.0)
+    assert (config.num_steps, config.rounds_per_block) == (21, 100)
+    assert online_presets()["rlpd"].rounds_per_block == 1
+
+
+def test_every_number_of_a_learner_is_data_or_structure():
+    # Whatever field is changed, two agents either differ in their data, or cannot share a program.
+    base = LearnerConfig(name="sac", cql_alpha=1.0)
+    for field in dataclasses.fields(LearnerConfig):
+        value = getattr(base, field.name)
+        if isinstance(value, bool):
+            other = not value
+        elif isinstance(value, float):
+            other = value / 2 + 0.07
+        elif isinstance(value, int):
+            other = value + 1
+        else:
+            continue
+        if field.name == "target_subset":
+            other = 1
+        changed = dataclasses.replace(base, **{field.name: other})
+        same_data = weights_of(base, act_dim=2) == weights_of(changed, act_dim=2)
+        same_structure = structure_of(base) == structure_of(changed)
+        assert not (same_data and same_structure), field.name
+        assert same_data or same_structure, field.name
+
+
+def test_data_of_the_arms():
+    plain = weights_of(LearnerConfig(), act_dim=3)
+    assert (plain["constrained"], plain["rho"], plain["append"], plain["target_entropy"]) == (0.0, 0.0, 1.0, -3.0)
+    symmetric = weights_of(LearnerConfig(), ReplayConfig(kind="symmetric", rho=0.3), act_dim=3)
+    assert (symmetric["rho"], symmetric["rho_final"], symmetric["append"]) == (0.3, 0.3, 0.0)
+    decay = weights_of(LearnerConfig(), ReplayConfig(kind="decay", rho=0.8, rho_final=0.1, decay_steps=7), act_dim=3)
+    assert (decay["rho"], decay["rho_final"], decay["rho_steps"]) == (0.8, 0.1, 7.0)
+    assert weights_of(LearnerConfig(), ReplayConfig(kind="drop"), act_dim=3)["append"] == 0.0
+    assert weights_of(LearnerConfig(), switch=SwitchConfig(critic_warmup=9), act_dim=3)["critic_warmup"] == 9.0
+    constraint = ConstraintConfig(enabled=True, distance="gauss_kl", kl_sigma=0.5, reference="offline")
+    kl = weights_of(LearnerConfig(constraint=constraint), act_dim=3)
+    assert (kl["distance_unit"], kl["reference_tau"]) == (3 / (2 * 0.25), 0.0)
+    assert weights_of(LearnerConfig(constraint=ConstraintConfig()), act_dim=3)["reference_tau"] == 0.005

@@ -1,0 +1,117 @@
+"""The contract of `outerloop.Trainer`: exact resume, mid-episode, for every family of learners."""
+
+import jax
+import numpy as np
+import pytest
+
+from outerloop.conformance import check_trainer, fingerprint
+from outerloop.data import EpisodeDataset
+from policy_finetune.config import (
+    ConstraintConfig,
+    GuardConfig,
+    LearnerConfig,
+    NetworkConfig,
+    OfflineAgent,
+    OfflineConfig,
+    OnlineAgent,
+    OnlineConfig,
+    ReplayConfig,
+    SwitchConfig,
+)
+from policy_finetune.envs import EnvSpec
+from policy_finetune.offline import OfflineTrainer
+from policy_finetune.online import OnlineTrainer
+from policy_finetune.switch import Pretrained
+
+NET = NetworkConfig(hidden=(16,))
+SMALL = {"network": NET, "batch_size": 8}
+ENSEMBLE = NetworkConfig(hidden=(16,), critics=3, layer_norm=True)
+TD3 = LearnerConfig(**SMALL)
+TD3BC = LearnerConfig(**SMALL, q_weight=2.5, bc_weight=1.0)
+TD3C = LearnerConfig(**SMALL, constraint=ConstraintConfig(enabled=True))
+OTHERS = {
+    "iql": LearnerConfig(
+        name="iql", policy_delay=1, network=NetworkConfig(hidden=(16,), actor_dropout=0.1), batch_size=8
+    ),
+    "bc": LearnerConfig(name="bc", policy_delay=1, bc_loss="mle", **SMALL),
+    "sac": LearnerConfig(name="sac", policy_delay=1, actor_q="min", **SMALL),
+    "rlpd": LearnerConfig(name="sac", policy_delay=5, target_subset=2, actor_q="mean", network=ENSEMBLE, batch_size=8),
+    "calql": LearnerConfig(name="sac", policy_delay=1, cql_alpha=5.0, cql_actions=2, calibrated=True, **SMALL),
+}
+
+
+def dataset():
+    """60 transitions of Pendulum-v1's dimensions."""
+    rng = np.random.default_rng(0)
+    ends = np.arange(60) % 10 == 9
+    return EpisodeDataset(
+        observations=rng.normal(size=(60, 3)).astype(np.float32), actions=rng.uniform(-1, 1, (60, 1)).astype(np.float32),
+        rewards=rng.normal(size=60), terminated=np.zeros(60, bool), truncated=ends,
+        next_observations=rng.normal(size=(60, 3)).astype(np.float32),
+    )  # fmt: skip
+
+
+def offline(config):
+    return OfflineTrainer(config, dataset())
+
+
+def online(config):
+    learner = config.structure
+    before = offline(OfflineConfig(learner=learner, updates_per_step=2 * learner.policy_delay))
+    start = Pretrained.of(before, before.step(before.init(0))[0])
+    return OnlineTrainer(config, EnvSpec.of("Pendulum-v1"), start=start, data=dataset())
+
+
+FAMILY = OfflineConfig(
+    updates_per_step=4, agents=tuple(OfflineAgent(label=str(i), learner=c) for i, c in enumerate((TD3, TD3BC, TD3C)))
+)
+ARMS = OnlineConfig(
+    block=4,
+    env_steps=4000,
+    guard=GuardConfig(enabled=True, episodes=1),
+    agents=tuple(
+        OnlineAgent(str(i), c, ReplayConfig(kind=kind), SwitchConfig(warmup_env_steps=8))
+        for i, (c, kind) in enumerate(((TD3, "append"), (TD3C, "symmetric")))
+    ),
+)
+
+
+@pytest.mark.parametrize(("make", "config"), [(offline, FAMILY), (online, ARMS)], ids=["offline", "online"])
+def test_the_trainers_meet_the_contract(make, config, tmp_path):
+    passed = check_trainer(make, config, folder=tmp_path, steps=3, kills=1)
+    assert len(passed) == 6
+
+
+def check_resume(trainer, folder):
+    """4 steps, save, restore into another state, 2 steps: as 6 steps at once."""
+
+    def advance(state, steps):
+        for _ in range(steps):
+            state, metrics = trainer.step(state)
+        assert all(np.isfinite(value).all() for value in jax.device_get(dict(metrics)).values())
+        return state
+
+    state = advance(trainer.init(0), 4)
+    trainer.save(state, folder)
+    straight = fingerprint(advance(state, 2))
+    again = advance(trainer.restore(folder, trainer.init(1)), 2)
+    assert fingerprint(again) == straight
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_learner_resumes_exactly(name, tmp_path):
+    learner = OTHERS[name]
+    check_resume(offline(OfflineConfig(learner=learner, updates_per_step=2 * learner.policy_delay)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("learner", "kind", "overlap"),
+    [(OTHERS["calql"], "decay", False), (TD3C, "balanced", True)],
+    ids=["sac", "balanced-overlap"],
+)
+def test_every_online_family_resumes_exactly(learner, kind, overlap, tmp_path):
+    replay = ReplayConfig(kind=kind, decay_steps=10)
+    config = OnlineConfig(
+        learner=learner, replay=replay, block=4, env_steps=400, switch=SwitchConfig(warmup_env_steps=8), overlap=overlap
+    )
+    check_resume(online(config), tmp_path)

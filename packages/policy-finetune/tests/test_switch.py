@@ -1,0 +1,105 @@
+"""What the online learner takes over from the pre-trained agent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, SwitchConfig
+from policy_finetune.learners import make_learner
+from policy_finetune.switch import take_over
+
+NET = NetworkConfig(hidden=(8,))
+TD3C = LearnerConfig(network=NET, constraint=ConstraintConfig(enabled=True))
+
+
+def trained(config, seed=1):
+    """A state whose every number is its own: weights, targets behind them, moments that are not 0."""
+    state = make_learner(config, 3, 2).init(jax.random.key(seed))
+    state = jax.tree.map(lambda x: x + 1, state)
+    return state.replace(target=jax.tree.map(lambda x: x + 0.5, state.target))
+
+
+def equal(a, b):
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def switch(old, new, **settings):
+    fresh = make_learner(new, 3, 2).init(jax.random.key(2))
+    state, notes = take_over(fresh, old, SwitchConfig(**settings))
+    return fresh, state, notes
+
+
+def test_td3bc_to_td3c_carries_networks_targets_and_moments():
+    old = trained(LearnerConfig(network=NET, bc_weight=1.0))
+    fresh, state, notes = switch(old, TD3C)
+    assert notes == []
+    assert equal(state.params["actor"], old.params["actor"])
+    assert equal(state.params["critic"], old.params["critic"])
+    assert equal(state.target, old.target)
+    assert equal(state.opt["actor"], old.opt["actor"])
+    assert equal(state.reference, old.params["actor"])  # the policy itself, not its trailing target
+    assert equal(state.params["nu"], fresh.params["nu"])
+    assert (int(state.updates), int(state.rounds)) == (0, 0)
+    pointers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(state)]
+    assert len(set(pointers)) == len(pointers)  # a donated state must not hold one buffer twice
+
+
+@pytest.mark.parametrize("which", ["none", "actor", "critic", "all"])
+def test_optimisers_start_anew_where_asked(which):
+    old = trained(LearnerConfig(network=NET))
+    fresh, state, _ = switch(old, TD3C, reset_optimizer=which)
+    for name in ("actor", "critic"):
+        kept = which not in (name, "all")
+        assert equal(state.opt[name], (old if kept else fresh).opt[name])
+        assert equal(state.params[name], old.params[name])
+
+
+def test_critics_are_forgotten_where_asked():
+    old = trained(LearnerConfig(network=NET))
+    fresh, state, _ = switch(old, TD3C, critic_reinit=True)
+    for part in ("params", "target", "opt"):
+        assert equal(getattr(state, part)["critic"], getattr(fresh, part)["critic"])
+    assert equal(state.params["actor"], old.params["actor"])
+
+
+def test_iql_to_td3_takes_the_mean_and_makes_targets():
+    old = trained(LearnerConfig(name="iql", network=NET, policy_delay=1))
+    _, state, notes = switch(old, TD3C)
+    assert notes == []
+    assert set(state.params["actor"]) == {"hidden", "mean"}
+    assert equal(state.params["actor"]["mean"], old.params["actor"]["mean"])
+    assert equal(state.target["actor"], state.params["actor"])
+    assert equal(state.target["critic"], old.target["critic"])
+
+
+def test_what_cannot_be_taken_over_is_said():
+    old = trained(LearnerConfig(name="bc", network=NET, policy_delay=1))
+    fresh, state, notes = switch(old, TD3C)
+    assert notes == ["the pre-trained agent has no critic: it starts anew"]
+    assert equal(state.target["actor"], state.params["actor"])
+    assert equal(state.params["critic"], fresh.params["critic"])
+    ensemble = LearnerConfig(name="sac", network=NetworkConfig(hidden=(8,), critics=4), policy_delay=1)
+    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), ensemble)
+    assert notes == [
+        "the actor's spread starts anew: the pre-trained one has another form of it",
+        "the pre-trained critic has another shape: it starts anew",
+    ]
+    assert equal(state.params["actor"]["log_std"], fresh.params["actor"]["log_std"])
+    assert equal(state.opt["actor"], fresh.opt["actor"])
+    wide = LearnerConfig(network=NetworkConfig(hidden=(16,)))
+    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), wide)
+    assert notes[0] == "the pre-trained actor has other layers: it starts anew"
+    assert equal(state.params, fresh.params)
+
+
+def test_sac_to_sac_carries_its_temperature():
+    config = LearnerConfig(name="sac", network=NET, policy_delay=1)
+    old = trained(config)
+    _, state, notes = switch(old, config)
+    assert notes == []
+    assert equal(state.params, old.params)
+    assert equal(state.opt, old.opt)
+    assert jnp.ndim(state.params["log_alpha"]) == 0
