@@ -14,7 +14,11 @@ import time
 from pathlib import Path
 
 #: Folder below --out -> the command that fills it.
-DEMOS = {"minimax-ued": ["minimax-ued", "demo"], "policy-finetune": ["policy-finetune", "demo"]}
+DEMOS = {
+    "minimax-ued": ["minimax-ued", "demo"],
+    "policy-finetune": ["policy-finetune", "demo"],
+    "otr": ["otr", "demo"],
+}
 
 
 def main() -> int:

@@ -28,7 +28,7 @@ RUNS: dict[str, list[str]] = {
     **{
         f"{task}-v5": [
             "--env-steps", str(steps), "--random-env-steps", "10000", "--learner.network.hidden", "128", "128",
-            "--learner.network.layer-norm", "True", "--learner.batch-size", "128", "--eval-env-steps", "25000",
+            "--learner.network.layer-norm", "--learner.batch-size", "128", "--eval-env-steps", "25000",
         ]
         for task, steps in (("HalfCheetah", 300_000), ("Hopper", 400_000), ("Walker2d", 400_000))
     },

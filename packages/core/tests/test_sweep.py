@@ -15,7 +15,7 @@ import pytest
 from outerloop.cli import main
 from outerloop.config import config_document
 from outerloop.errors import UserError
-from outerloop.sweep import differences, make_grid, read_sweep, run_status, write_sweep
+from outerloop.sweep import SweepRun, differences, make_grid, read_sweep, run_status, write_sweep
 from outerloop.sweep_engines import Job, LocalEngine, SubmittedJob
 from outerloop.sweep_loop import run_sweep
 
@@ -407,3 +407,9 @@ def test_preempted_submitit_jobs_save_and_go_on(tmp_path, command):
     assert steps(folder) == list(range(10)), "no step twice, none missing"
     pids = {line.split()[1] for line in (folder / "steps.log").read_text().splitlines()}
     assert len(pids) == 2
+
+
+def test_a_label_stays_short_where_a_value_is_long():
+    agents = [{"label": f"arm {i}", "learner": {"lr": 1e-3}} for i in range(50)]
+    runs = [SweepRun(("x", "train"), {"agents": agents[:n], "note": "z" * n}) for n in (40, 50)]
+    assert differences(runs) == [f"agents=[{n} items] note={'z' * 37 + '...' if n > 40 else 'z' * n}" for n in (40, 50)]

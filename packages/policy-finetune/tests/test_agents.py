@@ -32,8 +32,8 @@ for devices in (1, 2):
     state, metrics = trainer.step(trainer.init(0))
     assert len(state.key.sharding.device_set) == devices
     start = Pretrained.of(trainer, state)
-    config = OnlineConfig(learner=learner, block=4, env_steps=40, switch=SwitchConfig(warmup_env_steps=8), devices=devices,
-                          guard=GuardConfig(enabled=True))
+    config = OnlineConfig(learner=learner, block=4, env_steps=40, switch=SwitchConfig(warmup_env_steps=8),
+                          devices=devices, guard=GuardConfig(enabled=True))
     online = OnlineTrainer(config, EnvSpec.of("Pendulum-v1"), start=start, data=data)
     now = online.init(0)
     for _ in range(5):
@@ -59,7 +59,7 @@ def test_side_by_side_in_groups_and_one_after_another_are_equal():
 
 
 def test_what_cannot_be_laid_out_is_refused():
-    with pytest.raises(UserError, match="devices is 99, but JAX sees .*xla_force_host_platform_device_count"):
+    with pytest.raises(UserError, match=r"devices is 99, but JAX sees .*xla_force_host_platform_device_count"):
         AgentLayout(99, devices=99)
 
 

@@ -66,6 +66,27 @@ def test_the_first_draws_have_the_share_that_was_asked_for():
     assert abs((drawn < 50).mean() - 0.25) < 3 * (0.25 * 0.75 / 4000) ** 0.5
 
 
+def test_priorities_are_normalised_over_a_uniform_offline_batch():
+    rng = np.random.default_rng(1)
+    offline = jnp.asarray(rng.normal(size=(50, LAYOUT.width)), jnp.float32)
+    online = jnp.asarray(rng.normal(size=(40, LAYOUT.width)), jnp.float32)
+    b = balanced(temperature=2.0)
+    size, filled = jnp.int32(50), jnp.int32(40)
+    state = b.prepare(b.enter(b.init(jax.random.key(0)), jnp.int32(0), 40), size, filled)
+    key = jax.random.key(3)
+    rows, after, _ = b.sample(state, offline, lambda at: online[at], key, (1, 16), jnp.int32(0), size, filled)
+    draw_key, offline_key, _ = jax.random.split(key, 3)
+    at = draw_by_priority(state.within, state.across, draw_key, (1, 16))
+    np.testing.assert_array_equal(rows, jnp.concatenate([offline, online])[at])
+    uniform = offline[jax.random.randint(offline_key, (32,), 0, 50)]
+
+    def root(x):  # w^(1/2) by the network after its step
+        return np.sqrt(np.asarray(b._ratio(after.network, x), np.float64))
+
+    expected = root(rows) / root(uniform).mean()
+    np.testing.assert_allclose(after.priority[at], expected, rtol=1e-4)
+
+
 def test_priorities_come_to_favour_offline_rows_that_look_like_the_online_ones():
     rng = np.random.default_rng(0)
     offline, online = np.zeros((50, LAYOUT.width), np.float32), np.zeros((40, LAYOUT.width), np.float32)

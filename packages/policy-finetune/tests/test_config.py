@@ -76,7 +76,7 @@ def test_what_is_out_of_range_is_refused_in_one_sentence(make, message):
 
 def test_agents_decide_what_a_configuration_with_agents_is():
     slow = LearnerConfig(policy_delay=4, batch_size=16)
-    with pytest.raises(UserError, match="multiple of learner.policy_delay = 4"):
+    with pytest.raises(UserError, match=r"multiple of learner\.policy_delay = 4"):
         OfflineConfig(updates_per_step=10, agents=(OfflineAgent(learner=slow),))
     late = SwitchConfig(warmup_env_steps=200)
     config = OnlineConfig(block=20, agents=(OnlineAgent(learner=slow, switch=late),))
@@ -84,8 +84,8 @@ def test_agents_decide_what_a_configuration_with_agents_is():
     assert config.first_update == 200
     with pytest.raises(UserError, match="warmup_env_steps is 30"):
         OnlineConfig(block=20, agents=(OnlineAgent(learner=slow, switch=SwitchConfig(warmup_env_steps=30)),))
+    agent = OnlineAgent(learner=slow, replay=ReplayConfig(kind="drop"), switch=SwitchConfig(warmup_env_steps=0))
     with pytest.raises(UserError, match="first batch of 16"):
-        agent = OnlineAgent(learner=slow, replay=ReplayConfig(kind="drop"), switch=SwitchConfig(warmup_env_steps=0))
         OnlineConfig(block=4, agents=(agent,))
 
 

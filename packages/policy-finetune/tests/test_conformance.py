@@ -45,7 +45,8 @@ def dataset():
     rng = np.random.default_rng(0)
     ends = np.arange(60) % 10 == 9
     return EpisodeDataset(
-        observations=rng.normal(size=(60, 3)).astype(np.float32), actions=rng.uniform(-1, 1, (60, 1)).astype(np.float32),
+        observations=rng.normal(size=(60, 3)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (60, 1)).astype(np.float32),
         rewards=rng.normal(size=60), terminated=np.zeros(60, bool), truncated=ends,
         next_observations=rng.normal(size=(60, 3)).astype(np.float32),
     )  # fmt: skip

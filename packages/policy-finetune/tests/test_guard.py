@@ -25,7 +25,7 @@ def test_collapse_orders_the_policy_home_and_not_before():
     state, orders = guard.watch(guard.init(1), episodes(100, 110, 90), learning=False)
     assert orders is None  # the start is 100, the floor 50
     state, orders = guard.watch(state, episodes(40, 60), learning=True)
-    assert orders is None  # the mean of 90, 40, 60 is above the floor
+    assert orders is None  # two episodes are too few
     state, orders = guard.watch(state, episodes(30), learning=True)
     assert orders["go_home"].tolist() == [True]
     assert orders["remember"].tolist() == [False]
@@ -68,15 +68,47 @@ def test_agents_are_watched_one_by_one():
 def test_the_best_policy_is_remembered_where_somebody_holds_on_to_it():
     guard = Guard(GuardConfig(episodes=2), [True, False])
     assert guard.needs_home
-    state, orders = guard.watch(guard.init(2), episodes(5, 5) + episodes(50, 50, agent=1), learning=True)
+    state, _ = guard.watch(guard.init(2), episodes(5) + episodes(5, agent=1), learning=False)
+    state, orders = guard.watch(state, episodes(6, 6) + episodes(50, 50, agent=1), learning=True)
     assert orders["remember"].tolist() == [True, False]
     assert orders["go_home"].tolist() == [False, False]
     assert orders["best"].tolist() == [True, False]
-    state, orders = guard.watch(state, episodes(4, 5), learning=True)
+    state, orders = guard.watch(state, episodes(5, 6), learning=True)
     assert orders is None
     state, orders = guard.watch(state, episodes(8, 8), learning=True)
     assert orders["remember"].tolist() == [True, False]
     assert state.best[0] == 8
+
+
+def test_a_collapsed_actor_is_not_the_best_one():
+    guard = Guard(GuardConfig(episodes=2), [True])
+    state, _ = guard.watch(guard.init(1), episodes(100, 90), learning=False)
+    assert state.best.tolist() == [95]
+    state, orders = guard.watch(state, episodes(1, 2, 80, 80), learning=True)
+    assert orders is None
+    state, orders = guard.watch(state, episodes(96, 96), learning=True)
+    assert orders["remember"].tolist() == [True]
+
+
+def test_the_start_is_frozen_at_the_end_of_the_warm_up():
+    guard = Guard(ON, [False])
+    state, _ = guard.watch(guard.init(1), episodes(100), learning=False)  # one episode is fewer than three, but enough
+    state, orders = guard.watch(state, episodes(40, 40), learning=True)
+    assert orders is None
+    state, orders = guard.watch(state, episodes(40), learning=True)
+    assert orders["go_home"].tolist() == [True]  # with the late ones in the start, its floor would lie below
+    assert (state.start_sum.tolist(), state.start_count.tolist()) == ([100.0], [1])
+
+
+def test_episodes_before_the_start_is_known_are_not_held_against_it():
+    guard = Guard(ON, [True])
+    state, orders = guard.watch(guard.init(1), episodes(100, 50), learning=True)
+    state, orders = guard.watch(state, episodes(30, 10), learning=True)  # the start is 60, of the first three
+    assert orders is None
+    assert state.best.tolist() == [60]
+    assert state.fresh.tolist() == [1]
+    _, orders = guard.watch(state, episodes(10, 12), learning=True)
+    assert orders["go_home"].tolist() == [True]
 
 
 def test_an_idle_guard_gives_no_orders_and_metrics_are_finite_from_the_start():

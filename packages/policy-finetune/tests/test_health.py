@@ -51,6 +51,10 @@ def test_each_trouble_is_named(name, series, text):
     assert len(found) == 1
 
 
+def test_a_fixed_penalty_is_given_no_advice_about_multipliers():
+    assert findings(rows(distance_over_epsilon=lambda i: [0.0, 0.0], **{"lambda": lambda i: [2e4, 1e-9]})) == []
+
+
 def test_rows_before_the_first_update_do_not_count():
     warm = [row | {"learning": [0.0, 0.0], "distance_over_epsilon": [0.0, 0.0]} for row in rows(**GOOD)]
     assert findings(warm + rows(**GOOD)) == []

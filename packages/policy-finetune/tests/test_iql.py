@@ -158,12 +158,16 @@ def test_the_actors_rate_falls_by_a_cosine():
 
     step = jax.jit(learner.round)
 
-    def move(updates):
-        now = state.replace(updates=jnp.int32(updates))
-        after, _ = step(now, stacked(batch), jax.random.key(1), numbers(config))
+    def move(updates, frozen=0):
+        now = state.replace(updates=jnp.int32(updates), rounds=jnp.int32(max(updates - frozen, 0)))
+        weights = numbers(config) | {"critic_warmup": jnp.float32(frozen)}
+        after, _ = step(now, stacked(batch), jax.random.key(1), weights)
+        assert int(after.rounds) == max(updates + 1 - frozen, 0)
         return float(jnp.abs(after.params["actor"]["mean"]["w"] - state.params["actor"]["mean"]["w"]).max())
 
     np.testing.assert_allclose(np.array([move(2), move(4)]) / move(0), [0.5, 0.0], atol=1e-3)
+    # A frozen actor makes no updates: its rate falls from when it moves.
+    np.testing.assert_allclose(np.array([move(2, frozen=3), move(3, frozen=3)]) / move(0), [0.0, 1.0], atol=1e-3)
 
 
 def test_dropout_is_random_and_off_when_acting():

@@ -104,7 +104,7 @@ def test_agents_that_do_not_fit_together_are_refused(data):
         return OfflineTrainer(OfflineConfig(agents=agents, updates_per_step=4, **changes), data)
 
     wide = LearnerConfig(network=NetworkConfig(hidden=(32,)), batch_size=8)
-    with pytest.raises(UserError, match="Agents of one program differ in learner.network"):
+    with pytest.raises(UserError, match=r"Agents of one program differ in learner\.network"):
         train(OfflineAgent(learner=TD3), OfflineAgent(learner=wide))
     with pytest.raises(UserError, match=r"Dataset 1 has 10 transitions to learn from, fewer than a batch of 16"):
         train(OfflineAgent(learner=LearnerConfig(network=NET, batch_size=16), dataset=1, top_fraction=0.2))
@@ -136,7 +136,9 @@ def test_numbers_out_of_hand_stop_the_run_and_keep_the_last_good_checkpoint(data
         return step(state)
 
     trainer.step = spoiled
-    with pytest.raises(NonFiniteError, match="parameter_norm.* not finite at step 5; the last checkpoint is at step 4"):
+    with pytest.raises(
+        NonFiniteError, match=r"parameter_norm.* not finite at step 5; the last checkpoint is at step 4"
+    ):
         run(trainer, tmp_path / "run", steps=8, log_every=1, save_every=2, progress=False)
     state = restore(trainer, tmp_path / "run")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))

@@ -5,7 +5,7 @@ import pytest
 
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
-from policy_finetune.config import OfflineConfig
+from policy_finetune.config import DataOptions, LearnerConfig, OfflineAgent, OfflineConfig
 from policy_finetune.packing import Layout, OfflineData, discounted_to_go
 
 
@@ -66,8 +66,8 @@ def test_the_best_fraction_is_a_prefix(make_dataset):
     rewards = np.ones(10)
     rewards[4] = 10.0
     data = make_dataset(
-        0, episodes=1, length=10, rewards=rewards, episode_starts=starts, terminated=np.zeros(10), truncated=np.zeros(10),
-        final_observations=np.zeros((4, 3)),
+        0, episodes=1, length=10, rewards=rewards, episode_starts=starts, terminated=np.zeros(10),
+        truncated=np.zeros(10), final_observations=np.zeros((4, 3)),
     )  # fmt: skip
     packed = OfflineData.pack([make_dataset(1), data])
     assert [packed.rows_of_top(1, f) for f in (0.01, 0.25, 0.26, 0.5, 0.75, 1.0)] == [1, 1, 5, 5, 8, 10]
@@ -102,8 +102,48 @@ def test_rewards_scaled_by_the_range_of_returns(make_dataset):
     rewards = np.asarray(packed.rows)[:, -3]
     assert rewards.sum() == pytest.approx(data.rewards.sum() * packed.scale[0] - 60, rel=1e-4)
     flat = data.replace(rewards=np.ones(60))
-    with pytest.raises(UserError, match="all episodes have the return 10, .*set normalize_rewards to false"):
+    with pytest.raises(UserError, match=r"all episodes have the return 10, .*set normalize_rewards to false"):
         OfflineData.pack([flat], normalize_rewards=True)
+
+
+def test_d4rls_semantics_without_next_observations(make_dataset):
+    data = make_dataset(3, episodes=7, length=5, act=2).replace(final_observations=None)
+    assert 0 < data.terminated.sum() < 7
+    packed = OfflineData.of(
+        [data], OfflineConfig(loading=DataOptions(semantics="d4rl"), normalize_observations=False, reward_bias=-0.5)
+    )
+    expected, ends = [], [0]
+    for e in sorted(range(7), key=lambda e: -data.episode(e).rewards.sum()):
+        episode, start = data.episode(e), data.episode_starts[e]
+        rewards = episode.rewards - 0.5
+        for t in range(5):
+            row = start + t
+            if row == 34 or (t == 4 and not episode.terminated[t]):  # the file's last row; a time-out
+                continue
+            to_go = sum(0.99**k * r for k, r in enumerate(rewards[t:]))  # with the reward of a step that is left out
+            expected.append(
+                [*episode.observations[t], *episode.actions[t], *data.observations[row + 1], rewards[t],
+                 0.0 if episode.terminated[t] else 1.0, to_go]
+            )  # fmt: skip
+        ends.append(len(expected))
+    np.testing.assert_allclose(packed.rows, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(packed.row_after[0], ends)
+    assert packed.rows_of_top(0, 0.01) == ends[1]
+    assert packed.size.tolist() == [ends[-1]]
+    with pytest.raises(UserError, match=r"no next observations are stored: .*--loading.semantics d4rl"):
+        OfflineData.pack([data])
+    single = make_dataset(0, length=1, terminal=0.0, final_observations=None)
+    with pytest.raises(UserError, match="no transition is left under the semantics 'd4rl'"):
+        OfflineData.pack([single], semantics="d4rl")
+
+
+def test_returns_to_go_have_the_discount_of_the_agents(make_dataset):
+    learner = LearnerConfig(discount=0.5)
+    data = make_dataset(0, episodes=2, length=2)
+    packed = OfflineData.of([data], OfflineConfig(agents=(OfflineAgent(learner=learner),)))
+    best = data.episode(int(np.argmax(data.returns()))).rewards
+    assert packed.discount == 0.5
+    np.testing.assert_allclose(packed.rows[0, -1], best[0] + 0.5 * best[1], rtol=1e-5)
 
 
 def test_what_does_not_fit_is_refused(make_dataset):

@@ -94,7 +94,8 @@ def test_actor_and_temperature_steps():
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
         after.params["actor"], optax.apply_updates(actor, update),
     )  # fmt: skip
-    # α falls where the entropy exceeds its target of -2: the gradient is α (entropy + 2), Adam's first step g / (|g| + ε).
+    # α falls where the entropy exceeds its target of -2: the gradient is α (entropy + 2), Adam's first step
+    # g / (|g| + ε).
     gradient = 0.5 * (float(info["entropy"]) + ACT)
     move = -0.05 * gradient / (abs(gradient) + 0.1)
     np.testing.assert_allclose(after.params["log_alpha"] - state.params["log_alpha"], move, rtol=1e-3)
@@ -158,4 +159,7 @@ def test_a_long_round_scans_and_counts():
     state, info = jax.jit(learner.round)(learner.init(jax.random.key(0)), batch, jax.random.key(1), numbers(config))
     assert int(state.updates) == 6
     assert int(state.rounds) == 1
+    frozen = numbers(config) | {"critic_warmup": jnp.float32(100)}
+    held, _ = jax.jit(learner.round)(state, batch, jax.random.key(1), frozen)
+    assert int(held.rounds) == 1  # updates of the actor, and there was none
     assert all(np.isfinite(value) for value in info.values())

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from outerloop.errors import UserError
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, SwitchConfig
 from policy_finetune.learners import make_learner
-from policy_finetune.switch import take_over
+from policy_finetune.switch import switch_notes, take_over
 
 NET = NetworkConfig(hidden=(8,))
 TD3C = LearnerConfig(network=NET, constraint=ConstraintConfig(enabled=True))
@@ -68,7 +69,10 @@ def test_critics_are_forgotten_where_asked():
 def test_iql_to_td3_takes_the_mean_and_makes_targets():
     old = trained(LearnerConfig(name="iql", network=NET, policy_delay=1))
     _, state, notes = switch(old, TD3C)
-    assert notes == []
+    assert notes == [
+        "Adam's moments of the actor start anew: the pre-trained ones are of another form",
+        "the target actor starts as a copy of the actor: the pre-trained agent has none",
+    ]
     assert set(state.params["actor"]) == {"hidden", "mean"}
     assert equal(state.params["actor"]["mean"], old.params["actor"]["mean"])
     assert equal(state.target["actor"], state.params["actor"])
@@ -78,21 +82,53 @@ def test_iql_to_td3_takes_the_mean_and_makes_targets():
 def test_what_cannot_be_taken_over_is_said():
     old = trained(LearnerConfig(name="bc", network=NET, policy_delay=1))
     fresh, state, notes = switch(old, TD3C)
-    assert notes == ["the pre-trained agent has no critic: it starts anew"]
+    assert notes == [
+        "the target actor starts as a copy of the actor: the pre-trained agent has none",
+        "the pre-trained agent has no critic: it starts anew",
+    ]
     assert equal(state.target["actor"], state.params["actor"])
     assert equal(state.params["critic"], fresh.params["critic"])
     ensemble = LearnerConfig(name="sac", network=NetworkConfig(hidden=(8,), critics=4), policy_delay=1)
-    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), ensemble)
+    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), ensemble, allow_new=True)
     assert notes == [
         "the actor's spread starts anew: the pre-trained one has another form of it",
-        "the pre-trained critic has another shape: it starts anew",
+        "Adam's moments of the actor start anew: the pre-trained ones are of another form",
+        "the pre-trained critic starts anew: it has an ensemble of 2, not an ensemble of 4",
     ]
     assert equal(state.params["actor"]["log_std"], fresh.params["actor"]["log_std"])
     assert equal(state.opt["actor"], fresh.opt["actor"])
     wide = LearnerConfig(network=NetworkConfig(hidden=(16,)))
-    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), wide)
-    assert notes[0] == "the pre-trained actor has other layers: it starts anew"
+    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), wide, allow_new=True)
+    assert notes[0] == "the pre-trained actor starts anew: its hidden layers are of 8, not 16"
     assert equal(state.params, fresh.params)
+
+
+def test_networks_that_do_not_fit_are_refused_with_the_option_that_mends_it():
+    old = trained(LearnerConfig(network=NET))
+    wide = LearnerConfig(network=NetworkConfig(hidden=(16, 4)))
+    with pytest.raises(UserError, match=r"hidden layers of 8, the online learner of 16 4: give --learner.network.hidden 8"):
+        switch(old, wide)
+    with pytest.raises(UserError, match="hidden layers of 8"):
+        switch(old, wide, critic_reinit=True)  # that is for critics
+    many = LearnerConfig(network=NetworkConfig(hidden=(8,), critics=4, layer_norm=True))
+    with pytest.raises(UserError, match=r"--learner.network.critics 2 --learner.network.no-layer-norm, .*critic-reinit"):
+        switch(old, many)
+    fresh, state, notes = switch(old, many, critic_reinit=True)
+    assert notes == []
+    assert equal(state.params["critic"], fresh.params["critic"])
+    other = make_learner(LearnerConfig(network=NET), 3, 1).init(jax.random.key(0))
+    with pytest.raises(UserError, match="gives actions of 2 numbers, not 1: it is of another task"):
+        take_over(other, old, SwitchConfig(allow_new=True))
+
+
+def test_notes_come_from_shapes_alone():
+    learner = make_learner(TD3C, 3, 2)
+    shapes = jax.eval_shape(learner.init, jax.random.key(0))
+    for name in ("iql", "bc", "td3"):
+        old = trained(LearnerConfig(name=name, network=NET, policy_delay=1))
+        old_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), old)
+        _, _, notes = switch(old, TD3C)
+        assert switch_notes(shapes, old_shapes, SwitchConfig()) == notes
 
 
 def test_sac_to_sac_carries_its_temperature():

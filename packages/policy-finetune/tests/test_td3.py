@@ -9,6 +9,7 @@ import pytest
 from outerloop.data import EpisodeDataset
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineConfig
 from policy_finetune.learners import TD3, Batch
+from policy_finetune.learners.base import q_over_bound
 from policy_finetune.learners.td3 import multiplier
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.weights import weights_of
@@ -146,10 +147,8 @@ def test_rounds_equal_the_formulas_written_out(config):
     if config.constraint.enabled:
         found |= {"nu": state.params["nu"], "reference": state.reference}
         assert float(info["lambda"]) > 0
-    for name, value in expected.items():
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6, err_msg=name), found[name], value
-        )
+    assert found.keys() == expected.keys()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6), found, expected)
     assert int(state.updates) == rounds * config.policy_delay
     assert int(state.rounds) == rounds
 
@@ -276,6 +275,56 @@ def test_other_references_and_penalties():
         np.testing.assert_allclose(learner._lambda(now, numbers(config, 1)), expected)
 
 
+def test_the_targets_penalty_is_that_of_the_online_actor():
+    fixed = {"enabled": True, "penalty": "fixed", "coefficient": 3.0}
+    config, plain = (
+        LearnerConfig(
+            network=NET, target_noise=0, discount=0.9, constraint=ConstraintConfig(penalize_target=p, **fixed)
+        )
+        for p in (True, False)
+    )
+    data = jax.tree.map(lambda x: x[0], batches(1))
+    state = TD3(config, OBS, ACT).init(jax.random.key(0))
+    key, weights = jax.random.key(1), numbers(config)
+    without = TD3(plain, OBS, ACT).targets(state, data, key, weights)
+    np.testing.assert_array_equal(TD3(config, OBS, ACT).targets(state, data, key, weights), without)  # all are equal
+    # The actor moves; the target actor and the trailing reference stay equal to one another.
+    moved = jax.tree.map(lambda x: x + 0.1, state.params["actor"])
+    state = state.replace(params=state.params | {"actor": moved})
+    distance = ((policy(moved, data.next_obs) - policy(state.reference, data.next_obs)) ** 2).mean(1)
+    assert float(distance.min()) > 1e-4
+    y = TD3(config, OBS, ACT).targets(state, data, key, weights)
+    np.testing.assert_allclose(y, without - 0.9 * data.mask * 3.0 * distance, rtol=1e-5, atol=1e-6)
+
+
+def test_a_fixed_penalty_is_measured_against_no_epsilon():
+    for penalty, limited in (("fixed", False), ("dual", True)):
+        constraint = ConstraintConfig(enabled=True, penalty=penalty)
+        config = LearnerConfig(network=NET, constraint=constraint)
+        learner = TD3(config, OBS, ACT)
+        state = learner.init(jax.random.key(0)).replace(updates=jnp.int32(1))
+        state = state.replace(reference=jax.tree.map(lambda x: x + 0.1, state.reference))
+        _, info = learner._actor_step(state, jax.tree.map(lambda x: x[0], batches(1)), numbers(config))
+        assert float(info["distance"]) > 1e-3
+        assert (float(info["distance_over_epsilon"]) > 0) == (float(info["violating"]) > 0) == limited
+
+
+def test_divergence_is_measured_by_the_mean_size_of_q():
+    info = {"q": jnp.float32(0.0), "q_abs": jnp.float32(30.0)}
+    reward = jnp.array([1.0, -3.0])
+    assert float(q_over_bound(info, reward, 0.9)["q_over_bound"]) == pytest.approx(30 / (3 / 0.1))
+    entropy = info | {"alpha": jnp.float32(0.5), "entropy": jnp.float32(-4.0)}
+    assert float(q_over_bound(entropy, reward, 0.9)["q_over_bound"]) == pytest.approx(30 / ((3 + 2) / 0.1))
+    assert float(q_over_bound(entropy, 0 * reward, 0.9)["q_over_bound"]) == 0
+    assert q_over_bound({"actor_loss": reward}, reward, 0.9) == {}
+    config = LearnerConfig(network=NET, target_noise=0)
+    learner, data = TD3(config, OBS, ACT), jax.tree.map(lambda x: x[0], batches(1))
+    state = learner.init(jax.random.key(0))
+    _, info = learner._critic_step(state, data, jax.random.key(0), numbers(config))
+    q = jnp.stack([one_critic(state.params["critic"], i, data.obs, data.action) for i in range(2)])
+    np.testing.assert_allclose(info["q_abs"], jnp.abs(q).mean(), rtol=1e-5)
+
+
 def test_the_kl_distance_is_that_of_two_gaussians():
     constraint = ConstraintConfig(enabled=True, distance="gauss_kl", kl_sigma=0.3)
     config = LearnerConfig(network=NET, constraint=constraint)
@@ -300,6 +349,7 @@ def test_a_critic_warm_up_moves_the_critics_only():
     assert moved == [False, False, True, True]  # 4 critic updates, two a round
     assert not np.array_equal(state.params["critic"][0]["w"], first.params["critic"][0]["w"])
     assert int(jax.tree.leaves(state.opt["actor"])[0]) == 2  # Adam's count: steps that were not taken leave no trace
+    assert (int(state.updates), int(state.rounds)) == (8, 2)
 
 
 def test_decaying_weights_and_rates():

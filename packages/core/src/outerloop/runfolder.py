@@ -107,7 +107,9 @@ class RunFolder:
 
     def finish(self, status: str, **facts: Any) -> None:
         """Record how the run ended: "complete", "interrupted" or "failed"."""
-        record = self.record() or {}
+        record = self.record()
+        if record is None:  # the folder was removed under the run: half a record would stand in the next one's way
+            return
         with self.writing():
             write_json(self.path / "run.json", {**record, "status": status, "end": utc_now(), **facts})
 

@@ -171,7 +171,7 @@ def differences(runs: Sequence[SweepRun]) -> list[str]:
     leaves = [dict(_leaves(run.to_dict(), "")) for run in runs]
     names = list(dict.fromkeys(name for leaf in leaves for name in leaf))
     varied = [name for name in names if len({json.dumps(leaf.get(name)) for leaf in leaves}) > 1]
-    return [" ".join(f"{_short(n)}={leaf[n]}" for n in varied if n in leaf) for leaf in leaves]
+    return [" ".join(f"{_short(n)}={_brief(leaf[n])}" for n in varied if n in leaf) for leaf in leaves]
 
 
 def find_command(name: str) -> str:
@@ -217,6 +217,14 @@ def _leaves(tree: Any, path: str) -> list[tuple[str, Any]]:
     if not isinstance(tree, dict):
         return [(path, tree)]
     return [leaf for name, sub in tree.items() for leaf in _leaves(sub, f"{path}.{name}" if path else name)]
+
+
+def _brief(value: Any) -> str:
+    """A value in at most 40 characters; a long list by its length."""
+    text = str(value)
+    if len(text) <= 40:
+        return text
+    return f"[{len(value)} items]" if isinstance(value, list) else f"{text[:37]}..."
 
 
 def _short(name: str) -> str:

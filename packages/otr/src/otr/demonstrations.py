@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from otr.files import read_dataset
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
 
@@ -44,7 +45,9 @@ def best_episodes(data: EpisodeDataset, count: int, score: Score = "return") -> 
     """
     if not 1 <= count <= data.num_episodes:
         raise UserError(f"{data.where}: top:{count} of {data.num_episodes} episodes; take 1 to {data.num_episodes}.")
-    if data.num_steps > 1 and data.rewards.max() == data.rewards.min() and count < data.num_episodes:
+    returns = data.returns()
+    # A reward of 1 a step does rank episodes, by their lengths; a file without rewards, read as zeros, does not.
+    if count < data.num_episodes and data.rewards.max() == data.rewards.min() and returns.max() == returns.min():
         raise UserError(
             f"{data.where}: top:{count} chooses by the true rewards, and every reward is {float(data.rewards[0]):g}: "
             "give a file of demonstrations."
@@ -62,7 +65,7 @@ def load_demonstrations(
             it needs no rewards.
         data: the data to be labelled.
         score: see `episode_scores`.
-        options: passed to the reader of the file.
+        options: passed to `otr.files.read_dataset`.
 
     Raises:
         UserError: the text is neither, or what it names cannot be had.
@@ -72,7 +75,7 @@ def load_demonstrations(
         return best_episodes(data, int(match[1]), score)
     if str(spec).startswith("top:"):
         raise UserError(f"Demonstrations are a file or top:K with a whole number K, such as top:1; got {str(spec)!r}.")
-    demos = EpisodeDataset.load(spec, **{"default_reward": 0.0, **options})
+    demos = read_dataset(spec, **options)
     if demos.observations.shape[1:] != data.observations.shape[1:]:
         raise UserError(
             f"{demos.where}: the demonstrations have observations of shape {demos.observations.shape[1:]}, and "

@@ -85,7 +85,7 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
 
     Args:
         labelled: what `otr.label.label` made, or any dataset.
-        truth: (N,) true rewards; by default the extra "infos/original_rewards", if there is one and it is not constant.
+        truth: (N,) true rewards; by default the extra "infos/original_rewards", if there is one and it is not all 0.
 
     Raises:
         UserError: `truth` has another length.
@@ -93,8 +93,8 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     facts = labelled.attributes.get(ATTRIBUTE, {})
     if truth is None:
         truth = labelled.extras.get(ORIGINAL_REWARDS)
-        if truth is not None and labelled.num_steps > 1 and truth.max() == truth.min():
-            truth = None  # a file without rewards was read with a default
+        if truth is not None and not truth.any():
+            truth = None  # a file without rewards was read as zeros
     elif np.shape(truth) != (labelled.num_steps,):
         raise UserError(f"{labelled.where}: true rewards of shape {np.shape(truth)} for {labelled.num_steps} steps.")
     lengths = labelled.lengths

@@ -4,8 +4,9 @@ A network w(s, a) > 0 learns the ratio of online to offline density by an f-dive
 
     L = E_offline[-log(2 / (w + 1))] - E_online[log(2 w / (w + 1))],
 
-and a transition's priority is w^(1/T), divided by its mean over the offline batch, clipped to [1e-3, 1e3]. New online
-transitions enter with the largest priority so far. Batches are drawn in proportion to priority, from all data.
+and a transition's priority is w^(1/T), divided by its mean over the uniform offline batch that the ratio learns from,
+clipped to [1e-3, 1e3]. New online transitions enter with the largest priority so far. Batches are drawn in proportion
+to priority, from all data.
 
 The published code keeps a sum tree and refreshes the priorities of what it draws. Here the priorities of what is drawn
 are refreshed likewise; the cumulative sum that draws are made from is rebuilt once a block instead of at every draw.
@@ -153,18 +154,18 @@ class Balanced:
         there = offline[offset + jnp.minimum(at, jnp.maximum(size - 1, 0))]
         here = online(jnp.clip(at - self.offline_size, 0, self.capacity - 1))
         rows = jnp.where(is_offline[..., None], there, here)
-        state = self._learn(
-            state,
-            offline[offset + draw(offline_key, (self.batch,), size)],
-            online(draw(online_key, (self.batch,), filled)),
-        )
-        raised = self._ratio(state.network, rows) ** (1.0 / self.replay.temperature)
-        count = is_offline.sum(dtype=jnp.float32)
-        mean = jnp.where(is_offline, raised, 0.0).sum() / jnp.maximum(count, 1.0)
-        fresh = jnp.clip(raised / (jnp.where(count > 0, mean, 1.0) + 1e-10), *PRIORITY_RANGE)
+        uniform = offline[offset + draw(offline_key, (self.batch,), size)]
+        state = self._learn(state, uniform, online(draw(online_key, (self.batch,), filled)))
+        # What was drawn by priority would raise its own normaliser: the mean is taken over uniform offline rows.
+        mean = self._raised(state.network, uniform).mean()
+        fresh = jnp.clip(self._raised(state.network, rows) / (mean + 1e-10), *PRIORITY_RANGE)
         priority = state.priority.at[at.reshape(-1)].set(fresh.reshape(-1))
         state = dataclasses.replace(state, priority=priority, top=jnp.maximum(state.top, fresh.max()))
         return rows, state, is_offline.mean(dtype=jnp.float32)
+
+    def _raised(self, network: Any, rows: Array) -> Array:
+        """Return w^(1/T)."""
+        return self._ratio(network, rows) ** (1.0 / self.replay.temperature)
 
     def _ratio(self, network: Any, rows: Array) -> Array:
         batch = self.layout.split(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +13,15 @@ import tyro
 
 from outerloop.command import App, Device, RunOptions, select_device
 from outerloop.errors import UserError
-from policy_finetune.config import OfflineConfig, OnlineConfig
+from policy_finetune.config import OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
 from policy_finetune.study_config import StudyConfig
+from policy_finetune.unused import refuse_idle_constraint, unused_settings
 
 __all__ = ["main"]
+
+#: Uniform actions that `train` begins with, where neither --random-env-steps nor the preset's warm-up says otherwise.
+RANDOM_ENV_STEPS = 10_000
 
 app = App(
     "policy-finetune",
@@ -35,6 +40,13 @@ def _start_jax(device: Device, devices: int = 1) -> None:
     select_device(device, "jax")
 
 
+def _say(notes: Iterable[str], options: RunOptions) -> None:
+    """Tell the user, on standard error, before the work begins."""
+    if not options.quiet:
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+
+
 def _command_line() -> str:
     return " ".join(["policy-finetune", *sys.argv[1:]])
 
@@ -45,12 +57,14 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
 
     Continues what is in the run folder. `policy-finetune finetune --start runs/x` goes on from there online.
     """
+    refuse_idle_constraint(config)
     _start_jax(options.device, config.devices)
     from outerloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import offline_trainer
 
+    _say(unused_settings(config), options)
     trainer, spec = offline_trainer(config, quiet=options.quiet)
     arguments = options.run_arguments()
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 20)
@@ -60,6 +74,8 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
 
 
 def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
+    refuse_idle_constraint(config)
+    _say(unused_settings(config), options)
     _start_jax(options.device, config.devices)
     from outerloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
@@ -67,6 +83,7 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     from policy_finetune.sessions import evaluation_blocks, online_trainer
 
     trainer, spec = online_trainer(config, quiet=options.quiet)
+    _say(trainer.notes, options)
     returns = EvaluationReturns(
         trainer, spec, episodes=config.eval_episodes, noise=0.0 if snapshots else config.exploration_noise
     )
@@ -84,9 +101,6 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
         trainer, options.out, steps=trainer.num_steps, evaluators={"evaluation": evaluator},
         parent=Path(config.start) if config.start else None, **arguments,
     )  # fmt: skip
-    if not options.quiet:
-        for note in trainer.notes:
-            print(f"note: {note}", file=sys.stderr)
     conclude(options.out, x="env_steps", quiet=options.quiet)
 
 
@@ -105,17 +119,29 @@ def finetune(options: RunOptions, config: OnlineConfig) -> None:
 def train(options: RunOptions, config: OnlineConfig) -> None:
     """Learn online from nothing: `policy-finetune train --preset td3 --env-id Hopper-v5 --out runs/x`.
 
-    Writes the policy of every evaluation into OUT/policies, for `make-data --policies`.
+    Begins with 10,000 uniform actions (--random-env-steps). Writes the policy of every evaluation into OUT/policies,
+    for `make-data --policies`.
     """
     if config.start:
         raise UserError("train begins from nothing, but --start is given: use finetune.")
-    config = dataclasses.replace(
-        config,
-        replay=config.replay if config.data else dataclasses.replace(config.replay, kind="drop"),
-        random_env_steps=config.random_env_steps or config.block * -(-10_000 // config.block),
-        switch=dataclasses.replace(config.switch, warmup_env_steps=0),
-    )
+    kinds = [agent.replay.kind for agent in config.agents] or [config.replay.kind]
+    needy = [kind for kind in kinds if kind not in ("append", "drop")]
+    if needy and not config.data:
+        raise UserError(
+            f"Replay {needy[0]!r} needs offline data: name a dataset with --data FILE, or learn from online data alone "
+            "with --replay.kind drop."
+        )
+    if config.random_env_steps is None:
+        config = dataclasses.replace(config, random_env_steps=_random_steps(config))
+        _say([f"the first {config.random_env_steps} actions are uniform (--random-env-steps)"], options)
     _go_online(options, config, snapshots=True)
+
+
+def _random_steps(config: OnlineConfig) -> int:
+    """Return how many uniform actions learning from nothing begins with: the preset's warm-up, if it has its own."""
+    warmup = config.warmup_env_steps
+    steps = warmup if warmup > SwitchConfig().warmup_env_steps else RANDOM_ENV_STEPS
+    return config.block * -(-steps // config.block)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ learner's family, how many updates a round has - is *structure*, and must be the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -17,6 +17,7 @@ from outerloop.errors import UserError
 
 __all__ = [
     "ConstraintConfig",
+    "DataOptions",
     "GuardConfig",
     "LearnerConfig",
     "LearnerName",
@@ -38,7 +39,7 @@ def _check(config: Any, **ranges: tuple[float, float, str]) -> None:
     """Refuse fields outside [low, high]; the text says what is allowed."""
     for name, (low, high, text) in ranges.items():
         value = getattr(config, name)
-        whole = type(config).__annotations__[name] == "int"
+        whole = type(config).__annotations__[name] in ("int", "int | None")
         kinds = int if whole else (int, float)
         wrong = isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value)
         if wrong or not low <= value <= high:
@@ -103,7 +104,8 @@ class ConstraintConfig:
     """standard deviation for gauss_kl"""
     reference: Reference = "target"
     """target: a Polyak average of the policy; periodic: a copy every `reference_period` actor updates; offline: the
-    policy at the switch; best: the policy with the best returns so far in training"""
+    policy at the switch; best: the actor at the end of the block in which its last `guard.episodes` training episodes
+    were the best so far (before that, the policy at the switch)"""
     reference_tau: float | None = None
     """Polyak factor of the reference "target" (None: the learner's tau)"""
     reference_period: int = 100
@@ -119,7 +121,8 @@ class ConstraintConfig:
     coefficient: float = 2.0
     """λ of the penalty "fixed" """
     decay_steps: int = 0
-    """critic updates over which a fixed λ falls to `coefficient_floor`; 0: constant"""
+    """critic updates over which a fixed λ falls to `coefficient_floor`; 0: constant. It does not follow the length of
+    the run: the preset proto's 1,111,111 reach 0.2 after a million updates; set about 1.1 x env_steps x utd"""
     coefficient_floor: float = 0.0
     """where a fixed λ ends"""
     epsilon_final: float | None = None
@@ -127,7 +130,7 @@ class ConstraintConfig:
     epsilon_steps: int = 0
     """critic updates over which ε grows"""
     penalize_target: bool = False
-    """subtract λ times the distance at the next state from the TD target too (PROTO, OCR-CFT)"""
+    """subtract λ times the online actor's distance at the next state from the TD target too (PROTO, OCR-CFT)"""
 
     def __post_init__(self) -> None:
         _one_of(self, "distance", "mse", "mse_per_dim", "gauss_kl")
@@ -165,7 +168,8 @@ class LearnerConfig:
     adam_eps: float = 1e-8
     """Adam's ε"""
     actor_lr_steps: int = 0
-    """actor updates over which the actor's learning rate falls to 0 by a cosine; 0: constant"""
+    """actor updates (those of a frozen actor do not count) over which its learning rate falls to 0 by a cosine; 0:
+    constant"""
     max_grad_norm: float = 0.0
     """clip each network's gradient to this global norm; 0: off"""
     policy_delay: int = 2
@@ -217,7 +221,8 @@ class LearnerConfig:
     cql_temperature: float = 1.0
     """temperature of CQL's log-sum-exp"""
     calibrated: bool = False
-    """Cal-QL: values of the policy's actions in the regulariser are at least the data's returns"""
+    """Cal-QL: values of the policy's actions in the regulariser are at least the data's returns (online rows have no
+    bound: their episodes are not over when they are stored)"""
 
     def __post_init__(self) -> None:
         _one_of(self, "name", "bc", "td3", "iql", "sac")
@@ -249,6 +254,40 @@ class LearnerConfig:
 
 
 @dataclass(frozen=True)
+class DataOptions:
+    """How dataset files are read. Online None means: as the pre-trained run read them."""
+
+    semantics: Literal["exact", "d4rl"] | None = None
+    """exact (the default): every step, with its stored next observation; d4rl: next observation = next row, and the
+    last step of an episode is left out unless it is terminal, as D4RL's qlearning_dataset does"""
+    actions: Literal["env", "canonical"] | None = None
+    """units of the file's actions: the environment's own (the default), or canonical, in [-1, 1]"""
+    out_of_bounds: Literal["clip", "error"] | None = None
+    """what to do with actions outside the bounds: clip (the default), or error"""
+    drop_nonfinite: bool | None = None
+    """leave out episodes with NaN or infinity instead of refusing the file (default: no)"""
+    time_limits: bool | None = None
+    """take ends at the environment's time limit that the file calls terminated for truncated (default: yes)"""
+    episode_ends: Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None = None
+    """what ends an episode in a D4RL file (see outerloop.data.read_d4rl); default: auto"""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (
+            ("semantics", ("exact", "d4rl")),
+            ("actions", ("env", "canonical")),
+            ("out_of_bounds", ("clip", "error")),
+            ("episode_ends", ("auto", "flags", "timeouts", "steps", "goal", "mismatch")),
+        ):
+            if getattr(self, name) is not None:
+                _one_of(self, name, *allowed)
+
+    def over(self, before: DataOptions) -> DataOptions:
+        """Return these options, with those of an earlier phase where these are None."""
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(before, **{name: value for name, value in mine.items() if value is not None})
+
+
+@dataclass(frozen=True)
 class OfflineAgent:
     """One agent of a program that trains several on datasets."""
 
@@ -272,6 +311,8 @@ class OfflineConfig:
     """who learns"""
     data: tuple[str, ...] = ()
     """dataset files or folders, each with agents of its own (the command line's)"""
+    loading: DataOptions = field(default_factory=DataOptions)
+    """how they are read"""
     env_id: str = ""
     """gymnasium's name of the environment that evaluates; empty: the dataset's own"""
     updates: int = 1_000_000
@@ -366,6 +407,8 @@ class SwitchConfig:
     """start these optimisers' moments anew"""
     critic_reinit: bool = False
     """forget the critics"""
+    allow_new: bool = False
+    """let an actor or critic start anew where the pre-trained one has another shape, instead of refusing it"""
 
     def __post_init__(self) -> None:
         _check(self, warmup_env_steps=_COUNT, critic_warmup=_COUNT)
@@ -427,18 +470,24 @@ class OnlineConfig:
     """run folder of the pre-trained agents (the command line's); empty: from scratch"""
     data: tuple[str, ...] = ()
     """offline datasets (the command line's); empty: the pre-trained run's, and none from scratch"""
+    loading: DataOptions = field(default_factory=DataOptions)
+    """how they are read"""
     env_steps: int = 250_000
     """environment steps an agent"""
     block: int = 50
     """K, environment steps between updates; 1 is exact interleaving"""
     utd: float = 1.0
     """critic updates an environment step"""
+    envs: Literal["gymnasium", "envpool"] = "gymnasium"
+    """who steps the environments; envpool is faster from about eight agents on, and its runs go on in new episodes"""
     overlap: bool = False
     """act with the policy of the block before, while the device still learns from it"""
     exploration_noise: float = 0.1
-    """standard deviation of the Gaussian noise on a deterministic policy's actions"""
-    random_env_steps: int = 0
-    """first steps with uniform actions, for learning from scratch"""
+    """standard deviation of the Gaussian noise on the actions of deterministic policies, and of IQL's, which acts by
+    its mean; SAC samples its own"""
+    random_env_steps: int | None = None
+    """first steps with uniform actions; None: 0, but `train` takes 10,000 (or switch.warmup_env_steps, where a preset
+    such as rlpd sets it: 5000)"""
     seeds: int = 1
     """agents that learn side by side from each pre-trained agent"""
     agents: Annotated[tuple[OnlineAgent, ...], tyro.conf.Suppress] = ()
@@ -455,7 +504,9 @@ class OnlineConfig:
     """agents are spread over so many devices"""
 
     def __post_init__(self) -> None:
-        _check(self, env_steps=_ONE, block=_ONE, utd=_POSITIVE, exploration_noise=_COUNT, random_env_steps=_COUNT)
+        _check(self, env_steps=_ONE, block=_ONE, utd=_POSITIVE, exploration_noise=_COUNT)
+        if self.random_env_steps is not None:
+            _check(self, random_env_steps=_COUNT)
         _check(self, seeds=_ONE, eval_episodes=_ONE, eval_env_steps=_ONE, reward_scale=_POSITIVE, devices=_ONE)
         rounds = self.block * self.utd / self.structure.policy_delay
         if abs(rounds - round(rounds)) > 1e-9 or rounds < 1:
@@ -464,10 +515,16 @@ class OnlineConfig:
                 f"of learner.policy_delay = {self.structure.policy_delay}: change block or utd."
             )
         for name, value in (
-            ("switch.warmup_env_steps", self.warmup_env_steps), ("random_env_steps", self.random_env_steps)
+            ("switch.warmup_env_steps", self.warmup_env_steps), ("random_env_steps", self.random_steps)
         ):  # fmt: skip
             if value % self.block:
                 raise UserError(f"OnlineConfig.{name} is {value}; it must be a multiple of block = {self.block}.")
+        if self.env_steps <= self.first_update:
+            raise UserError(
+                f"OnlineConfig.env_steps is {self.env_steps}, but the first {self.first_update} steps have no updates "
+                f"(switch.warmup_env_steps {self.warmup_env_steps}, random_env_steps {self.random_steps}): no update "
+                "would be made; raise env_steps, or lower these."
+            )
         kinds = [agent.replay.kind for agent in self.agents] or [self.replay.kind]
         if "drop" in kinds:
             self.check_first_batch()
@@ -498,7 +555,12 @@ class OnlineConfig:
     @property
     def first_update(self) -> int:
         """Environment steps before the block that ends with the first update."""
-        return max(self.warmup_env_steps, self.random_env_steps)
+        return max(self.warmup_env_steps, self.random_steps)
+
+    @property
+    def random_steps(self) -> int:
+        """First environment steps with uniform actions; 0 where `random_env_steps` is None."""
+        return self.random_env_steps or 0
 
     @property
     def num_steps(self) -> int:

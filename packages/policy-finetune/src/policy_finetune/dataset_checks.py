@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import warnings
 from collections.abc import Generator, Mapping
@@ -21,9 +22,10 @@ import numpy as np
 
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
+from policy_finetune.config import DataOptions
 from policy_finetune.envs import EnvSpec, make_env, step_env
 
-__all__ = ["check_dataset", "load_for", "replay_findings"]
+__all__ = ["check_dataset", "load_for", "load_options", "replay_findings"]
 
 #: Actions this far outside the bounds, as a part of half the range, are rounding and not counted.
 ROUNDING = 1e-5
@@ -34,6 +36,15 @@ REPLAYED = 48
 #: Replayed rewards and observations that differ by more than this (absolute plus relative) are others. Positions and
 #: velocities are stored as float32, which a simulator step enlarges to about 1e-3.
 TOLERANCE = 1e-2
+
+
+def load_options(loading: DataOptions) -> dict[str, Any]:
+    """Return the keyword arguments of `load_for` that options of a configuration stand for.
+
+    Options that are None keep `load_for`'s defaults. `semantics` is not among them: it belongs to packing.
+    """
+    given = {f.name: getattr(loading, f.name) for f in dataclasses.fields(loading) if f.name != "semantics"}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def load_for(
@@ -75,6 +86,8 @@ def load_for(
         path = Path(source)
         if not path.is_dir() and path.name != "main_data.hdf5":  # Minari keeps episodes apart and needs no limit
             options.setdefault("max_episode_steps", spec.max_episode_steps)
+        elif "episode_ends" in options:
+            raise UserError(f"{path} is of Minari, which keeps episodes apart: leave episode_ends out.")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             data = EpisodeDataset.load(path, drop_nonfinite=drop_nonfinite, **options)
@@ -293,7 +306,7 @@ def _about_ends(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> None:
     if data.next_observations is None and data.final_observations is None:
         said.append(
             "No next observations are stored, so the last step of every episode cannot be used: read transitions under "
-            "the semantics 'd4rl'."
+            "the semantics 'd4rl' (--loading.semantics d4rl)."
         )
     if data.next_observations is not None and data.num_steps > 1:
         inner = np.flatnonzero(data.episode_of_row[1:] == data.episode_of_row[:-1])

@@ -41,8 +41,9 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "cpu") -> None:
     from policy_finetune.policies import shipped
     from policy_finetune.run_report import report_study
     from policy_finetune.study import run_study
+    from policy_finetune.study_report import read_study
 
-    data = out / "narrow.hdf5"
+    data = out / f"narrow-{seed}.hdf5"
     if not data.exists():
         grades = shipped(ENV_ID)
         if "medium" not in grades:
@@ -51,4 +52,11 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "cpu") -> None:
         write_dataset(DataPlan.of(ENV_ID, "medium", 20_000, seed=seed, command="policy-finetune demo"), data)
     run_study(demo_study(data), out, seed=seed, device=device)
     report_study(out)
-    print("TD3 loses what it had learned offline as soon as it updates online; TD3-C does not: look at curves.png.")
+    lowest = {
+        arm: [c.metrics.min_over_start for c in read_study(out) if c.arm == arm] for arm in ("td3 drop", "td3c drop")
+    }
+    print(
+        "Lowest return online over the return before it: "
+        + "; ".join(f"{arm} " + ", ".join(f"{float(value):.2f}" for value in found) for arm, found in lowest.items())
+        + f". Look at {out / 'report' / 'curves.png'}."
+    )

@@ -388,7 +388,8 @@ def _guard(diagnosis: Diagnosis) -> Recommendation:
         options=("--guard.enabled",),
         because=(
             f"Training returns that fall by half of the gain over random ({diagnosis.random.point:.1f}) bring back the "
-            "policy with the best ones; it costs nothing where nothing collapses."
+            "policy of the switch (with constraint.reference best: the best one so far); it costs nothing where "
+            "nothing collapses."
         ),
         numbers={"random": diagnosis.random.point},
         complete=False,

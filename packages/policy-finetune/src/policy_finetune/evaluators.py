@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,9 +66,6 @@ class PolicySnapshots:
 
     def __call__(self, state: Any, seed: int) -> Mapping[str, Any]:
         """Evaluate, write, and return the evaluation's metrics."""
-        import gymnasium
-        import mujoco
-
         metrics = self.returns(state, seed)
         progress = self.trainer.progress(state)
         policy = self.trainer.policy(state)
@@ -92,8 +90,8 @@ class PolicySnapshots:
                 "versions": {
                     "python": sys.version.split()[0],
                     "numpy": np.__version__,
-                    "gymnasium": gymnasium.__version__,
-                    "mujoco": mujoco.__version__,
+                    "gymnasium": importlib.metadata.version("gymnasium"),
+                    "mujoco": importlib.metadata.version("mujoco"),
                 },
             }
             self.folder.mkdir(parents=True, exist_ok=True)

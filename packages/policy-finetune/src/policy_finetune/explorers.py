@@ -41,7 +41,7 @@ class Explorer:
         """
         config, shape = self.config, (self.config.block, self.spec.act_dim)
         generators = [np.random.default_rng([seed, block]) for seed in seeds]
-        if block * config.block < config.random_env_steps:
+        if block * config.block < config.random_steps:
             uniform = np.stack([g.uniform(-1.0, 1.0, shape) for g in generators], 1).astype(np.float32)
             return lambda observation, k: uniform[k]
         normal = np.stack([g.standard_normal(shape) for g in generators], 1).astype(np.float32)

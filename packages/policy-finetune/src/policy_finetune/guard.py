@@ -1,7 +1,8 @@
 """The collapse detector: watches the returns of training episodes, and orders the policy home when they collapse.
 
-It costs no environment steps: exploration episodes are what it sees. The start is the mean return of the episodes
-collected with the frozen policy during the warm-up (or of the first ones after it, where the warm-up was too short).
+It costs no environment steps: exploration episodes are what it sees. The start is the mean return of the episodes that
+the frozen policy finished during the warm-up. Where it finished none, it is that of the first `GuardConfig.episodes`
+ones, which the policy learned in. Only episodes that finish after the start is known are held against it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class GuardState:
         episodes: (A,) i64, finished episodes in all.
         start_sum: (A,) f64, sum of returns of the episodes that define the start ...
         start_count: (A,) i64, ... and their number.
-        fresh: (A,) i64, episodes finished since the last order.
-        best: (A,) f64, best mean of the window so far; -inf at first.
+        fresh: (A,) i64, episodes finished since the start was known, or since the last order.
+        best: (A,) f64, best mean of the window so far, the start's to begin with; -inf until the start is known.
         returned: (A,) i64, orders to go home so far.
     """
 
@@ -89,10 +90,13 @@ class Guard:
                 array[agent] = np.roll(array[agent], -1)
                 array[agent, -1] = value
             new.episodes[agent] += 1
-            new.fresh[agent] += 1
-            if not learning or new.start_count[agent] < self.config.episodes:
-                new.start_sum[agent] += gained
-                new.start_count[agent] += 1
+            if learning and np.isfinite(new.best[agent]):
+                new.fresh[agent] += 1
+                continue
+            new.start_sum[agent] += gained
+            new.start_count[agent] += 1
+            if not learning or new.start_count[agent] == self.config.episodes:
+                new.best[agent] = new.start_sum[agent] / new.start_count[agent]
         if not self.needs_home or not learning:
             return new, None
         count = self.config.episodes
@@ -104,8 +108,7 @@ class Guard:
         if self.config.enabled:
             start = new.start_sum / np.maximum(new.start_count, 1)
             floor = start - self.config.drop * np.abs(start - self.random_return)
-            known = new.start_count >= count
-            go_home = enough & known & (mean < floor) & (new.returned < self.config.max_returns)
+            go_home = enough & (mean < floor) & (new.returned < self.config.max_returns)
         new.returned = new.returned + go_home
         new.fresh = np.where(go_home | remember, 0, new.fresh)
         if not (remember.any() or go_home.any()):

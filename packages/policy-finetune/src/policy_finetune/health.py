@@ -73,7 +73,8 @@ def _divergence(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     return [
         f"The critics diverge in {_who(agents, ratio)}: mean |Q| reached {np.nanmax(ratio):.3g} times max |reward| / "
-        "(1 - discount), which no policy can earn. Lower critic_lr, use critics with layer_norm, or more offline data."
+        "(1 - discount), which no policy can earn (SAC's entropy is allowed for). Lower critic_lr, use critics with "
+        "layer_norm, or more offline data."
     ]
 
 
@@ -98,6 +99,7 @@ def _multipliers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _constraints(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    # Agents without a constraint, and those with a fixed penalty, which knows no ε, log a distance of 0.
     over = _series(rows, "distance_over_epsilon")
     if over is None:
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,12 @@ from jax import Array
 
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
+from outerloop.files import write_json
 from outerloop.jax_backend import load_pytree, save_pytree
 from outerloop.seeds import fold_seed
 from policy_finetune.acting import HostPolicy
 from policy_finetune.agents import AgentLayout, stack, summary
-from policy_finetune.config import OfflineAgent, OfflineConfig
+from policy_finetune.config import LearnerConfig, OfflineAgent, OfflineConfig
 from policy_finetune.learners import LearnerState, make_learner
 from policy_finetune.learners.base import q_over_bound
 from policy_finetune.packing import OfflineData, draw
@@ -64,7 +66,7 @@ class OfflineTrainer:
     """
 
     donates = True
-    resume_ignores = ("updates", "devices", "eval_episodes", "env_id")
+    resume_ignores = ("updates", "devices")
 
     def __init__(
         self, config: OfflineConfig, data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset], *,
@@ -92,6 +94,7 @@ class OfflineTrainer:
         self.num_steps = config.num_steps
         learners = [agent.learner for agent in self.agents]
         check_one_structure(learners)
+        check_discount(learners, data)
         layout = data.layout
         self.learner = make_learner(learners[0], layout.obs_dim, layout.act_dim, *learners[1:])
         offsets, sizes = [], []
@@ -164,23 +167,21 @@ class OfflineTrainer:
         return host_policy(state.learner.params["actor"], self.data.mean[picks], self.data.std[picks])
 
     def save(self, state: OfflineState, folder: Path) -> None:
-        """Write the whole state and the observations' normaliser into `folder`."""
+        """Write the whole state, the observations' normaliser and the data's fingerprint into `folder`."""
         save_pytree({"state": state, "mean": jnp.asarray(self.data.mean), "std": jnp.asarray(self.data.std)}, folder)
+        write_json(folder / "data.json", {"rows": self.data.digest})
 
     def restore(self, folder: Path, like: OfflineState) -> OfflineState:
         """Read back what `save` wrote; the result continues bit for bit.
 
         Raises:
             CheckpointError: it does not fit `like`.
-            UserError: the normaliser differs: the dataset is another one.
+            UserError: the dataset is another one.
         """
         mean, std = jnp.asarray(self.data.mean), jnp.asarray(self.data.std)
         loaded = load_pytree(folder, {"state": like, "mean": mean, "std": std})
-        if not (np.array_equal(loaded["mean"], mean) and np.array_equal(loaded["std"], std)):
-            raise UserError(
-                f"{folder} was written with another dataset: the observations' mean and standard deviation differ. Go "
-                "on with the dataset that the run began with."
-            )
+        if json.loads((folder / "data.json").read_text())["rows"] != self.data.digest:
+            raise UserError(f"{folder} was written with another dataset: go on with the one that the run began with.")
         return loaded["state"]
 
 
@@ -195,6 +196,16 @@ def check_one_structure(learners: Sequence[Any]) -> None:
                     f"Agents of one program differ in learner.{field.name} ({getattr(first, field.name)} and "
                     f"{getattr(here, field.name)}): train them in separate runs."
                 )
+
+
+def check_discount(learners: Sequence[LearnerConfig], data: OfflineData | None) -> None:
+    """Refuse calibrated learners whose discount is not that of the returns to go, which agents share."""
+    for learner in learners:
+        if learner.calibrated and data is not None and learner.discount != data.discount:
+            raise UserError(
+                f"learner.discount is {learner.discount:g}, but the returns to go that Cal-QL is calibrated by were "
+                f"packed with {data.discount:g}: give all agents of a program one discount."
+            )
 
 
 def host_policy(actor: Any, mean: np.ndarray, std: np.ndarray) -> HostPolicy:

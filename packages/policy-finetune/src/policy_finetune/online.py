@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +25,20 @@ from outerloop.jax_backend import load_pytree, save_pytree
 from outerloop.seeds import fold_seed
 from policy_finetune.acting import HostPolicy
 from policy_finetune.agents import AgentLayout, stack, summary
-from policy_finetune.config import OnlineAgent, OnlineConfig
+from policy_finetune.config import DataOptions, OnlineAgent, OnlineConfig
 from policy_finetune.envs import EnvPool, EnvSpec, EnvState
 from policy_finetune.explorers import Explorer
 from policy_finetune.guard import Guard, GuardState
 from policy_finetune.learners import LearnerState, make_learner
 from policy_finetune.learners.base import q_over_bound, select
-from policy_finetune.offline import check_one_structure, host_policy
+from policy_finetune.offline import check_discount, check_one_structure, host_policy
 from policy_finetune.packing import Layout, OfflineData
 from policy_finetune.replay import Replay, ReplayState
-from policy_finetune.switch import Pretrained, take_over
+from policy_finetune.switch import Pretrained, switch_notes, take_over
 from policy_finetune.weights import stack_weights, weights_of
+
+if TYPE_CHECKING:
+    from policy_finetune.fast_envs import FastEnvPool
 
 __all__ = ["OnlineState", "OnlineTrainer"]
 
@@ -99,14 +102,14 @@ class OnlineTrainer:
         config: the run.
         agents: the A agents: by pre-trained agent, then by seed, unless `config.agents` names them.
         spec: the environment.
-        notes: what the switch could not take over from the pre-trained agents, one sentence each.
+        notes: what the switch does not take over from the pre-trained agents, one sentence each.
         num_steps: blocks that `config.env_steps` take.
         donates: True, `step` consumes the state it is given.
         resume_ignores: what may differ when a run goes on.
     """
 
     donates = True
-    resume_ignores = ("env_steps", "devices", "eval_episodes", "eval_env_steps")
+    resume_ignores = ("env_steps", "devices", "eval_env_steps")
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class OnlineTrainer:
         *,
         start: Pretrained | None = None,
         data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset] | None = None,
+        random_return: float = 0.0,
         together: int | None = None,
     ) -> None:
         """Bind configuration, environment, pre-trained agents and offline data.
@@ -126,11 +130,12 @@ class OnlineTrainer:
                 `config` says.
             data: offline data for the replay, with canonical actions. Packed data must have been standardised and
                 scaled as the pre-trained agents'; from scratch, online data is treated as the packed data was.
+            random_return: what a random policy gets: the collapse detector's scale is the start's distance to it.
             together: see `AgentLayout`.
 
         Raises:
             UserError: agents differ in more than one program can hold; a replay policy needs offline data and there is
-                none; dimensions do not fit.
+                none; dimensions do not fit; a pre-trained network has another shape than the online learner's.
         """
         self.config, self.spec = config, spec
         layout = self.layout = Layout(spec.obs_dim, spec.act_dim)
@@ -141,6 +146,7 @@ class OnlineTrainer:
         )
         self.num_steps = config.num_steps
         self._start = start
+        self._loading = config.loading.over(start.loading if start else DataOptions())
         self._check_agents()
         starts = [agent.start for agent in self.agents]
         datasets = [start.dataset[p] if start else 0 for p in starts]
@@ -156,9 +162,14 @@ class OnlineTrainer:
             self._adopt(data, datasets)
         learners = [agent.learner for agent in self.agents]
         check_one_structure(learners)
+        check_discount(learners, data)
         self.learner = make_learner(learners[0], spec.obs_dim, spec.act_dim, *learners[1:])
         self.replay = Replay(config, self.agents, layout, data, datasets)
-        self._guard = Guard(config.guard, [agent.learner.constraint.reference == "best" for agent in self.agents])
+        self._guard = Guard(
+            config.guard,
+            [agent.learner.constraint.reference == "best" for agent in self.agents],
+            random_return,
+        )
         self._layout = AgentLayout(len(self.agents), config.devices, together)
         self._shared = self._layout.share(self.replay.offline_rows)
         weights = [weights_of(a.learner, a.replay, a.switch, act_dim=spec.act_dim) for a in self.agents]
@@ -168,11 +179,20 @@ class OnlineTrainer:
         self._collect = self._compile(self._collect_all)
         self._update = self._compile(self._update_all)
         self._adjust = jax.jit(self._adjust_all, donate_argnums=0)
-        self._pool: EnvPool | None = None
+        self._pool: EnvPool | FastEnvPool | None = None
         self._ahead: tuple[DeviceState, Any] | None = None
         self._explorer = Explorer(config, spec)
-        self.notes: list[str] = []
-        self._zero_info: dict[str, Array] | None = None
+        self.notes = self._switch_notes()
+        self._zero_info: dict[str, Any] = {}
+
+    def _switch_notes(self) -> list[str]:
+        """Compare the shapes of the pre-trained networks with those of the online learner."""
+        if self._start is None:
+            return []
+        fresh = jax.eval_shape(self._init_learner, jax.random.key(0))
+        old = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._start.learner)
+        notes = [note for agent in self.agents for note in switch_notes(fresh, old, agent.switch)]
+        return list(dict.fromkeys(notes))
 
     def _check_agents(self) -> None:
         """Refuse agents that cannot share a program, or that the pre-trained ones do not fit."""
@@ -220,6 +240,7 @@ class OnlineTrainer:
             mean=mean,
             std=std,
             scales=scales,
+            semantics=self._loading.semantics or "exact",
         )
 
     def _adopt(self, data: OfflineData, datasets: Sequence[int]) -> None:
@@ -254,7 +275,7 @@ class OnlineTrainer:
         Agents with equal `start` and `seed` meet the same starts of episodes and the same exploration noise, whatever
         their arm, so that arms can be compared in pairs.
         """
-        learners, self.notes = [], []
+        learners = []
         for agent in self.agents:
             fresh = self._init_learner(jax.random.key(fold_seed(seed, "online", agent.start, agent.seed)))
             if "nu" in fresh.params:
@@ -262,8 +283,7 @@ class OnlineTrainer:
                 fresh = fresh.replace(params=fresh.params | {"nu": nu})
             if self._start is not None:
                 old = jax.tree.map(lambda x, p=agent.start: x[p], self._start.learner)
-                fresh, notes = take_over(fresh, old, agent.switch)
-                self.notes += [note for note in notes if note not in self.notes]
+                fresh, _ = take_over(fresh, old, agent.switch)
             learners.append(fresh)
         learner = stack(learners)
         keys = [jax.random.key(fold_seed(seed, "updates", a.start, a.seed)) for a in self.agents]
@@ -281,13 +301,18 @@ class OnlineTrainer:
     def _env_seeds(self, seed: int) -> list[int]:
         return [fold_seed(seed, "env", agent.start, agent.seed) for agent in self.agents]
 
-    def _pool_of(self, seed: int) -> EnvPool:
+    def _pool_of(self, seed: int) -> EnvPool | FastEnvPool:
         """Return the environments of a run with this seed: those at hand, or new ones."""
         seeds = self._env_seeds(seed)
         if self._pool is None or self._pool.seeds != tuple(seeds):
             if self._pool is not None:
                 self._pool.close()
-            self._pool = EnvPool(self.spec, seeds)
+            if self.config.envs == "envpool":
+                from policy_finetune.fast_envs import FastEnvPool
+
+                self._pool = FastEnvPool(self.spec, seeds)
+            else:
+                self._pool = EnvPool(self.spec, seeds)
         return self._pool
 
     def step(self, state: OnlineState) -> tuple[OnlineState, Mapping[str, Any]]:
@@ -349,7 +374,7 @@ class OnlineTrainer:
 
     def _no_info(self, device: DeviceState, rows: Array, own: Any) -> dict[str, Any]:
         """Zeros in the shape of the updates' metrics."""
-        if self._zero_info is None:
+        if not self._zero_info:
             shapes = jax.eval_shape(self._update, device, self._shared, rows, own)[1]
             self._zero_info = {name: np.zeros(value.shape, np.float32) for name, value in shapes.items()}
         return self._zero_info
@@ -446,7 +471,7 @@ class OnlineTrainer:
         datasets = tuple(self._start.dataset[a.start] if self._start else 0 for a in self.agents)
         labels = tuple(agent.label for agent in self.agents)
         learner = jax.tree.map(jnp.copy, state.device.learner)
-        return Pretrained(learner, self.mean, self.std, datasets, labels, self._scale, self._bias)
+        return Pretrained(learner, self.mean, self.std, datasets, labels, self._scale, self._bias, self._loading)
 
     def replay_data(self, state: OnlineState, agent: int = 0) -> dict[str, np.ndarray]:
         """Return an agent's online transitions, oldest first, in the environment's own units except for the actions.
@@ -479,15 +504,20 @@ class OnlineTrainer:
         host = {f"env.{f.name}": getattr(state.env, f.name) for f in dataclasses.fields(state.env)}
         host |= {f"guard.{f.name}": getattr(state.guard, f.name) for f in dataclasses.fields(state.guard)}
         np.savez(folder / "host.npz", **host, mean=self.mean, std=self.std)
-        place = {"block": state.block, "seed": state.seed, "capacity": self.replay.capacity}
+        place = {
+            "block": state.block,
+            "seed": state.seed,
+            "capacity": self.replay.capacity,
+            "offline_rows": self.replay.digest,
+        }
         write_json(folder / "place.json", place)
 
     def restore(self, folder: Path, like: OnlineState) -> OnlineState:
-        """Read back what `save` wrote; the result continues bit for bit, mid-episode.
+        """Read back what `save` wrote; the result continues bit for bit, mid-episode (not with envpool).
 
         Raises:
             CheckpointError: it does not fit `like`, or the environment does not come out as it was.
-            UserError: the pre-trained agents are others.
+            UserError: the pre-trained agents or the offline data are others.
         """
         place = json.loads((folder / "place.json").read_text())
         with np.load(folder / "host.npz", allow_pickle=False) as host:
@@ -497,7 +527,12 @@ class OnlineTrainer:
         device = dataclasses.replace(device, replay=self._layout.place(replay))
         if not (np.array_equal(arrays["mean"], self.mean) and np.array_equal(arrays["std"], self.std)):
             raise UserError(f"{folder} was written by a run that started from other pre-trained agents.")
+        if place["offline_rows"] != self.replay.digest:
+            raise UserError(f"{folder} was written by a run with other offline data: give it the same datasets.")
         env, guard = _fill(like.env, arrays, "env", folder), _fill(like.guard, arrays, "guard", folder)
+        pool = self._pool_of(place["seed"])
+        if not isinstance(pool, EnvPool):  # new episodes begin: envpool cannot be told where in its streams to go on
+            env = pool.restart(env)
         return OnlineState(device, env, guard, place["block"], place["seed"])
 
     def _with_capacity(self, device: DeviceState, capacity: int) -> DeviceState:

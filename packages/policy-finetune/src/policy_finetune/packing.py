@@ -5,12 +5,18 @@ scaled, actions canonical. Episodes are laid down best first, so that "the best 
 
 Several datasets lie one after another; an agent knows where its own begins and how long it is, so that agents on
 different datasets run in one program.
+
+Actions must be canonical already: `policy_finetune.load_for` makes them so. A dataset in the environment's own units is
+noticed here only where an action lies outside [-1, 1]; narrower bounds pass unseen.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +46,8 @@ class Layout:
         """Numbers in a row."""
         return 2 * self.obs_dim + self.act_dim + 3
 
-    def split(self, rows: Array) -> Batch:
-        """Return the parts of rows [..., width]."""
+    def split(self, rows: Any) -> Batch:
+        """Return the parts of rows [..., width]; views of them, where they are NumPy's."""
         o, a = self.obs_dim, self.act_dim
         return Batch(
             obs=rows[..., :o],
@@ -83,6 +89,7 @@ class OfflineData:
         scale: (D,) what rewards were multiplied by.
         bias: what was added to them.
         returns: for each dataset (E,) the episode returns in its own units, best first.
+        discount: γ of the returns to go.
     """
 
     rows: Array
@@ -95,6 +102,7 @@ class OfflineData:
     scale: np.ndarray
     bias: float
     returns: tuple[np.ndarray, ...]
+    discount: float = 0.99
 
     @classmethod
     def pack(
@@ -109,11 +117,12 @@ class OfflineData:
         mean: np.ndarray | None = None,
         std: np.ndarray | None = None,
         scales: np.ndarray | None = None,
+        semantics: Literal["exact", "d4rl"] = "exact",
     ) -> OfflineData:
         """Pack datasets whose actions are canonical (in [-1, 1]).
 
         Args:
-            datasets: one or more, with stored next (or final) observations and the same dimensions.
+            datasets: one or more, of the same dimensions; "exact" needs stored next (or final) observations.
             discount: γ of the returns to go.
             normalize_observations: standardise by each dataset's own mean and standard deviation.
             normalize_rewards: scale by 1000 / (best - worst episode return), as IQL does.
@@ -122,9 +131,12 @@ class OfflineData:
             mean: (D, obs), to standardise with instead: a frozen normaliser of an earlier phase.
             std: (D, obs), with its ε added.
             scales: (D,), what to multiply rewards by instead of `reward_scale`: that of an earlier phase.
+            semantics: which steps become rows, and what their next observation is (`EpisodeDataset.transitions`).
+                Returns to go count every stored reward, also that of a last step that "d4rl" leaves out.
 
         Raises:
-            UserError: dimensions differ, an action is outside [-1, 1], or returns that should scale are all equal.
+            UserError: dimensions differ, an action is outside [-1, 1], returns that should scale are all equal, or
+                next observations are needed and there are none.
         """
         if not datasets:
             raise UserError("There is no dataset to pack: give at least one.")
@@ -144,9 +156,14 @@ class OfflineData:
                     f"{dataset.where}: an action is {beyond:g}, outside [-1, 1]: load the dataset for its environment "
                     "(policy_finetune.load_for), which rescales actions."
                 )
-            order = np.argsort(-dataset.returns(), kind="stable")
-            dataset = dataset.select(order)
+            if semantics == "exact" and dataset.next_observations is None and dataset.final_observations is None:
+                raise UserError(
+                    f"{dataset.where}: no next observations are stored: use the semantics 'd4rl' (--loading.semantics "
+                    "d4rl), which leave out the last step of an episode unless it is terminal."
+                )
             gains = dataset.returns()
+            order = np.argsort(-gains, kind="stable")
+            gains = gains[order]
             scale = reward_scale if scales is None else float(scales[number])
             if normalize_rewards:
                 if gains[0] <= gains[-1]:
@@ -155,27 +172,35 @@ class OfflineData:
                         "their range: set normalize_rewards to false."
                     )
                 scale = reward_scale * 1000.0 / (gains[0] - gains[-1])
-            flat = dataset.transitions("exact")
-            obs, following = flat.observations.reshape(-1, layout.obs_dim), flat.next_observations
+            flat = dataset.transitions(semantics)
+            if not len(flat.rows):
+                raise UserError(f"{dataset.where}: no transition is left under the semantics {semantics!r}.")
+            place = np.empty(dataset.num_episodes, np.int64)  # of each episode, best first
+            place[order] = np.arange(dataset.num_episodes)
+            places = place[dataset.episode_of_row[flat.rows]]
+            sort = np.argsort(places, kind="stable")
+            obs, following = flat.observations[sort].reshape(-1, layout.obs_dim), flat.next_observations[sort]
             m = np.zeros(layout.obs_dim, np.float32) if mean is None else mean[number]
             s = np.ones(layout.obs_dim, np.float32) if std is None else std[number]
             if mean is None and normalize_observations:
                 m = obs.mean(0, dtype=np.float64).astype(np.float32)
                 s = (obs.std(0, dtype=np.float64) + STD_EPSILON).astype(np.float32)
-            rewards = flat.rewards.astype(np.float64) * scale + reward_bias
-            block = np.empty((len(rewards), layout.width), np.float32)
+            rewards = dataset.rewards.astype(np.float32).astype(np.float64) * scale + reward_bias
+            to_go = discounted_to_go(rewards, dataset.episode_starts, discount)
+            rows = flat.rows[sort]
+            block = np.empty((len(rows), layout.width), np.float32)
             o, a = layout.obs_dim, layout.act_dim
             block[:, :o] = (obs - m) / s
-            block[:, o : o + a] = np.clip(flat.actions.reshape(-1, a), -1.0, 1.0)
+            block[:, o : o + a] = np.clip(flat.actions[sort].reshape(-1, a), -1.0, 1.0)
             block[:, o + a : 2 * o + a] = (following.reshape(-1, o) - m) / s
-            block[:, -3] = rewards
-            block[:, -2] = 1.0 - flat.terminals
-            block[:, -1] = discounted_to_go(rewards, dataset.episode_starts, discount)
+            block[:, -3] = rewards[rows]
+            block[:, -2] = 1.0 - flat.terminals[sort]
+            block[:, -1] = to_go[rows]
             blocks.append(block)
             used_scales.append(scale)
             means.append(m)
             stds.append(s)
-            prefixes.append(np.append(0, dataset.episode_ends))
+            prefixes.append(np.append(0, np.cumsum(np.bincount(places, minlength=dataset.num_episodes))))
             returns.append(gains)
         assert layout is not None
         size = np.array([len(block) for block in blocks], np.int32)
@@ -190,6 +215,7 @@ class OfflineData:
             scale=np.array(used_scales),
             bias=reward_bias,
             returns=tuple(returns),
+            discount=discount,
         )
 
     @classmethod
@@ -197,12 +223,18 @@ class OfflineData:
         """Pack as an offline configuration says."""
         return cls.pack(
             datasets,
-            discount=config.learner.discount,
+            discount=config.structure.discount,
             normalize_observations=config.normalize_observations,
             normalize_rewards=config.normalize_rewards,
             reward_scale=config.reward_scale,
             reward_bias=config.reward_bias,
+            semantics=config.loading.semantics or "exact",
         )
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Hexadecimal digits that tell the rows apart: whether a run goes on with the data that it began with."""
+        return hashlib.sha256(np.asarray(self.rows).tobytes()).hexdigest()[:16]
 
     @property
     def num_datasets(self) -> int:

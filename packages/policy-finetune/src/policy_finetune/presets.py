@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from policy_finetune.config import (
     ConstraintConfig,
     LearnerConfig,
@@ -16,11 +18,16 @@ __all__ = ["LEARNERS", "LEARNER_HELP", "learner", "offline_presets", "online_pre
 
 _REDQ = NetworkConfig(critics=10, layer_norm=True)
 
+_LAYER_NORM = NetworkConfig(layer_norm=True)
+
 #: Name -> learner.
 LEARNERS: dict[str, LearnerConfig] = {
     "td3": LearnerConfig(),
     "td3bc": LearnerConfig(q_weight=2.5, bc_weight=1.0),
     "td3c": LearnerConfig(constraint=ConstraintConfig(enabled=True)),
+    "td3-ln": LearnerConfig(network=_LAYER_NORM),
+    "td3bc-ln": LearnerConfig(network=_LAYER_NORM, q_weight=2.5, bc_weight=1.0),
+    "td3c-ln": LearnerConfig(network=_LAYER_NORM, constraint=ConstraintConfig(enabled=True)),
     "td3c-acme": LearnerConfig(
         target_update="every_step",
         max_grad_norm=40.0,
@@ -36,6 +43,7 @@ LEARNERS: dict[str, LearnerConfig] = {
         ),
     ),
     "iql": LearnerConfig(name="iql", policy_delay=1, network=NetworkConfig(init="orthogonal")),
+    "iql-redq": LearnerConfig(name="iql", policy_delay=1, network=_REDQ),
     "iql-antmaze": LearnerConfig(
         name="iql", policy_delay=1, network=NetworkConfig(init="orthogonal"), expectile=0.9, temperature=10.0
     ),
@@ -52,6 +60,10 @@ LEARNERS: dict[str, LearnerConfig] = {
     "calql": LearnerConfig(
         name="sac", policy_delay=1, actor_q="min", cql_alpha=5.0, backup_entropy=False, calibrated=True
     ),
+    "calql-redq": LearnerConfig(
+        name="sac", network=_REDQ, policy_delay=1, target_subset=2, actor_q="mean", target_entropy_scale=0.5,
+        cql_alpha=5.0, backup_entropy=False, calibrated=True,
+    ),
 }  # fmt: skip
 
 #: Name -> one line.
@@ -59,17 +71,26 @@ LEARNER_HELP: dict[str, str] = {
     "td3": "TD3 (Fujimoto et al. 2018)",
     "td3bc": "TD3+BC, α = 2.5 (Fujimoto & Gu 2021)",
     "td3c": "TD3 under a constraint on how far the policy moves (after Luo et al. 2023)",
+    "td3-ln": "td3 with LayerNorm in the critics",
+    "td3bc-ln": "td3bc with LayerNorm in the critics: a start for the other two",
+    "td3c-ln": "td3c with LayerNorm in the critics: what we recommend, after pre-training with td3bc-ln",
     "td3c-acme": "td3c with the multiplier's settings of Acme's MPO",
     "td3bc-decay": "TD3+BC whose BC term fades",
-    "proto": "TD3 with a decaying penalty on the distance to the trailing policy (after PROTO)",
-    "iql": "implicit Q-learning (Kostrikov et al. 2021), locomotion",
-    "iql-antmaze": "implicit Q-learning, AntMaze",
+    "proto": "TD3 with a penalty on the distance to the trailing policy, in the target too, that decays over 1.1"
+    " million updates (after PROTO); for shorter runs lower learner.constraint.decay_steps",
+    "iql": "implicit Q-learning (Kostrikov et al. 2021), locomotion; online it explores with Gaussian noise of"
+    " exploration_noise around its mean",
+    "iql-redq": "iql with RLPD's networks (advantages by the minimum of all 10 critics): another start for wsrl",
+    "iql-antmaze": "implicit Q-learning, AntMaze; its pre-training takes 1 from every reward",
     "bc": "behaviour cloning",
     "sac": "soft actor-critic",
-    "rlpd": "RLPD: 10 critics with LayerNorm, 20 updates a step; use it with replay symmetric",
-    "wsrl": "WSRL's online learner: RLPD's networks, 4 updates a step; use it with replay drop and a warm-up of 5000",
+    "rlpd": "RLPD: 10 critics with LayerNorm, 20 updates a step; use it with replay symmetric and --data",
+    "wsrl": "WSRL's online learner: RLPD's networks, 4 updates a step; use it with replay drop and a warm-up of 5000,"
+    " after pre-training with calql-redq",
     "cql": "conservative Q-learning, α = 5",
-    "calql": "Cal-QL: calibrated conservative Q-learning, α = 5",
+    "calql": "Cal-QL: calibrated conservative Q-learning, α = 5; online with half of each batch offline, because only"
+    " offline rows have a return to be calibrated by",
+    "calql-redq": "Cal-QL with RLPD's networks: what WSRL is pre-trained with (five times the critics, so slow)",
 }
 
 
@@ -91,7 +112,13 @@ def learner(name: str) -> LearnerConfig:
 def offline_presets() -> dict[str, OfflineConfig]:
     """Return name -> configuration of pre-training, one for each learner."""
     return {
-        name: OfflineConfig(learner=config, normalize_rewards=name == "iql")
+        # The original IQL lets the actor's learning rate fall to 0 over its million steps. It scales locomotion's
+        # rewards by the range of returns, and takes 1 from AntMaze's, which are 0 or 1.
+        name: OfflineConfig(
+            learner=replace(config, actor_lr_steps=1_000_000) if config.name == "iql" else config,
+            normalize_rewards=name in ("iql", "iql-redq"),
+            reward_bias=-1.0 if name == "iql-antmaze" else 0.0,
+        )
         for name, config in LEARNERS.items()
         if name not in ("proto", "rlpd", "wsrl")
     }
@@ -102,6 +129,8 @@ def online_presets() -> dict[str, OnlineConfig]:
     out = {
         name: OnlineConfig(learner=config) for name, config in LEARNERS.items() if name not in ("bc", "rlpd", "wsrl")
     }
+    for name in ("calql", "calql-redq"):
+        out[name] = replace(out[name], replay=ReplayConfig(kind="symmetric", rho=0.5))
     out["rlpd"] = OnlineConfig(
         learner=LEARNERS["rlpd"], replay=ReplayConfig(kind="symmetric", rho=0.5), utd=20.0, block=1,
         switch=SwitchConfig(warmup_env_steps=5000),

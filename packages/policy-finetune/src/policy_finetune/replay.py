@@ -91,6 +91,7 @@ class Replay:
             size.append(data.rows_of_top(dataset, agent.replay.top_fraction))
         self.offset, self.size = np.array(offset, np.int32), np.array(size, np.int32)
         self.own = {"offset": jnp.asarray(self.offset), "size": jnp.asarray(self.size)}
+        self.digest = "" if data is None else data.digest
         self.offline_rows = data.rows if data is not None else jnp.zeros((1, layout.width))
         self.balanced = None
         if "balanced" in kinds:

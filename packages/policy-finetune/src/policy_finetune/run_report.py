@@ -17,17 +17,9 @@ from outerloop.files import write_json
 from outerloop.metrics_file import read_metrics
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.evaluators import score_task
+from policy_finetune.references import random_return
 
 __all__ = ["conclude", "describe_dataset", "evaluate_runs", "print_corl", "random_return", "report_study"]
-
-#: Mean returns of uniformly random actions with gymnasium 1.4 and mujoco 4.0, over 1000 episodes (100 for HalfCheetah):
-#: `policy-finetune evaluate` measures its own.
-RANDOM_RETURNS = {"Hopper-v5": 15.5, "HalfCheetah-v5": -260.0, "Walker2d-v5": 1.4, "InvertedDoublePendulum-v5": 48.0}
-
-
-def random_return(env_id: str) -> float:
-    """Return what a random policy gets in an environment, where that is on record, else 0."""
-    return RANDOM_RETURNS.get(env_id, 0.0)
 
 
 def show(table: Table) -> None:
@@ -44,6 +36,7 @@ def conclude(folder: Path, *, x: str, quiet: bool) -> None:
         quiet: draw only.
     """
     from policy_finetune.health import findings
+    from policy_finetune.sessions import environment_name
 
     rows = read_metrics(folder)
     evaluations = [row for row in rows if row["split"] == "evaluation"]
@@ -62,13 +55,13 @@ def conclude(folder: Path, *, x: str, quiet: bool) -> None:
     plots.save_figure(figure, path)
     if quiet:
         return
-    show(_run_table(config, steps, returns, labels, evaluations[-1], online=not offline))
+    show(_run_table(environment_name(folder), steps, returns, labels, evaluations[-1], online=not offline))
     for finding in findings(rows):
         print(f"note: {finding}")
     print(path)
 
 
-def _run_table(config, steps, returns, labels, last, *, online: bool) -> Table:
+def _run_table(env_id, steps, returns, labels, last, *, online: bool) -> Table:
     from policy_finetune.metrics import collapse_metrics
 
     columns = ["agent", "start", "final", "± over episodes", "best"]
@@ -77,7 +70,7 @@ def _run_table(config, steps, returns, labels, last, *, online: bool) -> Table:
     elif "score" in last:
         columns.append("score")
     table = Table(*columns)
-    task_random = random_return(config.env_id)
+    task_random = random_return(env_id)
     for i in range(returns.shape[1]):
         name = f"{labels[i]} {i}".strip()
         if online:
@@ -85,7 +78,7 @@ def _run_table(config, steps, returns, labels, last, *, online: bool) -> Table:
             recovered = f"{m.time_to_recover:.0f} steps" if m.recovered else "not"
             table.add_row(
                 name, f"{m.start:.1f}", f"{m.minimum:.1f}", f"{m.min_over_start:.2f}", recovered, f"{m.auc:.1f}",
-                f"{m.final:.1f}", "yes" if m.collapsed else "no",
+                f"{m.final:.1f}", ("yes" if m.collapsed else "no") if m.collapse_defined else "-",
             )  # fmt: skip
             continue
         cells = [returns[0, i], returns[-1, i], last["return_std"][i], returns[:, i].max()]
@@ -217,9 +210,11 @@ def report_study(folder: Path) -> None:
     study = load_config(StudyConfig, folder / "study.json")
     chance = random_return(study.env_id)
     files = write_study_report(folder, random_return=chance)
-    table = Table("dataset", "arm", "agents", *COLUMNS.values())
+    table = Table("dataset", "pre-trainer", "arm", "agents", *COLUMNS.values())
     for row in study_tables(read_study(folder, random_return=chance)):
-        table.add_row(row["dataset"], row["arm"], str(row["agents"]), *(cell(m, row[m]) for m in COLUMNS))
+        table.add_row(
+            row["dataset"], row["pretrainer"], row["arm"], str(row["agents"]), *(cell(m, row[m]) for m in COLUMNS)
+        )
     show(table)
     for file in files:
         print(file)

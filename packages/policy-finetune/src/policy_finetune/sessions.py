@@ -17,6 +17,7 @@ from policy_finetune.envs import EnvSpec
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.online import OnlineTrainer
 from policy_finetune.packing import OfflineData
+from policy_finetune.references import random_return
 from policy_finetune.switch import Pretrained
 
 __all__ = ["evaluation_blocks", "load_datasets", "load_run", "offline_trainer", "online_trainer", "pretrained_of"]
@@ -51,6 +52,26 @@ def environment_of(config: OfflineConfig) -> str:
     if not found:
         raise UserError(f"{config.data[0]} does not say which environment it is of: name it with --env-id.")
     return str(found)
+
+
+def environment_name(folder: Path) -> str:
+    """Return the environment of a run folder, by its configuration or those it started from; "" if none says."""
+    document = read_json(folder / "config.json")["config"]
+    if document.get("env_id"):
+        return str(document["env_id"])
+    if document.get("start"):
+        return environment_name(Path(document["start"]))
+    data = document.get("data") or []
+    return str(EpisodeDataset.load(data[0]).attributes.get("env_id", "")) if data else ""
+
+
+def data_files(config: OfflineConfig | OnlineConfig) -> tuple[str, ...]:
+    """Return the datasets of a run: its own, or those of the runs that it started from."""
+    if config.data or isinstance(config, OfflineConfig) or not config.start:
+        return config.data
+    path = Path(config.start) / "config.json"
+    kind = str(read_json(path).get("type", ""))
+    return data_files(load_config(OfflineConfig if kind.endswith("OfflineConfig") else OnlineConfig, path))
 
 
 def offline_trainer(config: OfflineConfig, *, quiet: bool = False) -> tuple[OfflineTrainer, EnvSpec]:
@@ -106,24 +127,41 @@ def online_trainer(config: OnlineConfig, *, quiet: bool = False) -> tuple[Online
     start, files = None, config.data
     if config.start:
         start, spec, before = pretrained_of(Path(config.start))
-        files = files or before.data
+        files = files or data_files(before)
         if config.env_id and config.env_id != spec.env_id:
+            if _task(config.env_id) != _task(spec.env_id):
+                raise UserError(
+                    f"The pre-trained agents of {config.start} are for {spec.env_id}, and --env-id names "
+                    f"{config.env_id}: name another version of the same task at most."
+                )
             spec = EnvSpec.of(config.env_id)
+        if len(config.data) > max(start.dataset) + 1:
+            raise UserError(
+                f"{len(config.data)} datasets are given, but the agents of {config.start} learned from "
+                f"{max(start.dataset) + 1}: give the same ones in the same order, or none."
+            )
     else:
         if not config.env_id:
             raise UserError("No environment is given: name it with --env-id, or a pre-trained run with --start.")
         spec = EnvSpec.of(config.env_id)
+        if len(files) > 1:
+            raise UserError("From nothing, all agents share one dataset: give one with --data, or none.")
     kinds = {agent.replay.kind for agent in config.agents} or {config.replay.kind}
     data: OfflineData | list[EpisodeDataset] | None = None
     if files and kinds != {"drop"}:
-        data = load_datasets(spec, files, config.learner.batch_size, quiet=quiet)
-    return OnlineTrainer(config, spec, start=start, data=data), spec
+        data = load_datasets(spec, files, config.structure.batch_size, quiet=quiet)
+    return OnlineTrainer(config, spec, start=start, data=data, random_return=random_return(spec.env_id)), spec
+
+
+def _task(env_id: str) -> str:
+    """Return the name without its version: Hopper-v5 is a Hopper."""
+    return env_id.rsplit("-v", 1)[0]
 
 
 def evaluation_blocks(config: OnlineConfig) -> set[int]:
     """Return the blocks after which to evaluate: every `eval_env_steps`, and denser soon after the first update."""
     block = config.block
-    first = max(config.switch.warmup_env_steps, config.random_env_steps)
+    first = config.first_update
     at = set(range(config.eval_env_steps, config.env_steps + 1, config.eval_env_steps))
     at |= {first + early for early in EARLY if early < config.eval_env_steps * 4 and first + early < config.env_steps}
     return {max(1, -(-steps // block)) for steps in at}

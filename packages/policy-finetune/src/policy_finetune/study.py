@@ -1,6 +1,7 @@
 """Running a study: pre-training, then fine-tuning, each as a sweep of run folders; then the report.
 
     OUT/study.json         the configuration
+    OUT/plan.json          the seed, and which run folders belong to the study
     OUT/pretrain/<id>/     one run folder for each pre-trainer
     OUT/finetune/<id>/     one for each group of arms that share a program
     OUT/report/            tables, figures and every number
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-from outerloop.config import config_document, load_config, save_config
+from outerloop.config import config_document, load_config, read_json, save_config
 from outerloop.errors import UserError
+from outerloop.files import write_json
 from outerloop.sweep import SweepRun
 from outerloop.sweep_engines import LocalEngine
 from outerloop.sweep_loop import run_sweep
@@ -38,25 +41,45 @@ def run_study(study: StudyConfig, out: Path, *, seed: int = 0, jobs: int = 1, de
     """
     if not study.data:
         raise UserError("No dataset is given: name at least one with --data FILE.")
-    out.mkdir(parents=True, exist_ok=True)
     record = out / "study.json"
-    if record.exists():
-        if load_config(StudyConfig, record) != study:
-            raise UserError(f"{out} holds another study (study.json differs): choose another folder.")
-    else:
-        save_config(study, record)
-    args = {"seed": seed, "device": device, "quiet": True}
+    if record.exists() and load_config(StudyConfig, record) != study:
+        raise UserError(f"{out} holds another study (study.json differs): choose another folder.")
+    args = {"seed": seed, "quiet": True} | ({} if device == "auto" else {"device": device})
     pretraining = {
         name: SweepRun(("policy-finetune", "pretrain"), config_document(config), args)
         for name, config in offline_runs(study).items()
     }
-    _sweep(list(pretraining.values()), out / "pretrain", jobs)
     starts = {name: str(out / "pretrain" / run.id) for name, run in pretraining.items()}
     finetuning = [
         SweepRun(("policy-finetune", "finetune"), config_document(config), args)
         for config in online_runs(study, starts)
     ]
+    plan = {
+        "seed": seed,
+        "pretrain": {name: run.id for name, run in pretraining.items()},
+        "finetune": [run.id for run in finetuning],
+    }
+    # Only now, when every configuration of the study is known to be a sound one.
+    out.mkdir(parents=True, exist_ok=True)
+    save_config(study, record)
+    _check_plan(out / "plan.json", plan)
+    _sweep(list(pretraining.values()), out / "pretrain", jobs)
     _sweep(finetuning, out / "finetune", jobs)
+
+
+def _check_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Write the plan, or refuse one that differs: its runs and the ones that are there must not be counted together."""
+    if not path.exists():
+        write_json(path, plan)
+        return
+    before = read_json(path)
+    if before["seed"] != plan["seed"]:
+        raise UserError(f"{path.parent} was begun with --seed {before['seed']}: give that, or choose another folder.")
+    if before != plan:
+        raise UserError(
+            f"{path.parent} was begun on another device or by another version, whose runs differ: choose another "
+            "folder."
+        )
 
 
 def _sweep(runs: list[SweepRun], out: Path, jobs: int) -> None:

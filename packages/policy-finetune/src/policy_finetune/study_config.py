@@ -18,7 +18,7 @@ from policy_finetune.config import (
     ReplayConfig,
     SwitchConfig,
 )
-from policy_finetune.presets import learner
+from policy_finetune.presets import learner, offline_presets, online_presets
 from policy_finetune.weights_structure import structure_of
 
 __all__ = ["StudyArm", "StudyConfig", "offline_runs", "online_runs"]
@@ -36,6 +36,10 @@ class StudyArm:
     """what its batches hold"""
     switch: SwitchConfig | None = None
     """how it starts; None: as the study says"""
+    utd: float = 1.0
+    """critic updates an environment step"""
+    block: int | None = None
+    """environment steps between updates; None: as the study says"""
     datasets: tuple[int, ...] = ()
     """only on these datasets, by index; empty: on all"""
 
@@ -113,36 +117,50 @@ class StudyConfig:
                 if epsilon is not None:
                     label = f"{name} ε={epsilon:g} {kind}"
                     config = replace(base, constraint=replace(base.constraint, epsilon=epsilon))
-                made.append(StudyArm(label, config, ReplayConfig(kind=kind)))  # ty: ignore[invalid-argument-type]
+                made.append(self._arm(name, label, config, kind))
         return tuple(
             replace(arm, learner=self.with_networks(arm.learner), switch=arm.switch or self.switch)
             for arm in (*made, *self.arms)
         )
 
+    def _arm(self, name: str, label: str, config: LearnerConfig, kind: str) -> StudyArm:
+        """Return an arm of a named learner; updates a step, where it has its own, are the preset's."""
+        preset = online_presets()[name]
+        block = preset.block if preset.utd != 1.0 else None
+        replay = ReplayConfig(kind=kind)  # ty: ignore[invalid-argument-type]
+        return StudyArm(label, config, replay, utd=preset.utd, block=block)
+
 
 def offline_runs(study: StudyConfig) -> dict[str, OfflineConfig]:
-    """Return name -> configuration of the pre-training runs: one for each pre-trainer."""
+    """Return name -> configuration of the pre-training runs: one for each pre-trainer, each as its preset has it."""
     runs = {}
     for name in study.pretrainers:
-        config = study.with_networks(learner(name))
+        preset = offline_presets()[name]
+        config = study.with_networks(preset.learner)
+        config = replace(config, actor_lr_steps=study.updates if config.actor_lr_steps else 0)
         agents = tuple(
             OfflineAgent(label=name, learner=config, dataset=d, seed=i)
             for d in range(len(study.data))
             for i in range(study.pre_seeds)
         )
         per_step = min(1000, study.updates)
-        per_step -= per_step % config.policy_delay
-        runs[name] = OfflineConfig(
-            learner=config, data=study.data, env_id=study.env_id, updates=study.updates,
-            updates_per_step=max(per_step, config.policy_delay), agents=agents, eval_episodes=study.eval_episodes,
-        )  # fmt: skip
+        runs[name] = replace(
+            preset,
+            learner=config,
+            data=study.data,
+            env_id=study.env_id,
+            updates=study.updates,
+            updates_per_step=max(per_step - per_step % config.policy_delay, config.policy_delay),
+            agents=agents,
+            eval_episodes=study.eval_episodes,
+        )
     return runs
 
 
 def online_runs(study: StudyConfig, starts: dict[str, str]) -> list[OnlineConfig]:
     """Return the configurations of the fine-tuning runs.
 
-    Arms whose learners have one structure share a program; `study.parts` shares the pre-trained agents out.
+    Arms that can share a program do; `study.parts` shares the pre-trained agents out.
 
     Args:
         study: the study.
@@ -151,30 +169,42 @@ def online_runs(study: StudyConfig, starts: dict[str, str]) -> list[OnlineConfig
     groups: dict[object, list[StudyArm]] = {}
     for arm in study.all_arms():
         assert arm.switch is not None
-        key = structure_of(arm.learner), arm.replay.kind == "balanced", arm.replay.capacity, arm.switch.warmup_env_steps
-        groups.setdefault(key, []).append(arm)
+        program = structure_of(arm.learner), arm.utd, arm.block, arm.switch.warmup_env_steps
+        groups.setdefault((*program, arm.replay.kind == "balanced", arm.replay.capacity), []).append(arm)
     starting = len(study.data) * study.pre_seeds
     parts = min(study.parts, starting)
     runs = []
-    for folder in starts.values():
-        for arms in groups.values():
-            for part in range(parts):
-                agents = tuple(
-                    OnlineAgent(
-                        label=arm.label, learner=arm.learner, replay=arm.replay, switch=arm.switch or study.switch,
-                        start=p, seed=i,
-                    )
-                    for arm in arms
-                    for p in range(part, starting, parts)
-                    if not arm.datasets or p // study.pre_seeds in arm.datasets
-                    for i in range(study.seeds)
-                )  # fmt: skip
-                runs.append(
-                    OnlineConfig(
-                        env_id=study.env_id, learner=arms[0].learner, replay=arms[0].replay,
-                        switch=arms[0].switch or study.switch, start=folder, data=study.data,
-                        env_steps=study.env_steps, block=study.block, agents=agents,
-                        eval_episodes=study.eval_episodes, eval_env_steps=study.eval_env_steps,
-                    )
-                )  # fmt: skip
+    for folder, arms, part in itertools.product(starts.values(), groups.values(), range(parts)):
+        agents = tuple(
+            OnlineAgent(
+                label=arm.label,
+                learner=arm.learner,
+                replay=arm.replay,
+                switch=arm.switch or study.switch,
+                start=p,
+                seed=i,
+            )
+            for arm in arms
+            for p in range(part, starting, parts)
+            if not arm.datasets or p // study.pre_seeds in arm.datasets
+            for i in range(study.seeds)
+        )
+        if not agents:  # none of these arms takes a dataset of this part
+            continue
+        runs.append(
+            OnlineConfig(
+                env_id=study.env_id,
+                learner=agents[0].learner,
+                replay=agents[0].replay,
+                switch=agents[0].switch,
+                start=folder,
+                data=study.data,
+                env_steps=study.env_steps,
+                block=arms[0].block or study.block,
+                utd=arms[0].utd,
+                agents=agents,
+                eval_episodes=study.eval_episodes,
+                eval_env_steps=study.eval_env_steps,
+            )
+        )
     return runs

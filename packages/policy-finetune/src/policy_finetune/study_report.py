@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from outerloop import plots
-from outerloop.config import load_config
+from outerloop.config import load_config, read_json
 from outerloop.errors import UserError
 from outerloop.files import write_atomically, write_json
 from outerloop.metrics_file import read_metrics
+from outerloop.sweep import run_status
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.metrics import CollapseMetrics, collapse_metrics
 
@@ -70,8 +71,12 @@ def read_study(out: Path, *, random_return: float = 0.0) -> list[StudyCurve]:
         UserError: there is none.
     """
     curves: list[StudyCurve] = []
-    for folder in sorted((out / "finetune").glob("*/")):
-        if not (folder / "metrics.jsonl").exists():
+    plan = out / "plan.json"
+    if not plan.exists():
+        raise UserError(f"{out} is no study (no plan.json): run the study first.")
+    for name in read_json(plan)["finetune"]:
+        folder = out / "finetune" / name
+        if run_status(folder) != "complete":
             continue
         config = load_config(OnlineConfig, folder / "config.json")
         before = load_config(OfflineConfig, Path(config.start) / "config.json")
@@ -80,11 +85,12 @@ def read_study(out: Path, *, random_return: float = 0.0) -> list[StudyCurve]:
             continue
         steps = np.array([row["step"] * config.block for row in rows], float)
         returns = np.array([row["return"] for row in rows], float)
+        names = dataset_names(config.data)
         for i, agent in enumerate(config.agents):
             origin = before.agents[agent.start]
             curves.append(
                 StudyCurve(
-                    dataset=Path(config.data[origin.dataset]).stem, pretrainer=origin.label, arm=agent.label,
+                    dataset=names[origin.dataset], pretrainer=origin.label, arm=agent.label,
                     start=agent.start, seed=agent.seed, steps=steps, returns=returns[:, i],
                     metrics=collapse_metrics(steps, returns[:, i], random=random_return),
                 )
@@ -94,24 +100,51 @@ def read_study(out: Path, *, random_return: float = 0.0) -> list[StudyCurve]:
     return curves
 
 
+def dataset_names(files: Sequence[str]) -> list[str]:
+    """Return a short name for each dataset: its file's, with folders before it where two are alike."""
+    for depth in range(1, 10):
+        names = ["/".join(Path(file).with_suffix("").parts[-depth:]) for file in files]
+        if len(set(names)) == len(set(files)):
+            return names
+    return list(files)
+
+
 def values(curves: Sequence[StudyCurve], metric: str) -> np.ndarray:
     """Return a metric of curves, the undefined ones left out."""
-    found = np.array([float(getattr(curve.metrics, metric)) for curve in curves])
+    found = np.array([_value(curve, metric) for curve in curves])
     return found[np.isfinite(found)]
 
 
-def interval(numbers: np.ndarray, statistic: str = "median", seed: int = 0) -> tuple[float, float, float]:
-    """Return a statistic with its 95 % bootstrap interval over agents; NaN where there is nothing."""
-    if len(numbers) == 0:
+def _value(curve: StudyCurve, metric: str) -> float:
+    if metric == "collapsed" and not curve.metrics.collapse_defined:
+        return np.nan
+    return float(getattr(curve.metrics, metric))
+
+
+def interval(
+    curves: Sequence[StudyCurve], metric: str, statistic: str = "median", *, reps: int = 4000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Return a statistic of a metric with its 95 % bootstrap interval; NaN where it is undefined in every curve.
+
+    Agents that share a pre-trained agent are no independent runs: whole starts are drawn with replacement first, then
+    agents within each. With fewer than about ten starts even that interval is too narrow.
+    """
+    clusters: dict[Any, list[float]] = {}
+    for curve in curves:
+        value = _value(curve, metric)
+        if np.isfinite(value):
+            clusters.setdefault((curve.dataset, curve.pretrainer, curve.start), []).append(value)
+    if not clusters:
         return np.nan, np.nan, np.nan
-    if len(numbers) == 1 or np.ptp(numbers) == 0:
-        only = float(numbers[0])
-        return only, only, only
-    rng = np.random.default_rng(seed)
-    take = rng.integers(0, len(numbers), (4000, len(numbers)))
+    groups = [np.array(group) for group in clusters.values()]
     function = np.median if statistic == "median" else np.mean
-    low, high = np.quantile(function(numbers[take], axis=1), [0.025, 0.975])
-    return float(function(numbers)), float(low), float(high)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(reps)
+    for rep in range(reps):
+        chosen = [groups[i] for i in rng.integers(0, len(groups), len(groups))]
+        drawn[rep] = function(np.concatenate([group[rng.integers(0, len(group), len(group))] for group in chosen]))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return float(function(np.concatenate(groups))), float(low), float(high)
 
 
 def study_tables(curves: Sequence[StudyCurve]) -> list[dict[str, Any]]:
@@ -128,8 +161,9 @@ def study_tables(curves: Sequence[StudyCurve]) -> list[dict[str, Any]]:
                 if not here:
                     continue
                 row: dict[str, Any] = {"dataset": dataset, "pretrainer": pretrainer, "arm": arm, "agents": len(here)}
+                row["starts"] = len({(c.dataset, c.start) for c in here})
                 for metric in COLUMNS:
-                    row[metric] = interval(values(here, metric), "mean" if metric == "collapsed" else "median")
+                    row[metric] = interval(here, metric, "mean" if metric == "collapsed" else "median")
                 row["recovered"] = sum(bool(c.metrics.recovered) for c in here)
                 rows.append(row)
     return rows
@@ -164,7 +198,7 @@ def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
     """Draw the return over environment steps, a panel for each dataset: median and quartiles over agents by arm."""
     from matplotlib.figure import Figure
 
-    datasets = list(dict.fromkeys(curve.dataset for curve in curves))
+    datasets = sorted({curve.dataset for curve in curves})
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     columns = min(3, len(datasets))
     lines = -(-len(datasets) // columns)
@@ -195,7 +229,7 @@ def strips_figure(curves: Sequence[StudyCurve], metric: str, heading: str) -> Fi
     """Draw every agent's value of a metric, a line of points for each arm and a panel for each dataset."""
     from matplotlib.figure import Figure
 
-    datasets = list(dict.fromkeys(curve.dataset for curve in curves))
+    datasets = sorted({curve.dataset for curve in curves})
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     columns = min(3, len(datasets))
     lines = -(-len(datasets) // columns)
@@ -211,6 +245,7 @@ def strips_figure(curves: Sequence[StudyCurve], metric: str, heading: str) -> Fi
             axes.scatter(found, len(arms) - 1 - j + jitter, s=9, color=plots.COLOURS[0], alpha=0.55, linewidths=0)
             middle = np.median(found)
             axes.plot([middle] * 2, [len(arms) - 1.35 - j, len(arms) - 0.65 - j], color=plots.COLOURS[1], linewidth=2)
+        axes.set_ylim(-0.6, len(arms) - 0.4)
         axes.set_yticks(range(len(arms)), arms[::-1] if i % columns == 0 else [""] * len(arms), fontsize=8)
         axes.set_title(dataset, fontsize=9)
         axes.set_xlabel(heading, fontsize=8)

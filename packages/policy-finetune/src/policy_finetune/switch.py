@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from policy_finetune.config import SwitchConfig
+from outerloop.errors import UserError
+from policy_finetune.config import DataOptions, SwitchConfig
 from policy_finetune.learners.base import LearnerState, copy
 from policy_finetune.offline import OfflineState, OfflineTrainer
 
-__all__ = ["Pretrained", "take_over"]
+__all__ = ["Pretrained", "switch_notes", "take_over"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Pretrained:
         labels: their arms.
         scale: (P,) what their rewards were multiplied by: critics go with it.
         bias: what was then added.
+        loading: how their datasets were read.
     """
 
     learner: LearnerState
@@ -39,6 +40,7 @@ class Pretrained:
     labels: tuple[str, ...]
     scale: np.ndarray
     bias: float
+    loading: DataOptions = field(default_factory=DataOptions)
 
     @classmethod
     def of(cls, trainer: OfflineTrainer, state: OfflineState) -> Pretrained:
@@ -52,6 +54,7 @@ class Pretrained:
             tuple(agent.label for agent in trainer.agents),
             trainer.data.scale[picks],
             trainer.data.bias,
+            trainer.config.loading,
         )
 
     @property
@@ -61,56 +64,128 @@ class Pretrained:
 
 
 def take_over(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tuple[LearnerState, list[str]]:
-    """Return the online learner's first state, made from a pre-trained one (both of one agent).
+    """Return the online learner's first state, made from a pre-trained one (both of one agent), and notes.
 
-    Networks that fit are copied, target networks included; what the new learner has and the old one has not, or has in
-    another shape, stays as `fresh` has it, and a note says so. Optimiser moments go with their network unless
-    `switch.reset_optimizer` says otherwise. The reference of a constraint starts as a copy of the actor.
+    Networks that fit are copied, target networks included; what the new learner has and the old one has not stays as
+    `fresh` has it, and a note says so. Optimiser moments go with their network unless `switch.reset_optimizer` says
+    otherwise. The reference of a constraint starts as a copy of the actor.
+
+    Raises:
+        UserError: a pre-trained actor or critic has another shape, and `switch` does not say to start it anew.
     """
+    state, notes = _merge(fresh, old, switch)
+    zero = jnp.zeros((), jnp.int32)
+    return copy(state.replace(updates=zero, rounds=zero)), notes
+
+
+def switch_notes(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> list[str]:
+    """Return the notes of `take_over` from shapes alone (`jax.eval_shape`), or raise as it would."""
+    return _merge(fresh, old, switch)[1]
+
+
+def _merge(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tuple[LearnerState, list[str]]:
+    """Choose leaves of either state, looking at nothing but shapes."""
     notes: list[str] = []
     params, opt, target = dict(fresh.params), dict(fresh.opt), dict(fresh.target)
     for name in fresh.params:
+        if name == "nu":  # a multiplier belongs to its phase
+            continue
         if name not in old.params:
-            if name not in ("nu", "log_alpha"):
+            if name != "log_alpha":
                 notes.append(f"the pre-trained agent has no {name}: it starts anew")
             continue
         if name in ("critic", "value") and switch.critic_reinit:
             continue
         if name == "actor":
-            params["actor"], whole = _actor(fresh.params["actor"], old.params["actor"])
-            if params["actor"] is fresh.params["actor"]:
-                notes.append("the pre-trained actor has other layers: it starts anew")
+            merged = _actor(fresh.params["actor"], old.params["actor"])
+            if merged is None:
+                notes.append(_refuse_actor(fresh.params["actor"], old.params["actor"], switch))
                 continue
+            params["actor"], whole = merged
             if not whole and "log_std" in fresh.params["actor"]:
                 notes.append("the actor's spread starts anew: the pre-trained one has another form of it")
         elif _fits(fresh.params[name], old.params[name]):
             params[name], whole = old.params[name], True
         else:
-            notes.append(f"the pre-trained {name} has another shape: it starts anew")
+            notes.append(_refuse_critic(name, fresh.params[name], old.params[name], switch))
             continue
-        reset = switch.reset_optimizer in ("all", "critic" if name == "value" else name)
-        if whole and not reset and _fits(fresh.opt[name], old.opt.get(name)):
-            opt[name] = old.opt[name]
+        if switch.reset_optimizer not in ("all", "critic" if name == "value" else name):
+            if whole and _fits(fresh.opt[name], old.opt.get(name)):
+                opt[name] = old.opt[name]
+            else:
+                notes.append(f"Adam's moments of the {name} start anew: the pre-trained ones are of another form")
         if name in target:
             before = old.target.get(name)
-            target[name] = before if before is not None and _fits(target[name], before) else params[name]
-    if "nu" in params:  # a multiplier belongs to its phase
-        params["nu"], opt["nu"] = fresh.params["nu"], fresh.opt["nu"]
+            if before is not None and _fits(target[name], before):
+                target[name] = before
+            else:
+                target[name] = params[name]
+                notes.append(f"the target {name} starts as a copy of the {name}: the pre-trained agent has none")
     reference = None if fresh.reference is None else params["actor"]
-    zero = jnp.zeros((), jnp.int32)
-    return copy(LearnerState(params, target, opt, reference, zero, zero)), notes
+    return fresh.replace(params=params, target=target, opt=opt, reference=reference), notes
 
 
-def _actor(fresh: dict[str, Any], old: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Return the actor with the old layers, and whether that is all of it."""
+def _actor(fresh: dict[str, Any], old: dict[str, Any]) -> tuple[dict[str, Any], bool] | None:
+    """Return the actor with the old layers, and whether that is all of it; None where they do not fit."""
     layers = {"hidden": old["hidden"], "mean": old["mean"]}
     if not _fits({"hidden": fresh["hidden"], "mean": fresh["mean"]}, layers):
-        return fresh, False
+        return None
     if "log_std" not in fresh:
         return layers, "log_std" not in old
     if "log_std" in old and _fits(fresh["log_std"], old["log_std"]):
         return layers | {"log_std": old["log_std"]}, True
     return layers | {"log_std": fresh["log_std"]}, False
+
+
+def _widths(layers: Sequence[Any]) -> str:
+    """Return the widths of layers as an option takes them, "256 256"."""
+    return " ".join(str(layer["b"].shape[-1]) for layer in layers)
+
+
+def _refuse_actor(fresh: dict[str, Any], old: dict[str, Any], switch: SwitchConfig) -> str:
+    """Return the note that the actor starts anew, or refuse."""
+    here, before = fresh["mean"]["w"].shape[-1], old["mean"]["w"].shape[-1]
+    if here != before:
+        raise UserError(f"The pre-trained actor gives actions of {before} numbers, not {here}: it is of another task.")
+    here, before = _widths(fresh["hidden"]), _widths(old["hidden"])
+    if not switch.allow_new:
+        raise UserError(
+            f"The pre-trained actor has hidden layers of {before}, the online learner of {here}: give "
+            f"--learner.network.hidden {before}, or let the actor start anew with --switch.allow-new."
+        )
+    return f"the pre-trained actor starts anew: its hidden layers are of {before}, not {here}"
+
+
+def _refuse_critic(name: str, fresh: Sequence[Any], old: Sequence[Any], switch: SwitchConfig) -> str:
+    """Return the note that a critic (or the value) starts anew, or refuse."""
+    options, texts = [], []
+    for here, before, option, what in (
+        (_widths(fresh[:-1]), _widths(old[:-1]), "hidden {}", "hidden layers of {}"),
+        (_members(fresh), _members(old), "critics {}", "an ensemble of {}"),
+        (_normalised(fresh), _normalised(old), "{}layer-norm", "{}LayerNorm"),
+    ):
+        if here != before:
+            options.append(f"--learner.network.{option.format(before)}")
+            texts.append(f"{what.format(before)}, not {what.format(here)}")
+    all_of = "; ".join(texts) or "other inputs"
+    if not switch.allow_new:
+        mend = f"give {' '.join(options)}, or let it" if options else "let it"
+        raise UserError(
+            f"The pre-trained {name} does not fit the online learner ({all_of}): {mend} start anew with "
+            "--switch.critic-reinit."
+        )
+    return f"the pre-trained {name} starts anew: it has {all_of}"
+
+
+def _members(layers: Sequence[Any]) -> int:
+    """Return N of an ensemble; 1 of a single network."""
+    w = layers[0]["w"]
+    return w.shape[0] if w.ndim == 3 else 1
+
+
+def _normalised(layers: Sequence[Any]) -> str:
+    """Return "no-" for networks without LayerNorm: the option's prefix."""
+    return "" if "scale" in layers[0] else "no-"
 
 
 def _fits(a: Any, b: Any) -> bool:
@@ -119,8 +194,3 @@ def _fits(a: Any, b: Any) -> bool:
         return False
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     return all(x.shape == y.shape and x.dtype == y.dtype for x, y in pairs)
-
-
-def describe_run(folder: Path) -> dict[str, Any]:
-    """Return the configuration document of a run folder."""
-    return json.loads((folder / "config.json").read_text())

@@ -43,7 +43,6 @@ def weights_of(
         "epsilon": constraint.epsilon,
         "epsilon_final": final,
         "epsilon_steps": float(max(constraint.epsilon_steps, 1)),
-        "nu0": constraint.nu0,
         "reference_tau": tau if constraint.reference == "target" else 0.0,
         "reference_copies": float(constraint.reference == "periodic"),
         "target_entropy": -act_dim * learner.target_entropy_scale,

@@ -55,7 +55,7 @@ class LearnerState:
         opt: optimiser states, by the names of `params`.
         reference: the actor that a constraint holds on to, or None.
         updates: i32, critic updates since the phase began.
-        rounds: i32, actor updates since the phase began.
+        rounds: i32, actor updates since the phase began; those that a critic warm-up held back do not count.
     """
 
     params: dict[str, Any]
@@ -131,12 +131,14 @@ def q_over_bound(info: Info, reward: Array, discount: Array) -> Info:
     """Return {"q_over_bound": mean |Q| / (max |r| / (1 - γ))}, or nothing for a learner without critics.
 
     No policy's value exceeds max |r| / (1 - γ), so that a number far above 1 means that the critics diverge. It is 0
-    where the bound says nothing: γ = 1, or only zero rewards in the batches.
+    where the bound says nothing: γ = 1, or only zero rewards in the batches. SAC's critics also value the entropy to
+    come, so α |entropy| is added to max |r|: roughly right, because the entropy is a mean over the batch.
     """
-    if "q" not in info:
+    if "q_abs" not in info:
         return {}
     largest = jnp.abs(reward).max()
-    ratio = jnp.abs(info["q"]) * (1 - discount) / jnp.where(largest > 0, largest, 1.0)
+    most = largest + info["alpha"] * jnp.abs(info["entropy"]) if "alpha" in info else largest
+    ratio = info["q_abs"] * (1 - discount) / jnp.where(largest > 0, most, 1.0)
     return {"q_over_bound": jnp.where(largest > 0, ratio, 0.0)}
 
 

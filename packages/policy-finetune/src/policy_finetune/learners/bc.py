@@ -50,7 +50,7 @@ class BC:
         for i in range(self.config.policy_delay):
             key, dropout = jax.random.split(key)
             state, info = self._step(state, jax.tree.map(lambda x: x[i], batches), dropout, weights)  # noqa: B023
-        return state.replace(rounds=state.rounds + 1), info
+        return state, info
 
     def _step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
@@ -63,7 +63,9 @@ class BC:
             return -gaussian_log_prob(actor, mean, batch.action).mean(), error
 
         (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
-        lr = actor_rate(weights, state.updates)
+        lr = actor_rate(weights, state.rounds)
         actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
-        state = state.replace(params={"actor": actor}, opt={"actor": moments}, updates=state.updates + 1)
+        state = state.replace(
+            params={"actor": actor}, opt={"actor": moments}, updates=state.updates + 1, rounds=state.rounds + 1
+        )
         return state, {"actor_loss": value, "bc_distance": error}

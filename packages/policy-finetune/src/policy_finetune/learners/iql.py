@@ -66,7 +66,7 @@ class IQL:
         for i in range(self.config.policy_delay):
             key, dropout = jax.random.split(key)
             state, info = self._step(state, jax.tree.map(lambda x: x[i], batches), dropout, weights)  # noqa: B023
-        return state.replace(rounds=state.rounds + 1), info
+        return state, info
 
     def _step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
@@ -94,7 +94,7 @@ class IQL:
             return -(weight * gaussian_log_prob(actor, mean, batch.action)).mean()
 
         a_loss, gradient = jax.value_and_grad(actor_loss)(state.params["actor"])
-        lr = actor_rate(weights, state.updates)
+        lr = actor_rate(weights, state.rounds)
         actor, actor_moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
         open_ = state.updates >= weights["critic_warmup"]
         actor, actor_moments = select(open_, (actor, actor_moments), (state.params["actor"], state.opt["actor"]))
@@ -113,10 +113,12 @@ class IQL:
             opt={"actor": actor_moments, "critic": critic_moments, "value": value_moments},
             target={"critic": polyak(state.target["critic"], critic, weights["tau"])},
             updates=state.updates + 1,
+            rounds=state.rounds + open_,
         )
         info = {
             "critic_loss": q_loss,
             "q": q.mean(),
+            "q_abs": jnp.abs(q).mean(),
             "value_loss": v_loss,
             "actor_loss": a_loss,
             "advantage": advantage.mean(),

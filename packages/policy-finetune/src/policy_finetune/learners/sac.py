@@ -7,7 +7,9 @@
 
 R_i = T log Σ_a exp(Q_i(s, a) / T) - Q_i(s, a_data), over uniform actions and actions of π(s) and π(s'), each corrected
 by its density (CQL(H) with importance sampling, arXiv 2006.04779, appendix F). Cal-QL (arXiv 2303.05479) raises the
-values of the policy's actions to the data's return first.
+values of the policy's actions to the data's return first. That return is known for offline rows only: rows collected
+online enter the buffers before their episodes are over, so the calibration does nothing for them, and Cal-QL goes on
+online with half of each batch from the offline data.
 
 Sources: Haarnoja et al. 2018 (arXiv 1812.05905); REDQ arXiv 2101.05982; RLPD arXiv 2302.02948; WSRL arXiv 2412.07762.
 """
@@ -118,15 +120,15 @@ class SAC:
         y = self._targets(state, batch, target_key, weights)
         sampled = self._cql_actions(state, batch, cql_key) if self.config.cql_alpha else None
 
-        def loss(critic: Any) -> tuple[Array, tuple[Array, Array]]:
+        def loss(critic: Any) -> tuple[Array, tuple[Array, Array, Array]]:
             q = q_values(critic, batch.obs, batch.action)
             value, gap = jnp.square(q - y).mean(1).sum(), jnp.zeros(())
             if sampled is not None:
                 gap = (self._soft_maximum(critic, batch, *sampled) - q).mean(1).sum()
                 value = value + weights["cql_alpha"] * gap
-            return value, (q.mean(), gap)
+            return value, (q.mean(), jnp.abs(q).mean(), gap)
 
-        (value, (q, gap)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
+        (value, (q, size, gap)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
         critic, moments = self.optimiser.step(
             state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
         )
@@ -137,7 +139,8 @@ class SAC:
             target=target,
             updates=state.updates + 1,
         )
-        return state, {"critic_loss": value, "q": q} | ({"cql_gap": gap} if self.config.cql_alpha else {})
+        info = {"critic_loss": value, "q": q, "q_abs": size}
+        return state, info | ({"cql_gap": gap} if self.config.cql_alpha else {})
 
     def _cql_actions(self, state: LearnerState, batch: Batch, key: Array) -> tuple[Array, Array]:
         """Return the regulariser's actions [3n, B, act] and log-densities [3n, B]: uniform, π(s), π(s')."""
@@ -185,6 +188,7 @@ class SAC:
         )
         new = {"actor": actor, "log_alpha": log_alpha}, {"actor": moments, "log_alpha": alpha_moments}
         old = {k: state.params[k] for k in new[0]}, {k: state.opt[k] for k in new[1]}
-        params, opt = select(state.updates > weights["critic_warmup"], new, old)
-        state = state.replace(params=state.params | params, opt=state.opt | opt, rounds=state.rounds + 1)
+        open_ = state.updates > weights["critic_warmup"]
+        params, opt = select(open_, new, old)
+        state = state.replace(params=state.params | params, opt=state.opt | opt, rounds=state.rounds + open_)
         return state, {"actor_loss": value, "actor_q": q, "entropy": -log_prob, "alpha": alpha}

@@ -49,7 +49,7 @@ def multiplier(nu: Array) -> Array:
     return jax.nn.softplus(nu) + 1e-8
 
 
-def ramp(first: Array, last: Array, steps: Array, now: Array) -> Array:
+def ramp(first: Any, last: Array, steps: Array, now: Array) -> Array:
     """Return what goes linearly from `first` to `last` in `steps`, and stays."""
     return first + (last - first) * jnp.clip(now / jnp.maximum(steps, 1.0), 0.0, 1.0)
 
@@ -113,7 +113,11 @@ class TD3:
         return state, info | actor_info
 
     def targets(self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]) -> Array:
-        """Return y = r + γ (1 - d) min_i Q'_i(s', clip(π'(s') + clip(ε))), [B]; one ε for all critics."""
+        """Return y = r + γ (1 - d) min_i Q'_i(s', clip(π'(s') + clip(ε))), [B]; one ε for all critics.
+
+        With `penalize_target` λ dist(π(s'), π_ref(s')) is subtracted from the minimum. It is the online actor that is
+        held against the reference (as in OCR-CFT): the target actor equals a trailing reference and would cost nothing.
+        """
         noise_key, subset_key = jax.random.split(key)
         noise = weights["target_noise"] * jax.random.normal(noise_key, batch.action.shape)
         clean = actor_mean(state.target["actor"], batch.next_obs)
@@ -126,7 +130,7 @@ class TD3:
             critics = jax.tree.map(lambda x: x[chosen], critics)
         value = q_values(critics, batch.next_obs, smoothed).min(0)
         if self.terms.constraint and self.config.constraint.penalize_target:
-            apart = self._apart(state, clean, batch.next_obs, weights)
+            apart = self._apart(state, actor_mean(state.params["actor"], batch.next_obs), batch.next_obs, weights)
             value = value - (self._lambda(state, weights) * apart).sum(-1)
         return batch.reward + weights["discount"] * batch.mask * value
 
@@ -152,7 +156,7 @@ class TD3:
             target=target,
             updates=state.updates + 1,
         )
-        return state, {"critic_loss": value, "q": q.mean()}
+        return state, {"critic_loss": value, "q": q.mean(), "q_abs": jnp.abs(q).mean()}
 
     def actor_q(self, critics: Any, obs: Array, action: Array) -> Array:
         """Return the value [B] that the actor climbs."""
@@ -206,17 +210,19 @@ class TD3:
         if self.terms.constraint:
             epsilon = ramp(weights["epsilon"], weights["epsilon_final"], weights["epsilon_steps"], state.updates)
             distance = apart.mean(0)
+            limited = weights["constrained"] * weights["dual"]  # a fixed penalty knows no ε
             params["nu"], opt["nu"] = self._dual_step(state, distance, epsilon, open_, weights)
             reference = polyak(reference, actor, weights["reference_tau"])
-            copies = (weights["reference_copies"] > 0) & ((state.rounds + 1) % weights["reference_period"] == 0)
+            due = (state.rounds + open_) % weights["reference_period"] == 0
+            copies = (weights["reference_copies"] > 0) & open_ & due
             reference = select(copies, actor, reference)
             info |= {
                 "distance": distance.mean(),
-                "distance_over_epsilon": (distance / epsilon).mean() * weights["constrained"],
-                "violating": (apart > epsilon).mean() * weights["constrained"],
+                "distance_over_epsilon": (distance / epsilon).mean() * limited,
+                "violating": (apart > epsilon).mean() * limited,
                 "lambda": self._lambda(state, weights).mean(),
             }
-        state = state.replace(params=params, opt=opt, target=target, reference=reference, rounds=state.rounds + 1)
+        state = state.replace(params=params, opt=opt, target=target, reference=reference, rounds=state.rounds + open_)
         return state, info
 
     def _dual_step(

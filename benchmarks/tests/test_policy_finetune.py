@@ -1,0 +1,65 @@
+"""The verdicts of policy-finetune's benchmarks, on curves made by hand, and that their configurations are sound."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from benchmarks import policy_finetune, policy_finetune_improve, policy_finetune_offline
+from benchmarks.policy_finetune_data import ENV
+from policy_finetune.metrics import collapse_metrics
+from policy_finetune.study_config import offline_runs, online_runs
+from policy_finetune.study_report import StudyCurve
+
+
+def curve(arm, dataset, ratio, start=0):
+    steps, returns = np.array([0.0, 10, 20]), np.array([100.0, 100 * ratio, 100])
+    return StudyCurve(dataset, "td3bc", arm, start, 0, steps, returns, collapse_metrics(steps, returns))
+
+
+def curves(**changes):
+    ratios = {
+        "td3 append": 0.2, "td3 drop": 0.1, "td3c append": 0.8, "td3c drop": 0.9,
+        "td3c ε=0.0001 drop": 0.9, "td3c ε=0.001 drop": 0.7, "td3c ε=0.005 drop": 0.5, **changes,
+    }  # fmt: skip
+    narrow = [curve(arm, "narrow-0", ratio, start) for arm, ratio in ratios.items() for start in range(3)]
+    return narrow + [curve(f"td3 {replay}", "diverse-0", 0.9) for replay in ("append", "drop")]
+
+
+def test_the_claims_hold_where_they_should_and_fail_where_they_should():
+    assert all(claim["holds"] for claim in policy_finetune.verdicts(curves()))
+    failed = [c["claim"] for c in policy_finetune.verdicts(curves(**{"td3 drop": 0.5})) if not c["holds"]]
+    assert failed == ["TD3, narrow data, drop: median min/start < 0.35"]
+    failed = [c["claim"] for c in policy_finetune.verdicts(curves(**{"td3c append": 0.1})) if not c["holds"]]
+    assert len(failed) == 2  # it collapses, and it is below TD3
+    flat = policy_finetune.verdicts(curves(**{"td3c ε=0.005 drop": 0.8}))
+    assert not flat[-1]["holds"]
+
+
+@pytest.mark.parametrize("tier", policy_finetune.TIERS)
+def test_every_tier_is_a_sound_study(tier, tmp_path):
+    study = policy_finetune.study_of(policy_finetune.TIERS[tier], [tmp_path / "narrow-0.hdf5", tmp_path / "d.hdf5"], 1)
+    assert study.env_id == ENV
+    assert offline_runs(study)
+    runs = online_runs(study, {"td3bc": "pre"})
+    assert len(runs) == 1  # all arms share a program
+    sweep = {agent.start // study.pre_seeds for run in runs for agent in run.agents if "ε" in agent.label}
+    assert sweep == {0}  # on narrow data only
+
+
+@pytest.mark.parametrize("task", policy_finetune_improve.TASKS)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_every_search_is_a_sound_study(task, layer_norm, tmp_path):
+    settings = policy_finetune_improve.TASKS[task]
+    study = policy_finetune_improve.study_of(settings, [tmp_path / "n.hdf5"], layer_norm=layer_norm, parts=1)
+    for run in online_runs(study, {"td3bc": "pre"}):
+        assert all(agent.learner.network.layer_norm == layer_norm for agent in run.agents)
+    assert all(run.learner.network.layer_norm == layer_norm for run in offline_runs(study).values())
+
+
+def test_the_offline_arms_are_those_of_the_published_rows():
+    for tier in policy_finetune_offline.TIERS.values():
+        arms = policy_finetune_offline.learners(tier)
+        assert all(set(row) == set(arms) for row in policy_finetune_offline.PUBLISHED.values())
+        assert all(learner.network.hidden == tier.hidden for learner, _, _ in arms.values())
+    assert dataclasses.asdict(policy_finetune_offline.TIERS["cpu"])["seeds"] == 3

@@ -1,0 +1,179 @@
+"""The command `otr`: label, diagnose, labellers, demo."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from otr.presets import DOMAINS
+from otr.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
+from outerloop.command import App, Device
+from outerloop.errors import UserError
+
+__all__ = ["main", "make_app"]
+
+Domain = Literal["locomotion", "adroit", "antmaze"]
+Backend = Literal["auto", "numba", "jax", "ott", "exact", "reference"]
+EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """What `label` takes beside the settings of the labeller."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """a D4RL HDF5 file, a Minari folder, or an npz file"""
+    demos: str
+    """the demonstrations: a file of the same formats, or top:K for the K best episodes of DATA"""
+    out: Path
+    """the file to make; its suffix gives the format: .hdf5 (D4RL), .npz, or none for that of DATA"""
+    domain: Domain = "locomotion"
+    """whose published settings a preset stands for"""
+    backend: Backend | None = None
+    """the solver (None: numba, or jax on a GPU); short for --labeller.solver.backend"""
+    threads: int | None = None
+    """threads of the solver or search tree (None or 0: as many as the process may use)"""
+    device: Device = "auto"
+    """where to compute"""
+    format: Literal["d4rl", "minari", "npz"] | None = None
+    """the format of OUT, where its suffix shall not decide"""
+    overwrite: bool = False
+    """replace OUT"""
+    compress: bool = False
+    """gzip the arrays of HDF5 and Minari"""
+    cache: Path | None = None
+    """keep finished chunks in this folder, for other runs (None: beside OUT, until OUT is written)"""
+    chunk_steps: int = 50_000
+    """steps labelled at once, which a kill can cost"""
+    demo_score: Literal["return", "antmaze"] | None = None
+    """what top:K ranks by (None: the domain's)"""
+    episode_ends: EndRule | None = None
+    """what ends an episode, in flat files; for AntMaze give goal or timeouts"""
+    max_episode_steps: int | None = None
+    """the time limit, for flat files that say nothing of time-outs"""
+    observation_keys: tuple[str, ...] = ()
+    """parts of the observations to join, for Minari data made of parts"""
+    action_keys: tuple[str, ...] = ()
+    """likewise for actions"""
+    drop_nonfinite: bool = False
+    """leave out episodes that hold NaN or infinity"""
+    quiet: bool = False
+    """no progress bar, no table"""
+
+    def __post_init__(self) -> None:
+        if self.chunk_steps < 1:
+            raise UserError(f"chunk_steps is {self.chunk_steps}; it must be at least 1.")
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise UserError(f"max_episode_steps is {self.max_episode_steps}; it must be at least 1.")
+
+    def reading(self) -> dict[str, Any]:
+        """Return the readers' options that were given."""
+        names = ("episode_ends", "max_episode_steps", "observation_keys", "action_keys", "drop_nonfinite")
+        return {name: getattr(self, name) or None for name in names}
+
+
+def label(options: LabelOptions, settings: LabelSettings) -> None:
+    """Label a file: `otr label DATA --demos top:1 --out labelled.hdf5 --preset otr`.
+
+    Reads, labels and writes D4RL HDF5, Minari and npz. The rewards that were there stay in the file as
+    infos/original_rewards, with the settings and the source beside them. Killed and called again it goes on, and the
+    file has the same bytes. Without --preset it is otr.
+    """
+    config = with_solver(settings.labeller, options.backend, options.threads)
+    from otr.label_command import choose_device, label_file
+
+    label_file(
+        options.data, options.demos, options.out, choose_device(config, options.device),
+        domain=options.domain, demo_score=options.demo_score, format=options.format, overwrite=options.overwrite,
+        compress=options.compress, cache=options.cache, chunk_steps=options.chunk_steps, quiet=options.quiet,
+        **options.reading(),
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DiagnoseOptions:
+    """What `diagnose` takes."""
+
+    data: Annotated[Path, tyro.conf.Positional]
+    """the labelled file"""
+    truth: Path | None = None
+    """the same data with its true rewards (None: those that `label` kept in the file)"""
+    demos: str | None = None
+    """the demonstrations, for the plan, where they came from a file"""
+    episode: int | None = None
+    """whose plan is drawn (None: that of the median labelled return per step)"""
+    out: Path | None = None
+    """folder for diagnosis.json, returns.png and plan.png (None: a table only)"""
+    quiet: bool = False
+    """print nothing"""
+
+
+def diagnose(options: DiagnoseOptions) -> None:
+    """Compare labels with true rewards: `otr diagnose labelled.hdf5 --out diagnosis`.
+
+    Rank correlations by episode and by step, the share that the lengths of episodes alone explain, the error of the
+    transport plans, which demonstration was chosen.
+    """
+    from otr.diagnose_command import diagnose_file
+
+    diagnose_file(
+        options.data, truth=options.truth, demos=options.demos, episode=options.episode, out=options.out,
+        quiet=options.quiet,
+    )  # fmt: skip
+
+
+def labellers() -> None:
+    """List the presets of `label`, and what they do."""
+    width = max(map(len, PRESET_HELP))
+    for name, text in PRESET_HELP.items():
+        print(f"{name:<{width}}  {text}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What `demo` takes."""
+
+    out: Path = Path("demo/otr")
+    """where data, labels and figures go"""
+    seed: int = 0
+    """of the data"""
+
+
+def demo(options: DemoOptions) -> None:
+    """See what labels are worth: two simulated tasks, three labellers, figures, in half a minute."""
+    from otr.demo import run_demo
+
+    run_demo(options.out, seed=options.seed)
+
+
+def make_app(domain: str = DOMAINS[0]) -> App:
+    """Return the program; its presets are those of a domain."""
+    app = App("otr", "Rewards for offline data from a few demonstrations, by optimal transport; and its rivals.")
+    settings = settings_class(domain)
+    presets = settings_presets(domain, settings)
+    app.command(options=LabelOptions, config=settings, presets=presets, preset_help=PRESET_HELP)(label)
+    app.command(options=DiagnoseOptions)(diagnose)
+    app.command()(labellers)
+    app.command(options=DemoOptions)(demo)
+    return app
+
+
+def _domain(argv: Sequence[str]) -> str:
+    """The value of --domain: presets, below all other options, depend on it, so it is read before them."""
+    for item, following in itertools.pairwise([*argv, ""]):
+        if item == "--domain":
+            return following
+        if item.startswith("--domain="):
+            return item.removeprefix("--domain=")
+    return DOMAINS[0]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; see `outerloop.command.App.main`."""
+    return make_app(_domain(sys.argv[1:] if argv is None else argv)).main(argv)

@@ -1,0 +1,188 @@
+"""What `otr diagnose` does: a table, two figures, diagnosis.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from otr.config import OTRConfig
+from otr.demonstrations import load_demonstrations
+from otr.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
+from otr.files import noted_warnings, read_dataset
+from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
+from otr.labellers.registry import LABELLERS
+from outerloop.config import from_dict
+from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
+from outerloop.files import write_json
+from outerloop.plots import save_figure
+
+__all__ = ["diagnose_file", "diagnosis_table", "known_truth"]
+
+
+def diagnose_file(
+    labelled: Path,
+    *,
+    truth: Path | None = None,
+    demos: str | None = None,
+    episode: int | None = None,
+    out: Path | None = None,
+    quiet: bool = False,
+    **reading: Any,
+) -> Diagnosis:
+    """Compare the labels of a file with its true rewards, print, and write figures.
+
+    Args:
+        labelled: what `otr label` wrote, or any dataset.
+        truth: the same data with its true rewards; None for those that labelling kept.
+        demos: the demonstrations, for the plan; needed only where they came from a file.
+        episode: whose plan is drawn; None for the one with the median labelled return per step.
+        out: folder for diagnosis.json, returns.png and plan.png; None writes nothing.
+        quiet: print nothing.
+        reading: options of the readers.
+
+    Raises:
+        UserError: a file cannot be read, or the files do not fit together.
+    """
+    with noted_warnings():
+        data = read_dataset(labelled, **reading)
+        rewards = None if truth is None else _truth(data, truth, reading)
+    found = diagnose(data, rewards)
+    notes = []
+    if rewards is None:
+        rewards = known_truth(data)
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{out} cannot be made ({error.strerror}): choose another folder.") from None
+        written = []
+        if rewards is not None:
+            written.append(save_figure(returns_figure(data, rewards), out / "returns.png"))
+        else:
+            notes.append("The true rewards are not known, so returns are not drawn: name them with --truth.")
+        plan = _plan(data, rewards, demos, episode, notes)
+        if plan is not None:
+            number, matrix = plan
+            written.append(save_figure(plan_figure(matrix, title=f"plan of episode {number}"), out / "plan.png"))
+        write_json(out / "diagnosis.json", {"file": labelled.name, **found.to_dict()})
+        written.append(out / "diagnosis.json")
+    else:
+        written = []
+    if not quiet:
+        console = Console()
+        console.print(diagnosis_table({found.labeller or labelled.name: found}))
+        for line in (*found.findings, *notes):
+            console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        for path in written:
+            print(path)
+    return found
+
+
+def known_truth(data: EpisodeDataset) -> np.ndarray | None:
+    """Return the rewards that labelling kept, unless they are all 0, as where a file had none."""
+    truth = data.extras.get(ORIGINAL_REWARDS)
+    return None if truth is None or not truth.any() else truth
+
+
+def _truth(data: EpisodeDataset, path: Path, reading: dict[str, Any]) -> np.ndarray:
+    true = read_dataset(path, **reading)
+    if true.num_steps != data.num_steps or not np.array_equal(true.episode_starts, data.episode_starts):
+        raise UserError(
+            f"{path}: it has {true.num_episodes} episodes and {true.num_steps} steps, and {data.where} "
+            f"{data.num_episodes} and {data.num_steps}, or they end elsewhere: name the data that was labelled."
+        )
+    if not np.array_equal(true.observations, data.observations):
+        row = int((true.observations != data.observations).reshape(data.num_steps, -1).any(axis=1).argmax())
+        raise UserError(f"{path}: the observations of row {row} are not those of {data.where}: name the same data.")
+    return true.rewards
+
+
+def _plan(
+    data: EpisodeDataset, truth: np.ndarray | None, demos: str | None, episode: int | None, notes: list[str]
+) -> tuple[int, np.ndarray] | None:
+    """(episode, plan), or None with a note that says why."""
+    facts = data.attributes.get(ATTRIBUTE, {})
+    if LABELLERS.get(facts.get("labeller", "")) is not OTRConfig:
+        if episode is not None or demos is not None:
+            raise UserError(f"{data.where}: only transport has a plan: leave out --episode and --demos.")
+        return None
+    if episode is not None and not 0 <= episode < data.num_episodes:
+        raise UserError(f"{data.where}: there is no episode {episode}; they are 0 to {data.num_episodes - 1}.")
+    by = facts.get("demonstrations_by", {})
+    spec = demos or str(by.get("spec", ""))
+    if spec.startswith("top:"):
+        if truth is None:
+            raise UserError(f"{data.where}: {spec} chooses by the true rewards, which are not known: give --truth.")
+        true = data.replace(rewards=np.asarray(truth), provenance=data.provenance)
+        chosen = load_demonstrations(spec, true, score=by.get("score", "return"))
+    elif demos is None:
+        name = f" ({spec})" if spec else ""
+        notes.append(f"The plan is not drawn: name the demonstrations{name} with --demos.")
+        return None
+    else:
+        chosen = load_demonstrations(demos, data)
+    stated = facts.get("demonstration_lengths")
+    if stated is not None and list(stated) != chosen.lengths[: len(stated)].tolist():
+        raise UserError(f"{chosen.where}: these are not the demonstrations that {data.where} was labelled by.")
+    number = _median_episode(data) if episode is None else episode
+    config = from_dict(OTRConfig, facts["config"], where=f"the settings in {data.where}")
+    # Another machine may lack the solver that labelled; the plan is the same.
+    if config.solver.backend in ("numba", "ott"):
+        config = dataclasses.replace(config, solver=dataclasses.replace(config.solver, backend="auto"))
+    from otr.labellers.transport import TransportLabeller
+
+    of_episode = facts.get("episodes", {}).get("demonstration")
+    demonstration = 0 if of_episode is None else int(of_episode[number])
+    return number, TransportLabeller(config).fit(chosen, data).plan(data, number, demonstration)
+
+
+def _median_episode(data: EpisodeDataset) -> int:
+    mean = data.returns() / data.lengths
+    return int(np.argsort(mean, kind="stable")[len(mean) // 2])
+
+
+def diagnosis_table(found: dict[str, Diagnosis]) -> Table:
+    """Return a table with a column for each labeller."""
+    table = Table("rank correlation", *found)
+    rows = {
+        "episodes, steps": lambda d: f"{d.episodes:,}, {d.steps:,}",
+        "labelled with true return": lambda d: _number(d.by_episode),
+        "  per step": lambda d: _number(d.mean_label),
+        "  at equal length": lambda d: _equal(d),
+        "label with true reward": lambda d: _number(d.by_step),
+        "length with true return": lambda d: _number(d.length_with_truth),
+        "length with labelled": lambda d: _number(d.length_with_labels),
+        "marginal error": lambda d: _pair(d.marginal_error),
+        "demonstration chosen": lambda d: _counts(d.demonstrations),
+    }
+    for name, cell in rows.items():
+        cells = [cell(one) for one in found.values()]
+        if any(text != "-" for text in cells):
+            table.add_row(name, *cells)
+    return table
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _equal(d: Diagnosis) -> str:
+    number = _number(d.equal_length)
+    return number if number == "-" else f"{number} of {d.equal_length_episodes}"
+
+
+def _pair(values: tuple[float, float] | None) -> str:
+    return "-" if values is None else f"{values[0]:.2g}, {values[1]:.2g}"
+
+
+def _counts(values: tuple[int, ...]) -> str:
+    if not values:
+        return "-"
+    return " ".join(map(str, values[:12])) + (" ..." if len(values) > 12 else "")

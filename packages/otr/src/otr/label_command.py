@@ -1,0 +1,172 @@
+"""What `otr label` does: read, label in chunks, write, say what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from otr.config import OTRConfig
+from otr.demonstrations import Score, load_demonstrations
+from otr.diagnose import Diagnosis, diagnose
+from otr.files import Format, check_output, noted_warnings, output_format, read_dataset, save_dataset
+from otr.label import ATTRIBUTE, CHUNK_STEPS, LabelResult, label
+from outerloop.command import Device, select_device
+from outerloop.errors import UserError
+
+__all__ = ["choose_device", "label_file"]
+
+
+def choose_device(config: Any, device: Device) -> Any:
+    """Bring solver and device together; jax is imported only where it will compute.
+
+    Args:
+        config: a labeller's configuration.
+        device: where to compute.
+
+    Returns:
+        The configuration, its solver chosen where the device decides it.
+
+    Raises:
+        UserError: the device is not there, or the solver does not run on it.
+    """
+    import importlib.util
+
+    backend = getattr(getattr(config, "solver", None), "backend", None)
+    if device == "gpu" and backend not in (None, "auto", "jax", "ott"):
+        raise UserError(f"--device gpu: the solver {backend!r} computes on the CPU; choose 'jax', or leave it out.")
+    if backend == "auto" and device != "auto":
+        compiled = device == "cpu" and importlib.util.find_spec("numba") is not None
+        backend = "numba" if compiled else "jax"
+        config = dataclasses.replace(config, solver=dataclasses.replace(config.solver, backend=backend))
+    uses_jax = backend in ("jax", "ott") or type(config).__name__ == "ORILConfig"
+    if device == "gpu" and not uses_jax:
+        raise UserError(f"--device gpu: {type(config).__name__} computes on the CPU; leave it out.")
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "otr" / "jax"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+    if uses_jax:
+        select_device(device, "jax")
+    return config
+
+
+def label_file(
+    source: Path,
+    demos: str,
+    out: Path,
+    config: Any,
+    *,
+    domain: str = "locomotion",
+    demo_score: Score | None = None,
+    format: Format | None = None,
+    overwrite: bool = False,
+    compress: bool = False,
+    cache: Path | None = None,
+    chunk_steps: int = CHUNK_STEPS,
+    quiet: bool = False,
+    **reading: Any,
+) -> LabelResult:
+    """Label a file and write the result; killed and called again, it goes on and the result has the same bytes.
+
+    Args:
+        source: the data.
+        demos: a file or "top:K".
+        out: the file or folder to make.
+        config: a labeller's configuration.
+        domain: whose; AntMaze's demonstrations are ranked by another score.
+        demo_score: how "top:K" ranks; None for the domain's.
+        format: of `out`; None for its suffix's, or the source's.
+        overwrite: replace `out`.
+        compress: gzip, where the format knows it.
+        cache: folder where finished chunks stay; None keeps them beside `out` until that is written.
+        chunk_steps: steps in a chunk, at least.
+        quiet: neither bar nor table.
+        reading: options of the readers.
+
+    Raises:
+        UserError: whatever is wrong with what was given, before anything is written where that can be known.
+    """
+    clock = [time.perf_counter()]
+    chosen = output_format(out, source, format)
+    score: Score = demo_score or ("antmaze" if domain == "antmaze" else "return")
+    options = {name: value for name, value in reading.items() if name in ("observation_keys", "action_keys") and value}
+    with noted_warnings():
+        data = read_dataset(source, **reading)
+        check_output(data, source, out, chosen, overwrite=overwrite)
+        demonstrations = load_demonstrations(demos, data, score=score, **options)
+    clock.append(time.perf_counter())
+    store = cache or out.with_name(f".{out.name}.labels")
+    try:
+        with noted_warnings():
+            result = label(data, demonstrations, config, store=store, chunk_steps=chunk_steps, progress=not quiet)
+    except UserError:
+        if cache is None and not any(store.glob("*/chunk-*")):
+            shutil.rmtree(store, ignore_errors=True)  # nothing in it to go on from
+        raise
+    facts = {**result.dataset.attributes[ATTRIBUTE], "domain": domain, "demonstrations_by": _by(demos, score)}
+    dataset = result.dataset.replace(
+        attributes={**result.dataset.attributes, ATTRIBUTE: facts}, provenance=result.dataset.provenance
+    )
+    clock.append(time.perf_counter())
+    save_dataset(dataset, out, chosen, overwrite=overwrite, compress=compress)
+    if cache is None:
+        shutil.rmtree(store, ignore_errors=True)
+    clock.append(time.perf_counter())
+    result = result._replace(dataset=dataset)
+    if not quiet:
+        seconds = [b - a for a, b in itertools.pairwise(clock)]
+        _show(result, diagnose(dataset), seconds)
+        print(out)
+    return result
+
+
+def _by(demos: str, score: Score) -> dict[str, str]:
+    """How the demonstrations were named; of a path only its last part, so that no home folder is published."""
+    return {"spec": demos, "score": score} if demos.startswith("top:") else {"spec": Path(demos).name}
+
+
+def _show(result: LabelResult, found: Diagnosis, seconds: list[float]) -> None:
+    data, facts = result.dataset, result.dataset.attributes[ATTRIBUTE]
+    table = Table(show_header=False)
+    solver = f"{facts['labeller']}, {facts['solver']}"
+    config = facts["config"]
+    table.add_row("labeller", f"{solver}, {config['solver']['mode']}" if _has_mode(facts) else solver)
+    table.add_row("episodes, steps", f"{data.num_episodes:,}, {data.num_steps:,}")
+    lengths = facts["demonstration_lengths"]
+    demos = f"{len(lengths)} of {min(lengths)}" + (f" to {max(lengths)}" if len(set(lengths)) > 1 else "") + " steps"
+    if 1 < len(found.demonstrations) <= 12:
+        demos += f", chosen {' '.join(map(str, found.demonstrations))} times"
+    table.add_row("demonstrations", demos)
+    rewards = data.rewards
+    table.add_row("labels", f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean():.4g}")
+    if found.marginal_error is not None and facts["solver"] != "exact":
+        table.add_row("marginal error", "mean {:.2g}, largest {:.2g}".format(*found.marginal_error))
+    pairs = {"by episode": found.by_episode, "by step": found.by_step, "of the length": found.length_with_truth}
+    known = [f"{value:.3f} {name}" for name, value in pairs.items() if not math.isnan(value)]
+    if known:
+        table.add_row("rank correlation", ", ".join(known))
+    table.add_row("seconds", "read {:.1f}, label {:.1f}, write {:.1f}".format(*seconds))
+    if result.computed < result.chunks:
+        table.add_row("chunks", f"{result.computed} computed, {result.chunks - result.computed} found")
+    console = Console()
+    console.print(table)
+    for line in found.findings:
+        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _has_mode(facts: dict[str, Any]) -> bool:
+    return facts["labeller"] == _name_of(OTRConfig) and facts["solver"] != "exact"
+
+
+def _name_of(kind: type) -> str:
+    from otr.labellers.registry import LABELLERS
+
+    return next(name for name, value in LABELLERS.items() if value is kind)

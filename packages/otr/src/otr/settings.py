@@ -1,0 +1,87 @@
+"""What the command line chooses from: the presets of a domain, with a line of help each. Imports no jax."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from otr._checks import one_of
+from otr.config import LabellerConfig, OTRConfig
+from otr.presets import DOMAINS, PRESETS
+from outerloop.errors import UserError
+
+__all__ = ["PRESET_HELP", "LabelSettings", "settings_class", "settings_presets", "with_solver"]
+
+PRESET_HELP: Mapping[str, str] = {
+    "otr": "optimal transport as published: 100 iterations, cosine of states (Luo et al. 2023)",
+    "otr-state-action": "the same on states with actions",
+    "otr-converged": "the same, iterated until the plan has its marginals",
+    "otr-exact": "transport without entropy: assignment, or the network simplex of POT",
+    "temporal-ot": "transport within a band of time, with contextual costs (after Fu et al. 2024)",
+    "seabo": "distance to the nearest demonstration step, of (s, a, s') (Lyu et al. 2024)",
+    "seabo-state": "the same of (s, s')",
+    "minimum-distance": "OTR's cost to the nearest step, without any coupling (Dong et al. 2025)",
+    "segment-matching": "OTR's cost to the nearest step of the same part of the demonstration (Dong et al. 2025)",
+    "pwil": "a greedy coupling in the order of time (Dadashi et al. 2021)",
+    "pwil-state": "the same on states",
+    "oril": "a discriminator of demonstrations against data (Zolna et al. 2020)",
+    "uds": "true rewards for the demonstrations, zero for all else (Yu et al. 2022)",
+    "constant": "the control: 1 for every step",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSettings:
+    """The configuration of `otr label`.
+
+    Attributes:
+        labeller: how rewards are made.
+    """
+
+    labeller: LabellerConfig = PRESETS["otr"][DOMAINS[0]]
+
+
+def settings_class(domain: str) -> type:
+    """Return `LabelSettings` with the domain's OTR as default."""
+    default = dataclasses.field(default=_of(PRESETS["otr"], domain))
+    fields: list[Any] = [("labeller", LabellerConfig, default)]
+    return dataclasses.make_dataclass("LabelSettings", fields, bases=(LabelSettings,), frozen=True, kw_only=True)
+
+
+def settings_presets(domain: str, kind: type = LabelSettings) -> dict[str, LabelSettings]:
+    """Return name -> settings of the presets of a domain, of the class that the command line is made of."""
+    return {name: kind(labeller=_of(configs, domain)) for name, configs in PRESETS.items()}
+
+
+def _of(configs: Mapping[str, LabellerConfig], domain: str) -> LabellerConfig:
+    return configs[domain if domain in DOMAINS else DOMAINS[0]]  # a wrong name is refused where options are read
+
+
+def with_solver(config: LabellerConfig, backend: str | None, threads: int | None) -> LabellerConfig:
+    """Return the configuration with another solver or number of threads; None changes nothing.
+
+    Raises:
+        UserError: the labeller has no such choice, or the value is not allowed.
+    """
+    changes: dict[str, Any] = {}
+    if threads is not None and threads < 0:
+        raise UserError(f"threads is {threads}; it must be at least 0 (0: as many as the process may use).")
+    if isinstance(config, OTRConfig):
+        if backend is not None:
+            from otr.config import BACKENDS
+
+            one_of("backend", backend, BACKENDS)
+            changes["backend"] = backend
+        if threads is not None:
+            changes["threads"] = threads
+        return dataclasses.replace(config, solver=dataclasses.replace(config.solver, **changes)) if changes else config
+    name = type(config).__name__.removesuffix("Config")
+    if backend is not None:
+        raise UserError(f"--backend chooses the transport solver, and {name} solves no transport: leave it out.")
+    if threads is None:
+        return config
+    if "workers" not in {field.name for field in dataclasses.fields(config)}:
+        raise UserError(f"--threads has no effect on {name}: leave it out.")
+    return dataclasses.replace(config, workers=threads)

@@ -1,0 +1,159 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from outerloop.config import load_config, save_config
+from outerloop.errors import UserError
+from policy_finetune.config import OnlineConfig, ReplayConfig, SwitchConfig
+from policy_finetune.metrics import collapse_metrics
+from policy_finetune.presets import LEARNERS
+from policy_finetune.study import _check_plan
+from policy_finetune.study_config import StudyArm, StudyConfig, offline_runs, online_runs
+from policy_finetune.study_report import StudyCurve, cell, dataset_names, interval, markdown, study_tables
+
+
+def small(**changes):
+    settings = {"data": ("a/medium.hdf5", "b/medium.hdf5"), "hidden": (8,), "batch_size": 16, **changes}
+    return StudyConfig(**settings)
+
+
+def test_the_matrix_is_every_combination():
+    study = small(learners=("td3", "td3c"), replays=("append", "drop"), epsilons=(1e-4, 1e-3))
+    labels = [arm.label for arm in study.all_arms()]
+    assert labels == [
+        "td3 append", "td3 drop",
+        "td3c ε=0.0001 append", "td3c ε=0.001 append", "td3c ε=0.0001 drop", "td3c ε=0.001 drop",
+    ]  # fmt: skip
+    assert all(arm.learner.network.hidden == (8,) and arm.learner.batch_size == 16 for arm in study.all_arms())
+
+
+def test_arms_of_one_structure_share_a_program_and_parts_share_the_agents_out():
+    study = small(learners=("td3", "td3bc", "td3c", "iql"), replays=("drop",), pre_seeds=2, seeds=3)
+    whole = online_runs(study, {"td3bc": "pre"})
+    assert [len(run.agents) for run in whole] == [3 * 4 * 3, 4 * 3]  # the TD3 family, and IQL
+    halves = online_runs(small(learners=("td3", "td3bc", "td3c", "iql"), replays=("drop",), parts=2), {"td3bc": "pre"})
+    assert len(halves) == 4
+    agents = [(a.label, a.start, a.seed) for run in halves for a in run.agents]
+    assert sorted(agents) == sorted((a.label, a.start, a.seed) for run in whole for a in run.agents)
+
+
+def test_an_arm_of_one_dataset_leaves_no_part_empty():
+    arm = StudyArm("only", LEARNERS["td3"], ReplayConfig(kind="drop"), datasets=(0,))
+    runs = online_runs(small(learners=(), replays=(), arms=(arm,), pre_seeds=1, parts=2), {"td3bc": "pre"})
+    assert [[a.start for a in run.agents] for run in runs] == [[0, 0, 0]]
+
+
+def test_learners_with_their_own_updates_a_step_keep_them():
+    study = small(learners=("td3", "rlpd"), replays=("symmetric",))
+    by_label = {run.agents[0].label: run for run in online_runs(study, {"td3bc": "pre"})}
+    assert (by_label["rlpd symmetric"].utd, by_label["rlpd symmetric"].block) == (20.0, 1)
+    assert (by_label["td3 symmetric"].utd, by_label["td3 symmetric"].block) == (1.0, 50)
+
+
+def test_pretraining_is_as_the_preset_has_it():
+    run = offline_runs(small(pretrainers=("iql",), updates=3000))["iql"]
+    assert run.normalize_rewards
+    assert run.learner.actor_lr_steps == 3000
+    assert [(agent.dataset, agent.seed) for agent in run.agents] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"pretrainers": ()}, "pretrainers is empty"),
+        ({"learners": ("tdd3",)}, 'no learner "tdd3"'),
+        ({"learners": (), "replays": ()}, "at least one arm"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"arms": (StudyArm("td3 append"),)}, 'called "td3 append"'),
+    ],
+)
+def test_nonsense_is_refused(changes, text):
+    with pytest.raises(UserError, match=text):
+        small(**changes)
+
+
+def test_a_configuration_survives_a_file(tmp_path):
+    study = small(arms=(StudyArm("mine", LEARNERS["td3c"], switch=SwitchConfig(critic_warmup=5)),))
+    save_config(study, tmp_path / "study.json")
+    assert load_config(StudyConfig, tmp_path / "study.json") == study
+    run = online_runs(study, {"td3bc": "pre"})[0]
+    save_config(run, tmp_path / "run.json")
+    assert load_config(OnlineConfig, tmp_path / "run.json") == run
+
+
+def test_a_plan_keeps_other_seeds_and_versions_out(tmp_path):
+    path = tmp_path / "plan.json"
+    _check_plan(path, {"seed": 0, "pretrain": {"td3bc": "a"}, "finetune": ["b"]})
+    _check_plan(path, {"seed": 0, "pretrain": {"td3bc": "a"}, "finetune": ["b"]})
+    with pytest.raises(UserError, match="--seed 0"):
+        _check_plan(path, {"seed": 1, "pretrain": {"td3bc": "a"}, "finetune": ["c"]})
+    with pytest.raises(UserError, match="another version"):
+        _check_plan(path, {"seed": 0, "pretrain": {"td3bc": "a"}, "finetune": ["c"]})
+
+
+def curve(final, *, start=0, seed=0, arm="td3", dataset="narrow", first=100.0):
+    steps, returns = np.array([0.0, 10, 20, 100]), np.array([first, 20.0, 60, final])
+    return StudyCurve(dataset, "td3bc", arm, start, seed, steps, returns, collapse_metrics(steps, returns))
+
+
+def test_a_table_row_says_what_its_curves_say():
+    row = study_tables([curve(100), curve(200), curve(300)])[0]
+    assert (row["agents"], row["starts"], row["recovered"]) == (3, 1, 3)
+    assert row["final"][0] == 200
+    assert row["min_over_start"] == (0.2, 0.2, 0.2)
+    assert row["collapsed"] == (1.0, 1.0, 1.0)
+    assert cell("final", row["final"]).startswith("200 [")
+    assert "| narrow | td3bc | td3 | 3 |" in markdown([row])
+
+
+def test_an_undefined_collapse_is_not_counted():
+    rows = study_tables([curve(100, first=-5.0), curve(100)])
+    assert rows[0]["collapsed"][0] == 1.0  # of the one that can collapse
+    assert cell("collapsed", study_tables([curve(100, first=-5.0)])[0]["collapsed"]) == "-"
+
+
+def test_intervals_know_that_agents_of_one_start_are_no_independent_runs():
+    rng = np.random.default_rng(0)
+    levels = {start: rng.normal(500, 100) for start in range(6)}
+    together = [curve(levels[s] + rng.normal(0, 1), start=s, seed=i) for s in range(6) for i in range(10)]
+    apart = [curve(c.returns[-1], start=n) for n, c in enumerate(together)]
+    width = {name: np.ptp(interval(curves, "final", "mean")[1:]) for name, curves in (("c", together), ("i", apart))}
+    assert width["c"] > 2 * width["i"]
+    expected = np.std(list(levels.values()), ddof=0) / np.sqrt(6) * 2 * 1.96
+    assert 0.7 * expected < width["c"] < 1.3 * expected
+
+
+def test_datasets_of_one_name_are_told_apart():
+    assert dataset_names(["x/a.hdf5", "y/b.hdf5"]) == ["a", "b"]
+    assert dataset_names(["x/a.hdf5", "y/a.hdf5"]) == ["x/a", "y/a"]
+
+
+@pytest.mark.slow
+def test_a_study_from_the_command_line_to_its_report_and_again(tmp_path):
+    program = str(Path(sys.executable).with_name("policy-finetune"))
+
+    def run(*arguments):
+        done = subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("make-data", "--env-id", "InvertedDoublePendulum-v5", "--quality", "random", "--steps", 600, "--out", "r.hdf5")
+    study = (
+        "study", "--env-id", "InvertedDoublePendulum-v5", "--data", "r.hdf5", "--learners", "td3", "td3c", "--replays",
+        "drop", "--pre-seeds", 1, "--seeds", 1, "--updates", 100, "--env-steps", 300, "--hidden", 8, "--batch-size", 32,
+        "--switch.warmup-env-steps", 100, "--eval-env-steps", 100, "--eval-episodes", 1, "--out", "study",
+    )  # fmt: skip
+    shown = run(*study)
+    assert "td3c" in shown
+    result = json.loads((tmp_path / "study" / "report" / "study-results.json").read_text())
+    assert {agent["arm"] for agent in result["agents"]} == {"td3 drop", "td3c drop"}
+    first, second = result["agents"]
+    assert first["returns"][0] == second["returns"][0]  # the same pre-trained agent
+    assert (tmp_path / "study" / "report" / "curves.png").stat().st_size > 10_000
+    assert "1 complete already" in run(*study)
