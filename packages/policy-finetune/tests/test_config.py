@@ -9,6 +9,7 @@ from outerloop.config import from_dict, to_dict
 from outerloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
+    DataOptions,
     GuardConfig,
     LearnerConfig,
     NetworkConfig,
@@ -63,6 +64,13 @@ from policy_finetune.weights_structure import structure_of, weights_of
             "switch.warmup_env_steps is 30; .*multiple of",
         ),
         (lambda: OnlineConfig(random_env_steps=10), "random_env_steps is 10; it must be a multiple of block = 50"),
+        (lambda: OnlineConfig(random_env_steps=50.0), r"random_env_steps is 50.0; it must be an integer, at least 0"),
+        (
+            lambda: OnlineConfig(env_steps=2000, random_env_steps=2000),
+            "env_steps is 2000, but the first 2000 steps have no updates .*no update would be made",
+        ),
+        (lambda: DataOptions(semantics="next"), "semantics is 'next'; it must be one of exact, d4rl"),
+        (lambda: DataOptions(episode_ends="time"), "episode_ends is 'time'; it must be one of auto, flags"),
         (
             lambda: OnlineConfig(replay=ReplayConfig(kind="drop"), switch=SwitchConfig(warmup_env_steps=100)),
             "first batch of 256 would be drawn from 150 online transitions alone: raise switch.warmup_env_steps",
@@ -101,6 +109,34 @@ def test_learners_by_name():
     assert learner("td3bc").q_weight == 2.5
     with pytest.raises(UserError, match='There is no learner "td3b"; did you mean "td3bc"'):
         learner("td3b")
+
+
+def test_presets_of_methods_that_need_more_than_a_learner():
+    offline, online = offline_presets(), online_presets()
+    assert offline["iql-antmaze"].reward_bias == -1.0
+    assert offline["iql"].reward_bias == 0.0
+    assert LEARNERS["proto"].constraint.penalize_target
+    for name in ("calql", "calql-redq"):
+        assert (online[name].replay.kind, online[name].replay.rho) == ("symmetric", 0.5)
+    for name in ("calql-redq", "iql-redq"):  # these can be gone on from with wsrl
+        assert offline[name].learner.network == online["wsrl"].learner.network
+    assert structure_of(offline["calql-redq"].learner).calibrated
+
+
+def test_how_files_are_read_is_inherited_option_by_option():
+    before = DataOptions(semantics="d4rl", drop_nonfinite=True)
+    assert DataOptions().over(before) == before
+    mine = DataOptions(semantics="exact", out_of_bounds="error").over(before)
+    assert mine == DataOptions(semantics="exact", out_of_bounds="error", drop_nonfinite=True)
+    assert DataOptions(drop_nonfinite=False).over(before).drop_nonfinite is False
+    config = OfflineConfig(loading=mine)
+    assert from_dict(OfflineConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_random_steps():
+    assert (OnlineConfig().random_steps, OnlineConfig().first_update) == (0, 1000)
+    config = OnlineConfig(random_env_steps=5000)
+    assert (config.random_steps, config.first_update) == (5000, 5000)
 
 
 def test_steps_and_rounds():

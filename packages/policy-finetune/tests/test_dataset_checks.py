@@ -9,7 +9,8 @@ import pytest
 
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
-from policy_finetune.dataset_checks import check_dataset, load_for
+from policy_finetune.config import DataOptions
+from policy_finetune.dataset_checks import check_dataset, load_for, load_options
 from policy_finetune.envs import EnvSpec
 from policy_finetune.make_data import make_dataset
 from policy_finetune.policies import load_policy
@@ -86,6 +87,28 @@ def test_episodes_with_nan(tmp_path):
     data, said = load_for(SPEC, tmp_path / "a.npz", drop_nonfinite=True)
     assert data.num_episodes == 3
     assert said == ["Left out because of NaN or infinity: 1 episode."]
+
+
+def test_options_of_a_configuration_are_those_of_the_reader(tmp_path):
+    assert load_options(DataOptions()) == {}
+    data = toy()
+    raw = data.actions.copy()
+    raw[3, 0] = 9.0
+    np.savez(
+        tmp_path / "a.npz", observations=data.observations, actions=raw, rewards=data.rewards,
+        next_observations=data.next_observations, terminals=data.terminated, timeouts=data.truncated,
+    )  # fmt: skip
+    clipped, _ = load_for(SPEC, tmp_path / "a.npz", **load_options(DataOptions(semantics="d4rl")))
+    assert clipped.lengths.tolist() == [5] * 4
+    with pytest.raises(UserError, match="outside the bounds"):
+        load_for(SPEC, tmp_path / "a.npz", **load_options(DataOptions(out_of_bounds="error")))
+    other = DataOptions(actions="canonical", episode_ends="steps", drop_nonfinite=True, time_limits=False)
+    found, _ = load_for(SPEC, tmp_path / "a.npz", max_episode_steps=2, **load_options(other))
+    assert set(found.lengths) <= {1, 2}
+    np.testing.assert_array_equal(found.actions, np.clip(raw, -1, 1))
+    (tmp_path / "minari").mkdir()
+    with pytest.raises(UserError, match="Minari, which keeps episodes apart: leave episode_ends out"):
+        load_for(SPEC, tmp_path / "minari", episode_ends="goal")
 
 
 @pytest.mark.parametrize(

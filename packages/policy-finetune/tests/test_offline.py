@@ -1,5 +1,7 @@
 """Learning from datasets: programs of several agents equal their parts, and what is refused."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -110,6 +112,19 @@ def test_agents_that_do_not_fit_together_are_refused(data):
         train(OfflineAgent(learner=LearnerConfig(network=NET, batch_size=16), dataset=1, top_fraction=0.2))
     with pytest.raises(UserError, match="learns from dataset 2, but there are 2"):
         train(OfflineAgent(learner=TD3, dataset=2))
+
+
+def test_calibrated_agents_share_the_discount_of_the_returns(data):
+    calql = LearnerConfig(name="sac", policy_delay=1, network=NET, batch_size=8, cql_alpha=5.0, calibrated=True)
+    agents = tuple(OfflineAgent(learner=dataclasses.replace(calql, discount=d)) for d in (0.99, 0.9))
+    with pytest.raises(UserError, match=r"discount is 0.9, but the returns to go .* were packed with 0.99"):
+        OfflineTrainer(OfflineConfig(updates_per_step=4, agents=agents), data)
+    plain = tuple(OfflineAgent(learner=dataclasses.replace(TD3, discount=d)) for d in (0.99, 0.9))
+    OfflineTrainer(OfflineConfig(updates_per_step=4, agents=plain), data)
+
+
+def test_what_changes_a_curve_may_not_change_when_a_run_goes_on():
+    assert set(OfflineTrainer.resume_ignores) == {"updates", "devices"}
 
 
 def test_a_checkpoint_of_another_dataset_is_refused(data, program, make_dataset, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from outerloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
+    DataOptions,
     GuardConfig,
     LearnerConfig,
     NetworkConfig,
@@ -263,6 +264,36 @@ def test_from_scratch_online_data_is_treated_as_the_packed_data_was(spec, make_d
     batch = trainer.layout.split(np.asarray(state.device.replay.rows[0, :10]))
     np.testing.assert_allclose(batch.reward, 2 * (2 * batch.action[:, 0]), atol=1e-4)
     np.testing.assert_allclose((batch.obs * data.std + data.mean)[0, :2], [0, 0], atol=1e-5)
+
+
+def test_networks_of_another_shape_are_refused_before_anything_runs(spec, start):
+    wide = LearnerConfig(network=NetworkConfig(hidden=(8,), critics=3), batch_size=8)
+    agent = OnlineAgent(learner=wide, switch=SWITCH)
+    with pytest.raises(UserError, match=r"layers of 16, the online learner of 8: give --learner.network.hidden 16"):
+        build(spec, start, (agent,))
+    allowed = dataclasses.replace(agent, switch=dataclasses.replace(SWITCH, allow_new=True))
+    trainer = build(spec, start, (allowed, dataclasses.replace(allowed, seed=1)))
+    assert trainer.notes == [
+        "the pre-trained actor starts anew: its hidden layers are of 16, not 8",
+        "the pre-trained critic starts anew: it has hidden layers of 16, not hidden layers of 8; an ensemble of 2, not "
+        "an ensemble of 3",
+    ]
+    assert build(spec, start, ARMS[:1]).notes == []
+
+
+def test_offline_data_is_read_as_for_the_pre_trained_agents(spec, make_dataset):
+    data = make_dataset(0).replace(final_observations=None)
+    config = OfflineConfig(learner=TD3, updates_per_step=4, loading=DataOptions(semantics="d4rl", time_limits=False))
+    before = OfflineTrainer(config, data)
+    start = Pretrained.of(before, before.init(0))
+    trainer = build(spec, (start, data), ARMS[:1])
+    np.testing.assert_array_equal(trainer.replay.size, before.data.size)
+    assert before.data.size[0] < 60
+    state = trainer.init(0)
+    assert trainer.pretrained(state).loading == config.loading
+    with pytest.raises(UserError, match="no next observations are stored"):
+        build(spec, (start, data), ARMS[:1], loading=DataOptions(semantics="exact"))
+    assert set(OnlineTrainer.resume_ignores) == {"env_steps", "devices", "eval_env_steps"}
 
 
 def test_what_does_not_fit_is_refused(spec, start, make_dataset):

@@ -30,7 +30,8 @@ from outerloop.errors import UserError
 from outerloop.files import write_json
 from outerloop.runner import restore
 from outerloop.seeds import fold_seed
-from policy_finetune.dataset_checks import load_for
+from policy_finetune.config import DataOptions
+from policy_finetune.dataset_checks import load_for, load_options
 from policy_finetune.diagnosis_figures import diagnosis_figure
 from policy_finetune.diagnosis_measures import (
     Estimate,
@@ -120,7 +121,7 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
     state = restore(trainer, run)
     offline = isinstance(trainer, OfflineTrainer)
     agents = Pretrained.of(trainer, state) if offline else trainer.pretrained(state)
-    dataset, findings = load_for(spec, data)
+    dataset, findings = load_for(spec, data, **load_options(agents.loading or DataOptions()))
     chosen, warnings = _agents_of(dataset, agents, trainer)
     warnings = [*findings, *warnings]
     if not offline:

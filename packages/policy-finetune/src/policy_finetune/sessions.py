@@ -11,8 +11,8 @@ from outerloop.config import load_config, read_json
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
 from outerloop.runner import restore
-from policy_finetune.config import OfflineConfig, OnlineConfig
-from policy_finetune.dataset_checks import load_for
+from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
+from policy_finetune.dataset_checks import load_for, load_options
 from policy_finetune.envs import EnvSpec
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.online import OnlineTrainer
@@ -26,11 +26,13 @@ __all__ = ["evaluation_blocks", "load_datasets", "load_run", "offline_trainer", 
 EARLY = (250, 500, 1000, 2000)
 
 
-def load_datasets(spec: EnvSpec, files: Sequence[str], batch_size: int, *, quiet: bool = False) -> list[EpisodeDataset]:
+def load_datasets(
+    spec: EnvSpec, files: Sequence[str], batch_size: int, *, loading: DataOptions | None = None, quiet: bool = False
+) -> list[EpisodeDataset]:
     """Return datasets with canonical actions; what a user should know of them goes to standard error."""
     out = []
     for file in files:
-        data, findings = load_for(spec, file, batch_size=batch_size)
+        data, findings = load_for(spec, file, batch_size=batch_size, **load_options(loading or DataOptions()))
         if not quiet:
             for finding in findings:
                 print(f"note: {finding}", file=sys.stderr)
@@ -48,7 +50,8 @@ def environment_of(config: OfflineConfig) -> str:
         return config.env_id
     if not config.data:
         raise UserError("No dataset is given: name at least one with --data FILE.")
-    found = EpisodeDataset.load(config.data[0]).attributes.get("env_id")
+    drop = bool(config.loading.drop_nonfinite)
+    found = EpisodeDataset.load(config.data[0], drop_nonfinite=drop).attributes.get("env_id")
     if not found:
         raise UserError(f"{config.data[0]} does not say which environment it is of: name it with --env-id.")
     return str(found)
@@ -85,7 +88,7 @@ def offline_trainer(config: OfflineConfig, *, quiet: bool = False) -> tuple[Offl
     spec = EnvSpec.of(environment_of(config))
     learners = [agent.learner for agent in config.agents] or [config.learner]
     batch = max(learner.batch_size for learner in learners)
-    return OfflineTrainer(config, load_datasets(spec, config.data, batch, quiet=quiet)), spec
+    return OfflineTrainer(config, load_datasets(spec, config.data, batch, loading=config.loading, quiet=quiet)), spec
 
 
 def load_run(folder: Path) -> tuple[Any, EnvSpec]:
@@ -149,7 +152,8 @@ def online_trainer(config: OnlineConfig, *, quiet: bool = False) -> tuple[Online
     kinds = {agent.replay.kind for agent in config.agents} or {config.replay.kind}
     data: OfflineData | list[EpisodeDataset] | None = None
     if files and kinds != {"drop"}:
-        data = load_datasets(spec, files, config.structure.batch_size, quiet=quiet)
+        loading = config.loading.over(start.loading if start else DataOptions())
+        data = load_datasets(spec, files, config.structure.batch_size, loading=loading, quiet=quiet)
     return OnlineTrainer(config, spec, start=start, data=data, random_return=random_return(spec.env_id)), spec
 
 

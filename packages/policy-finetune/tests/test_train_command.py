@@ -1,0 +1,72 @@
+"""What `train`, `finetune` and `pretrain` refuse or say before they begin."""
+
+import pytest
+
+import policy_finetune.cli as cli
+from policy_finetune.config import OnlineConfig
+from policy_finetune.presets import online_presets
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The configurations that got as far as training."""
+    configs = []
+    monkeypatch.setattr(cli, "_go_online", lambda options, config, snapshots: configs.append(config))
+    return configs
+
+
+def train(*arguments):
+    return cli.main(["train", "--env-id", "Hopper-v5", "--out", "unused", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [
+        ((), 10_000),
+        (("--block", "64", "--switch.warmup-env-steps", "64"), 10_048),
+        (("--random-env-steps", "0"), 0),
+        (("--random-env-steps", "300"), 300),
+        (("--preset", "rlpd", "--data", "x.hdf5"), 5000),
+    ],
+)
+def test_random_steps_are_what_was_asked_for(begun, capsys, arguments, steps):
+    assert train(*arguments) == 0
+    (config,) = begun
+    assert config.random_env_steps == steps
+    given = "--random-env-steps" in arguments
+    assert ("actions are uniform" in capsys.readouterr().err) != given
+
+
+def test_replay_is_not_changed_in_silence(begun, capsys):
+    assert train() == 0
+    assert begun[0].replay == OnlineConfig().replay
+    assert train("--preset", "rlpd") == 2
+    assert "Replay 'symmetric' needs offline data: name a dataset with --data" in capsys.readouterr().err
+    assert train("--preset", "rlpd", "--replay.kind", "drop") == 0
+    assert train("--preset", "rlpd", "--data", "x.hdf5") == 0
+    assert begun[-1].replay == online_presets()["rlpd"].replay
+    assert len(begun) == 3
+
+
+def test_a_run_without_updates_is_refused(begun, capsys):
+    assert train("--env-steps", "9000") == 2
+    assert "env_steps is 9000, but the first 10000 steps have no updates" in capsys.readouterr().err
+    assert begun == []
+
+
+def test_settings_in_vain_are_refused_or_said(capsys, tmp_path):
+    common = (
+        "pretrain",
+        "--out",
+        str(tmp_path / "run"),
+        "--data",
+        str(tmp_path / "none.hdf5"),
+        "--env-id",
+        "Hopper-v5",
+    )
+    assert cli.main([*common, "--learner.constraint.epsilon", "0.1"]) == 2
+    assert "the constraint is not enabled" in capsys.readouterr().err
+    assert cli.main([*common, "--learner.expectile", "0.8"]) == 2
+    said = capsys.readouterr().err
+    assert "note: learner.expectile has no effect with td3." in said
+    assert "There is no dataset at" in said
