@@ -213,8 +213,8 @@ class MakeDataOptions:
 def make_data(options: MakeDataOptions) -> None:
     """Make a dataset: `policy-finetune make-data --env-id Hopper-v5 --quality medium-replay --out hopper.hdf5`.
 
-    Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package. Killed and called again, it goes on, and
-    the file has the same bytes.
+    Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package. Killed and called
+    again, it goes on, and the file has the same bytes.
     """
     from policy_finetune.make_data import DataPlan, write_dataset
 
