@@ -202,7 +202,9 @@ def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
     arms = list(dict.fromkeys(curve.arm for curve in curves))
     columns = min(3, len(datasets))
     lines = -(-len(datasets) // columns)
-    figure = Figure(figsize=(4.6 * columns, 3.3 * lines + 0.4 + 0.2 * (len(arms) // 4)), layout="constrained")
+    across = 4 if columns > 1 else 2  # entries of the legend side by side
+    height = 3.3 * lines + 0.5 + 0.22 * -(-len(arms) // across)
+    figure = Figure(figsize=(max(4.6 * columns, 6.0), height), layout="constrained")
     for i, dataset in enumerate(datasets):
         axes = figure.add_subplot(lines, columns, i + 1)
         for j, arm in enumerate(arms):
@@ -221,7 +223,7 @@ def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=across, fontsize=8, frameon=False)
     return figure
 
 
