@@ -2,7 +2,7 @@
 
     python -m benchmarks.policy_finetune --tier smoke   # a minute: everything runs
     python -m benchmarks.policy_finetune --tier cpu     # at most 30 minutes on two cores
-    python -m benchmarks.policy_finetune --tier gpu     # the same on Hopper, HalfCheetah and Walker2d, 256x256
+    python -m benchmarks.policy_finetune --tier gpu     # five datasets of each kind, 4 x 8 seeds, on a GPU
 
 InvertedDoublePendulum-v5, 64x64 networks. For each of three generator seeds a narrow and a diverse
 dataset (`benchmarks.policy_finetune_data`); TD3+BC pre-trains two agents on each; every arm fine-tunes three agents

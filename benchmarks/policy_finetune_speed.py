@@ -8,7 +8,7 @@ every second update. Each contestant is a process of its own on one pinned core,
 it and sampling included; they take turns, round by round (`harness.py`). Random data: what an update costs does not
 depend on its content.
 
-Goals, per agent: 1.2 times sbx, 1.4 times JAX-CORL (with LayerNorm in our critics too, as it has), 2.5 times CORL. Two
+Goals, per agent: 1.2 times sbx, 1.2 times JAX-CORL (with LayerNorm in our critics too, as it has), 2.5 times CORL. Two
 agents on two cores are one process of ours on two cores; a user of a peer would start two.
 
 The floor is the arithmetic: the multiplications that the matrix products of one update need, at the rate at which BLAS
@@ -40,7 +40,7 @@ OURS, NORMED, EIGHT, BESIDE, TWO = (
 )
 FLOORS = ("products by BLAS", "products by XLA")
 #: peer -> (ours to compare with it, goal)
-GOALS = {"sbx TD3": (OURS, 1.2), "JAX-CORL TD3+BC": (NORMED, 1.4), "CORL TD3+BC, torch": (OURS, 2.5)}
+GOALS = {"sbx TD3": (OURS, 1.2), "JAX-CORL TD3+BC": (NORMED, 1.2), "CORL TD3+BC, torch": (OURS, 2.5)}
 
 
 def contestants(cores: Sequence[int] | None, updates: int, only: Sequence[str] | None) -> list[ChildProcess]:
