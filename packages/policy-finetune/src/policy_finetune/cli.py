@@ -354,7 +354,6 @@ class DemoOptions:
 @app.command(options=DemoOptions)
 def demo(options: DemoOptions) -> None:
     """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 beside TD3-C, in about two minutes."""
-    _start_jax(options.device)
     from policy_finetune.demo import run_demo
 
     run_demo(options.out, seed=options.seed, device=options.device)

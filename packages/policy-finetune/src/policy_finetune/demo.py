@@ -23,9 +23,9 @@ def demo_study(data: Path) -> StudyConfig:
         pre_seeds=2,
         seeds=1,
         updates=10_000,
-        env_steps=6_000,
+        env_steps=8_000,
         hidden=(64, 64),
-        switch=SwitchConfig(warmup_env_steps=1000),
+        switch=SwitchConfig(warmup_env_steps=500),
         eval_env_steps=500,
         eval_episodes=3,
     )

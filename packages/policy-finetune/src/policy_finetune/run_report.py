@@ -210,10 +210,21 @@ def report_study(folder: Path) -> None:
     study = load_config(StudyConfig, folder / "study.json")
     chance = random_return(study.env_id)
     files = write_study_report(folder, random_return=chance)
-    table = Table("dataset", "pre-trainer", "arm", "agents", *COLUMNS.values())
+    table = Table(
+        "dataset",
+        "pre-trainer",
+        "arm",
+        "agents",
+        *COLUMNS.values(),
+        caption="medians over agents; intervals in study.md",
+    )
     for row in study_tables(read_study(folder, random_return=chance)):
         table.add_row(
-            row["dataset"], row["pretrainer"], row["arm"], str(row["agents"]), *(cell(m, row[m]) for m in COLUMNS)
+            row["dataset"],
+            row["pretrainer"],
+            row["arm"],
+            str(row["agents"]),
+            *(cell(m, (row[m][0],) * 3) for m in COLUMNS),
         )
     show(table)
     for file in files:
