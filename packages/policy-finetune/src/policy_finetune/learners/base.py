@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -12,9 +12,26 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from policy_finetune.config import LearnerConfig
+from policy_finetune.config import LearnerConfig, NetworkConfig
+from policy_finetune.networks import Layer, init_layers, q_values
 
-__all__ = ["Batch", "Info", "Learner", "LearnerState", "Optimiser", "actor_rate", "polyak", "q_over_bound"]
+__all__ = [
+    "Batch",
+    "Info",
+    "Learner",
+    "LearnerState",
+    "Optimiser",
+    "actor_rate",
+    "each_batch",
+    "init_critics",
+    "polyak",
+    "q_over_bound",
+    "target_critics",
+    "value_to_climb",
+]
+
+#: Updates in a round that are written out; a loop over fewer costs more than it saves.
+UNROLLED = 4
 
 Info = dict[str, Array]
 
@@ -108,6 +125,52 @@ class Optimiser:
         """Return (params, moments) after one descent step."""
         direction, moments = self.transform.update(gradient, moments, params)
         return jax.tree.map(lambda p, d: p - lr * d, params, direction), moments
+
+
+def init_critics(key: Array, network: NetworkConfig, obs_dim: int, act_dim: int) -> list[Layer]:
+    """Return N independent critics Q_i(s, a) as one ensemble."""
+    sizes = [obs_dim + act_dim, *network.hidden, 1]
+    return init_layers(key, sizes, ensemble=network.critics, init=network.init, layer_norm=network.layer_norm)
+
+
+def target_critics(config: LearnerConfig, critics: Any, key: Array) -> Any:
+    """Return the critics whose minimum is the target: all, or REDQ's random subset of `config.target_subset`."""
+    if not config.target_subset:
+        return critics
+    chosen = jax.random.choice(key, config.network.critics, (config.target_subset,), replace=False)
+    return jax.tree.map(lambda x: x[chosen], critics)
+
+
+def value_to_climb(config: LearnerConfig, critics: Any, obs: Array, action: Array) -> Array:
+    """Return the value [B] that the actor climbs, as `config.actor_q` says."""
+    if config.actor_q == "first":
+        return q_values(jax.tree.map(lambda x: x[:1], critics), obs, action)[0]
+    q = q_values(critics, obs, action)
+    return q.min(0) if config.actor_q == "min" else q.mean(0)
+
+
+def each_batch(
+    step: Callable[[LearnerState, Batch, Array], tuple[LearnerState, Info]],
+    state: LearnerState,
+    batches: Batch,
+    keys: Array,
+) -> tuple[LearnerState, Info]:
+    """Do `step` on one batch after another; return the state and what the last step said.
+
+    Args:
+        step: (state, batch, key) -> (state, info).
+        state: before the first batch.
+        batches: fields with leading axes [steps, B].
+        keys: [steps] PRNG keys.
+    """
+    steps = len(keys)
+    if steps > UNROLLED:
+        state, infos = jax.lax.scan(lambda state, x: step(state, *x), state, (batches, keys))
+        return state, jax.tree.map(lambda x: x[-1], infos)
+    info: Info = {}
+    for i in range(steps):
+        state, info = step(state, jax.tree.map(lambda x, i=i: x[i], batches), keys[i])
+    return state, info
 
 
 def polyak(target: Any, online: Any, tau: Any) -> Any:

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 from jax import Array
 
 from policy_finetune.config import LearnerConfig
-from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate
+from policy_finetune.learners.base import (
+    Batch,
+    Info,
+    LearnerState,
+    Optimiser,
+    actor_rate,
+    each_batch,
+)
 from policy_finetune.networks import actor_mean, init_actor
 
 __all__ = ["BC", "gaussian_log_prob"]
@@ -46,11 +53,8 @@ class BC:
         self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
     ) -> tuple[LearnerState, Info]:
         """Do `policy_delay` updates of the actor (there is nothing else to update)."""
-        info: Info = {}
-        for i in range(self.config.policy_delay):
-            key, dropout = jax.random.split(key)
-            state, info = self._step(state, jax.tree.map(lambda x: x[i], batches), dropout, weights)  # noqa: B023
-        return state, info
+        keys = jax.random.split(key, self.config.policy_delay)
+        return each_batch(lambda s, batch, k: self._step(s, batch, k, weights), state, batches, keys)
 
     def _step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]

@@ -17,7 +17,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from policy_finetune.config import LearnerConfig
-from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate, copy, polyak, select
+from policy_finetune.learners.base import (
+    Batch,
+    Info,
+    LearnerState,
+    Optimiser,
+    actor_rate,
+    copy,
+    each_batch,
+    init_critics,
+    polyak,
+    select,
+)
 from policy_finetune.learners.bc import gaussian_log_prob
 from policy_finetune.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
 
@@ -45,10 +56,7 @@ class IQL:
         """Return the state before the first round."""
         net, (obs_dim, act_dim) = self.config.network, self.sizes
         actor_key, critic_key, value_key = jax.random.split(key, 3)
-        critic = init_layers(
-            critic_key, [obs_dim + act_dim, *net.hidden, 1], ensemble=net.critics, init=net.init,
-            layer_norm=net.layer_norm,
-        )  # fmt: skip
+        critic = init_critics(critic_key, net, obs_dim, act_dim)
         params = {
             "actor": init_actor(actor_key, obs_dim, act_dim, net.hidden, init=net.init, log_std="vector"),
             "critic": critic,
@@ -62,11 +70,8 @@ class IQL:
         self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
     ) -> tuple[LearnerState, Info]:
         """Do `policy_delay` updates of everything."""
-        info: Info = {}
-        for i in range(self.config.policy_delay):
-            key, dropout = jax.random.split(key)
-            state, info = self._step(state, jax.tree.map(lambda x: x[i], batches), dropout, weights)  # noqa: B023
-        return state, info
+        keys = jax.random.split(key, self.config.policy_delay)
+        return each_batch(lambda s, batch, k: self._step(s, batch, k, weights), state, batches, keys)
 
     def _step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]

@@ -24,8 +24,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from policy_finetune.config import LearnerConfig
-from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate, copy, polyak, select
-from policy_finetune.networks import actor_features, init_actor, init_layers, q_values
+from policy_finetune.learners.base import (
+    Batch,
+    Info,
+    LearnerState,
+    Optimiser,
+    actor_rate,
+    copy,
+    each_batch,
+    init_critics,
+    polyak,
+    select,
+    target_critics,
+    value_to_climb,
+)
+from policy_finetune.networks import actor_features, init_actor, q_values
 
 __all__ = ["SAC", "sample_action", "squashed_log_prob"]
 
@@ -68,10 +81,7 @@ class SAC:
         """Return the state before the first round."""
         net, (obs_dim, act_dim) = self.config.network, self.sizes
         actor_key, critic_key = jax.random.split(key)
-        critic = init_layers(
-            critic_key, [obs_dim + act_dim, *net.hidden, 1], ensemble=net.critics, init=net.init,
-            layer_norm=net.layer_norm,
-        )  # fmt: skip
+        critic = init_critics(critic_key, net, obs_dim, act_dim)
         params = {
             "actor": init_actor(actor_key, obs_dim, act_dim, net.hidden, init=net.init, log_std="head"),
             "critic": critic,
@@ -85,29 +95,15 @@ class SAC:
         self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
     ) -> tuple[LearnerState, Info]:
         """Do `policy_delay` critic updates and one update of actor and temperature."""
-        steps = self.config.policy_delay
-        *keys, actor_key = jax.random.split(key, steps + 1)
-
-        def critic(state: LearnerState, x: tuple[Batch, Array]) -> tuple[LearnerState, Info]:
-            return self._critic_step(state, x[0], x[1], weights)
-
-        if steps <= 4:
-            for i in range(steps):
-                state, info = critic(state, (jax.tree.map(lambda x: x[i], batches), keys[i]))  # noqa: B023
-        else:
-            state, infos = jax.lax.scan(critic, state, (batches, jnp.stack(keys)))
-            info = jax.tree.map(lambda x: x[-1], infos)
-        state, actor_info = self._actor_step(state, jax.tree.map(lambda x: x[-1], batches), actor_key, weights)
+        keys = jax.random.split(key, self.config.policy_delay + 1)
+        state, info = each_batch(lambda s, batch, k: self._critic_step(s, batch, k, weights), state, batches, keys[:-1])
+        state, actor_info = self._actor_step(state, jax.tree.map(lambda x: x[-1], batches), keys[-1], weights)
         return state, info | actor_info
 
     def _targets(self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]) -> Array:
         action_key, subset_key = jax.random.split(key)
         action, log_prob = sample_action(state.params["actor"], batch.next_obs, action_key)
-        critics = state.target["critic"]
-        if self.config.target_subset:
-            count = self.config.network.critics
-            chosen = jax.random.choice(subset_key, count, (self.config.target_subset,), replace=False)
-            critics = jax.tree.map(lambda x: x[chosen], critics)
+        critics = target_critics(self.config, state.target["critic"], subset_key)
         value = q_values(critics, batch.next_obs, action).min(0)
         if self.config.backup_entropy:
             value = value - jnp.exp(state.params["log_alpha"]) * log_prob
@@ -170,11 +166,7 @@ class SAC:
 
         def loss(actor: Any) -> tuple[Array, tuple[Array, Array]]:
             action, log_prob = sample_action(actor, batch.obs, key)
-            if self.config.actor_q == "first":
-                q = q_values(jax.tree.map(lambda x: x[:1], state.params["critic"]), batch.obs, action)[0]
-            else:
-                q = q_values(state.params["critic"], batch.obs, action)
-                q = q.min(0) if self.config.actor_q == "min" else q.mean(0)
+            q = value_to_climb(self.config, state.params["critic"], batch.obs, action)
             return (alpha * log_prob - q).mean(), (log_prob.mean(), q.mean())
 
         (value, (log_prob, q)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])

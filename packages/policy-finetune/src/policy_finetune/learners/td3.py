@@ -25,8 +25,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from policy_finetune.config import LearnerConfig
-from policy_finetune.learners.base import Batch, Info, LearnerState, Optimiser, actor_rate, copy, polyak, select
-from policy_finetune.networks import actor_mean, init_actor, init_layers, q_values
+from policy_finetune.learners.base import (
+    Batch,
+    Info,
+    LearnerState,
+    Optimiser,
+    actor_rate,
+    copy,
+    each_batch,
+    init_critics,
+    polyak,
+    select,
+    target_critics,
+    value_to_climb,
+)
+from policy_finetune.networks import actor_mean, init_actor, q_values
 
 __all__ = ["TD3", "Terms", "multiplier"]
 
@@ -76,10 +89,7 @@ class TD3:
         net, (obs_dim, act_dim) = self.config.network, self.sizes
         actor_key, critic_key = jax.random.split(key)
         actor = init_actor(actor_key, obs_dim, act_dim, net.hidden, init=net.init)
-        critic = init_layers(
-            critic_key, [obs_dim + act_dim, *net.hidden, 1], ensemble=net.critics, init=net.init,
-            layer_norm=net.layer_norm,
-        )  # fmt: skip
+        critic = init_critics(critic_key, net, obs_dim, act_dim)
         params: dict[str, Any] = {"actor": actor, "critic": critic}
         if self.terms.constraint:
             params["nu"] = jnp.full((act_dim,) if self.per_dim else (), self.config.constraint.nu0, jnp.float32)
@@ -96,18 +106,8 @@ class TD3:
         self, state: LearnerState, batches: Batch, key: Array, weights: Mapping[str, Array]
     ) -> tuple[LearnerState, Info]:
         """Do `policy_delay` critic updates and one actor update."""
-        steps = self.config.policy_delay
-        keys = jax.random.split(key, steps)
-
-        def critic(state: LearnerState, x: tuple[Batch, Array]) -> tuple[LearnerState, Info]:
-            return self._critic_step(state, x[0], x[1], weights)
-
-        if steps <= 4:  # unrolled: a loop costs more than it saves
-            for i in range(steps):
-                state, info = critic(state, (jax.tree.map(lambda x: x[i], batches), keys[i]))  # noqa: B023
-        else:
-            state, infos = jax.lax.scan(critic, state, (batches, keys))
-            info = jax.tree.map(lambda x: x[-1], infos)
+        keys = jax.random.split(key, self.config.policy_delay)
+        state, info = each_batch(lambda s, batch, k: self._critic_step(s, batch, k, weights), state, batches, keys)
         last = jax.tree.map(lambda x: x[-1], batches)
         state, actor_info = self._actor_step(state, last, weights)
         return state, info | actor_info
@@ -122,12 +122,7 @@ class TD3:
         noise = weights["target_noise"] * jax.random.normal(noise_key, batch.action.shape)
         clean = actor_mean(state.target["actor"], batch.next_obs)
         smoothed = jnp.clip(clean + jnp.clip(noise, -weights["noise_clip"], weights["noise_clip"]), -1.0, 1.0)
-        critics = state.target["critic"]
-        if self.config.target_subset:
-            chosen = jax.random.choice(
-                subset_key, self.config.network.critics, (self.config.target_subset,), replace=False
-            )
-            critics = jax.tree.map(lambda x: x[chosen], critics)
+        critics = target_critics(self.config, state.target["critic"], subset_key)
         value = q_values(critics, batch.next_obs, smoothed).min(0)
         if self.terms.constraint and self.config.constraint.penalize_target:
             apart = self._apart(state, actor_mean(state.params["actor"], batch.next_obs), batch.next_obs, weights)
@@ -158,13 +153,6 @@ class TD3:
         )
         return state, {"critic_loss": value, "q": q.mean(), "q_abs": jnp.abs(q).mean()}
 
-    def actor_q(self, critics: Any, obs: Array, action: Array) -> Array:
-        """Return the value [B] that the actor climbs."""
-        if self.config.actor_q == "first":
-            return q_values(jax.tree.map(lambda x: x[:1], critics), obs, action)[0]
-        q = q_values(critics, obs, action)
-        return q.min(0) if self.config.actor_q == "min" else q.mean(0)
-
     def _apart(self, state: LearnerState, action: Array, obs: Array, weights: Mapping[str, Array]) -> Array:
         """Return dist(a, π_ref(s)) as [B, 1], or [B, act] for one multiplier a dimension."""
         squared = jnp.square(action - jax.lax.stop_gradient(actor_mean(state.reference, obs)))
@@ -185,7 +173,7 @@ class TD3:
 
         def loss(actor: Any) -> tuple[Array, tuple[Array, Array, Array]]:
             action = actor_mean(actor, batch.obs)
-            q = self.actor_q(state.params["critic"], batch.obs, action)
+            q = value_to_climb(self.config, state.params["critic"], batch.obs, action)
             size = jax.lax.stop_gradient(jnp.abs(q).mean())
             value = -weights["q_weight"] * q.mean() / jnp.where(weights["normalize_q"] > 0, size + 1e-6, 1.0)
             apart, bc = jnp.zeros((batch.obs.shape[0], 1)), jnp.zeros(())
