@@ -160,8 +160,6 @@ print(result.computed)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
-    not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL, so nothing can be killed by it"
-)
 def test_killed_and_started_again_gives_the_same_bytes(small, tmp_path):
     small.save(tmp_path / "data.npz")
 

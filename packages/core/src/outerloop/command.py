@@ -7,7 +7,7 @@ A package's `cli.py` in full:
     @app.command(options=RunOptions, config=TrainConfig, presets=PRESETS)
     def train(options: RunOptions, config: TrainConfig) -> None:
         '''Train a policy.'''
-        select_device(options.device, "jax")
+        start_jax(options.device)
         from my_method.trainer import Trainer  # only now: `--help` must not wait for jax
 
         outerloop.run(Trainer(config), options.out, steps=config.steps, **options.run_arguments())
@@ -34,7 +34,7 @@ from outerloop.config import did_you_mean
 from outerloop.errors import UserError
 from outerloop.seeds import check_seed
 
-__all__ = ["App", "Device", "RunOptions", "SinkName", "select_device"]
+__all__ = ["App", "Device", "RunOptions", "SinkName", "select_device", "start_jax"]
 
 Device = Literal["auto", "cpu", "gpu"]
 SinkName = Literal["tensorboard", "wandb", "trackio"]
@@ -265,6 +265,34 @@ def select_device(device: Device, backend: Literal["jax", "torch"]) -> str:
     if device == "cpu" and found != "cpu":
         raise UserError(f"--device cpu: JAX already computes on the {found} in this process; choose before first use.")
     return found
+
+
+def start_jax(device: Device, devices: int = 1) -> str:
+    """Make `device` the one that JAX computes on, and keep compiled programs for the next command.
+
+    They go into the user's cache folder, unless JAX is told another one, so that the same command starts in seconds.
+
+    Args:
+        device: "cpu", "gpu", or "auto" for the GPU where there is one.
+        devices: on a CPU, make so many virtual devices.
+
+    Returns:
+        "cpu", "gpu" or "tpu".
+
+    Raises:
+        UserError: see `select_device`.
+    """
+    try:
+        settings: Any = importlib.import_module("jax").config  # defines its attributes at run time
+    except ImportError as error:
+        raise UserError(f"jax cannot be imported ({error}): pip install 'outerloop[jax]'.") from None
+    if settings.jax_compilation_cache_dir is None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        settings.update("jax_compilation_cache_dir", str(cache / "outerloop" / "jax"))
+        settings.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    if devices > 1:
+        settings.update("jax_num_cpu_devices", devices)
+    return select_device(device, "jax")
 
 
 def _torch_device(device: Device, torch: Any) -> str:

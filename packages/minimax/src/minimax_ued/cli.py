@@ -13,7 +13,7 @@ import tyro
 from minimax_ued.config import TrainConfig
 from minimax_ued.methods import METHODS
 from minimax_ued.presets import PRESET_HELP, PRESETS
-from outerloop.command import App, Device, RunOptions, select_device
+from outerloop.command import App, Device, RunOptions, start_jax
 from outerloop.errors import UserError
 
 __all__ = ["main"]
@@ -245,21 +245,8 @@ def methods() -> None:
 
 
 def _start_jax(device: Device, devices: int) -> None:
-    """Choose where JAX computes; on the CPU, make as many devices as the configuration asks for.
-
-    Compiled programs are kept in the user's cache folder, unless JAX is told another one, so that the next command
-    starts in seconds.
-    """
-    import jax
-
-    settings: Any = jax.config  # defines its attributes at run time
-    if settings.jax_compilation_cache_dir is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        settings.update("jax_compilation_cache_dir", str(cache / "outerloop" / "jax"))
-        settings.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-    if devices > 1:
-        settings.update("jax_num_cpu_devices", devices)
-    if select_device(device, "jax") == "cpu" and devices > 1:
+    """Start JAX, and say what several devices on one CPU are."""
+    if start_jax(device, devices) == "cpu" and devices > 1:
         print(
             f"devices is {devices}: the CPU appears as {devices} virtual devices, which share its {os.cpu_count()} "
             "cores; that tries out the layout and makes nothing faster.",

@@ -19,7 +19,7 @@ from otr.demonstrations import Score, load_demonstrations
 from otr.diagnose import Diagnosis, diagnose
 from otr.files import Format, check_output, noted_warnings, output_format, read_dataset, save_dataset
 from otr.label import ATTRIBUTE, CHUNK_STEPS, LabelResult, label
-from outerloop.command import Device, select_device
+from outerloop.command import Device, start_jax
 from outerloop.errors import UserError
 
 __all__ = ["choose_device", "label_file"]
@@ -54,7 +54,7 @@ def choose_device(config: Any, device: Device) -> Any:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "otr" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
     if uses_jax:
-        select_device(device, "jax")
+        start_jax(device)
     return config
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from outerloop.command import App, Device, RunOptions, select_device
+from outerloop.command import App, Device, RunOptions, start_jax
 from outerloop.errors import UserError
 from policy_finetune.config import OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
@@ -27,17 +26,6 @@ app = App(
     "policy-finetune",
     "Offline reinforcement learning, and its online fine-tuning without policy collapse.",
 )
-
-
-def _start_jax(device: Device, devices: int = 1) -> None:
-    """Choose where JAX computes; on a CPU make as many devices as asked for, and keep compiled programs."""
-    if devices > 1 and "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}".strip()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "policy-finetune" / "jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    select_device(device, "jax")
 
 
 def _say(notes: Iterable[str], options: RunOptions) -> None:
@@ -58,7 +46,7 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     Continues what is in the run folder. `policy-finetune finetune --start runs/x` goes on from there online.
     """
     refuse_idle_constraint(config)
-    _start_jax(options.device, config.devices)
+    start_jax(options.device, config.devices)
     from outerloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.run_report import conclude
@@ -76,7 +64,7 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
 def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
     refuse_idle_constraint(config)
     _say(unused_settings(config), options)
-    _start_jax(options.device, config.devices)
+    start_jax(options.device, config.devices)
     from outerloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
     from policy_finetune.run_report import conclude
@@ -173,7 +161,7 @@ class EvaluateOptions:
 @app.command(options=EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
     """Measure the agents of runs in many episodes, beside a random policy; writes evaluation.json into each folder."""
-    _start_jax(options.device)
+    start_jax(options.device)
     from policy_finetune.run_report import evaluate_runs
 
     evaluate_runs(
@@ -219,7 +207,7 @@ def make_data(options: MakeDataOptions) -> None:
     from policy_finetune.make_data import DataPlan, write_dataset
 
     if options.replay is not None:
-        _start_jax("cpu")
+        start_jax("cpu")
         from policy_finetune.run_report import describe_dataset, write_replay
 
         data, env_id = write_replay(options.replay, options.out, options.steps, command=_command_line())
@@ -260,7 +248,7 @@ class DiagnoseOptions:
 @app.command(options=DiagnoseOptions)
 def diagnose(options: DiagnoseOptions) -> None:
     """Compare a dataset with the policy learned from it, and recommend replay and constraint for fine-tuning."""
-    _start_jax(options.device)
+    start_jax(options.device)
     from policy_finetune.diagnose import diagnose_run
 
     diagnose_run(
