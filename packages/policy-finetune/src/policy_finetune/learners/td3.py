@@ -153,6 +153,10 @@ class TD3:
         )
         return state, {"critic_loss": value, "q": q.mean(), "q_abs": jnp.abs(q).mean()}
 
+    def actor_q(self, critics: Any, obs: Array, action: Array) -> Array:
+        """Return the value [B] that the actor climbs."""
+        return value_to_climb(self.config, critics, obs, action)
+
     def _apart(self, state: LearnerState, action: Array, obs: Array, weights: Mapping[str, Array]) -> Array:
         """Return dist(a, π_ref(s)) as [B, 1], or [B, act] for one multiplier a dimension."""
         squared = jnp.square(action - jax.lax.stop_gradient(actor_mean(state.reference, obs)))
@@ -173,7 +177,7 @@ class TD3:
 
         def loss(actor: Any) -> tuple[Array, tuple[Array, Array, Array]]:
             action = actor_mean(actor, batch.obs)
-            q = value_to_climb(self.config, state.params["critic"], batch.obs, action)
+            q = self.actor_q(state.params["critic"], batch.obs, action)
             size = jax.lax.stop_gradient(jnp.abs(q).mean())
             value = -weights["q_weight"] * q.mean() / jnp.where(weights["normalize_q"] > 0, size + 1e-6, 1.0)
             apart, bc = jnp.zeros((batch.obs.shape[0], 1)), jnp.zeros(())
