@@ -83,7 +83,7 @@ def test_help(app, capsys):
         (["train"], "--out"),
         (["train", "--out", "x", "--sede", "3"], '"--seed"'),
         (["train", "--out", "x", "--seed", "-1"], "seed"),
-        (["train", "--out", "x", "--log-every", "0"], "log_every is 0"),
+        (["train", "--out", "x", "--log-every", "0"], "--log-every is 0"),
         (["train", "--out", "x", "--device", "gpus"], "gpus"),
         (["train", "--out", "x", "--sinks", "tensorboards"], "tensorboards"),
     ],
@@ -223,6 +223,22 @@ def test_jax_device_refusals(monkeypatch, device, fake, word):
         select_device(device, "jax")
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_package_whose_command_runs_is_to_be_installed(monkeypatch, app, capsys):
+    monkeypatch.setitem(sys.modules, "jax", FakeJax("cpu"))
+
+    @app.command()
+    def go():
+        """Go."""
+        select_device("gpu", "jax")
+
+    assert app.main(["go"]) == 2
+    assert "pip install 'jax[cuda13]'" in capsys.readouterr().err  # outerloop has no such extra
+    about = types.SimpleNamespace(get_all=lambda name: ["cuda", "envs"] if name == "Provides-Extra" else [])
+    monkeypatch.setattr(outerloop.command.importlib.metadata, "metadata", lambda name: about)
+    assert app.main(["go"]) == 2
+    assert "pip install 'outerloop[cuda]'" in capsys.readouterr().err
 
 
 def test_the_real_jax_computes_on_the_cpu():

@@ -117,6 +117,21 @@ def test_a_complete_run_is_returned_at_once_and_can_be_extended(tmp_path):
         run(make(WalkConfig()), tmp_path / "a", steps=6)
 
 
+def test_a_run_that_goes_on_says_where(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "a"
+    run(make(WalkConfig()), folder, steps=4)
+    assert capsys.readouterr().err == ""
+    run(make(WalkConfig()), folder, steps=6)
+    assert capsys.readouterr().err == f"{folder} goes on from step 4 of 6.\n"
+    run(make(WalkConfig()), folder, steps=6)
+    assert capsys.readouterr().err == f"{folder} is complete (6 of 6 steps): nothing is left to train.\n"
+    run(make(WalkConfig()), folder, steps=8, progress=False)
+    assert capsys.readouterr().err == f"{folder} goes on from step 6 of 8.\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    run(make(WalkConfig()), folder, steps=8, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_torn_row_is_cut_off_on_resume(tmp_path):
     run(make(WalkConfig()), tmp_path / "a", steps=4, log_every=1)
     with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
@@ -145,7 +160,9 @@ def test_what_is_refused(tmp_path):
     run(make(WalkConfig()), folder, steps=2)
     with pytest.raises(UserError, match="already holds a run"):
         run(make(WalkConfig()), folder, steps=2, resume="never")
-    with pytest.raises(UserError, match=r"differs in size \(3 there, 4 here\)"):
+    with pytest.raises(
+        UserError, match=rf"differs in size \(3 there, 4 here\): resume it with --config {folder}/config"
+    ):
         run(make(WalkConfig(size=4)), folder, steps=2)
     with pytest.raises(UserError, match="seed 0, not 1"):
         run(make(WalkConfig()), folder, steps=2, seed=1)
@@ -420,6 +437,7 @@ def test_a_signal_finishes_the_step_saves_and_exits_non_zero(tmp_path, signum):
     step = record["step"]
     assert (tmp_path / "checkpoints" / f"{step:010d}" / "DONE").exists()
     assert rows(tmp_path)[-1]["step"] == step
+    assert f"Saved at step {step} of 500 in {tmp_path}: the same command goes on from there.\n" in errors
 
 
 def test_two_processes_on_one_folder(tmp_path):

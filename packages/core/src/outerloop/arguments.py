@@ -7,6 +7,8 @@ import dataclasses
 import io
 import itertools
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from outerloop.config import did_you_mean, field_paths, field_types, load_config, to_dict, union_choices
 from outerloop.errors import UserError
+from outerloop.option_names import OptionNames, is_optional_bool
 
 __all__ = ["parse_arguments", "parse_config"]
 
@@ -100,7 +103,11 @@ def parse_arguments(
         known |= set(field_paths(base or config)) | set(choices) | {"config"} | ({"preset"} if presets else set())
         description = _describe(description, config, presets, preset_help or {}, choices)
     cls = dataclasses.make_dataclass("Arguments", fields, kw_only=True, frozen=True)
-    parsed = _tyro(cls, rest, prog, description, known)
+    names = OptionNames.of(options, base or config)
+    try:
+        parsed = _tyro(cls, _flags(rest, names), prog, description, known)
+    except UserError as error:
+        raise UserError(names.say(str(error))) from error
     result = getattr(parsed, "settings", None)
     if result is not None:
         to_dict(result)  # tyro takes "nan" and "inf" for floats; a configuration does not
@@ -173,6 +180,23 @@ def _choose_types(config: Any, argv: list[str], prefix: str = "") -> tuple[Any, 
     return (dataclasses.replace(config, **changes) if changes else config), argv, choices
 
 
+def _flags(argv: list[str], names: OptionNames) -> list[str]:
+    """Give options of the type `bool | None` the value that they have as flags, so that all flags are alike."""
+    optional = {_canonical(path) for path, hint in names.types.items() if is_optional_bool(hint)}
+    out: list[str] = []
+    for item, following in itertools.zip_longest(argv, argv[1:]):
+        name = _canonical(item).removeprefix("--") if item.startswith("--") else ""
+        holder, dot, last = name.rpartition(".")
+        positive = f"{holder}{dot}{last.removeprefix('no-')}"
+        if name in optional and following not in ("True", "False", "None"):
+            out += [item, "True"]
+        elif name not in optional and last.startswith("no-") and positive in optional:
+            out += [f"--{positive}", "False"]
+        else:
+            out.append(item)
+    return out
+
+
 def _tyro(cls: type, argv: list[str], prog: str, description: str, known: set[str]) -> Any:
     """Run tyro, and turn its boxed messages into one sentence."""
     import tyro
@@ -203,21 +227,68 @@ def _tyro(cls: type, argv: list[str], prog: str, description: str, known: set[st
 
 
 def _registry() -> Any:
-    """Whole numbers may be written 6e5 or 100_000: what is exact is taken, what is not is refused."""
-    import tyro
+    """How values are written and shown, where it is not as tyro has it.
 
-    registry = tyro.constructors.ConstructorRegistry()
+    - Whole numbers may be written 6e5 or 100_000: what is exact is taken, what is not is refused.
+    - `X | None` is shown as X; "None" is taken.
+    - An empty tuple's default is shown as "none".
+    """
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    registry = ConstructorRegistry()
+
+    def simple(annotation: Any, info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        """The rule of a type whose values are one word each."""
+        found = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(annotation, info.markers))
+        return found if isinstance(found, PrimitiveConstructorSpec) and found.nargs == 1 else None
 
     @registry.primitive_rule
-    def _(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
         if info.type is not int:
             return None
-        return tyro.constructors.PrimitiveConstructorSpec(
+        return PrimitiveConstructorSpec(
             nargs=1,
             metavar="INT",
             instance_from_str=lambda texts: _int(texts[0]),
             is_instance=lambda value: type(value) is int,
             str_from_instance=lambda value: [str(value)],
+        )
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if typing.get_origin(info.type) not in (typing.Union, types.UnionType):
+            return None
+        parts = [part for part in typing.get_args(info.type) if part is not types.NoneType]
+        if len(parts) != 1 or types.NoneType not in typing.get_args(info.type):
+            return None
+        inner = simple(parts[0], info)
+        if inner is None:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=inner.metavar,
+            instance_from_str=lambda texts: None if texts == ["None"] else inner.instance_from_str(texts),
+            is_instance=lambda value: value is None or inner.is_instance(value),
+            str_from_instance=lambda value: ["None"] if value is None else inner.str_from_instance(value),
+            choices=None if inner.choices is None else ("None", *inner.choices),
+        )
+
+    @registry.primitive_rule
+    def _(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        arguments = typing.get_args(info.type)
+        if typing.get_origin(info.type) is not tuple or len(arguments) != 2 or arguments[1] is not ...:
+            return None
+        inner = simple(arguments[0], info)
+        if inner is None:
+            return None
+        take, is_one, show = inner.instance_from_str, inner.is_instance, inner.str_from_instance
+        return PrimitiveConstructorSpec(
+            nargs="*",
+            metavar=f"[{inner.metavar} ...]",
+            instance_from_str=lambda texts: tuple(take([text]) for text in texts),
+            is_instance=lambda value: isinstance(value, tuple) and all(map(is_one, value)),
+            str_from_instance=lambda value: [word for item in value for word in show(item)] or ["none"],
+            choices=inner.choices,
         )
 
     return registry

@@ -17,6 +17,7 @@ A package's `cli.py` in full:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import importlib.metadata
@@ -26,12 +27,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from outerloop.arguments import parse_arguments
 from outerloop.config import did_you_mean
 from outerloop.errors import UserError
+from outerloop.option_names import OptionNames, option_names
 from outerloop.seeds import check_seed
 
 __all__ = ["App", "Device", "RunOptions", "SinkName", "select_device", "start_jax"]
@@ -39,6 +42,8 @@ __all__ = ["App", "Device", "RunOptions", "SinkName", "select_device", "start_ja
 Device = Literal["auto", "cpu", "gpu"]
 SinkName = Literal["tensorboard", "wandb", "trackio"]
 Function = TypeVar("Function", bound=Callable[..., Any])
+#: Whose command runs, for messages that say what to install.
+_DISTRIBUTION: ContextVar[str | None] = ContextVar("outerloop_distribution", default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +69,7 @@ class RunOptions:
     sinks: tuple[SinkName, ...] = ()
     """where metrics go beside metrics.jsonl"""
     quiet: bool = False
-    """no progress bar, no tables"""
+    """no progress bar, no tables; warnings are shown all the same"""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
@@ -164,6 +169,9 @@ class App:
 
         0: done. 2: an error of the user's making, said in one sentence. 130: Ctrl-C. A run that was interrupted ends
         with 128 + signal. Any other exception is a bug and leaves with its traceback.
+
+        In the sentence, fields of the command's options and configuration have the names of their options
+        (`outerloop.option_names`).
         """
         arguments = list(sys.argv[1:] if argv is None else argv)
         # Where SIGINT is ignored, as for a job in the background, that is somebody's purpose.
@@ -215,7 +223,18 @@ class App:
             preset_help=command.preset_help,
             schema=command.schema,
         )
-        code = command.function(*(value for value in (options, config) if value is not None))
+        names = OptionNames.of(options, config)
+        token = _DISTRIBUTION.set(self.distribution)
+        try:
+            with option_names(names):
+                code = command.function(*(value for value in (options, config) if value is not None))
+        except UserError as error:
+            told = names.say(str(error))
+            if told == str(error):
+                raise
+            raise UserError(told) from error
+        finally:
+            _DISTRIBUTION.reset(token)
         sys.stdout.flush()
         return code or 0
 
@@ -259,8 +278,8 @@ def select_device(device: Device, backend: Literal["jax", "torch"]) -> str:
         raise UserError(f"JAX finds no device: {str(error).splitlines()[0]}") from None
     if device == "gpu" and found != "gpu":
         raise UserError(
-            f"--device gpu: JAX finds no GPU and would use the {found}: install jax[cuda13] and check nvidia-smi and "
-            "JAX_PLATFORMS, or choose --device cpu."
+            f"--device gpu: JAX finds no GPU and would use the {found}: pip install '{_with_cuda()}', and check "
+            "nvidia-smi and JAX_PLATFORMS, or choose --device cpu."
         )
     if device == "cpu" and found != "cpu":
         raise UserError(f"--device cpu: JAX already computes on the {found} in this process; choose before first use.")
@@ -293,6 +312,15 @@ def start_jax(device: Device, devices: int = 1) -> str:
     if devices > 1:
         settings.update("jax_num_cpu_devices", devices)
     return select_device(device, "jax")
+
+
+def _with_cuda() -> str:
+    """What to install for JAX on a GPU: the extra `cuda` of the package whose command runs, where it has one."""
+    name = _DISTRIBUTION.get()
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        if name and "cuda" in (importlib.metadata.metadata(name).get_all("Provides-Extra") or []):
+            return f"{name}[cuda]"
+    return "jax[cuda13]"
 
 
 def _torch_device(device: Device, torch: Any) -> str:

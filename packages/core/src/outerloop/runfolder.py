@@ -177,7 +177,7 @@ class RunFolder:
         if changed:
             raise UserError(
                 f"{self.path} holds a run with another configuration, which differs in {', '.join(changed)}: "
-                "resume it with its own config.json, or choose another folder."
+                f"resume it with --config {self.path / 'config.json'}, or choose another folder."
             )
 
 

@@ -82,7 +82,8 @@ def run(
             a warning.
         on_nonfinite: "stop" ends the run with `NonFiniteError` when a training metric is not finite at a step that is
             logged or saved; "continue" goes on.
-        progress: show a bar (only where the error stream is a terminal).
+        progress: where the error stream is a terminal, show a bar there, and say where a run goes on or that it is
+            complete already. Elsewhere, as in a log, that is said in any case.
         parent: the run that this one goes out from, for run.json.
 
     Returns:
@@ -122,13 +123,17 @@ def run(
         previous = folder.check(trainer, seed=seed, resume=resume)
         state = loop.begin(previous, fallback=fallback)
         if loop.done and previous and previous["status"] == "complete" and not loop.fell_back:
+            _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
             return state
+        if loop.start:
+            _say(f"{folder.path} goes on from step {loop.start} of {steps}.", progress)
         try:
             folder.start(trainer, seed=seed, previous=previous, parent=parent)
             with _signals() as caught, loop.open_sinks(), contextlib.closing(loop.bar(progress)) as bar:
                 state = loop.train(state, caught, bar)
         except Interrupted as stop:
             folder.finish("interrupted", step=stop.step)
+            _say(f"Saved at step {stop.step} of {steps} in {folder.path}: the same command goes on from there.", True)
             raise
         except BaseException as error:
             with contextlib.suppress(UserError):  # the disk may be the reason
@@ -345,6 +350,12 @@ class _Loop:
 
     def _writing(self, sink: Any) -> contextlib.AbstractContextManager[None]:
         return self.folder.writing() if isinstance(sink, JsonlSink) else contextlib.nullcontext()
+
+
+def _say(text: str, wanted: bool) -> None:
+    """One line on the error stream: where it is no terminal, whoever reads it later wants to know."""
+    if wanted or not sys.stderr.isatty():
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

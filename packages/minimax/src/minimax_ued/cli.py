@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -42,7 +42,6 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     arguments = options.run_arguments()
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
-    _say_how_it_goes_on(trainer, options)
     _say_how_long(config, options)
     state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
     plots.mkdir(exist_ok=True)
@@ -70,22 +69,6 @@ def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
         )
     if not options.quiet:
         print("Compiling; the first time that takes half a minute or more.", file=sys.stderr, flush=True)
-
-
-def _say_how_it_goes_on(trainer: Any, options: RunOptions) -> None:
-    """Say that a run goes on, or that nothing is left to do, before it does or does not."""
-    from outerloop.runfolder import RunFolder
-
-    folder = RunFolder(options.out)
-    record = folder.check(trainer, seed=options.seed, resume=options.resume)
-    done = max(folder.checkpoints.steps(), default=0)
-    if record is None or done == 0 or done > trainer.num_steps:
-        return
-    if done == trainer.num_steps and record["status"] == "complete":
-        told = f"{options.out} is complete ({done} of {trainer.num_steps} steps): nothing is left to train."
-    else:
-        told = f"{options.out} goes on from step {done} of {trainer.num_steps}."
-    print(told, file=sys.stderr)
 
 
 def _draw_complexity(run: Path, plots: Path) -> None:

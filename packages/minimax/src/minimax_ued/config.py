@@ -6,11 +6,11 @@ Plain frozen dataclasses that check themselves. Nothing here imports jax.
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from minimax_ued.methods import Method, get_method
+from outerloop.checks import NOT_NEGATIVE, POSITIVE, POSITIVE_SHARE, SHARE, Range, check, refusal
 from outerloop.errors import UserError
 
 __all__ = [
@@ -29,39 +29,9 @@ __all__ = [
 ]
 
 
-def _refuse(config: Any, name: str, allowed: str) -> UserError:
-    return UserError(f"{type(config).__name__}.{name} is {getattr(config, name)!r}, but must be {allowed}.")
-
-
-def _check_int(config: Any, *names: str, low: int, high: int = 2**31 - 1) -> None:
-    for name in names:
-        value = getattr(config, name)
-        try:
-            whole = operator.index(value)
-        except TypeError:
-            whole = None
-        if whole is None or isinstance(value, bool) or not low <= whole <= high:
-            limit = f"an integer of at least {low}" if high == 2**31 - 1 else f"an integer from {low} to {high}"
-            raise _refuse(config, name, limit)
-
-
-def _check_float(config: Any, name: str, low: float, high: float, *, open_low: bool = False) -> None:
-    value = getattr(config, name)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not (low < value if open_low else low <= value) or value > high:
-        interval = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if high == math.inf else ']'}"
-        raise _refuse(config, name, f"a finite number in {interval}")
-
-
-def _check_bool(config: Any, *names: str) -> None:
-    for name in names:
-        if not isinstance(getattr(config, name), bool):
-            raise _refuse(config, name, "true or false")
-
-
-def _check_choice(config: Any, name: str, choices: tuple[str, ...]) -> None:
-    if getattr(config, name) not in choices:
-        raise _refuse(config, name, "one of " + ", ".join(repr(choice) for choice in choices))
+#: Counts, which must fit the device's 32-bit integers.
+_COUNT = Range(1, 2**31 - 1)
+_COUNT_OR_ZERO = Range(0, 2**31 - 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,13 +63,10 @@ class MazeConfig:
     max_steps: int = 250
 
     def __post_init__(self) -> None:
-        _check_int(self, "height", "width", low=1, high=255)
-        _check_int(self, "n_walls", low=0)
-        _check_int(self, "view_size", low=3, high=15)
-        _check_int(self, "max_steps", low=1)
-        _check_bool(self, "replace_walls", "sample_n_walls", "see_through_walls", "see_agent", "normalize")
+        check(self, height=Range(1, 255), width=Range(1, 255), n_walls=_COUNT_OR_ZERO, view_size=Range(3, 15))
+        check(self, max_steps=_COUNT)
         if self.view_size % 2 == 0:
-            raise _refuse(self, "view_size", "odd, because the agent stands in the middle column of its view")
+            raise refusal(self, "view_size", "odd, because the agent stands in the middle column of its view")
         cells = self.height * self.width
         if cells < 2:
             raise UserError(
@@ -107,7 +74,7 @@ class MazeConfig:
                 "cells: one for the agent and one for the goal."
             )
         if self.n_walls > cells - 2:
-            raise _refuse(
+            raise refusal(
                 self,
                 "n_walls",
                 f"at most {cells - 2}, so that {self.height} x {self.width} cells keep room for agent and goal",
@@ -132,11 +99,8 @@ class CartPoleConfig:
     success: float = 0.95
 
     def __post_init__(self) -> None:
-        _check_float(self, "spread", 1.0, 100.0, open_low=True)
-        _check_int(self, "max_steps", low=1)
-        _check_float(self, "success", 0.0, 1.0)
-        if self.success == 1:
-            raise _refuse(self, "success", "below 1, since no episode lasts longer than T")
+        below_one = Range(0, 1, open_high=True, note="no episode lasts longer than T")
+        check(self, spread=Range(1, 100, open_low=True), max_steps=_COUNT, success=below_one)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,14 +124,11 @@ class S5Config:
     dt_max: float = 1e-1
 
     def __post_init__(self) -> None:
-        _check_int(self, "layers", "state", "blocks", low=1)
-        _check_choice(self, "norm", ("post", "pre"))
-        for name in ("dt_min", "dt_max"):
-            _check_float(self, name, 0.0, math.inf, open_low=True)
+        check(self, layers=_COUNT, state=_COUNT, blocks=_COUNT, dt_min=POSITIVE, dt_max=POSITIVE)
         if self.dt_min > self.dt_max:
             raise UserError(f"S5Config.dt_min is {self.dt_min:g}, above S5Config.dt_max = {self.dt_max:g}.")
         if self.state % (2 * self.blocks):
-            raise _refuse(self, "state", f"a multiple of 2 x blocks = {2 * self.blocks}")
+            raise refusal(self, "state", f"a multiple of 2 x blocks = {2 * self.blocks}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,10 +158,8 @@ class StudentConfig:
     s5: S5Config = field(default_factory=S5Config)
 
     def __post_init__(self) -> None:
-        _check_choice(self, "arch", ("lstm", "gru", "s5"))
-        _check_choice(self, "dtype", ("float32", "bfloat16"))
-        _check_int(self, "features", "conv_filters", "head_width", "direction_embedding", "dense_width", low=1)
-        _check_int(self, "value_heads", low=1)
+        check(self, features=_COUNT, conv_filters=_COUNT, head_width=_COUNT, direction_embedding=_COUNT)
+        check(self, dense_width=_COUNT, value_heads=_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,14 +203,9 @@ class PPOConfig:
     bootstrap_timeouts: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("lr", "clip", "max_grad_norm", "adam_eps"):
-            _check_float(self, name, 0.0, math.inf, open_low=True)
-        for name in ("gamma", "gae_lambda"):
-            _check_float(self, name, 0.0, 1.0)
-        for name in ("value_coef", "entropy_coef"):
-            _check_float(self, name, 0.0, math.inf)
-        _check_int(self, "epochs", "minibatches", "chunks", low=1)
-        _check_bool(self, "anneal_lr", "clip_value", "bootstrap_timeouts")
+        check(self, lr=POSITIVE, clip=POSITIVE, max_grad_norm=POSITIVE, adam_eps=POSITIVE)
+        check(self, gamma=SHARE, gae_lambda=SHARE, value_coef=NOT_NEGATIVE, entropy_coef=NOT_NEGATIVE)
+        check(self, epochs=_COUNT, minibatches=_COUNT, chunks=_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,13 +237,7 @@ class BufferConfig:
     sequential: bool = False
 
     def __post_init__(self) -> None:
-        _check_int(self, "capacity", low=1)
-        for name in ("replay_prob", "staleness_coef", "min_fill"):
-            _check_float(self, name, 0.0, 1.0)
-        _check_float(self, "temperature", 0.0, math.inf, open_low=True)
-        _check_choice(self, "prioritization", ("rank", "proportional"))
-        _check_choice(self, "ties", ("slot", "share"))
-        _check_bool(self, "deduplicate", "sequential")
+        check(self, capacity=_COUNT, replay_prob=SHARE, staleness_coef=SHARE, min_fill=SHARE, temperature=POSITIVE)
         self._check_underflow()
 
     def _check_underflow(self) -> None:
@@ -332,8 +280,7 @@ class MutationConfig:
     n_parents: int = 4
 
     def __post_init__(self) -> None:
-        _check_int(self, "n_edits", "n_parents", low=1)
-        _check_choice(self, "parents", ("batch", "easy", "hard"))
+        check(self, n_edits=_COUNT, n_parents=_COUNT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,10 +304,7 @@ class EditorConfig:
     set_direction: bool = False
 
     def __post_init__(self) -> None:
-        _check_int(self, "n_walls", low=1)
-        _check_int(self, "noise_dim", low=0)
-        _check_bool(self, "replace_walls", "set_direction")
-        _check_choice(self, "budget", ("all", "first_wall", "first_action"))
+        check(self, n_walls=_COUNT, noise_dim=_COUNT_OR_ZERO)
 
 
 def _teacher_ppo() -> PPOConfig:
@@ -394,8 +338,7 @@ class TeacherConfig:
     objective: str = ""
 
     def __post_init__(self) -> None:
-        _check_choice(self, "arch", ("lstm", "gru", "s5"))
-        _check_int(self, "features", "conv_filters", "head_width", "time_embedding", low=1)
+        check(self, features=_COUNT, conv_filters=_COUNT, head_width=_COUNT, time_embedding=_COUNT)
         if self.ppo.chunks != 1:
             raise UserError(
                 f"TeacherConfig.ppo.chunks is {self.ppo.chunks}, but a teacher learns from whole levels: 1."
@@ -424,12 +367,12 @@ class LearnableConfig:
     kept_part: float = 0.5
 
     def __post_init__(self) -> None:
-        _check_int(self, "capacity", "candidates", "batch", "steps", "refresh_every", low=1)
-        _check_float(self, "kept_part", 0.0, 1.0)
+        check(self, capacity=_COUNT, candidates=_COUNT, batch=_COUNT, steps=_COUNT, refresh_every=_COUNT)
+        check(self, kept_part=SHARE)
         if self.candidates < self.capacity:
-            raise _refuse(self, "candidates", f"at least capacity = {self.capacity}")
+            raise refusal(self, "candidates", f"at least capacity = {self.capacity}")
         if self.candidates % self.batch:
-            raise _refuse(self, "batch", f"a divisor of candidates = {self.candidates}")
+            raise refusal(self, "batch", f"a divisor of candidates = {self.candidates}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -458,16 +401,13 @@ class DistributionConfig:
     adaptive: bool = True
 
     def __post_init__(self) -> None:
-        _check_int(self, "capacity", "batch", "refresh_every", low=1)
-        _check_int(self, "trials", low=2)  # one says nothing: p (1 - p) of one episode is 0
-        _check_float(self, "lr", 0.0, math.inf, open_low=True)
-        _check_float(self, "entropy", 0.0, math.inf)
-        _check_float(self, "truncation", 0.0, 1.0, open_low=True)
-        _check_bool(self, "adaptive")
+        two = Range(2, 2**31 - 1, note="one says nothing: p (1 - p) of one episode is 0")
+        check(self, capacity=_COUNT, batch=_COUNT, refresh_every=_COUNT, trials=two)
+        check(self, lr=POSITIVE, entropy=NOT_NEGATIVE, truncation=POSITIVE_SHARE)
         if self.truncation * self.capacity > 1:
-            raise _refuse(self, "truncation", f"at most 1 / capacity = {1 / self.capacity:g}")
+            raise refusal(self, "truncation", f"at most 1 / capacity = {1 / self.capacity:g}")
         if self.capacity % self.batch:
-            raise _refuse(self, "batch", f"a divisor of capacity = {self.capacity}")
+            raise refusal(self, "batch", f"a divisor of capacity = {self.capacity}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -522,10 +462,8 @@ class TrainConfig:
     devices: int = 1
 
     def __post_init__(self) -> None:
-        _check_choice(self, "domain", ("maze", "cartpole", "own"))
-        _check_int(self, "n_envs", "rollout_steps", "levels_ahead", "cycles_per_step", "seeds", "devices", low=1)
-        _check_int(self, "population", low=2)
-        _check_int(self, "total_env_steps", low=1, high=2**62)
+        check(self, n_envs=_COUNT, rollout_steps=_COUNT, levels_ahead=_COUNT, cycles_per_step=_COUNT, seeds=_COUNT)
+        check(self, devices=_COUNT, population=Range(2, 2**31 - 1), total_env_steps=Range(1, 2**62))
         method = get_method(self.method)
         self._check_parts(method)
         # Of an environment of the user's own, the trainer checks the length.
