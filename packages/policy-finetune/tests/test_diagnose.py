@@ -13,7 +13,16 @@ from outerloop.data import EpisodeDataset, write_d4rl
 from outerloop.errors import CheckpointError, UserError
 from policy_finetune import cli
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.diagnose import Diagnosis, Estimate, Recommendation, diagnose_run, recommend
+from policy_finetune.diagnose import (
+    Diagnosis,
+    Estimate,
+    Optimism,
+    Recommendation,
+    diagnose_data,
+    diagnose_run,
+    recommend,
+    show,
+)
 from policy_finetune.diagnosis_measures import (
     action_spread,
     beyond_the_data,
@@ -253,6 +262,7 @@ def test_nothing_better_than_random_is_nothing_to_keep():
     assert option(way, "replay.kind") == "append"
     assert not way.certain
     assert "better than random" in way.because
+    assert way.program == "train"
     (way,) = recommend(diagnosis(5.0, 2.0, top=10.0, greedy=4.0, half=0.5))  # a small gain is one
     assert option(way, "replay.kind") == "drop"
 
@@ -271,7 +281,7 @@ def test_each_learner_goes_on_in_its_family(learner, robust, fragile_policy, fra
 @pytest.mark.parametrize("learner", ["td3bc", "iql", "cql", "bc", "sac"])
 @pytest.mark.parametrize("policy", [500.0, 305.0, 100.0, 0.5])
 @pytest.mark.parametrize("spread", [0.1, 0.4])
-def test_every_recommendation_is_a_command_that_finetune_takes(monkeypatch, tmp_path, learner, policy, spread):
+def test_every_recommendation_is_a_command_that_is_taken(monkeypatch, tmp_path, learner, policy, spread):
     """And the networks it asks for are those of the pre-trained agents."""
     network = dataclasses.replace(LEARNERS[learner].network, hidden=(32, 16), critics=3, layer_norm=True)
     config = dataclasses.replace(LEARNERS[learner], network=network, discount=0.98)
@@ -280,8 +290,12 @@ def test_every_recommendation_is_a_command_that_finetune_takes(monkeypatch, tmp_
     poor = {"top": 10.0, "data": 0.8} if policy == 0.5 else {}
     ways = recommend(diagnosis(policy, learner=config, spread=spread, **poor))
     assert ways
+    start = tmp_path / "start"
+    start.mkdir()
+    (start / "config.json").write_text("{}")  # the command looks whether it is there
+    begin = {"finetune": ["--start", str(start)], "train": ["--env-id", "Pendulum-v1", "--data", __file__]}
     for way in ways:
-        assert cli.main(["finetune", "--start", "runs/x", "--out", str(tmp_path), *way.options]) == 0
+        assert cli.main([way.program, *begin[way.program], "--out", str(tmp_path), *way.options]) == 0
         if way.complete:
             assert seen[-1].learner.network.hidden == (32, 16)
             assert seen[-1].learner.discount == 0.98
@@ -393,9 +407,37 @@ def test_a_run_is_diagnosed(run_folder, files, tmp_path, capsys):
     assert document["regimes"] == list(found.regimes)
     assert document["recommendations"][0]["options"][0] == "--preset"
     shown = capsys.readouterr().out
-    assert f"policy-finetune finetune --start {run_folder}" in shown
+    assert f"--out {run_folder}-online-1" in shown
     assert "rule of thumb" in shown
     assert recommend(found)[0].title in shown
+
+
+def test_data_are_diagnosed_without_a_run(run_folder, files, tmp_path, capsys):
+    about, chance = diagnose_data(files[1], env_id="Pendulum-v1", seed=7, out=tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert "random actions" in shown
+    assert "Not narrow" in shown
+    assert "policy-finetune" not in shown  # nothing is recommended
+    document = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
+    assert document["data"]["action_spread"] == about.action_spread
+    assert not document["narrow"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["diagnosis.json"]
+    whole = diagnose_run(files[1], run_folder, episodes=2, seed=7, out=tmp_path / "run")
+    assert (about, chance) == (whole.data, whole.random)  # the same numbers as with the run
+
+
+def test_what_is_promised_too_little_is_said_so(capsys, tmp_path):
+    found = diagnosis(0.5, 0.8, top=10.0, half=100.0, greedy=0.4)
+    for bias, text in ((-0.71, "too little by"), (0.4, "too much by")):
+        optimism = Optimism(bias, bias, 0.2, 1.0, 20)
+        agent = dataclasses.replace(found.agents[0], optimism=optimism, preference=0.1)
+        one = dataclasses.replace(found, agents=(agent,))
+        show(one, recommend(one), tmp_path)
+        shown = capsys.readouterr().out
+        assert text in shown
+        assert "-71" not in shown
+    assert "toss-up" not in shown
+    assert f"policy-finetune train --env-id Pendulum-v1 --data d.hdf5 --out {tmp_path}-online-1" in shown
 
 
 def test_the_same_seed_finds_the_same(run_folder, files, tmp_path):

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import gymnasium
 import numpy as np
 import pytest
 
+import policy_finetune.cli as cli
 from outerloop.data import EpisodeDataset
 from outerloop.errors import NonFiniteError, UserError
 from policy_finetune.data_plan import DataPlan, Part
@@ -163,6 +165,62 @@ def test_workers_do_not_change_a_byte(tmp_path):
     assert (tmp_path / "one.hdf5").read_bytes() == (tmp_path / "two.hdf5").read_bytes()
 
 
+def test_how_the_command_was_given_does_not_change_a_byte(tmp_path, capsys, monkeypatch):
+    import policy_finetune.make_data as module
+
+    file = save_policy(policy(9, 1), tmp_path / "mine.npz")
+    (tmp_path / "elsewhere").mkdir()
+    moved = save_policy(policy(9, 1), tmp_path / "elsewhere" / "mine.npz")
+
+    def make(out, *arguments, policies=file):
+        # What a shell would hand over: provenance must not look at it.
+        words = ["make-data", "--env-id", IDP, "--steps", "40", "--policies", str(policies), *arguments]
+        monkeypatch.setattr(sys, "argv", ["policy-finetune", *words])
+        assert cli.main([*words, "--out", str(tmp_path / out)]) == 0
+        return (tmp_path / out).read_bytes()
+
+    plain = make("a.hdf5")
+    assert "going on" not in capsys.readouterr().err
+    assert make("b.hdf5", "--quiet", "--seed", "0", policies=moved) == plain
+    assert capsys.readouterr() == ("", "")
+    assert make("c.hdf5", "--noise", "0.1") != plain  # the same numbers, but another command
+    record = EpisodeDataset.load(tmp_path / "a.hdf5").provenance[0]
+    words = f"policy-finetune make-data --env-id {IDP} --quality medium --steps 40 --seed 0 --policies mine.npz"
+    assert record["command"] == words
+    assert EpisodeDataset.load(tmp_path / "c.hdf5").provenance[0]["command"] == f"{words} --noise 0.1"
+
+    real = module._assemble
+    with monkeypatch.context() as patch:  # interrupted when all is done but the file
+        patch.setattr(module, "_assemble", lambda plan, parts: (_ for _ in ()).throw(KeyboardInterrupt))
+        words = ["make-data", "--env-id", IDP, "--steps", "40", "--policies", str(file), "--out"]
+        assert cli.main([*words, str(tmp_path / "d.hdf5"), "--quiet"]) == 130
+    assert module._assemble is real
+    capsys.readouterr()
+    assert make("d.hdf5") == plain
+    assert "note: going on from" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    program = [sys.executable, "-c", "import sys; from policy_finetune.cli import main; sys.exit(main())"]
+    arguments = ["--env-id", "Pendulum-v1", "--quality", "random", "--steps", "10000000"]
+    running = subprocess.Popen(
+        [*program, "make-data", *arguments, "--out", str(tmp_path / "a.hdf5")],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        while not list(tmp_path.glob("a.hdf5.partial/*.npz")):
+            assert running.poll() is None, running.stderr.read()
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        said = running.communicate(timeout=300)[1]
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
+    assert said == "interrupted; the same command goes on from what is done\n"
+    assert running.returncode == 128 + signal.SIGINT
+
+
 def test_what_was_done_already_is_used_and_damage_is_made_good(tmp_path):
     whole = write_dataset(plan(), tmp_path / "whole.hdf5", progress=False)
     target = tmp_path / "a.hdf5"
@@ -264,7 +322,9 @@ def test_a_file_is_not_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("quality", "options", "says"),
     [
-        ("mediocre", {}, "one of random, medium"),
+        ("mediocre", {}, "no quality 'mediocre'; known are random, medium, .*noisy:SIGMA"),
+        ("mediun", {}, "no quality 'mediun'; did you mean \"medium\""),
+        ("noisy:-1", {}, "noise of the quality 'noisy:-1' is '-1'; it must be a number of at least 0"),
         ("noisy:loud", {}, "a number of at least 0"),
         ("noisy:0.1", {"noise": 0.2}, "leave noise out"),
         ("random", {"policies": [policy(9, 1)]}, "takes no policies"),

@@ -25,6 +25,7 @@ def test_a_collapse_by_hand():
     assert m.max_drawdown == 80
     assert m.relative_drop == pytest.approx(0.8)
     assert m.min_over_start == pytest.approx(0.2)
+    assert m.kept == pytest.approx(0.2)
     assert m.time_to_recover == 6000
     assert m.recovered
     assert m.collapsed
@@ -72,6 +73,17 @@ def test_a_window_without_an_evaluation_cannot_tell():
     assert m.relative_drop == 1  # the drop itself is there
 
 
+def test_what_is_kept_does_not_depend_on_where_zero_is():
+    scores, chance = np.array([[100.0, 20, 40], [100, 120, 150], [100, -60, 0]]), 10.0
+    m = collapse_metrics([0, 1, 2], scores, random=chance)
+    np.testing.assert_allclose(m.kept, [10 / 90, 110 / 90, -70 / 90])  # above 1: never down to the start
+    for shift in (-1000.0, 1000.0):
+        moved = collapse_metrics([0, 1, 2], scores + shift, random=chance + shift)
+        np.testing.assert_allclose(moved.kept, m.kept, rtol=1e-12)
+        assert not np.allclose(moved.min_over_start, m.min_over_start, equal_nan=False)
+    assert np.isnan(collapse_metrics([0, 1], [5.0, 4.0], random=5.0).kept)
+
+
 @pytest.mark.parametrize("start", [15.0, 3.0])
 def test_a_start_no_better_than_random_has_no_relative_drop(start):
     m = collapse_metrics(STEPS, [start, 1, 1, 1, 1], random=15)
@@ -86,6 +98,7 @@ def test_a_negative_start_has_no_ratio_but_a_relative_drop():
     m = collapse_metrics([0, 1, 10], [-100, -250, -50], random=-300)  # as in HalfCheetah
     assert math.isnan(m.min_over_start)
     assert m.relative_drop == pytest.approx(0.75)
+    assert m.kept == pytest.approx(0.25)
     assert m.collapse_defined
     assert m.collapsed
 
@@ -102,7 +115,17 @@ def test_many_runs_at_once_and_nan_stays_in_its_run():
     m = collapse_metrics(STEPS, scores, random=[[0, 10], [0, 0]], expert=200)
     assert m.relative_drop.shape == (2, 2)
     assert m.relative_drop[0].tolist() == pytest.approx([0.8, 0.0])
-    for name in ("start", "final", "best", "auc", "relative_drop", "time_to_recover", "min_over_start", "regret"):
+    for name in (
+        "start",
+        "final",
+        "best",
+        "auc",
+        "relative_drop",
+        "time_to_recover",
+        "min_over_start",
+        "kept",
+        "regret",
+    ):
         assert np.isnan(getattr(m, name)[1]).all(), name
         assert np.isfinite(getattr(m, name)[0]).all(), name
     assert not m.collapsed[1].any()

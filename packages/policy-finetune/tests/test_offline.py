@@ -138,6 +138,19 @@ def test_a_checkpoint_of_another_dataset_is_refused(data, program, make_dataset,
         fewer.restore(tmp_path, fewer.init(0))
 
 
+def test_a_state_is_saved_into_a_folder_that_is_not_there_yet(program, tmp_path):
+    trainer, state, _ = program
+    folder = tmp_path / "of" / "mine"
+    trainer.save(state, str(folder))
+    read = trainer.restore(str(folder), trainer.init(1))
+    jax.tree.map(np.testing.assert_array_equal, read.learner.params, state.learner.params)
+    with pytest.raises(UserError, match="holds a saved state already"):
+        trainer.save(state, folder)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="cannot be made"):
+        trainer.save(state, tmp_path / "file" / "below")
+
+
 def test_numbers_out_of_hand_stop_the_run_and_keep_the_last_good_checkpoint(data, tmp_path):
     # The learning rate is data: the first steps are taken at 0, then one at 1e30.
     learner = LearnerConfig(network=NET, batch_size=8, critic_lr=0.0)

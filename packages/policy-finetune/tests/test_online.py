@@ -246,8 +246,8 @@ def test_two_states_of_one_trainer_do_not_disturb_each_other(program):
 def test_a_longer_run_goes_on_where_a_shorter_one_ended(spec, start, tmp_path):
     short, longer = (build(spec, start, ARMS[:2], env_steps=n) for n in (20, 100))
     state, _ = advance(short, 4)
-    short.save(state, tmp_path)
-    state = longer.restore(tmp_path, longer.init(1))
+    short.save(state, str(tmp_path / "of" / "mine"))
+    state = longer.restore(str(tmp_path / "of" / "mine"), longer.init(1))
     assert state.device.replay.rows.shape[1] == 100
     went_on, _ = advance(longer, 2, state=state)
     straight, _ = advance(longer, 6)

@@ -6,14 +6,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outerloop.config import load_config, save_config
+import policy_finetune.run_report as run_report
+from outerloop.config import config_document, load_config, save_config
 from outerloop.errors import UserError
-from policy_finetune.config import OnlineConfig, ReplayConfig, SwitchConfig
+from outerloop.sweep import SweepRun
+from policy_finetune.config import DataOptions, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.presets import LEARNERS
+from policy_finetune.run_report import report_study
 from policy_finetune.study import _check_plan
 from policy_finetune.study_config import StudyArm, StudyConfig, offline_runs, online_runs
-from policy_finetune.study_report import StudyCurve, cell, dataset_names, interval, markdown, study_tables
+from policy_finetune.study_report import (
+    StudyCurve,
+    cell,
+    dataset_names,
+    incomplete_arms,
+    incomplete_notes,
+    interval,
+    markdown,
+    read_study,
+    study_tables,
+    write_study_report,
+)
 
 
 def small(**changes):
@@ -61,13 +75,29 @@ def test_pretraining_is_as_the_preset_has_it():
     assert [(agent.dataset, agent.seed) for agent in run.agents] == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
+def test_how_files_are_read_reaches_both_phases_and_changes_no_run_without():
+    loading = DataOptions(semantics="d4rl", drop_nonfinite=True)
+    study = small(loading=loading)
+    (before,) = offline_runs(study).values()
+    assert before.loading == loading
+    for run in online_runs(study, {"td3bc": "pre"}):  # open there, and so as the pre-trained run read them
+        assert run.loading.over(before.loading) == loading
+    # The ids of runs are hashes of their configurations, where nothing of the study itself stands.
+    plain = {name: SweepRun(("x",), config_document(run)).id for name, run in offline_runs(small()).items()}
+    empty = offline_runs(small(loading=DataOptions()))
+    assert {name: SweepRun(("x",), config_document(run)).id for name, run in empty.items()} == plain
+    assert SweepRun(("x",), config_document(before)).id != plain["td3bc"]
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"pretrainers": ()}, "pretrainers is empty"),
         ({"learners": ("tdd3",)}, 'no learner "tdd3"'),
         ({"learners": (), "replays": ()}, "at least one arm"),
-        ({"seeds": 0}, "seeds is 0"),
+        ({"seeds": 0}, "StudyConfig.seeds is 0; it must be an integer of at least 1"),
+        ({"block": 0}, "StudyConfig.block is 0"),
+        ({"hidden": ()}, r"StudyConfig.hidden is \(\)"),
         ({"arms": (StudyArm("td3 append"),)}, 'called "td3 append"'),
     ],
 )
@@ -130,6 +160,110 @@ def test_intervals_know_that_agents_of_one_start_are_no_independent_runs():
 def test_datasets_of_one_name_are_told_apart():
     assert dataset_names(["x/a.hdf5", "y/b.hdf5"]) == ["a", "b"]
     assert dataset_names(["x/a.hdf5", "y/a.hdf5"]) == ["x/a", "y/a"]
+
+
+def begin(out, study, complete, level=100.0):
+    """Write a study's folder in which some of the fine-tuning runs are complete."""
+    starts = {}
+    for name, run in offline_runs(study).items():
+        folder = out / "pretrain" / name
+        folder.mkdir(parents=True)
+        save_config(run, folder / "config.json")
+        starts[name] = str(folder)
+    runs = online_runs(study, starts)
+    for number, run in enumerate(runs):
+        folder = out / "finetune" / str(number)
+        if number not in complete:
+            continue
+        folder.mkdir(parents=True)
+        save_config(run, folder / "config.json")
+        (folder / "run.json").write_text('{"status": "complete"}')
+        rows = [
+            {"step": step, "wall": 0.0, "split": "evaluation", "return": [level - step] * len(run.agents)}
+            for step in (0, 1, 2)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save_config(study, out / "study.json")
+    plan = {"seed": 0, "pretrain": {name: name for name in starts}, "finetune": [str(i) for i in range(len(runs))]}
+    (out / "plan.json").write_text(json.dumps(plan))
+    return runs
+
+
+def test_an_incomplete_study_says_what_it_lacks(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    study = small(learners=("td3", "iql"), replays=("drop",), pre_seeds=2, seeds=3, parts=2)
+    runs = begin(tmp_path, study, complete={0, 1, 2})  # TD3's two parts, and IQL's first: start 0 of each dataset
+    assert [len(run.agents) for run in runs] == [6, 6, 6, 6]
+    assert [agent.start for agent in runs[3].agents] == [1] * 3 + [3] * 3
+    curves = read_study(tmp_path)
+    lacking = incomplete_arms(tmp_path, curves)
+    assert lacking == [
+        {"dataset": name, "pretrainer": "td3bc", "arm": "iql drop", "agents": 3, "planned": 6}
+        for name in ("a/medium", "b/medium")
+    ]
+    files = write_study_report(tmp_path)
+    report = files[0].read_text()
+    assert "The study is incomplete: 6 agents are missing. Run it again to go on." in report
+    assert "- iql drop on b/medium, from td3bc: 3 of 6 agents" in report
+    assert json.loads(files[1].read_text())["incomplete"] == lacking
+    report_study(tmp_path)
+    shown = capsys.readouterr().out
+    assert "│ 3 of 6 │" in shown
+    assert "note: iql drop on a/medium, from td3bc: 3 of 6 agents" in shown
+    assert max(len(line) for line in shown.splitlines() if line.startswith(("│", "┃"))) <= 80
+
+
+def test_a_study_of_negative_returns_shows_what_was_kept(tmp_path, capsys, monkeypatch):
+    study = small(env_id="Some-v0", data=("m.hdf5",), learners=("td3",), replays=("drop",), pre_seeds=1, seeds=2)
+    begin(tmp_path, study, complete={0}, level=-96.0)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "min-over-start.png").write_text("of an earlier report")
+    monkeypatch.setattr(run_report, "random_return", {"Some-v0": -100.0}.__getitem__)
+    report_study(str(tmp_path))
+    shown = capsys.readouterr().out
+    assert "min/start" not in shown.split("note:")[0]
+    assert "│ 0.50 │" in shown  # -98 at worst: half of the way from -96 to -100
+    assert "note: min/start is undefined in 2 of 2 agents, whose start is not above 0" in shown
+    names = {path.name for path in (tmp_path / "report").iterdir()}
+    assert names == {"study.md", "study-results.json", "curves.png", "kept.png", "area.png", "final.png"}
+    text = (tmp_path / "report" / "study.md").read_text()
+    assert "| - | 0.50 |" in text
+    assert "min/start is undefined in 2 of 2 agents" in text
+    results = json.loads((tmp_path / "report" / "study-results.json").read_text())
+    assert results["rows"][0]["kept"] == [0.5, 0.5, 0.5]
+    assert results["agents"][0]["metrics"]["kept"] == 0.5
+    assert results["agents"][0]["metrics"]["min_over_start"] is None
+
+
+def test_a_measure_that_no_agent_has_gets_no_figure(tmp_path):
+    study = small(data=("m.hdf5",), learners=("td3",), replays=("drop",), pre_seeds=1, seeds=1)
+    begin(tmp_path, study, complete={0}, level=20.0)
+    both = {path.name for path in write_study_report(tmp_path, random_return=0.0)}
+    assert {"min-over-start.png", "kept.png"} <= both
+    neither = {path.name for path in write_study_report(tmp_path, random_return=30.0)}
+    assert neither == both - {"kept.png"}
+
+
+def test_a_study_is_read_from_any_working_folder_and_after_a_move(tmp_path, monkeypatch):
+    study = small(data=("m.hdf5",), learners=("td3",), replays=("drop",), pre_seeds=1, seeds=1)
+    monkeypatch.chdir(tmp_path)
+    begin(Path("out"), study, complete={0})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [c.arm for c in read_study("../out")] == ["td3 drop"]
+    (tmp_path / "out").rename(tmp_path / "moved")
+    assert [c.arm for c in read_study(str(tmp_path / "moved"))] == ["td3 drop"]
+
+
+def test_arms_without_any_agent_are_named_too_and_a_complete_study_lacks_nothing(tmp_path):
+    study = small(data=("m.hdf5",), learners=("td3", "iql"), replays=("drop",), pre_seeds=1, seeds=1)
+    begin(tmp_path / "half", study, complete={1})
+    lacking = incomplete_arms(tmp_path / "half", read_study(tmp_path / "half"))
+    assert lacking == [{"dataset": "m", "pretrainer": "td3bc", "arm": "td3 drop", "agents": 0, "planned": 1}]
+    assert incomplete_notes(lacking)[0].startswith("The study is incomplete: 1 agent is missing.")
+    begin(tmp_path / "whole", study, complete={0, 1})
+    assert incomplete_arms(tmp_path / "whole", read_study(tmp_path / "whole")) == []
+    assert "incomplete" not in write_study_report(tmp_path / "whole")[0].read_text()
 
 
 @pytest.mark.slow

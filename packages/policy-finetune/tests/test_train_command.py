@@ -4,7 +4,7 @@ import pytest
 
 import policy_finetune.cli as cli
 from policy_finetune.config import OnlineConfig
-from policy_finetune.presets import online_presets
+from policy_finetune.presets import offline_presets, online_presets
 
 
 @pytest.fixture
@@ -31,10 +31,40 @@ def train(*arguments):
 )
 def test_random_steps_are_what_was_asked_for(begun, capsys, arguments, steps):
     assert train(*arguments) == 0
-    (config,) = begun
+    config = begun[0]
     assert config.random_env_steps == steps
     given = "--random-env-steps" in arguments
     assert ("actions are uniform" in capsys.readouterr().err) != given
+    assert train(*arguments, "--quiet") == 0
+    assert ("actions are uniform" in capsys.readouterr().err) != given  # quiet is about bars and tables
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["finetune", "--preset", "bc"], "bc learns from data only: use it with pretrain"),
+        (["train", "--preset=bc"], "bc learns from data only: use it with pretrain"),
+        (["pretrain", "--preset", "wsrl"], "wsrl learns online only: use it with finetune or train"),
+        (["finetune", "--preset", "nonesuch"], 'there is no preset "nonesuch"'),
+        (["finetune", "--start", "nope", "--env-steps", "100"], "nope is no run folder (no config.json)"),
+        (["pretrain", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
+        (["train", "--env-id", "Hopper-v5", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
+        (["study", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
+    ],
+)
+def test_what_no_other_option_can_mend_is_said_first(capsys, tmp_path, arguments, says):
+    assert cli.main([*arguments, "--out", str(tmp_path / "run")]) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_list_of_learners_says_who_is_for_one_phase_only(capsys):
+    assert cli.main(["learners"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines.keys() == online_presets().keys() | offline_presets().keys()
+    for name, line in lines.items():
+        assert line.endswith("[pretrain only]") == (name not in online_presets())
+        assert line.endswith("[finetune and train only]") == (name not in offline_presets())
 
 
 def test_replay_is_not_changed_in_silence(begun, capsys):
@@ -50,7 +80,7 @@ def test_replay_is_not_changed_in_silence(begun, capsys):
 
 def test_a_run_without_updates_is_refused(begun, capsys):
     assert train("--env-steps", "9000") == 2
-    assert "env_steps is 9000, but the first 10000 steps have no updates" in capsys.readouterr().err
+    assert "--env-steps is 9000, but the first 10000 steps have no updates" in capsys.readouterr().err
     assert begun == []
 
 
@@ -68,5 +98,5 @@ def test_settings_in_vain_are_refused_or_said(capsys, tmp_path):
     assert "the constraint is not enabled" in capsys.readouterr().err
     assert cli.main([*common, "--learner.expectile", "0.8"]) == 2
     said = capsys.readouterr().err
-    assert "note: learner.expectile has no effect with td3." in said
+    assert "note: --learner.expectile has no effect with td3." in said
     assert "There is no dataset at" in said

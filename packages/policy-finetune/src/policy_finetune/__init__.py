@@ -27,6 +27,7 @@ _WHERE = {
     "policies": ("GradedPolicy", "load_policy", "save_policy", "shipped"),
     "presets": ("LEARNERS", "learner"),
     "rollouts": ("evaluate",),
+    "sessions": ("load_run", "pretrained_of"),
     "study_config": ("StudyArm", "StudyConfig"),
     "switch": ("Pretrained",),
 }  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +15,8 @@ import tyro
 
 from outerloop.command import App, Device, RunOptions, start_jax
 from outerloop.errors import UserError
-from policy_finetune.config import OfflineConfig, OnlineConfig, SwitchConfig
+from outerloop.option_names import in_option_names
+from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
 from policy_finetune.study_config import StudyConfig
 from policy_finetune.unused import refuse_idle_constraint, unused_settings
@@ -28,15 +32,40 @@ app = App(
 )
 
 
-def _say(notes: Iterable[str], options: RunOptions) -> None:
-    """Tell the user, on standard error, before the work begins."""
-    if not options.quiet:
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+def _say(notes: Iterable[str]) -> None:
+    """Tell the user, on standard error, before the work begins: with --quiet too, because these are warnings."""
+    for note in notes:
+        print(f"note: {in_option_names(note)}", file=sys.stderr)
 
 
 def _command_line() -> str:
     return " ".join(["policy-finetune", *sys.argv[1:]])
+
+
+def _check_files(files: Iterable[str]) -> None:
+    """Name a missing dataset at once, before anything slow begins."""
+    for file in files:
+        if not Path(file).exists():
+            raise UserError(f"There is no dataset at {file}; check --data.")
+
+
+@contextlib.contextmanager
+def _told_on_interrupt(text: str) -> Generator[None]:
+    """Let Ctrl-C end the command at once, as elsewhere, with a word on how to go on."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or before is signal.default_int_handler:  # somebody's purpose, or a caller in Python
+        yield
+        return
+
+    def leave(signum: int, frame: Any) -> None:
+        os.write(2, f"{text}\n".encode())
+        os._exit(128 + signum)  # not KeyboardInterrupt: a pool that is interrupted while it starts may wait for ever
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @app.command(options=RunOptions, config=OfflineConfig, presets=offline_presets(), preset_help=LEARNER_HELP)
@@ -46,14 +75,15 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     Continues what is in the run folder. `policy-finetune finetune --start runs/x` goes on from there online.
     """
     refuse_idle_constraint(config)
+    _say(unused_settings(config))
+    _check_files(config.data)
     start_jax(options.device, config.devices)
     from outerloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import offline_trainer
 
-    _say(unused_settings(config), options)
-    trainer, spec = offline_trainer(config, quiet=options.quiet)
+    trainer, spec = offline_trainer(config)
     arguments = options.run_arguments()
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 20)
     evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
@@ -63,15 +93,16 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
 
 def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
     refuse_idle_constraint(config)
-    _say(unused_settings(config), options)
+    _say(unused_settings(config))
+    _check_files(config.data)
     start_jax(options.device, config.devices)
     from outerloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import evaluation_blocks, online_trainer
 
-    trainer, spec = online_trainer(config, quiet=options.quiet)
-    _say(trainer.notes, options)
+    trainer, spec = online_trainer(config)
+    _say(trainer.notes)
     returns = EvaluationReturns(
         trainer, spec, episodes=config.eval_episodes, noise=0.0 if snapshots else config.exploration_noise
     )
@@ -121,7 +152,7 @@ def train(options: RunOptions, config: OnlineConfig) -> None:
         )
     if config.random_env_steps is None:
         config = dataclasses.replace(config, random_env_steps=_random_steps(config))
-        _say([f"the first {config.random_env_steps} actions are uniform (--random-env-steps)"], options)
+        _say([f"the first {config.random_env_steps} actions are uniform (--random-env-steps)"])
     _go_online(options, config, snapshots=True)
 
 
@@ -175,26 +206,42 @@ class MakeDataOptions:
 
     out: Path
     """the file to write, such as hopper-medium.hdf5 (D4RL's layout)"""
-    env_id: str = "Hopper-v5"
-    """gymnasium's name of the environment"""
-    quality: str = "medium"
-    """random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA"""
+    env_id: str | None = None
+    """gymnasium's name of the environment (None: Hopper-v5)"""
+    quality: str | None = None
+    """random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA (None: medium)"""
     steps: int = 200_000
     """environment steps in all"""
-    seed: int = 0
-    """of resets, noise and random actions"""
+    seed: int | None = None
+    """of resets, noise and random actions (None: 0)"""
     policies: tuple[Path, ...] = ()
     """policy files in the order of training, such as `train` writes; empty: those that come with the package"""
     replay: Path | None = None
-    """a run of `train`: its first `steps` transitions are the dataset, a true medium-replay"""
+    """a run of `train` or `finetune`: the first `steps` transitions of its replay buffer are the dataset, a true
+    medium-replay"""
+    agent: int | None = None
+    """which of that run's agents, from 0 on (None: 0)"""
     noise: float | None = None
     """standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)"""
-    workers: int = 1
-    """processes; the file does not depend on it"""
+    workers: int | None = None
+    """processes (None: 1); the file does not depend on it"""
     compress: bool = False
     """gzip the arrays"""
     quiet: bool = False
-    """no progress bar, no table"""
+    """no progress bar, no table; warnings are shown all the same"""
+
+    def __post_init__(self) -> None:
+        if self.replay is None:
+            if self.agent is not None:
+                raise UserError("--agent names an agent of a run: give the run with --replay, or leave --agent out.")
+            return
+        made = ("env_id", "quality", "seed", "policies", "noise", "workers")
+        given = [f"--{name.replace('_', '-')}" for name in made if getattr(self, name) not in (None, ())]
+        if given:
+            raise UserError(
+                f"--replay takes transitions that a run has made already, so {', '.join(given)} would have no effect: "
+                f"leave {'it' if len(given) == 1 else 'them'} out."
+            )
 
 
 @app.command(options=MakeDataOptions)
@@ -204,27 +251,36 @@ def make_data(options: MakeDataOptions) -> None:
     Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package. Killed and called
     again, it goes on, and the file has the same bytes.
     """
+    from policy_finetune.data_plan import make_data_command
     from policy_finetune.make_data import DataPlan, write_dataset
 
     if options.replay is not None:
         start_jax("cpu")
         from policy_finetune.run_report import describe_dataset, write_replay
 
-        data, env_id = write_replay(options.replay, options.out, options.steps, command=_command_line())
+        data, env_id = write_replay(
+            options.replay, options.out, options.steps, agent=options.agent or 0, compress=options.compress
+        )
         if not options.quiet:
             describe_dataset(data, options.out, env_id)
         return
-    plan = DataPlan.of(
-        options.env_id, options.quality, options.steps, seed=options.seed, policies=options.policies or None,
-        noise=options.noise, command=_command_line(),
-    )  # fmt: skip
-    data = write_dataset(
-        plan, options.out, workers=options.workers, progress=not options.quiet, compress=options.compress
+    env_id = "Hopper-v5" if options.env_id is None else options.env_id
+    quality = "medium" if options.quality is None else options.quality
+    workers = 1 if options.workers is None else options.workers
+    seed = options.seed or 0
+    command = make_data_command(
+        env_id, quality, options.steps, seed=seed, policies=options.policies, noise=options.noise
     )
+    plan = DataPlan.of(
+        env_id, quality, options.steps, seed=seed, policies=options.policies or None, noise=options.noise,
+        command=command,
+    )  # fmt: skip
+    with _told_on_interrupt("interrupted; the same command goes on from what is done"):
+        data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
     if not options.quiet:
         from policy_finetune.run_report import describe_dataset
 
-        describe_dataset(data, options.out, options.env_id)
+        describe_dataset(data, options.out, env_id)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,24 +289,39 @@ class DiagnoseOptions:
 
     data: Annotated[Path, tyro.conf.Positional]
     """the dataset that the agents learned from"""
-    run: Annotated[Path, tyro.conf.Positional]
-    """their run folder"""
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """their run folder; without it the data alone are looked at, and nothing is recommended"""
+    env_id: str = ""
+    """of the data alone: gymnasium's name of the environment, where the file does not say"""
+    loading: DataOptions = dataclasses.field(default_factory=DataOptions)
+    """of the data alone: how they are read; with a run, as it read them"""
     episodes: int = 20
     """episodes for each agent"""
     seed: int = 0
     """of the starts of episodes"""
     out: Path | None = None
-    """where the figure and the findings go (None: RUN/plots)"""
+    """where the figure and the findings go (None: RUN/plots; of the data alone, nowhere)"""
     device: Device = "cpu"
     """where the agents are restored"""
 
 
 @app.command(options=DiagnoseOptions)
 def diagnose(options: DiagnoseOptions) -> None:
-    """Compare a dataset with the policy learned from it, and recommend replay and constraint for fine-tuning."""
-    start_jax(options.device)
-    from policy_finetune.diagnose import diagnose_run
+    """Compare a dataset with the policy learned from it, and recommend replay and constraint for fine-tuning.
 
+    `policy-finetune diagnose DATA` alone looks at the data.
+    """
+    if options.run is not None and (options.env_id or options.loading != DataOptions()):
+        raise UserError("--env-id and --loading are for data alone; a run says itself how its data are read.")
+    start_jax(options.device)
+    from policy_finetune.diagnose import diagnose_data, diagnose_run
+
+    if options.run is None:
+        diagnose_data(
+            options.data, env_id=options.env_id, loading=options.loading, episodes=options.episodes,
+            seed=options.seed, out=options.out,
+        )  # fmt: skip
+        return
     diagnose_run(
         options.data, options.run, episodes=options.episodes, seed=options.seed,
         out=options.out or options.run / "plots",
@@ -277,6 +348,7 @@ def study(options: StudyOptions, config: StudyConfig) -> None:
 
     Continues what is in the folder.
     """
+    _check_files(config.data)
     from policy_finetune.run_report import report_study
     from policy_finetune.study import run_study
 
@@ -321,10 +393,13 @@ def _is_offline(folder: Path) -> bool:
 
 @app.command()
 def learners() -> None:
-    """List the learners by name."""
+    """List the learners by name, and where one is for one phase only."""
     width = max(map(len, LEARNER_HELP))
+    offline, online = offline_presets(), online_presets()
     for name, text in LEARNER_HELP.items():
-        print(f"{name:<{width}}  {text}")
+        where = "" if name in online else " [pretrain only]"
+        where = where if name in offline else " [finetune and train only]"
+        print(f"{name:<{width}}  {text}{where}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -347,4 +422,39 @@ def demo(options: DemoOptions) -> None:
     run_demo(options.out, seed=options.seed, device=options.device)
 
 
-main = app.main
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code (`outerloop.command.App.main`)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _look_first(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return app.main(argv)
+
+
+def _look_first(arguments: Sequence[str]) -> None:
+    """Say what no other option can mend, before the options are looked at one by one.
+
+    Raises:
+        UserError: a learner of the other phase is asked for, or the run folder to start from is not there.
+    """
+    command, *rest = arguments or [""]
+    if "--help" in rest or "-h" in rest:
+        return
+    name, start = _given(rest, "preset"), _given(rest, "start")
+    if command == "pretrain" and name in set(online_presets()) - set(offline_presets()):
+        raise UserError(f"{name} learns online only: use it with finetune or train, and pretrain another learner.")
+    if command in ("finetune", "train") and name in set(offline_presets()) - set(online_presets()):
+        raise UserError(f"{name} learns from data only: use it with pretrain, and {command} another learner.")
+    if command == "finetune" and start and not (Path(start) / "config.json").exists():
+        raise UserError(f"{start} is no run folder (no config.json): give --start the folder that pretrain wrote.")
+
+
+def _given(arguments: Sequence[str], option: str) -> str | None:
+    """Return the value of `--option VALUE` or `--option=VALUE`, None where it is not given."""
+    for i, item in enumerate(arguments):
+        name, equals, value = item.partition("=")
+        if name == f"--{option}":
+            return value if equals else next(iter(arguments[i + 1 :]), None)
+    return None

@@ -7,12 +7,22 @@ learner's family, how many updates a round has - is *structure*, and must be the
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from outerloop.checks import (
+    FINITE,
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    POSITIVE,
+    POSITIVE_SHARE,
+    SHARE,
+    Range,
+    at_least,
+    check,
+)
 from outerloop.errors import UserError
 
 __all__ = [
@@ -35,32 +45,6 @@ Distance = Literal["mse", "mse_per_dim", "gauss_kl"]
 Reference = Literal["target", "periodic", "offline", "best"]
 
 
-def _check(config: Any, **ranges: tuple[float, float, str]) -> None:
-    """Refuse fields outside [low, high]; the text says what is allowed."""
-    for name, (low, high, text) in ranges.items():
-        value = getattr(config, name)
-        whole = type(config).__annotations__[name] in ("int", "int | None")
-        kinds = int if whole else (int, float)
-        wrong = isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value)
-        if wrong or not low <= value <= high:
-            text = f"an integer, {text}" if whole else text
-            raise UserError(f"{type(config).__name__}.{name} is {value!r}; it must be {text}.")
-
-
-def _one_of(config: Any, name: str, *allowed: str) -> None:
-    value = getattr(config, name)
-    if value not in allowed:
-        raise UserError(f"{type(config).__name__}.{name} is {value!r}; it must be one of {', '.join(allowed)}.")
-
-
-_TINY = math.ulp(0.0)
-_POSITIVE = (_TINY, math.inf, "greater than 0")
-_COUNT = (0, math.inf, "at least 0")
-_ONE = (1, math.inf, "at least 1")
-_SHARE = (0.0, 1.0, "in [0, 1]")
-_FINITE = (-math.inf, math.inf, "finite")
-
-
 @dataclass(frozen=True)
 class NetworkConfig:
     """Multi-layer perceptrons of actor, critics and value."""
@@ -77,12 +61,7 @@ class NetworkConfig:
     """probability of dropping a hidden unit of the actor while it learns (IQL on Adroit: 0.1)"""
 
     def __post_init__(self) -> None:
-        if not self.hidden or any(not isinstance(width, int) or width < 1 for width in self.hidden):
-            raise UserError(
-                f"NetworkConfig.hidden is {self.hidden}; it must name one or more widths, integers of at least 1."
-            )
-        _one_of(self, "init", "torch", "orthogonal")
-        _check(self, critics=_ONE, actor_dropout=(0.0, 0.99, "in [0, 0.99]"))
+        check(self, hidden=ONE_OR_MORE, critics=ONE_OR_MORE, actor_dropout=Range(0, 0.99))
 
 
 @dataclass(frozen=True)
@@ -133,18 +112,12 @@ class ConstraintConfig:
     """subtract λ times the online actor's distance at the next state from the TD target too (PROTO, OCR-CFT)"""
 
     def __post_init__(self) -> None:
-        _one_of(self, "distance", "mse", "mse_per_dim", "gauss_kl")
-        _one_of(self, "reference", "target", "periodic", "offline", "best")
-        _one_of(self, "penalty", "dual", "fixed")
-        _check(self, epsilon=_POSITIVE, kl_sigma=_POSITIVE, reference_period=_ONE, dual_lr=_COUNT, coefficient=_COUNT)
-        _check(self, decay_steps=_COUNT, coefficient_floor=_COUNT, epsilon_steps=_COUNT, nu_min=_FINITE)
-        _check(self, nu0=(self.nu_min, math.inf, f"at least nu_min = {self.nu_min:g}"))
-        if self.reference_tau is not None:
-            _check(self, reference_tau=(_TINY, 1.0, "in (0, 1], or None"))
-        if self.epsilon_final is not None:
-            _check(self, epsilon_final=(_TINY, math.inf, "greater than 0, or None"))
-            if self.epsilon_steps < 1:
-                raise UserError("ConstraintConfig.epsilon_final is set, so epsilon_steps must be at least 1.")
+        check(self, epsilon=POSITIVE, kl_sigma=POSITIVE, reference_tau=POSITIVE_SHARE, reference_period=ONE_OR_MORE)
+        check(self, dual_lr=NOT_NEGATIVE, coefficient=NOT_NEGATIVE, coefficient_floor=NOT_NEGATIVE, nu_min=FINITE)
+        check(self, decay_steps=NOT_NEGATIVE, epsilon_steps=NOT_NEGATIVE, epsilon_final=POSITIVE)
+        check(self, nu0=at_least(self.nu_min, "nu_min"))
+        if self.epsilon_final is not None and self.epsilon_steps < 1:
+            raise UserError("ConstraintConfig.epsilon_final is set, so epsilon_steps must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -221,30 +194,19 @@ class LearnerConfig:
     cql_temperature: float = 1.0
     """temperature of CQL's log-sum-exp"""
     calibrated: bool = False
-    """Cal-QL: values of the policy's actions in the regulariser are at least the data's returns (online rows have no
-    bound: their episodes are not over when they are stored)"""
+    """Cal-QL: values of the policy's actions in the regulariser are at least the data's returns to go. Rows collected
+    online have none, so on these the regulariser is CQL's; keep offline data in the batches (see
+    policy_finetune.replay)"""
 
     def __post_init__(self) -> None:
-        _one_of(self, "name", "bc", "td3", "iql", "sac")
-        _one_of(self, "target_update", "with_actor", "every_step")
-        _one_of(self, "actor_q", "first", "min", "mean")
-        _one_of(self, "bc_loss", "mse", "mle")
-        _check(self, batch_size=_ONE, discount=_SHARE, tau=(_TINY, 1.0, "in (0, 1]"), actor_lr=_COUNT, critic_lr=_COUNT)
-        _check(self, adam_eps=_POSITIVE, actor_lr_steps=_COUNT, max_grad_norm=_COUNT, policy_delay=_ONE)
-        _check(self, target_noise=_COUNT, noise_clip=_COUNT, q_weight=_COUNT, bc_weight=_COUNT, bc_decay_steps=_COUNT)
-        _check(
-            self, bc_floor=_SHARE, expectile=(_TINY, 1 - 1e-9, "in (0, 1)"), temperature=_COUNT, max_weight=_POSITIVE
-        )
-        _check(
-            self,
-            init_alpha=_POSITIVE,
-            target_entropy_scale=_COUNT,
-            alpha_lr=_COUNT,
-            cql_alpha=_COUNT,
-            cql_actions=_ONE,
-            cql_temperature=_POSITIVE,
-        )
-        _check(self, target_subset=(0, self.network.critics, f"from 0 to network.critics = {self.network.critics}"))
+        check(self, batch_size=ONE_OR_MORE, discount=SHARE, tau=POSITIVE_SHARE, actor_lr=NOT_NEGATIVE)
+        check(self, critic_lr=NOT_NEGATIVE, adam_eps=POSITIVE, actor_lr_steps=NOT_NEGATIVE, max_grad_norm=NOT_NEGATIVE)
+        check(self, policy_delay=ONE_OR_MORE, target_subset=Range(0, self.network.critics, note="network.critics"))
+        check(self, target_noise=NOT_NEGATIVE, noise_clip=NOT_NEGATIVE, q_weight=NOT_NEGATIVE, bc_weight=NOT_NEGATIVE)
+        check(self, bc_decay_steps=NOT_NEGATIVE, bc_floor=SHARE)
+        check(self, expectile=Range(0, 1, open_low=True, open_high=True), temperature=NOT_NEGATIVE, max_weight=POSITIVE)
+        check(self, init_alpha=POSITIVE, alpha_lr=NOT_NEGATIVE, target_entropy_scale=NOT_NEGATIVE)
+        check(self, cql_alpha=NOT_NEGATIVE, cql_actions=ONE_OR_MORE, cql_temperature=POSITIVE)
         if self.constraint.enabled and self.name != "td3":
             raise UserError(f"LearnerConfig.constraint belongs to td3, but name is {self.name!r}: disable it.")
         if self.name != "sac" and (self.cql_alpha or self.calibrated):
@@ -253,33 +215,33 @@ class LearnerConfig:
             raise UserError("LearnerConfig.calibrated needs cql_alpha greater than 0 (Cal-QL: 5).")
 
 
+def _default(text: str) -> Any:
+    """Say in the help what None comes to."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {text})")
+
+
 @dataclass(frozen=True)
 class DataOptions:
     """How dataset files are read. Online None means: as the pre-trained run read them."""
 
-    semantics: Literal["exact", "d4rl"] | None = None
-    """exact (the default): every step, with its stored next observation; d4rl: next observation = next row, and the
+    semantics: Annotated[Literal["exact", "d4rl"] | None, _default("exact")] = None
+    """exact: every step, with its stored next observation; d4rl: next observation = next row, and the
     last step of an episode is left out unless it is terminal, as D4RL's qlearning_dataset does"""
-    actions: Literal["env", "canonical"] | None = None
-    """units of the file's actions: the environment's own (the default), or canonical, in [-1, 1]"""
-    out_of_bounds: Literal["clip", "error"] | None = None
-    """what to do with actions outside the bounds: clip (the default), or error"""
-    drop_nonfinite: bool | None = None
-    """leave out episodes with NaN or infinity instead of refusing the file (default: no)"""
-    time_limits: bool | None = None
-    """take ends at the environment's time limit that the file calls terminated for truncated (default: yes)"""
-    episode_ends: Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None = None
-    """what ends an episode in a D4RL file (see outerloop.data.read_d4rl); default: auto"""
+    actions: Annotated[Literal["env", "canonical"] | None, _default("env")] = None
+    """units of the file's actions: the environment's own, or canonical, in [-1, 1]"""
+    out_of_bounds: Annotated[Literal["clip", "error"] | None, _default("clip")] = None
+    """what to do with actions outside the bounds: clip, or error"""
+    drop_nonfinite: Annotated[bool | None, _default("no")] = None
+    """leave out episodes with NaN or infinity instead of refusing the file"""
+    time_limits: Annotated[bool | None, _default("yes")] = None
+    """take ends at the environment's time limit that the file calls terminated for truncated"""
+    episode_ends: Annotated[
+        Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None, _default("auto")
+    ] = None
+    """what ends an episode in a D4RL file (see outerloop.data.read_d4rl)"""
 
     def __post_init__(self) -> None:
-        for name, allowed in (
-            ("semantics", ("exact", "d4rl")),
-            ("actions", ("env", "canonical")),
-            ("out_of_bounds", ("clip", "error")),
-            ("episode_ends", ("auto", "flags", "timeouts", "steps", "goal", "mismatch")),
-        ):
-            if getattr(self, name) is not None:
-                _one_of(self, name, *allowed)
+        check(self)
 
     def over(self, before: DataOptions) -> DataOptions:
         """Return these options, with those of an earlier phase where these are None."""
@@ -339,8 +301,8 @@ class OfflineConfig:
     """agents are spread over so many devices (CPU: virtual ones, one a core)"""
 
     def __post_init__(self) -> None:
-        _check(self, updates=_ONE, updates_per_step=_ONE, seeds=_ONE, reward_scale=_POSITIVE, eval_episodes=_ONE)
-        _check(self, top_fraction=(_TINY, 1.0, "in (0, 1]"), devices=_ONE)
+        check(self, updates=ONE_OR_MORE, updates_per_step=ONE_OR_MORE, seeds=ONE_OR_MORE, top_fraction=POSITIVE_SHARE)
+        check(self, reward_scale=POSITIVE, reward_bias=FINITE, eval_episodes=ONE_OR_MORE, devices=ONE_OR_MORE)
         delay = self.structure.policy_delay
         if self.updates_per_step % delay:
             raise UserError(
@@ -390,9 +352,8 @@ class ReplayConfig:
     """learning rate of balanced's density-ratio network"""
 
     def __post_init__(self) -> None:
-        _one_of(self, "kind", "append", "drop", "symmetric", "decay", "balanced")
-        _check(self, rho=_SHARE, rho_final=_SHARE, decay_steps=_ONE, top_fraction=(_TINY, 1.0, "in (0, 1]"))
-        _check(self, capacity=_ONE, temperature=_POSITIVE, ratio_lr=_POSITIVE)
+        check(self, rho=SHARE, rho_final=SHARE, decay_steps=ONE_OR_MORE, top_fraction=POSITIVE_SHARE)
+        check(self, capacity=ONE_OR_MORE, temperature=POSITIVE, ratio_lr=POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -411,8 +372,7 @@ class SwitchConfig:
     """let an actor or critic start anew where the pre-trained one has another shape, instead of refusing it"""
 
     def __post_init__(self) -> None:
-        _check(self, warmup_env_steps=_COUNT, critic_warmup=_COUNT)
-        _one_of(self, "reset_optimizer", "none", "actor", "critic", "all")
+        check(self, warmup_env_steps=NOT_NEGATIVE, critic_warmup=NOT_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -449,7 +409,7 @@ class GuardConfig:
     """give up after so many"""
 
     def __post_init__(self) -> None:
-        _check(self, episodes=_ONE, drop=(_TINY, math.inf, "greater than 0"), nu_boost=_COUNT, max_returns=_ONE)
+        check(self, episodes=ONE_OR_MORE, drop=POSITIVE, nu_boost=NOT_NEGATIVE, max_returns=ONE_OR_MORE)
 
 
 @dataclass(frozen=True)
@@ -504,10 +464,9 @@ class OnlineConfig:
     """agents are spread over so many devices"""
 
     def __post_init__(self) -> None:
-        _check(self, env_steps=_ONE, block=_ONE, utd=_POSITIVE, exploration_noise=_COUNT)
-        if self.random_env_steps is not None:
-            _check(self, random_env_steps=_COUNT)
-        _check(self, seeds=_ONE, eval_episodes=_ONE, eval_env_steps=_ONE, reward_scale=_POSITIVE, devices=_ONE)
+        check(self, env_steps=ONE_OR_MORE, block=ONE_OR_MORE, utd=POSITIVE, exploration_noise=NOT_NEGATIVE)
+        check(self, random_env_steps=NOT_NEGATIVE, seeds=ONE_OR_MORE, eval_episodes=ONE_OR_MORE)
+        check(self, eval_env_steps=ONE_OR_MORE, reward_scale=POSITIVE, reward_bias=FINITE, devices=ONE_OR_MORE)
         rounds = self.block * self.utd / self.structure.policy_delay
         if abs(rounds - round(rounds)) > 1e-9 or rounds < 1:
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from outerloop.config import did_you_mean
 from outerloop.errors import UserError
 from outerloop.seeds import check_seed
 from policy_finetune.envs import EnvSpec
 from policy_finetune.policies import GradedPolicy, load_policy, shipped
 
-__all__ = ["QUALITIES", "DataPlan", "Noise", "Part"]
+__all__ = ["QUALITIES", "DataPlan", "Noise", "Part", "make_data_command"]
 
 #: What a dataset can be made of; besides, "noisy:SIGMA" is the best policy with Gaussian noise of that size.
 QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert", "full-replay")
@@ -72,7 +74,7 @@ class DataPlan:
         quality: what it is called: one of `QUALITIES`, "noisy:SIGMA", or a name of one's own with `parts` of one's own.
         seed: of resets, noise and uniform actions.
         parts: who acts for how long, in the order of the file.
-        command: what the user typed; only recorded.
+        command: how it is made; only recorded, so that equal plans with equal commands give equal bytes.
         chunk_steps: about how many steps are made in one go, by one worker; so much, for each worker, is lost in an
             interruption. Episodes are numbered within chunks, so this changes which ones are made.
     """
@@ -137,7 +139,7 @@ class DataPlan:
                 raise UserError(f"The quality {quality!r} says its noise itself; leave noise out.")
             noise = _sigma(sigma, quality)
         elif quality not in QUALITIES:
-            raise UserError(f"The quality is one of {', '.join(QUALITIES)} or noisy:SIGMA; got {quality!r}.")
+            raise UserError(f"There is no quality {quality!r}{did_you_mean(quality, (*QUALITIES, 'noisy:SIGMA'))}")
         if name == "random":
             if policies:
                 raise UserError("A random dataset takes no policies; leave them out or choose another quality.")
@@ -172,13 +174,36 @@ class DataPlan:
         return spec
 
 
+def make_data_command(
+    env_id: str,
+    quality: str,
+    steps: int,
+    *,
+    seed: int = 0,
+    policies: Sequence[str | Path] = (),
+    noise: Noise | None = None,
+) -> str:
+    """Return the command that makes a dataset, for its provenance.
+
+    It names what the data depend on and nothing else - no workers, no output, of policies the file names alone (their
+    digests are recorded beside it) - so that it is the same however often and in whatever way the command was given.
+    """
+    words = ["policy-finetune", "make-data", "--env-id", env_id, "--quality", quality, "--steps", str(steps)]
+    words += ["--seed", str(seed)]
+    words += ["--policies", *(Path(policy).name for policy in policies)] if policies else []
+    words += ["--noise", str(noise)] if noise is not None else []
+    return shlex.join(words)
+
+
 def _sigma(text: str, quality: str) -> float:
     try:
         sigma = float(text)
     except ValueError:
         sigma = math.nan
     if not (math.isfinite(sigma) and sigma >= 0):
-        raise UserError(f"The quality {quality!r} is noisy:SIGMA with a number of at least 0, such as noisy:0.3.")
+        raise UserError(
+            f"The noise of the quality {quality!r} is {text!r}; it must be a number of at least 0, such as noisy:0.3."
+        )
     return sigma
 
 

@@ -1,4 +1,4 @@
-"""`policy-finetune diagnose DATA RUN`: what the data and the policies learned from them are like, and what follows.
+"""`policy-finetune diagnose DATA [RUN]`: what the data and the policies learned from them are like, and what follows.
 
     diagnosis = diagnose_run(Path("hopper.hdf5"), Path("runs/hopper"), episodes=20, seed=0, out=Path("findings"))
     for way in recommend(diagnosis):
@@ -28,9 +28,10 @@ from outerloop.data import EpisodeDataset
 from outerloop.data.scores import REFERENCE_SCORES
 from outerloop.errors import UserError
 from outerloop.files import write_json
+from outerloop.option_names import in_option_names
 from outerloop.runner import restore
 from outerloop.seeds import fold_seed
-from policy_finetune.config import DataOptions
+from policy_finetune.config import DataOptions, OfflineConfig
 from policy_finetune.dataset_checks import load_for, load_options
 from policy_finetune.diagnosis_figures import diagnosis_figure
 from policy_finetune.diagnosis_measures import (
@@ -48,6 +49,7 @@ from policy_finetune.diagnosis_measures import (
 from policy_finetune.diagnosis_rollouts import Critic, Greedy, Tape, Uniform
 from policy_finetune.diagnosis_rules import (
     LIMITS,
+    NARROW,
     AgentDiagnosis,
     DataDiagnosis,
     Diagnosis,
@@ -60,7 +62,7 @@ from policy_finetune.evaluators import score_task
 from policy_finetune.offline import OfflineTrainer, host_policy
 from policy_finetune.packing import STD_EPSILON
 from policy_finetune.rollouts import RolloutEnvs, evaluate, evaluation_seeds
-from policy_finetune.sessions import load_run
+from policy_finetune.sessions import environment_of, load_run
 from policy_finetune.switch import Pretrained
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "Optimism",
     "Recommendation",
     "Regime",
+    "diagnose_data",
     "diagnose_run",
     "recommend",
 ]
@@ -127,14 +130,11 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
     if not offline:
         warnings.append(f"{run} has learned online: its agents as they are now are taken for the pre-trained ones.")
     learner = trainer.agents[chosen[0]].learner
-    whole = dataset.returns()[~dataset.cut] if not dataset.cut.all() else dataset.returns()
-    if len(whole) < 2:
-        warnings.append("The data have one whole episode: nothing is known of how their returns vary.")
+    whole = _whole_returns(dataset, warnings)
     rng = np.random.default_rng(fold_seed(seed, "diagnosis"))
     sample = _sample(dataset, rng)
     noise = getattr(trainer.config, "exploration_noise", 0.1)
-    with RolloutEnvs(spec) as envs:
-        chance = evaluate(Uniform(spec, seed), spec, episodes=max(episodes, 20), seed=seed, envs=envs).returns[0]
+    chance = _random_returns(spec, episodes, seed)
     measured = [
         _measure(i, agents, trainer.agents[i], spec, sample, whole, episodes=episodes, seed=seed, noise=noise)
         for i in chosen
@@ -164,6 +164,72 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
     print(out / "diagnosis.png")
     print(out / "diagnosis.json")
     return diagnosis
+
+
+def diagnose_data(
+    data: Path, *, env_id: str = "", loading: DataOptions | None = None, episodes: int = 20, seed: int = 0,
+    out: Path | None = None,
+) -> tuple[DataDiagnosis, Estimate]:  # fmt: skip
+    """Show what a dataset is like, before anything has learned from it: the data's part of `diagnose_run`.
+
+    Which replay and constraint fit cannot be said without a policy, so nothing is recommended.
+
+    Args:
+        data: a dataset file or folder.
+        env_id: its environment; empty for the one that it names.
+        loading: how it is read.
+        episodes: of random actions, at least 20.
+        seed: of the starts of episodes, of the random actions, and of which rows of the data are looked at.
+        out: the folder where diagnosis.json goes; None writes none.
+
+    Returns:
+        What the data are like, and the returns of random actions.
+
+    Raises:
+        UserError: the dataset cannot be read, does not fit the environment, or does not name one.
+    """
+    loading = loading or DataOptions()
+    spec = EnvSpec.of(environment_of(OfflineConfig(data=(str(data),), env_id=env_id, loading=loading)))
+    dataset, warnings = load_for(spec, data, **load_options(loading))
+    whole = _whole_returns(dataset, warnings)
+    rng = np.random.default_rng(fold_seed(seed, "diagnosis"))
+    about = _data(dataset, data, whole, _sample(dataset, rng), rng)
+    chance = mean_of([_random_returns(spec, episodes, seed)])
+    console = Console()
+    console.print(_returns_table(about, chance, ()))
+    console.print(_measures_table(about, ()))
+    _warn(console, warnings)
+    narrow = about.action_spread < NARROW
+    said = (
+        f"Narrow data: actions at a state vary by less than {NARROW}, so a policy may collapse when it goes online."
+        if narrow
+        else f"Not narrow: actions at a state vary by {NARROW} or more."
+    )
+    console.print(
+        f"{said} Name a run as well, and replay and constraint are recommended.", markup=False, soft_wrap=True
+    )
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        document = {
+            "seed": seed, "episodes": episodes, "env_id": spec.env_id, "data": _named(about),
+            "random": chance._asdict(), "narrow": narrow, "warnings": warnings,
+        }  # fmt: skip
+        write_json(Path(out) / "diagnosis.json", _plain(document))
+        print(Path(out) / "diagnosis.json")
+    return about, chance
+
+
+def _whole_returns(dataset: EpisodeDataset, warnings: list[str]) -> np.ndarray:
+    """Return the returns of episodes that were not cut off, or of all where all were."""
+    whole = dataset.returns()[~dataset.cut] if not dataset.cut.all() else dataset.returns()
+    if len(whole) < 2:
+        warnings.append("The data have one whole episode: nothing is known of how their returns vary.")
+    return whole
+
+
+def _random_returns(spec: EnvSpec, episodes: int, seed: int) -> np.ndarray:
+    with RolloutEnvs(spec) as envs:
+        return evaluate(Uniform(spec, seed), spec, episodes=max(episodes, 20), seed=seed, envs=envs).returns[0]
 
 
 def _agents_of(dataset: EpisodeDataset, agents: Pretrained, trainer: Any) -> tuple[list[int], list[str]]:
@@ -362,14 +428,36 @@ def show(diagnosis: Diagnosis, ways: Sequence[Recommendation], run: Path) -> Non
     """Print the tables and the recommendations."""
     console = Console()
     data = diagnosis.data
+    console.print(_returns_table(data, diagnosis.random, diagnosis.agents))
+    console.print(_measures_table(data, diagnosis.agents))
+    _warn(console, diagnosis.warnings)
+    for number, way in enumerate(ways, 1):
+        sure = "" if way.certain else " (toss-up)" if way.uncertainty.startswith("A toss-up") else " (uncertain)"
+        begin = ["--start", str(run)]
+        if way.program == "train":
+            begin = ["--env-id", diagnosis.env_id, "--data", data.file]
+        whole = ["policy-finetune", way.program, *begin, "--out", f"{run}-online-{number}"]
+        command = f"{shlex.join(whole)} {way.command}" if way.complete else way.command
+        lines = [f"\n{number}. {way.title}{sure}", f"   {command}", f"   {way.because}"]
+        lines += [f"   {way.uncertainty}"] if way.uncertainty else []
+        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\n{LIMITS}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _warn(console: Console, warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {in_option_names(warning)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _returns_table(data: DataDiagnosis, chance: Estimate, agents: Sequence[AgentDiagnosis]) -> Table:
     table = Table("", "return", "± 95 %", "what else")
     table.add_row(
         "data, mean of episodes", *_cells(data.returns),
         f"median {data.median:.1f}, best tenth {data.top:.1f}, best {data.best:.1f}; {data.episodes} episodes, "
         f"{100 * data.terminated:.0f} % terminated, {100 * data.truncated:.0f} % at a time limit",
     )  # fmt: skip
-    table.add_row("random actions", *_cells(diagnosis.random), "")
-    for agent in diagnosis.agents:
+    table.add_row("random actions", *_cells(chance), "")
+    for agent in agents:
         table.add_row(
             f"policy {agent.label} {agent.index}".replace("  ", " "), *_cells(agent.returns),
             f"with noise {agent.noisy.point:.1f}; {agent.length:.0f} steps, {100 * agent.terminated:.0f} % terminated",
@@ -380,12 +468,15 @@ def show(diagnosis: Diagnosis, ways: Sequence[Recommendation], run: Path) -> Non
                 *_cells(agent.greedy),
                 f"{agent.greedy_distance:.2f} away from the policy's action",
             )
-    console.print(table)
+    return table
+
+
+def _measures_table(data: DataDiagnosis, agents: Sequence[AgentDiagnosis]) -> Table:
     table = Table("measure", "value", "to compare with")
     table.add_row("actions at a state vary by", f"{data.action_spread:.3f}", "uniform 0.58")
     table.add_row("behaviours in the data", f"{data.behaviours:.1f}", f"{data.episodes} episodes")
     table.add_row("effective rank of observations", f"{data.rank:.1f}", f"{data.obs_dim} dimensions")
-    for agent in diagnosis.agents:
+    for agent in agents:
         who = f"policy {agent.label} {agent.index}".replace("  ", " ")
         table.add_row(f"{who}: visits beyond the data", f"{100 * agent.beyond:.0f} %", "5 % for the data themselves")
         table.add_row("  distance to the data", f"{agent.gap:.3f}", f"{data.gap:.3f} between the data's episodes")
@@ -394,22 +485,11 @@ def show(diagnosis: Diagnosis, ways: Sequence[Recommendation], run: Path) -> Non
         )
         if agent.optimism is not None and agent.preference is not None:
             relative, spread = 100 * agent.optimism.relative, 100 * agent.optimism.spread
-            table.add_row("  critic promises too much by", f"{relative:.0f} %", f"± {spread:.0f} % over steps")
+            much = "much" if relative >= 0 else "little"
+            table.add_row(f"  critic promises too {much} by", f"{abs(relative):.0f} %", f"± {spread:.0f} % over steps")
             gain = f"{100 * agent.preference:.1f} %"
             table.add_row("  Q of its actions minus Q of the data's", gain, "of the returns")
-    console.print(table)
-    for warning in diagnosis.warnings:
-        console.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
-    for number, way in enumerate(ways, 1):
-        sure = "" if way.certain else " (toss-up)" if len(diagnosis.regimes) > 1 else " (uncertain)"
-        whole = (
-            f"policy-finetune finetune --start {shlex.quote(str(run))} --out {shlex.quote(str(run))}-online-{number}"
-        )
-        command = f"{whole} {way.command}" if way.complete else way.command
-        lines = [f"\n{number}. {way.title}{sure}", f"   {command}", f"   {way.because}"]
-        lines += [f"   {way.uncertainty}"] if way.uncertainty else []
-        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\n{LIMITS}", markup=False, highlight=False, soft_wrap=True)
+    return table
 
 
 def _cells(value: Estimate) -> tuple[str, str]:

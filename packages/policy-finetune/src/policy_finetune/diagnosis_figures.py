@@ -40,42 +40,49 @@ def diagnosis_figure(
     from matplotlib.figure import Figure
 
     panels = 3 if any(len(came) for came, _ in promises) else 2
-    figure = Figure(figsize=(4.4 * panels, 3.5), layout="constrained")
-    axes = figure.subplots(1, panels)
+    rows = 2 + sum(1 if agent.greedy is None else 2 for agent in diagnosis.agents)
+    figure = Figure(figsize=(4.4 * panels, max(3.5, 2.3 + 0.17 * rows)), layout="constrained")
+    grid = figure.add_gridspec(2, panels, height_ratios=(0.17 * rows, 1.5))
+    means = figure.add_subplot(grid[0, 0])
+    returns = figure.add_subplot(grid[1, 0], sharex=means)
+    axes = [means, returns, *(figure.add_subplot(grid[:, column]) for column in range(1, panels))]
     colours = [plots.COLOURS[i % len(plots.COLOURS)] for i in range(len(policy_returns))]
-    _returns(axes[0], diagnosis, data_returns, policy_returns, colours)
-    _distances(axes[1], own, visited, colours)
+    _means(means, diagnosis, policy_returns, colours)
+    _returns(returns, data_returns)
+    _distances(axes[2], own, visited, colours)
     if panels == 3:
-        _promises(axes[2], promises, colours)
+        _promises(axes[3], promises, colours)
     for each in axes:
         each.tick_params(labelsize=7)
         each.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _returns(axes, diagnosis, data_returns, policy_returns, colours) -> None:
-    everything = np.concatenate([data_returns, *policy_returns, [diagnosis.random.point]])
-    low, high = everything.min(), everything.max()
-    bins = np.linspace(low, high if high > low else low + 1, 41)
-    axes.hist(
-        data_returns, bins, weights=np.full(len(data_returns), 1 / len(data_returns)), color="#BBBBBB", label="data"
-    )
-    mean = diagnosis.data.returns
-    axes.axvspan(mean.low, mean.high, color="#777777", alpha=0.3, linewidth=0)
-    axes.axvline(mean.point, color="#777777", linewidth=1.5, label="data, mean")
-    axes.axvline(diagnosis.random.point, color=plots.INK, linestyle=":", linewidth=1.2, label="random")
+def _means(axes, diagnosis, policy_returns, colours) -> None:
+    """A row for each mean with its interval; above a policy's, a mark for each of its episodes."""
+    rows = [("random", diagnosis.random, plots.INK, "o"), ("data", diagnosis.data.returns, "#777777", "o")]
     for i, (agent, returns) in enumerate(zip(diagnosis.agents, policy_returns, strict=True)):
-        axes.axvspan(agent.returns.low, agent.returns.high, color=colours[i], alpha=0.2, linewidth=0)
-        axes.axvline(agent.returns.point, color=colours[i], linewidth=1.5, label=_name(agent))
-        axes.plot(returns, np.full(len(returns), -0.02), "|", color=colours[i], markersize=6, clip_on=False)
+        marks = np.full(len(returns), len(rows) - 0.33)
+        axes.plot(returns, marks, "|", color=colours[i], markersize=5, markeredgewidth=0.8)
+        rows.append((_name(agent), agent.returns, colours[i], "o"))
         if agent.greedy is not None:
-            label = "its critic alone" if i == 0 else None
-            axes.axvline(agent.greedy.point, color=colours[i], linewidth=1.2, linestyle="--", label=label)
-    axes.set_ylim(bottom=-0.04)
-    axes.set_title("returns", fontsize=9)
+            rows.append(("its critic alone", agent.greedy, colours[i], "D"))
+    for y, (_, mean, colour, shape) in enumerate(rows):
+        axes.plot([mean.low, mean.high], [y, y], color=colour, linewidth=1.3)
+        face = colour if shape == "o" else "white"
+        axes.plot(mean.point, y, shape, color=colour, markerfacecolor=face, markersize=4)
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.8)
+    axes.tick_params(labelbottom=False)
+    axes.set_title("returns: mean, 95 % interval (|: an episode)", fontsize=9)
+
+
+def _returns(axes, data_returns) -> None:
+    low, high = data_returns.min(), data_returns.max()
+    bins = np.linspace(low, high if high > low else low + 1, 31)
+    axes.hist(data_returns, bins, weights=_shares(data_returns), color="#BBBBBB")
     axes.set_xlabel("return of an episode", fontsize=8)
-    axes.set_ylabel("share of the data's episodes", fontsize=8)
-    axes.legend(fontsize=7, frameon=False)
+    axes.set_ylabel("share of the\ndata's episodes", fontsize=8)
 
 
 def _distances(axes, own, visited, colours) -> None:

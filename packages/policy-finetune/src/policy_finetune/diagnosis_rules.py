@@ -210,12 +210,14 @@ class Recommendation:
 
     Attributes:
         title: what it is.
-        options: of `policy-finetune finetune`, besides --start and --out.
+        options: of `policy-finetune finetune`, besides --start and --out, or of `train`, besides --env-id, --data and
+            --out.
         because: one sentence, with the numbers it rests on.
         numbers: those numbers by name.
         certain: False where it is a toss-up.
         uncertainty: what speaks against relying on it; empty where nothing measured does.
         complete: False for options that go with those of another entry.
+        program: who takes the options; `train` begins from nothing.
     """
 
     title: str
@@ -225,6 +227,7 @@ class Recommendation:
     certain: bool = True
     uncertainty: str = ""
     complete: bool = True
+    program: Literal["finetune", "train"] = "finetune"
 
     @property
     def command(self) -> str:
@@ -267,7 +270,7 @@ def _from_scratch(diagnosis: Diagnosis) -> Recommendation:
     learner = _family(diagnosis.learner)
     preset = "sac" if learner == "sac" else "td3"
     return Recommendation(
-        title="nothing to keep: learn as if from scratch",
+        title="nothing to keep: learn from scratch, with the data in the replay",
         options=("--preset", preset, *_fitting(diagnosis.learner, preset), "--replay.kind", "append"),
         because=(
             f"Neither the policy ({diagnosis.returns}) nor the data ({diagnosis.data.returns}) are clearly better than "
@@ -281,8 +284,9 @@ def _from_scratch(diagnosis: Diagnosis) -> Recommendation:
         certain=False,
         uncertainty=(
             f"The best tenth of the data reaches {diagnosis.data.top:.1f}, and a sparse reward may hide what the "
-            "policy can do; `policy-finetune train --data` may do as well."
+            "policy can do; `policy-finetune finetune --start` with the same options may do as well."
         ),
+        program="train",
     )
 
 

@@ -17,6 +17,8 @@ import math
 import multiprocessing
 import os
 import shutil
+import signal
+import sys
 import threading
 import zipfile
 import zlib
@@ -66,7 +68,7 @@ def make_dataset(
         terminated, even if the environment says both.
     """
     plan = DataPlan.of(env_id, quality, steps, seed=seed, policies=policies, noise=noise)
-    return _assemble(plan, _collect(plan, plan.check(), workers, None, progress), plan.command)
+    return _assemble(plan, _collect(plan, plan.check(), workers, None, progress))
 
 
 def write_dataset(
@@ -81,7 +83,7 @@ def write_dataset(
         path: the file, ending in .hdf5 or .h5. What is done already lies in `<path>.partial` until the end.
         workers: processes. Each is a fresh interpreter, so a script that calls this guards its entry point with
             `if __name__ == "__main__":`. 1 works in this process.
-        progress: show a bar.
+        progress: show a bar, and say where an interrupted call goes on.
         compress: gzip the arrays.
 
     Raises:
@@ -94,8 +96,10 @@ def write_dataset(
         raise UserError(f"{path} exists already; choose another name, or remove it first.")
     spec = plan.check()
     partial = path.with_name(f"{path.name}.partial")
-    command = _open_partial(partial, plan, path)
-    data = _assemble(plan, _collect(plan, spec, workers, partial, progress), command)
+    _open_partial(partial, plan, path)
+    if progress and (done := _steps_in(partial)):
+        print(f"note: going on from {partial}, which holds {done:,} steps already", file=sys.stderr)
+    data = _assemble(plan, _collect(plan, spec, workers, partial, progress))
     write_d4rl(data, path, compress=compress)
     shutil.rmtree(partial, ignore_errors=True)
     return data
@@ -240,6 +244,8 @@ _workshop: _Workshop | None = None  # of a worker process
 
 def _enter(plan: DataPlan, spec: EnvSpec) -> None:
     global _workshop
+    # Ctrl-C reaches the whole group; the parent answers it, and its end is theirs.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is not None:  # a parent that is killed cannot stop its workers, which would wait for ever
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
@@ -334,7 +340,7 @@ def _maker(plan: DataPlan, spec: EnvSpec, workers: int) -> Generator[Callable[[I
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _assemble(plan: DataPlan, parts: Sequence[Sequence[Chunk]], command: str) -> EpisodeDataset:
+def _assemble(plan: DataPlan, parts: Sequence[Sequence[Chunk]]) -> EpisodeDataset:
     """Take from each part its first episodes until they have the steps asked for."""
     pieces: list[Chunk] = []
     lengths: list[np.ndarray] = []
@@ -350,7 +356,7 @@ def _assemble(plan: DataPlan, parts: Sequence[Sequence[Chunk]], command: str) ->
     flat = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
     starts = np.concatenate([[0], np.cumsum(np.concatenate(lengths))[:-1]])
     algorithms = {str(part.policy.metadata.get("algorithm", "?")) if part.policy else "uniform" for part in plan.parts}
-    made = plan.record() | ({"command": command} if command else {})
+    made = plan.record() | ({"command": plan.command} if plan.command else {})
     metadata = {"algorithm": ", ".join(sorted(algorithms)), "env_id": plan.env_id, "quality": plan.quality}
     return EpisodeDataset(
         **{name: flat.pop(name) for name in FIELDS},
@@ -364,8 +370,8 @@ def _assemble(plan: DataPlan, parts: Sequence[Sequence[Chunk]], command: str) ->
 # The partial folder
 
 
-def _open_partial(partial: Path, plan: DataPlan, path: Path) -> str:
-    """Make the partial folder, or check that it is of this plan. Returns the command it was begun with."""
+def _open_partial(partial: Path, plan: DataPlan, path: Path) -> None:
+    """Make the partial folder, or check that it is of this plan."""
     text = json.dumps(plan.record(), sort_keys=True)
     key = hashlib.sha256(text.encode()).hexdigest()
     manifest = partial / "manifest.json"
@@ -378,14 +384,19 @@ def _open_partial(partial: Path, plan: DataPlan, path: Path) -> str:
                     f"{partial} holds episodes of another command, policy or version; remove it, or choose another "
                     f"name than {path.name}."
                 )
-            return str(stated.get("command", ""))
-        write_json(manifest, {"key": key, "command": plan.command, "plan": plan.record()})
+            return
+        write_json(manifest, {"key": key, "plan": plan.record()})
     except (OSError, ValueError) as error:
         raise UserError(
             f"{partial} cannot be used ({getattr(error, 'strerror', None) or error}); remove it or choose another "
             "folder."
         ) from error
-    return plan.command
+
+
+def _steps_in(partial: Path) -> int:
+    """Return how many steps lie in the finished chunks of a partial folder."""
+    chunks = (_read_chunk(file) for file in sorted(partial.glob("*.npz")))
+    return sum(len(chunk["rewards"]) for chunk in chunks if chunk is not None)
 
 
 def _write_chunk(file: Path, chunk: Chunk) -> None:

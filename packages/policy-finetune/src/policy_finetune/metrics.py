@@ -6,6 +6,7 @@ a random policy and `expert` that of a good one, in the units of the scores (D4R
 
     drawdown   D = max_t max(0, J_0 - J_t)
     relative   D / (J_0 - J_random), 1 where everything that was learned is lost; undefined where J_0 <= J_random
+    kept       (min_{t>0} J_t - J_random) / (J_0 - J_random), what was left of it at worst; undefined likewise
     collapse   a relative drop above 1/2 within the first fifth of the steps
     regret     1 - mean of (J - J_random) / (J_expert - J_random)
 
@@ -82,6 +83,9 @@ class CollapseMetrics:
         collapsed: whether the relative drop is above the threshold within the window, bool; False where undefined.
         collapse_defined: where the drop is defined and the window holds an evaluation after the start, bool.
         min_over_start: minimum / start; NaN where start <= 0, as a ratio to a negative return has no meaning.
+        kept: (minimum - random) / (start - random); NaN where start <= random. 1 says that nothing was lost, 0 that
+            the policy fell to a random one's score; above 1 it never came down to the start, below 0 it got worse than
+            random. Unlike min_over_start it does not change when a constant is added to all scores.
         regret: 1 - (auc - random) / (expert - random); NaN where no expert's score was given. The mean is over steps,
             so that a dense grid at the beginning does not count double; `regret` takes the plain mean.
     """
@@ -99,6 +103,7 @@ class CollapseMetrics:
     collapsed: np.ndarray
     collapse_defined: np.ndarray
     min_over_start: np.ndarray
+    kept: np.ndarray
     regret: np.ndarray
 
     def as_dict(self) -> dict[str, Any]:
@@ -161,6 +166,7 @@ def collapse_metrics(
         lowest = np.where(early, curve, np.inf).min(axis=-1)
         collapsed = seen & (np.maximum(0.0, start - lowest) / scale > threshold)
         ratio = minimum / np.where(valid & (start > 0), start, np.nan)
+        kept = (minimum - floor) / scale
     time = _time_to_recover(where, curve, start, minimum)
     missed = np.full(start.shape, np.nan)
     if expert is not None:
@@ -179,6 +185,7 @@ def collapse_metrics(
         collapsed=collapsed,
         collapse_defined=seen,
         min_over_start=ratio,
+        kept=kept,
         regret=missed,
     )
 

@@ -27,7 +27,7 @@ from policy_finetune.learners.base import q_over_bound
 from policy_finetune.packing import OfflineData, draw
 from policy_finetune.weights import stack_weights, structure_of, weights_of
 
-__all__ = ["OfflineState", "OfflineTrainer", "host_policy"]
+__all__ = ["OfflineState", "OfflineTrainer", "host_policy", "state_folder"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["learner", "key"], meta_fields=[])
@@ -166,23 +166,47 @@ class OfflineTrainer:
         picks = [agent.dataset for agent in self.agents]
         return host_policy(state.learner.params["actor"], self.data.mean[picks], self.data.std[picks])
 
-    def save(self, state: OfflineState, folder: Path) -> None:
-        """Write the whole state, the observations' normaliser and the data's fingerprint into `folder`."""
+    def save(self, state: OfflineState, folder: str | Path) -> None:
+        """Write the whole state, the observations' normaliser and the data's fingerprint into `folder`.
+
+        The folder is made, with its parents, where it is absent.
+
+        Raises:
+            UserError: it cannot be made, or holds a state already.
+        """
+        folder = state_folder(folder)
         save_pytree({"state": state, "mean": jnp.asarray(self.data.mean), "std": jnp.asarray(self.data.std)}, folder)
         write_json(folder / "data.json", {"rows": self.data.digest})
 
-    def restore(self, folder: Path, like: OfflineState) -> OfflineState:
+    def restore(self, folder: str | Path, like: OfflineState) -> OfflineState:
         """Read back what `save` wrote; the result continues bit for bit.
 
         Raises:
             CheckpointError: it does not fit `like`.
             UserError: the dataset is another one.
         """
+        folder = Path(folder)
         mean, std = jnp.asarray(self.data.mean), jnp.asarray(self.data.std)
         loaded = load_pytree(folder, {"state": like, "mean": mean, "std": std})
         if json.loads((folder / "data.json").read_text())["rows"] != self.data.digest:
             raise UserError(f"{folder} was written with another dataset: go on with the one that the run began with.")
         return loaded["state"]
+
+
+def state_folder(folder: str | Path) -> Path:
+    """Return a folder that a trainer's state can be written into, made if it is absent.
+
+    Raises:
+        UserError: it cannot be made, or holds a state already.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror or error}): choose another folder.") from None
+    if (folder / "tree.json").exists():
+        raise UserError(f"{folder} holds a saved state already: choose another folder, or remove it first.")
+    return folder
 
 
 def check_one_structure(learners: Sequence[Any]) -> None:

@@ -31,7 +31,7 @@ from policy_finetune.explorers import Explorer
 from policy_finetune.guard import Guard, GuardState
 from policy_finetune.learners import LearnerState, make_learner
 from policy_finetune.learners.base import q_over_bound, select
-from policy_finetune.offline import check_discount, check_one_structure, host_policy
+from policy_finetune.offline import check_discount, check_one_structure, host_policy, state_folder
 from policy_finetune.packing import Layout, OfflineData
 from policy_finetune.replay import Replay, ReplayState
 from policy_finetune.switch import Pretrained, switch_notes, take_over
@@ -498,8 +498,15 @@ class OnlineTrainer:
             "truncated": broken & ~terminated,
         }
 
-    def save(self, state: OnlineState, folder: Path) -> None:
-        """Write everything: learners, replay buffers, random keys, where the environments stand."""
+    def save(self, state: OnlineState, folder: str | Path) -> None:
+        """Write everything: learners, replay buffers, random keys, where the environments stand.
+
+        The folder is made, with its parents, where it is absent.
+
+        Raises:
+            UserError: it cannot be made, or holds a state already.
+        """
+        folder = state_folder(folder)
         save_pytree(state.device, folder)
         host = {f"env.{f.name}": getattr(state.env, f.name) for f in dataclasses.fields(state.env)}
         host |= {f"guard.{f.name}": getattr(state.guard, f.name) for f in dataclasses.fields(state.guard)}
@@ -512,13 +519,14 @@ class OnlineTrainer:
         }
         write_json(folder / "place.json", place)
 
-    def restore(self, folder: Path, like: OnlineState) -> OnlineState:
+    def restore(self, folder: str | Path, like: OnlineState) -> OnlineState:
         """Read back what `save` wrote; the result continues bit for bit, mid-episode (not with envpool).
 
         Raises:
             CheckpointError: it does not fit `like`, or the environment does not come out as it was.
             UserError: the pre-trained agents or the offline data are others.
         """
+        folder = Path(folder)
         place = json.loads((folder / "place.json").read_text())
         with np.load(folder / "host.npz", allow_pickle=False) as host:
             arrays = {name: host[name] for name in host.files}

@@ -4,6 +4,14 @@ Each element of a batch comes from the offline rows or from the agent's own onli
 both together; `drop` from the online rows; `symmetric` and `decay` take a fixed number of offline elements, floor(ρ B);
 `balanced` draws by priority (`policy_finetune.balanced`). Which of them an agent follows is data of the program, except
 for `balanced`, which is a program of its own.
+
+Returns to go, by which Cal-QL's regulariser is bounded, are known of offline rows only: the discounted rewards up to
+the end of the row's episode, with nothing added after a time limit. Online rows enter the rings block by block, before
+their episodes are over; they hold -inf there, and keep it when the episodes end. So max(Q, return to go) is Q for them:
+on the online elements of a batch the regulariser is plain CQL's, and nothing keeps it from pushing values below what
+the policy gets. The calibrated share of a batch is its offline share: half of it in the preset `calql`, and none under
+`drop`, where Cal-QL is CQL. Nakamoto et al. (2023, arXiv 2303.05479) differ: their code plays each episode to its end
+before it learns from it and stores the returns to go with it, so that all of its rows are calibrated.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from outerloop import plots
 from outerloop.config import load_config
@@ -16,28 +17,28 @@ from outerloop.errors import UserError
 from outerloop.files import write_json
 from outerloop.metrics_file import read_metrics
 from policy_finetune.config import OfflineConfig, OnlineConfig
+from policy_finetune.console_tables import show
 from policy_finetune.evaluators import score_task
 from policy_finetune.references import random_return
 
-__all__ = ["conclude", "describe_dataset", "evaluate_runs", "print_corl", "random_return", "report_study"]
+if TYPE_CHECKING:
+    from policy_finetune.study_report import StudyCurve
+
+__all__ = ["conclude", "describe_dataset", "evaluate_runs", "print_corl", "random_return", "report_study", "show_study"]
 
 
-def show(table: Table) -> None:
-    """Print a table."""
-    Console().print(table)
-
-
-def conclude(folder: Path, *, x: str, quiet: bool) -> None:
+def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
     """Draw a run's curves, and show what it came to.
 
     Args:
         folder: the run folder.
         x: "updates" for learning from data, "env_steps" for learning online.
-        quiet: draw only.
+        quiet: no table; what the metrics warn of is said all the same.
     """
     from policy_finetune.health import findings
     from policy_finetune.sessions import environment_name
 
+    folder = Path(folder)
     rows = read_metrics(folder)
     evaluations = [row for row in rows if row["split"] == "evaluation"]
     training = [row for row in rows if row["split"] == "train"]
@@ -53,43 +54,74 @@ def conclude(folder: Path, *, x: str, quiet: bool) -> None:
     path = folder / "plots" / "curves.png"
     path.parent.mkdir(exist_ok=True)
     plots.save_figure(figure, path)
-    if quiet:
-        return
-    show(_run_table(environment_name(folder), steps, returns, labels, evaluations[-1], online=not offline))
-    for finding in findings(rows):
-        print(f"note: {finding}")
-    print(path)
+    said = findings(rows)
+    if not quiet:
+        names = [f"{label} {i}".strip() for i, label in enumerate(labels)]
+        if offline:
+            _show_offline(names, returns, evaluations[-1])
+        else:
+            said = [*_show_online(names, steps, returns, _chance(environment_name(folder))), *said]
+    _note(said)
+    if not quiet:
+        print(path)
 
 
-def _run_table(env_id, steps, returns, labels, last, *, online: bool) -> Table:
-    from policy_finetune.metrics import collapse_metrics
+def _note(sentences: Iterable[str]) -> None:
+    """Say what deserves a look, on standard error."""
+    for sentence in sentences:
+        print(f"note: {sentence}", file=sys.stderr)
 
-    columns = ["agent", "start", "final", "± over episodes", "best"]
-    if online:
-        columns = ["agent", "start", "minimum", "min/start", "recovered after", "area", "final", "collapsed"]
-    elif "score" in last:
-        columns.append("score")
-    table = Table(*columns)
-    task_random = random_return(env_id)
-    for i in range(returns.shape[1]):
-        name = f"{labels[i]} {i}".strip()
-        if online:
-            m = collapse_metrics(steps, returns[:, i], random=task_random)
-            recovered = f"{m.time_to_recover:.0f} steps" if m.recovered else "not"
-            table.add_row(
-                name, f"{m.start:.1f}", f"{m.minimum:.1f}", f"{m.min_over_start:.2f}", recovered, f"{m.auc:.1f}",
-                f"{m.final:.1f}", ("yes" if m.collapsed else "no") if m.collapse_defined else "-",
-            )  # fmt: skip
-            continue
+
+def _chance(env_id: str) -> float:
+    """Return what a random policy gets; 0, and a word about it, where the environment is not here to be asked."""
+    try:
+        return random_return(env_id)
+    except UserError as error:
+        _note([f"A random policy's return is taken as 0, because it cannot be measured: {error}"])
+        return 0.0
+
+
+def _show_offline(names: Sequence[str], returns: np.ndarray, last: Mapping[str, Any]) -> None:
+    """Show what agents (A) that learned from data came to; returns is (T, A)."""
+    columns = ["agent", "start", "final", "± over episodes", "best", *(["score"] if "score" in last else [])]
+    rows = []
+    for i, name in enumerate(names):
         cells = [returns[0, i], returns[-1, i], last["return_std"][i], returns[:, i].max()]
         cells += [last["score"][i]] if "score" in last else []
-        table.add_row(name, *(f"{value:.1f}" for value in cells))
-    return table
+        rows.append((name, *(f"{value:.1f}" for value in cells)))
+    show(columns, rows, drop=("± over episodes", "best"))
+
+
+def _show_online(names: Sequence[str], steps: np.ndarray, returns: np.ndarray, chance: float) -> list[str]:
+    """Show what agents (A) lost and won online, returns (T, A); return why a measure is missing, if one is."""
+    from policy_finetune.metrics import collapse_metrics
+    from policy_finetune.study_report import kept_caption, undefined_notes
+
+    measured = [collapse_metrics(steps, returns[:, i], random=chance) for i in range(len(names))]
+    columns = ["agent", "start", "minimum", "min/start", "kept", "recovered after", "area", "final", "collapsed"]
+    rows = []
+    for name, m in zip(names, measured, strict=True):
+        rows.append((
+            name, f"{m.start:.1f}", f"{m.minimum:.1f}", _ratio(m.min_over_start), _ratio(m.kept),
+            f"{m.time_to_recover:.0f} steps" if m.recovered else "not", f"{m.auc:.1f}", f"{m.final:.1f}",
+            ("yes" if m.collapsed else "no") if m.collapse_defined else "-",
+        ))  # fmt: skip
+    if not any(np.isfinite(m.min_over_start) for m in measured):
+        columns.remove("min/start")
+        rows = [(*row[:3], *row[4:]) for row in rows]
+    show(columns, rows, drop=("area", "minimum", "recovered after"), caption=kept_caption(chance))
+    return undefined_notes(measured, chance)
+
+
+def _ratio(value: Any) -> str:
+    return f"{float(value):.2f}" if np.isfinite(value) else "-"
 
 
 def _run_figure(steps, returns, labels, training, per_step, xlabel):
     from matplotlib.figure import Figure
 
+    # Before the first update these are 0 because there is nothing to measure, which would look like a cliff.
+    training = [row for row in training if np.any(np.asarray(row.get("learning", 1.0)) > 0)]
     names = ["critic_loss", "q", "distance_over_epsilon", "lambda", "bc_distance", "offline_share"]
     shown = [name for name in names if training and name in training[-1] and np.any([r[name] for r in training])][:3]
     figure = Figure(figsize=(4.6 * (1 + len(shown)), 3.3), layout="constrained")
@@ -119,14 +151,16 @@ def _run_figure(steps, returns, labels, training, per_step, xlabel):
     return figure
 
 
-def evaluate_runs(runs: Sequence[Path], *, episodes: int, noise: float, seed: int, fallback: bool = False) -> None:
+def evaluate_runs(
+    runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int, fallback: bool = False
+) -> None:
     """Measure the agents of runs, beside a random policy; write evaluation.json into each folder and show a table."""
     from outerloop.runner import restore
     from policy_finetune.rollouts import RolloutEnvs, evaluate
     from policy_finetune.sessions import load_run
 
-    table = Table("run", "agent", "return", "± over episodes", "length", "score")
-    for folder in runs:
+    cells = []
+    for folder in map(Path, runs):
         trainer, spec = load_run(folder)
         state = restore(trainer, folder, fallback=fallback)
         with RolloutEnvs(spec) as envs:
@@ -144,8 +178,9 @@ def evaluate_runs(runs: Sequence[Path], *, episodes: int, noise: float, seed: in
         rows.append(("random policy", chance.mean[0], chance.std[0], chance.lengths.mean()))
         for name, mean, std, length in rows:
             score = "" if task is None else f"{float(np.asarray(normalised_score(mean, task))):.1f}"
-            table.add_row(folder.name, name, f"{mean:.1f}", f"{std:.1f}", f"{length:.0f}", score)
-    show(table)
+            cells.append((folder.name, name, f"{mean:.1f}", f"{std:.1f}", f"{length:.0f}", score))
+    headings = ("run", "agent", "return", "± over episodes", "length", "score")
+    show(headings, cells, labels=2, drop=("length",))
 
 
 class _Uniform:
@@ -161,11 +196,23 @@ class _Uniform:
         return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
 
 
-def write_replay(folder: Path, out: Path, steps: int, *, command: str = "") -> tuple[EpisodeDataset, str]:
-    """Write the first transitions of an online run's replay buffer (agent 0) as a D4RL file; return them.
+def write_replay(
+    folder: str | Path, out: str | Path, steps: int, *, agent: int = 0, compress: bool = False
+) -> tuple[EpisodeDataset, str]:
+    """Write the first transitions of an online run's replay buffer as a D4RL file.
+
+    Args:
+        folder: the run.
+        out: the file.
+        steps: transitions at most; where the buffer has fewer, all of them.
+        agent: whose buffer.
+        compress: gzip the arrays.
+
+    Returns:
+        The dataset, and the environment's name.
 
     Raises:
-        UserError: it is no online run, or the file exists.
+        UserError: it is no online run, it has no such agent or no transitions yet, or the file exists.
     """
     from outerloop.data import write_d4rl
     from outerloop.runner import restore
@@ -173,6 +220,9 @@ def write_replay(folder: Path, out: Path, steps: int, *, command: str = "") -> t
     from policy_finetune.online import OnlineTrainer
     from policy_finetune.sessions import load_run
 
+    folder, out = Path(folder), Path(out)
+    if steps < 1:
+        raise UserError(f"A dataset has at least 1 step; got {steps}.")
     if out.suffix.lower() not in (".hdf5", ".h5"):
         raise UserError(f"{out}: a D4RL dataset is an HDF5 file; give a name that ends in .hdf5.")
     if out.exists():
@@ -180,55 +230,100 @@ def write_replay(folder: Path, out: Path, steps: int, *, command: str = "") -> t
     trainer, spec = load_run(folder)
     if not isinstance(trainer, OnlineTrainer):
         raise UserError(f"{folder} learned from data and has no replay buffer: name a run of train or finetune.")
-    arrays = {name: array[:steps] for name, array in trainer.replay_data(restore(trainer, folder)).items()}
+    if not 0 <= agent < len(trainer.agents):
+        number = len(trainer.agents)
+        raise UserError(f"--agent is {agent}, but {folder} has {number} agent{'s' * (number != 1)}, numbered from 0.")
+    arrays = {name: array[:steps] for name, array in trainer.replay_data(restore(trainer, folder), agent).items()}
+    if not len(arrays["terminated"]):
+        raise UserError(f"The replay buffer of {folder} is empty: train it first.")
     if not arrays["terminated"][-1]:
         arrays["truncated"] = arrays["truncated"].copy()
         arrays["truncated"][-1] = True
-    data = from_replay(spec, **arrays, record={"run": folder.name, "steps": steps, "command": command})
-    write_d4rl(data, out)
+    # By its name alone and without how it was called: the file is a function of the run, not of who asked from where.
+    words = ["policy-finetune", "make-data", "--replay", folder.name, "--agent", str(agent), "--steps", str(steps)]
+    record = {"run": folder.name, "agent": agent, "steps": steps, "command": shlex.join(words)}
+    data = from_replay(spec, **arrays, record=record)
+    write_d4rl(data, out, compress=compress)
     return data, spec.env_id
 
 
 def describe_dataset(data: EpisodeDataset, path: Path, env_id: str) -> None:
     """Show what a dataset holds."""
     returns = data.returns()
-    table = Table("dataset", "steps", "episodes", "mean length", "mean return", "best", "worst", "score of the mean")
+    headings = ("dataset", "steps", "episodes", "mean length", "mean return", "best", "worst", "score of the mean")
     task = score_task(env_id)
     score = "" if task is None else f"{float(np.asarray(normalised_score(returns.mean(), task))):.1f}"
-    table.add_row(
+    row = (
         str(path), f"{data.num_steps:,}", f"{data.num_episodes:,}", f"{data.lengths.mean():.0f}",
         f"{returns.mean():.1f}", f"{returns.max():.1f}", f"{returns.min():.1f}", score,
     )  # fmt: skip
-    show(table)
+    show(headings, [row], drop=("mean length", "worst"))
 
 
-def report_study(folder: Path) -> None:
-    """Write a study's report, and show its table."""
+def report_study(folder: str | Path) -> None:
+    """Write a study's report, and show its table and what is missing."""
     from policy_finetune.study_config import StudyConfig
-    from policy_finetune.study_report import COLUMNS, cell, read_study, study_tables, write_study_report
-
-    study = load_config(StudyConfig, folder / "study.json")
-    chance = random_return(study.env_id)
-    files = write_study_report(folder, random_return=chance)
-    table = Table(
-        "dataset",
-        "pre-trainer",
-        "arm",
-        "agents",
-        *COLUMNS.values(),
-        caption="medians over agents; intervals in study.md",
+    from policy_finetune.study_report import (
+        incomplete_arms,
+        incomplete_notes,
+        read_study,
+        undefined_notes,
+        write_study_report,
     )
-    for row in study_tables(read_study(folder, random_return=chance)):
-        table.add_row(
-            row["dataset"],
-            row["pretrainer"],
-            row["arm"],
-            str(row["agents"]),
-            *(cell(m, (row[m][0],) * 3) for m in COLUMNS),
-        )
-    show(table)
+
+    folder = Path(folder)
+    study = load_config(StudyConfig, folder / "study.json")
+    chance = _chance(study.env_id)
+    files = write_study_report(folder, random_return=chance)
+    curves = read_study(folder, random_return=chance)
+    incomplete = incomplete_arms(folder, curves)
+    show_study(curves, incomplete, random_return=chance)
+    for note in [*undefined_notes([curve.metrics for curve in curves], chance), *incomplete_notes(incomplete)]:
+        print(f"note: {note}")
     for file in files:
         print(file)
+
+
+def show_study(
+    curves: Sequence[StudyCurve],
+    incomplete: Sequence[Mapping[str, Any]] = (),
+    *,
+    random_return: float | None = None,
+) -> None:
+    """Show a study's tables, one for each dataset.
+
+    Args:
+        curves: its agents.
+        incomplete: the arms that lack agents (`incomplete_arms`).
+        random_return: what `kept` is measured from, for the caption.
+    """
+    from policy_finetune.study_report import COLUMNS, cell, kept_caption, study_tables
+
+    rows = study_tables(curves)
+    planned = {(row["dataset"], row["pretrainer"], row["arm"]): row["planned"] for row in incomplete}
+    several = len({row["pretrainer"] for row in rows}) > 1
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    ratio = any(np.isfinite(row["min_over_start"][0]) for row in rows)
+    columns = {metric: text for metric, text in COLUMNS.items() if ratio or metric != "min_over_start"}
+    captions = ["medians over agents; intervals in study.md"]
+    captions += [kept_caption(random_return)] if random_return is not None else []
+    for dataset in datasets:
+        cells = []
+        for row in rows:
+            if row["dataset"] != dataset:
+                continue
+            number = planned.get((dataset, row["pretrainer"], row["arm"]))
+            agents = str(row["agents"]) if number is None else f"{row['agents']} of {number}"
+            names = [row["pretrainer"], row["arm"]] if several else [row["arm"]]
+            cells.append([*names, agents, *(cell(metric, (row[metric][0],) * 3) for metric in columns)])
+        show(
+            [*(["pre-trainer"] if several else []), "arm", "agents", *columns.values()],
+            cells,
+            labels=1 + several,
+            drop=[COLUMNS[metric] for metric in ("time_to_recover", "auc", "start", "collapsed")],
+            title=dataset if several else f"{dataset}, from {rows[0]['pretrainer']}",
+            caption="; ".join(captions) if dataset == datasets[-1] else "",
+        )
 
 
 def print_corl(path: Path) -> None:

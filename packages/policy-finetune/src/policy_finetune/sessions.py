@@ -10,6 +10,7 @@ from typing import Any
 from outerloop.config import load_config, read_json
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
+from outerloop.option_names import in_option_names
 from outerloop.runner import restore
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
 from policy_finetune.dataset_checks import load_for, load_options
@@ -29,13 +30,21 @@ EARLY = (250, 500, 1000, 2000)
 def load_datasets(
     spec: EnvSpec, files: Sequence[str], batch_size: int, *, loading: DataOptions | None = None, quiet: bool = False
 ) -> list[EpisodeDataset]:
-    """Return datasets with canonical actions; what a user should know of them goes to standard error."""
+    """Return datasets with canonical actions; what a user should know of them goes to standard error.
+
+    Args:
+        spec: the environment.
+        files: their files or folders.
+        batch_size: of the learner, which the datasets must suffice for.
+        loading: how they are read.
+        quiet: say nothing, because it was said before.
+    """
     out = []
     for file in files:
         data, findings = load_for(spec, file, batch_size=batch_size, **load_options(loading or DataOptions()))
         if not quiet:
             for finding in findings:
-                print(f"note: {finding}", file=sys.stderr)
+                print(f"note: {in_option_names(finding)}", file=sys.stderr)
         out.append(data)
     return out
 
@@ -57,15 +66,29 @@ def environment_of(config: OfflineConfig) -> str:
     return str(found)
 
 
-def environment_name(folder: Path) -> str:
+def environment_name(folder: str | Path) -> str:
     """Return the environment of a run folder, by its configuration or those it started from; "" if none says."""
+    folder = Path(folder)
     document = read_json(folder / "config.json")["config"]
     if document.get("env_id"):
         return str(document["env_id"])
     if document.get("start"):
-        return environment_name(Path(document["start"]))
+        return environment_name(seen_from(folder, document["start"]))
     data = document.get("data") or []
-    return str(EpisodeDataset.load(data[0]).attributes.get("env_id", "")) if data else ""
+    return str(EpisodeDataset.load(seen_from(folder, data[0])).attributes.get("env_id", "")) if data else ""
+
+
+def seen_from(folder: str | Path, path: str | Path) -> Path:
+    """Return where a path that a run recorded lies: as it is written, or else relative to a folder above the run's.
+
+    A run records paths as they were typed, which elsewhere than in the working folder of that day lead nowhere.
+    """
+    path = Path(path)
+    if not path.exists() and not path.is_absolute():
+        for parent in Path(folder).resolve().parents:
+            if (parent / path).exists():
+                return parent / path
+    return path
 
 
 def data_files(config: OfflineConfig | OnlineConfig) -> tuple[str, ...]:
@@ -91,13 +114,15 @@ def offline_trainer(config: OfflineConfig, *, quiet: bool = False) -> tuple[Offl
     return OfflineTrainer(config, load_datasets(spec, config.data, batch, loading=config.loading, quiet=quiet)), spec
 
 
-def load_run(folder: Path) -> tuple[Any, EnvSpec]:
+def load_run(folder: str | Path) -> tuple[Any, EnvSpec]:
     """Return the trainer and environment of a run folder of this package.
+
+    What there is to say of its datasets was said when it was run, and is not repeated.
 
     Raises:
         UserError: it is no such folder.
     """
-    path = folder / "config.json"
+    path = Path(folder) / "config.json"
     if not path.exists():
         raise UserError(f"{folder} is no run folder (no config.json): name the folder that training wrote.")
     kind = str(read_json(path).get("type", ""))
@@ -108,13 +133,14 @@ def load_run(folder: Path) -> tuple[Any, EnvSpec]:
     raise UserError(f"{folder} is a run of another package ({kind}).")
 
 
-def pretrained_of(folder: Path, *, fallback: bool = False) -> tuple[Pretrained, EnvSpec, Any]:
+def pretrained_of(folder: str | Path, *, fallback: bool = False) -> tuple[Pretrained, EnvSpec, Any]:
     """Return what a run folder's newest checkpoint holds as a start for fine-tuning, its environment and its config.
 
     Raises:
         UserError: it is no run folder of this package.
         CheckpointError: its checkpoint is damaged or missing.
     """
+    folder = Path(folder)
     trainer, spec = load_run(folder)
     state = restore(trainer, folder, fallback=fallback)
     start = Pretrained.of(trainer, state) if isinstance(trainer, OfflineTrainer) else trainer.pretrained(state)
@@ -154,7 +180,8 @@ def online_trainer(config: OnlineConfig, *, quiet: bool = False) -> tuple[Online
     if files and kinds != {"drop"}:
         loading = config.loading.over(start.loading if start else DataOptions())
         data = load_datasets(spec, files, config.structure.batch_size, loading=loading, quiet=quiet)
-    return OnlineTrainer(config, spec, start=start, data=data, random_return=random_return(spec.env_id)), spec
+    chance = random_return(spec.env_id) if config.guard.enabled else 0.0  # only the guard asks, and it may take seconds
+    return OnlineTrainer(config, spec, start=start, data=data, random_return=chance), spec
 
 
 def _task(env_id: str) -> str:

@@ -26,7 +26,7 @@ from policy_finetune.study_config import StudyConfig, offline_runs, online_runs
 __all__ = ["run_study"]
 
 
-def run_study(study: StudyConfig, out: Path, *, seed: int = 0, jobs: int = 1, device: str = "auto") -> None:
+def run_study(study: StudyConfig, out: str | Path, *, seed: int = 0, jobs: int = 1, device: str = "auto") -> None:
     """Run what is missing of a study in `out`.
 
     Args:
@@ -41,6 +41,7 @@ def run_study(study: StudyConfig, out: Path, *, seed: int = 0, jobs: int = 1, de
     """
     if not study.data:
         raise UserError("No dataset is given: name at least one with --data FILE.")
+    out = Path(out)
     record = out / "study.json"
     if record.exists() and load_config(StudyConfig, record) != study:
         raise UserError(f"{out} holds another study (study.json differs): choose another folder.")

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import tyro
 
+from outerloop.checks import ONE_OR_MORE, check
 from outerloop.errors import UserError
 from policy_finetune.config import (
+    DataOptions,
     LearnerConfig,
     OfflineAgent,
     OfflineConfig,
@@ -52,6 +54,8 @@ class StudyConfig:
     """gymnasium's name of the environment"""
     data: tuple[str, ...] = ()
     """dataset files or folders"""
+    loading: DataOptions = field(default_factory=DataOptions)
+    """how they are read, in both phases"""
     pretrainers: tuple[str, ...] = ("td3bc",)
     """who learns offline, by the names of `policy-finetune learners`"""
     learners: tuple[str, ...] = ("td3", "td3bc", "td3c")
@@ -88,11 +92,16 @@ class StudyConfig:
     """programs that the agents of a phase are shared between; so many can run at once"""
 
     def __post_init__(self) -> None:
-        for name in ("pre_seeds", "seeds", "updates", "env_steps", "parts", "eval_env_steps", "eval_episodes"):
-            if getattr(self, name) < 1:
-                raise UserError(f"StudyConfig.{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in (*self.pretrainers, *self.learners):
-            learner(name)
+        check(self, pre_seeds=ONE_OR_MORE, seeds=ONE_OR_MORE, updates=ONE_OR_MORE, env_steps=ONE_OR_MORE)
+        check(self, hidden=ONE_OR_MORE, batch_size=ONE_OR_MORE, block=ONE_OR_MORE, parts=ONE_OR_MORE)
+        check(self, eval_env_steps=ONE_OR_MORE, eval_episodes=ONE_OR_MORE)
+        for names, presets, phase in (
+            (self.pretrainers, offline_presets(), "pre-training"), (self.learners, online_presets(), "fine-tuning")
+        ):  # fmt: skip
+            for name in names:
+                learner(name)  # named at all?
+                if name not in presets:
+                    raise UserError(f'The learner "{name}" is not for {phase}: see policy-finetune learners.')
         if not self.pretrainers:
             raise UserError("StudyConfig.pretrainers is empty: name at least one learner, such as td3bc.")
         labels = [arm.label for arm in self.all_arms()]
@@ -148,6 +157,7 @@ def offline_runs(study: StudyConfig) -> dict[str, OfflineConfig]:
             preset,
             learner=config,
             data=study.data,
+            loading=study.loading.over(preset.loading),
             env_id=study.env_id,
             updates=study.updates,
             updates_per_step=max(per_step - per_step % config.policy_delay, config.policy_delay),
@@ -160,7 +170,8 @@ def offline_runs(study: StudyConfig) -> dict[str, OfflineConfig]:
 def online_runs(study: StudyConfig, starts: dict[str, str]) -> list[OnlineConfig]:
     """Return the configurations of the fine-tuning runs.
 
-    Arms that can share a program do; `study.parts` shares the pre-trained agents out.
+    Arms that can share a program do; `study.parts` shares the pre-trained agents out. How datasets are read stays open
+    in each (`OnlineConfig.loading`), which means: as the pre-trained run read them.
 
     Args:
         study: the study.

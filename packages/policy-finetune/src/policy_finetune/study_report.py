@@ -17,20 +17,40 @@ from outerloop.metrics_file import read_metrics
 from outerloop.sweep import run_status
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.metrics import CollapseMetrics, collapse_metrics
+from policy_finetune.study_config import StudyConfig, online_runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["StudyCurve", "read_study", "study_tables", "write_study_report"]
+__all__ = [
+    "StudyCurve",
+    "incomplete_arms",
+    "incomplete_notes",
+    "kept_caption",
+    "read_study",
+    "study_tables",
+    "undefined_notes",
+    "write_study_report",
+]
 
 #: What the table shows of each arm: metric -> heading.
 COLUMNS = {
     "start": "start",
     "min_over_start": "min/start",
+    "kept": "kept",
     "collapsed": "collapsed",
     "time_to_recover": "recovery",
     "auc": "area",
     "final": "final",
+}
+
+
+#: Metric -> the figure of every agent's value.
+FIGURES = {
+    "min_over_start": "min-over-start.png",
+    "kept": "kept.png",
+    "auc": "area.png",
+    "final": "final.png",
 }
 
 
@@ -64,12 +84,13 @@ class StudyCurve:
         return self.dataset, self.pretrainer, self.start, self.seed
 
 
-def read_study(out: Path, *, random_return: float = 0.0) -> list[StudyCurve]:
+def read_study(out: str | Path, *, random_return: float = 0.0) -> list[StudyCurve]:
     """Return the curves of all complete fine-tuning runs below `out`/finetune.
 
     Raises:
         UserError: there is none.
     """
+    out = Path(out)
     curves: list[StudyCurve] = []
     plan = out / "plan.json"
     if not plan.exists():
@@ -79,7 +100,9 @@ def read_study(out: Path, *, random_return: float = 0.0) -> list[StudyCurve]:
         if run_status(folder) != "complete":
             continue
         config = load_config(OnlineConfig, folder / "config.json")
-        before = load_config(OfflineConfig, Path(config.start) / "config.json")
+        # The study's own copy first: the path was recorded as it was typed, from the working folder of that day.
+        start = out / "pretrain" / Path(config.start).name
+        before = load_config(OfflineConfig, (start if start.exists() else Path(config.start)) / "config.json")
         rows = [row for row in read_metrics(folder) if row["split"] == "evaluation"]
         if not rows:
             continue
@@ -98,6 +121,75 @@ def read_study(out: Path, *, random_return: float = 0.0) -> list[StudyCurve]:
     if not curves:
         raise UserError(f"{out} holds no fine-tuned agents yet: run the study first.")
     return curves
+
+
+def incomplete_arms(out: str | Path, curves: Sequence[StudyCurve]) -> list[dict[str, Any]]:
+    """Return the arms that lack agents, because runs are missing or not complete.
+
+    Args:
+        out: the study's folder.
+        curves: those that are there, as `read_study` returns them.
+
+    Returns:
+        A row for each such arm: dataset, pretrainer, arm, agents (those there), planned.
+    """
+    study = load_config(StudyConfig, Path(out) / "study.json")
+    names = dataset_names(study.data)
+    planned: dict[tuple[str, str, str], int] = {}
+    for run in online_runs(study, {name: name for name in study.pretrainers}):
+        for agent in run.agents:  # the pre-trained agents are in the order of the datasets
+            key = names[agent.start // study.pre_seeds], run.start, agent.label
+            planned[key] = planned.get(key, 0) + 1
+    rows = []
+    for key, number in planned.items():
+        there = sum((curve.dataset, curve.pretrainer, curve.arm) == key for curve in curves)
+        if there < number:
+            rows.append(dict(zip(("dataset", "pretrainer", "arm"), key, strict=True), agents=there, planned=number))
+    return rows
+
+
+def incomplete_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line that says how many agents of a study are missing, and one for each arm that lacks some."""
+    if not rows:
+        return []
+    lacking = sum(row["planned"] - row["agents"] for row in rows)
+    head = f"The study is incomplete: {lacking} agent{'s are' if lacking > 1 else ' is'} missing."
+    return [
+        f"{head} Run it again to go on.",
+        *(
+            f"{row['arm']} on {row['dataset']}, from {row['pretrainer']}: {row['agents']} of {row['planned']} agents"
+            for row in rows
+        ),
+    ]
+
+
+def kept_caption(random_return: float) -> str:
+    """Return what `kept` is, in the few words of a table's caption."""
+    return f"kept: (minimum - random) / (start - random), random {random_return:.4g}"
+
+
+def undefined_notes(measured: Sequence[CollapseMetrics], random_return: float) -> list[str]:
+    """Return why measures of agents are missing: a sentence for each that some agent lacks.
+
+    Args:
+        measured: the metrics of each agent.
+        random_return: what they were measured from.
+    """
+    count = len(measured)
+    learned = [m for m in measured if np.isfinite(m.start)]  # a curve with a NaN has no measure at all
+    ratio, kept = (sum(not np.isfinite(getattr(m, name)) for m in learned) for name in ("min_over_start", "kept"))
+    notes = []
+    if ratio:
+        notes.append(
+            f"min/start is undefined in {ratio} of {count} agents, whose start is not above 0: a ratio to it says "
+            f"nothing{'; kept does' if kept < len(learned) else ''}."
+        )
+    if kept:
+        notes.append(
+            f"kept and collapsed are undefined in {kept} of {count} agents, whose start is no better than a random "
+            f"policy ({random_return:.4g}): there was nothing to lose."
+        )
+    return notes
 
 
 def dataset_names(files: Sequence[str]) -> list[str]:
@@ -172,16 +264,17 @@ def study_tables(curves: Sequence[StudyCurve]) -> list[dict[str, Any]]:
 def cell(metric: str, value: tuple[float, float, float]) -> str:
     if not np.isfinite(value[0]):
         return "-"
-    form = "{:.2f}" if metric in ("min_over_start", "collapsed") else "{:.0f}"
+    form = "{:.2f}" if metric in ("min_over_start", "kept", "collapsed") else "{:.0f}"
     middle, low, high = (form.format(v) for v in value)
     return middle if low == high else f"{middle} [{low}, {high}]"
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tables as Markdown."""
+def markdown(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
+    """Return the tables as Markdown, with what to know about them below: a sentence, then a list."""
     lines = [
         "Medians over agents with 95 % bootstrap intervals; `collapsed` is a share; `recovery` is in environment",
-        "steps, over the agents that came back.",
+        "steps, over the agents that came back; `kept` is (minimum - random) / (start - random): 1 where nothing was",
+        "lost, 0 where the policy fell to a random one's return.",
         "",
         "| dataset | pre-trainer | arm | agents | " + " | ".join(COLUMNS.values()) + " |",
         "|---|---|---|---|" + "---|" * len(COLUMNS),
@@ -191,6 +284,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         lines.append(
             f"| {row['dataset']} | {row['pretrainer']} | {row['arm']} | {row['agents']} | " + " | ".join(cells) + " |"
         )
+    lines += ["", notes[0], "", *(f"- {note}" for note in notes[1:])] if notes else []
     return "\n".join(lines) + "\n"
 
 
@@ -258,16 +352,31 @@ def strips_figure(curves: Sequence[StudyCurve], metric: str, heading: str) -> Fi
     return figure
 
 
-def write_study_report(out: Path, *, random_return: float = 0.0, folder: Path | None = None) -> list[Path]:
-    """Write tables, figures and all numbers of a study; return the files."""
+def write_study_report(out: str | Path, *, random_return: float = 0.0, folder: str | Path | None = None) -> list[Path]:
+    """Write tables, figures and all numbers of a study; return the files.
+
+    Of a study that is not complete, tables and numbers say which arms lack how many agents. A measure that no agent has
+    gets no figure.
+
+    Args:
+        out: the study's folder.
+        random_return: what a random policy gets, which `kept` and collapses are measured from.
+        folder: where the files go (None: OUT/report).
+    """
+    out = Path(out)
     curves = read_study(out, random_return=random_return)
-    folder = folder or out / "report"
+    incomplete = incomplete_arms(out, curves)
+    folder = out / "report" if folder is None else Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rows = study_tables(curves)
     files = [folder / "study.md", folder / "study-results.json"]
-    write_atomically(files[0], markdown(rows).encode())
+    missing = undefined_notes([curve.metrics for curve in curves], random_return)
+    notes = incomplete_notes(incomplete)
+    text = markdown(rows, notes) + "".join(f"\n{note}\n" for note in missing)
+    write_atomically(files[0], text.encode())
     document = {
         "random_return": random_return,
+        "incomplete": incomplete,
         "rows": [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows],
         "agents": [
             {
@@ -278,12 +387,20 @@ def write_study_report(out: Path, *, random_return: float = 0.0, folder: Path | 
         ],
     }  # fmt: skip
     write_json(files[1], _plain(document))
-    for name, figure in (
-        ("curves.png", curves_figure(curves)),
-        ("min-over-start.png", strips_figure(curves, "min_over_start", "minimum / start")),
-        ("area.png", strips_figure(curves, "auc", "area under the curve (mean return)")),
-        ("final.png", strips_figure(curves, "final", "final return")),
-    ):
+    strips = (
+        ("min_over_start", "minimum / start"),
+        ("kept", "kept: (minimum - random) / (start - random)"),
+        ("auc", "area under the curve (mean return)"),
+        ("final", "final return"),
+    )
+    figures = {"curves.png": curves_figure(curves)}
+    for metric, heading in strips:
+        if len(values(curves, metric)):
+            figures[FIGURES[metric]] = strips_figure(curves, metric, heading)
+    for name in FIGURES.values():
+        if name not in figures:  # of an earlier report, which had it
+            (folder / name).unlink(missing_ok=True)
+    for name, figure in figures.items():
         path = folder / name
         plots.save_figure(figure, path)
         files.append(path)

@@ -5,9 +5,8 @@
 - TD3 (Fujimoto et al. 2018): w_q = 1, nothing else.
 - TD3+BC (Fujimoto & Gu 2021): w_q = 2.5, w_bc = 1. Its BC term is a mean over batch *and* action dimensions.
 - TD3-C (conservative policy optimisation; Luo et al. 2023, arXiv 2303.17396): w_q = 1, and λ = softplus(ν) is adapted
-so
-  that the distance to a reference policy stays below ε. The paper's text and constants were not available to us: the
-  constrained step follows its abstract, the multiplier Acme's MPO.
+  so that the distance to a reference policy stays below ε. The paper's text and constants were not available to us:
+  the constrained step follows its abstract, the multiplier Acme's MPO.
 - PROTO-like: fixed λ with decay. ReBRAC-like: w_bc with decay.
 
 The deterministic policy gradient is the plain derivative of mean Q(s, π(s)). (Acme's `dpg_loss` averages over action

@@ -1,0 +1,98 @@
+"""What a random policy gets: on record, or measured."""
+
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+from outerloop.errors import NonFiniteError, UserError
+from policy_finetune.references import RANDOM_RETURNS, measure_random_return, random_return
+
+
+def test_recorded_values_are_what_is_measured():
+    assert random_return("Hopper-v5") == RANDOM_RETURNS["Hopper-v5"]
+    for env_id, spread in (("Hopper-v5", 25), ("InvertedDoublePendulum-v5", 25)):
+        assert abs(measure_random_return(env_id) - RANDOM_RETURNS[env_id]) < spread
+
+
+def test_a_measurement_agrees_with_a_plain_loop():
+    env = gymnasium.make("Pendulum-v1")
+    env.action_space.seed(0)
+    returns = []
+    for episode in range(40):
+        env.reset(seed=episode)
+        gained, ended = 0.0, False
+        while not ended:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            gained, ended = gained + reward, terminated or truncated
+        returns.append(gained)
+    error = np.std(returns) * np.sqrt(1 / 40 + 1 / 20)
+    assert abs(random_return("Pendulum-v1") - np.mean(returns)) < 4 * error
+    assert random_return("Pendulum-v1") == measure_random_return("Pendulum-v1")  # a function of its seed
+    assert measure_random_return("Pendulum-v1", seed=1) != random_return("Pendulum-v1")
+
+
+class Counting(gymnasium.Env):
+    """Ten steps an episode, each worth the episode's number."""
+
+    observation_space = action_space = gymnasium.spaces.Box(-1, 1, (1,))
+    episodes = 0
+
+    def reset(self, *, seed=None, options=None):
+        Counting.episodes += 1
+        self.step_number = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.step_number += 1
+        return np.zeros(1, np.float32), float(Counting.episodes), self.step_number == 10, False, {}
+
+
+class Broken(Counting):
+    def step(self, action):
+        return np.zeros(1, np.float32), np.nan, True, False, {}
+
+
+@pytest.fixture
+def counting():
+    Counting.episodes = 0
+    gymnasium.register("Counting-v0", Counting, max_episode_steps=100)
+    gymnasium.register("Broken-v0", Broken, max_episode_steps=100)
+    yield
+    del gymnasium.registry["Counting-v0"], gymnasium.registry["Broken-v0"]
+
+
+def test_episodes_are_whole_and_few_where_they_are_long(counting):
+    # 1, 2 and 3 a step, and 10 steps each.
+    assert measure_random_return("Counting-v0", episodes=3, max_steps=1000) == pytest.approx(20.0)
+    assert Counting.episodes == 3
+    measure_random_return("Counting-v0", episodes=20, max_steps=25)
+    assert Counting.episodes == 6  # the third began at step 20 and ended at 30
+    measure_random_return("Counting-v0", max_steps=1)
+    assert Counting.episodes == 7
+
+
+def test_it_is_measured_once(counting):
+    first = random_return("Counting-v0")
+    assert Counting.episodes == 20
+    assert random_return("Counting-v0") == first
+    assert Counting.episodes == 20
+
+
+def test_what_cannot_be_measured_is_an_error():
+    with pytest.raises(UserError, match="'Nonesuch-v0' cannot be made"):
+        random_return("Nonesuch-v0")
+
+
+def test_a_reward_that_is_no_number_is_named(counting):
+    with pytest.raises(NonFiniteError, match="Broken-v0"):
+        random_return("Broken-v0")
+
+
+def test_neither_looking_up_nor_measuring_needs_jax():
+    code = (
+        "import sys, policy_finetune.references as r; r.random_return('Pendulum-v1'); assert 'jax' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

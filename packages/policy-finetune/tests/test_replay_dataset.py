@@ -1,0 +1,98 @@
+"""`make-data --replay`: a training run's replay buffer as a dataset."""
+
+import h5py
+import numpy as np
+import pytest
+
+import outerloop
+import policy_finetune.cli as cli
+from outerloop.data import EpisodeDataset
+from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, SwitchConfig
+from policy_finetune.sessions import load_run, online_trainer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of two agents that stopped after 250 steps, just before its first update."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    config = OnlineConfig(
+        env_id="Pendulum-v1", seeds=2, env_steps=300, random_env_steps=250,
+        learner=LearnerConfig(network=NetworkConfig(hidden=(8,)), batch_size=16),
+        switch=SwitchConfig(warmup_env_steps=0),
+    )  # fmt: skip
+    trainer, _ = online_trainer(config)
+    outerloop.run(trainer, folder, steps=5, progress=False)
+    return folder
+
+
+def make(run, out, *arguments):
+    return cli.main(["make-data", "--replay", str(run), "--out", str(out), "--quiet", *arguments])
+
+
+def test_each_agents_buffer_is_written_as_it_is(run, tmp_path):
+    trainer, _ = load_run(run)
+    state = outerloop.restore(trainer, run)
+    for agent in (0, 1):
+        out = tmp_path / f"{agent}.hdf5"
+        assert make(run, out, *(["--agent", str(agent)] if agent else [])) == 0
+        data = EpisodeDataset.load(out)
+        expected = trainer.replay_data(state, agent)
+        np.testing.assert_array_equal(data.observations, expected["observations"])
+        np.testing.assert_array_equal(data.rewards, expected["rewards"].astype(np.float32))
+        assert data.lengths.tolist() == [200, 50]
+        assert data.provenance[0]["agent"] == agent
+    first, second = (EpisodeDataset.load(tmp_path / f"{agent}.hdf5").observations for agent in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_steps_and_compression_are_honoured(run, tmp_path):
+    assert make(run, tmp_path / "plain.hdf5", "--steps", "150") == 0
+    assert make(run, tmp_path / "small.hdf5", "--steps", "150", "--compress") == 0
+    with h5py.File(tmp_path / "plain.hdf5") as plain, h5py.File(tmp_path / "small.hdf5") as small:
+        assert plain["observations"].compression is None
+        assert small["observations"].compression == "gzip"
+        np.testing.assert_array_equal(plain["observations"][()], small["observations"][()])
+        assert len(plain["observations"]) == 150
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--agent", "2"], "--agent is 2, but {run} has 2 agents, numbered from 0."),
+        (["--agent", "-1"], "--agent is -1, but {run} has 2 agents, numbered from 0."),
+        (["--steps", "0"], "A dataset has at least 1 step; got 0."),
+        (
+            ["--quality", "expert"],
+            "--replay takes transitions that a run has made already, so --quality would have no effect: leave it out.",
+        ),
+        (["--quality", "medium"], "so --quality would have no effect"),  # what it would be without
+        (
+            ["--seed", "0", "--workers", "1", "--noise", "0", "--env-id", "Hopper-v5", "--policies", "x.npz"],
+            "so --env-id, --seed, --policies, --noise, --workers would have no effect: leave them out.",
+        ),
+    ],
+)
+def test_what_has_no_effect_or_is_not_there_is_refused(run, tmp_path, capsys, arguments, says):
+    out = tmp_path / "out.hdf5"
+    assert make(run, out, *arguments) == 2
+    assert says.format(run=run) in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_agent_without_a_run_is_refused(tmp_path, capsys):
+    out = tmp_path / "out.hdf5"
+    assert cli.main(["make-data", "--out", str(out), "--agent", "1"]) == 2
+    assert "--agent names an agent of a run: give the run with --replay" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_what_is_not_given_is_as_the_help_says(monkeypatch, tmp_path):
+    import policy_finetune.make_data as make_data
+
+    seen = []
+    monkeypatch.setattr(make_data, "write_dataset", lambda plan, out, **options: seen.append((plan, options)))
+    assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet"]) == 0
+    assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet", "--workers", "0", "--seed", "3"]) == 0
+    (plan, options), (other, others) = seen
+    assert (plan.env_id, plan.quality, plan.seed, options["workers"]) == ("Hopper-v5", "medium", 0, 1)
+    assert (other.seed, others["workers"]) == (3, 0)  # which write_dataset refuses

@@ -1,0 +1,64 @@
+"""From configurations to trainers: paths as str or Path, notes on data, the scale of the guard."""
+
+import dataclasses
+
+import pytest
+
+import policy_finetune.sessions as sessions
+from outerloop.config import save_config
+from outerloop.errors import UserError
+from policy_finetune.config import GuardConfig, LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig
+from policy_finetune.make_data import make_dataset
+
+LEARNER = LearnerConfig(network=NetworkConfig(hidden=(8,)), batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A dataset with actions out of bounds, which is worth a note."""
+    data = make_dataset("Pendulum-v1", "random", 200)
+    path = tmp_path_factory.mktemp("data") / "big.npz"
+    dataclasses.replace(data, actions=data.actions * 1.5).save(path)
+    return path
+
+
+def test_notes_on_data_are_said_and_not_said_again(file, tmp_path, capsys):
+    config = OfflineConfig(learner=LEARNER, data=(str(file),), env_id="Pendulum-v1", updates=10)
+    sessions.offline_trainer(config)
+    assert "outside the bounds of Pendulum-v1" in capsys.readouterr().err
+    save_config(config, tmp_path / "config.json")
+    for folder in (tmp_path, str(tmp_path)):
+        trainer, spec = sessions.load_run(folder)
+        assert trainer.config == config
+        assert spec.env_id == sessions.environment_name(folder) == "Pendulum-v1"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_a_folder_without_a_run_is_named(tmp_path, kind):
+    with pytest.raises(UserError, match="is no run folder"):
+        sessions.load_run(kind(tmp_path / "none"))
+    with pytest.raises(UserError, match="is no run folder"):
+        sessions.pretrained_of(kind(tmp_path / "none"))
+
+
+def test_only_the_guard_asks_what_a_random_policy_gets(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sessions, "random_return", lambda env_id: asked.append(env_id) or -1200.0)
+    config = OnlineConfig(learner=LEARNER, env_id="Pendulum-v1")
+    assert sessions.online_trainer(config)[0]._guard.random_return == 0.0
+    assert asked == []
+    watched = dataclasses.replace(config, guard=GuardConfig(enabled=True))
+    assert sessions.online_trainer(watched)[0]._guard.random_return == -1200.0
+    assert asked == ["Pendulum-v1"]
+
+
+def test_paths_of_a_run_are_found_from_above_it(tmp_path, monkeypatch):
+    (tmp_path / "runs" / "pre").mkdir(parents=True)
+    (tmp_path / "runs" / "tuned").mkdir()
+    run = tmp_path / "runs" / "tuned"
+    assert sessions.seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
+    assert sessions.seen_from(run, "runs/none") == sessions.Path("runs/none")  # whoever opens it says so
+    monkeypatch.chdir(tmp_path)
+    assert sessions.seen_from(run, "runs/pre") == sessions.Path("runs/pre")
+    assert sessions.seen_from(run, str(tmp_path / "runs" / "none")) == tmp_path / "runs" / "none"
