@@ -1,15 +1,18 @@
 """How fast labels are made, beside ott-jax and beside SEABO's k-d tree, on the same cores and with equal results.
 
-    python -m benchmarks.otr_labels                                # both parts; about ten minutes on two cores
+    python -m benchmarks.otr_labels                                # all parts; about ten minutes on two cores
     python -m benchmarks.otr_labels --part solver --pairs 8 --rounds 3
-    python -m benchmarks.otr_labels --part file --steps 100000
+    python -m benchmarks.otr_labels --part file --part kill --steps 100000
 
 - `solver`: 64 pairs of 1000 x 1000 steps in 17 dimensions. The peer is what OTR's authors run for each episode: a
   jitted ott-jax Sinkhorn on PointCloud with the cosine, epsilon 0.01, threshold 1e-9, 100 iterations. Ours
   are a call of the library with the compiled and with the JAX back end. All in one process, in turn; equal means that
   no expected cost differs by 5e-6. Goals, per CPU-second: 10 times (compiled), 5 times (JAX).
-- `file`: a million transitions from npz to npz, reading, labelling and writing each timed: OTR with one demonstration
-  and SEABO's nearest neighbour, in turn.
+- `file`: a million transitions from file to file (`--format npz` or hdf5), reading, labelling and writing each timed:
+  OTR with one demonstration, compiled and in JAX, and SEABO's nearest neighbour by SciPy's k-d tree, in turn. Equal
+  means that the rewards of the two back ends of OTR differ by 2e-5 of them at most.
+- `kill`: `otr label` on a million transitions, killed with SIGKILL after a quarter and after three quarters of the
+  chunks and once more while it writes, started again each time, gives the bytes of an uninterrupted run.
 
 The rows of ott's plan miss 1/1000 by float32 rounding, up to 2e-5 of it; ours are divided by the row's sum. The check
 is on ott's costs divided likewise; the difference to the undivided ones is in the result too.
@@ -19,8 +22,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import itertools
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,8 +42,10 @@ NAME = "otr_labels"
 PEER = "ott-jax"
 GOALS = {"otr numba": 10.0, "otr jax": 5.0}
 TOLERANCE = 5e-6
+REWARD_TOLERANCE = 2e-5
 WIDTH, ACTIONS, LENGTH = 17, 6, 1000
 CLOCKS = ("wall_s", "cpu_s")
+PARTS = ("solver", "file", "kill")
 
 
 def paths(rng: np.random.Generator, count: int, length: int, centre: np.ndarray) -> np.ndarray:
@@ -144,7 +152,7 @@ def measure_solver(pairs: int, length: int, rounds: int, threads: int) -> tuple[
         "trials": comparison.trials,
         "skipped": comparison.skipped,
         "ratios": {
-            name: {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in row.items()}  # ty: ignore
+            name: {k: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for k, v in row.items()}
             for name, row in ratios.items()
         },
         "checks": checks,
@@ -177,7 +185,9 @@ def make_file(path: Path, steps: int) -> None:
     ).save(path)
 
 
-def relabel(source: Path, folder: Path, preset_name: str, backend: str, parts: list[Json]) -> Callable[[], Any]:
+def relabel(
+    source: Path, preset_name: str, backend: str, parts: list[Json], found: dict[str, Any]
+) -> Callable[[], Any]:
     def setup() -> tuple[Json, Callable[[], Json]]:
         from otr import OTRConfig, SolverConfig, label, preset
         from otr.demonstrations import best_episodes
@@ -197,10 +207,11 @@ def relabel(source: Path, folder: Path, preset_name: str, backend: str, parts: l
 
             data = EpisodeDataset.load(source)
             lap()
-            labelled = label(data, best_episodes(data, 1), config).dataset
+            result = label(data, best_episodes(data, 1), config)
             lap()
-            labelled.save(folder / f"{preset_name}-{backend}.npz", overwrite=True)
+            result.dataset.save(source.with_stem(f"{preset_name}-{backend}"), overwrite=True)
             lap()
+            found[f"{preset_name} {backend}"] = result.labels.rewards
             names = ("read", "label", "write")
             laps = [{"wall_s": b[0] - a[0], "cpu_s": b[1] - a[1]} for a, b in itertools.pairwise(clock)]
             part = dict(zip(names, laps, strict=True))
@@ -212,17 +223,26 @@ def relabel(source: Path, folder: Path, preset_name: str, backend: str, parts: l
     return setup
 
 
-def measure_file(steps: int, rounds: int) -> tuple[Json, str]:
+def measure_file(steps: int, rounds: int, suffix: str) -> tuple[Json, str]:
     arms = {"otr numba": ("otr", "numba"), "otr jax": ("otr", "jax"), "seabo": ("seabo", "auto")}
+    found: dict[str, np.ndarray] = {}
+
+    def check(comparison: Comparison) -> Json:
+        if not {"otr numba", "otr jax"} <= comparison.trials.keys():
+            return {"equal": None}
+        difference = float(np.max(np.abs(found["otr numba"] / found["otr jax"] - 1)))
+        return {"max_relative_difference": difference, "equal": difference < REWARD_TOLERANCE}
+
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_file(folder / "data.npz", steps)
+        source = Path(name) / f"data.{suffix}"
+        make_file(source, steps)
         laps: dict[str, list[Json]] = {arm: [] for arm in arms}
         contestants = [
-            InProcess(arm, relabel(folder / "data.npz", folder, preset_name, backend, laps[arm]))
+            InProcess(arm, relabel(source, preset_name, backend, laps[arm], found))
             for arm, (preset_name, backend) in arms.items()
         ]
-        comparison, _ = alternate(contestants, rounds)
+        comparison, checks = alternate(contestants, rounds, check)
+        size = source.stat().st_size
     rows = []
     for arm in comparison.trials:
         parts = [f"{np.median([lap[part]['wall_s'] for lap in laps[arm]]):.2f}" for part in ("read", "label", "write")]
@@ -233,34 +253,130 @@ def measure_file(steps: int, rounds: int) -> tuple[Json, str]:
     header = (
         "", "read s", "label s", "write s", "label CPU-s", "steps/s", "per CPU-s", "of SEABO, wall", "per CPU-s",
     )  # fmt: skip
-    text = f"{steps:,} transitions from file to file, one demonstration\n{table(rows, header)}"
-    return {"steps": steps, "rounds": rounds, "trials": comparison.trials, "skipped": comparison.skipped}, text
+    assert checks is not None
+    equal = {True: "equal", False: "NOT EQUAL", None: "not compared"}[checks["equal"]]
+    text = (
+        f"{steps:,} transitions ({size / 1e6:.0f} MB of {suffix}) from file to file, one demonstration; the rewards of "
+        f"both back ends are {equal}\n{table(rows, header)}"
+    )
+    result = {"steps": steps, "rounds": rounds, "format": suffix, "bytes": size, "trials": comparison.trials,
+              "skipped": comparison.skipped, "checks": checks, "passed": checks["equal"] is not False}  # fmt: skip
+    return result, text
+
+
+# --- kill ---
+
+
+def run_label(source: Path, out: Path, chunk_steps: int, threads: int, kill: Callable[[], bool] | None) -> str | None:
+    """Run `otr label`; kill -9 it as soon as `kill()` holds. Returns what it printed, or None where it was killed."""
+    command = [str(Path(sys.executable).with_name("otr")), "label", str(source), "--demos", "top:1", "--out", str(out)]
+    command += ["--chunk-steps", str(chunk_steps), "--threads", str(threads)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "COLUMNS": "120"}
+    )
+    while kill is not None and process.poll() is None:
+        if kill():
+            process.kill()
+            process.communicate()
+            return None
+        time.sleep(0.001)
+    printed = process.communicate()[0]
+    if process.returncode:
+        raise SystemExit(f"otr label failed (exit status {process.returncode}):\n{printed[-2000:]}")
+    return printed
+
+
+def measure_kill(steps: int, threads: int, suffix: str) -> tuple[Json, str]:
+    """Kill and restart labelling, and compare the file with that of an uninterrupted run."""
+    chunk_steps = max(LENGTH, min(50_000, steps // 8))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source, whole, out = (folder / f"{stem}.{suffix}" for stem in ("data", "whole", "killed"))
+        make_file(source, steps)
+        begun = time.perf_counter()
+        run_label(source, whole, chunk_steps, threads, None)
+        uninterrupted = time.perf_counter() - begun
+        store = folder / f".{out.name}.labels"
+        chunks = -(-steps // (LENGTH * -(-chunk_steps // LENGTH)))
+
+        def done() -> int:
+            return len(list(store.glob("*/chunk-*.npz")))
+
+        def writing() -> bool:
+            return any(path.name.startswith(f".{out.name}") and path != store for path in folder.iterdir())
+
+        moments: list[tuple[str, Callable[[], bool]]] = [
+            ("after a quarter of the chunks", lambda: done() >= max(1, chunks // 4)),
+            ("after three quarters", lambda: done() >= max(2, 3 * chunks // 4)),
+            ("while the file is written", writing),
+        ]
+        kills, printed = [], None
+        for text, moment in moments:
+            printed = run_label(source, out, chunk_steps, threads, moment)
+            if printed is not None:  # it was done before the moment came
+                break
+            kills.append({"when": text, "chunks_found": done(), "left": sorted(p.name for p in folder.iterdir())})
+            assert not out.exists(), f"{out.name} is there, and not whole"
+        if printed is None:
+            begun = time.perf_counter()
+            printed = run_label(source, out, chunk_steps, threads, None)
+        last = time.perf_counter() - begun
+        assert printed is not None
+        said = re.search(r"(\d+) computed, (\d+) found", printed)
+        digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (whole, out)]
+        left = sorted(path.name for path in folder.iterdir() if path not in (source, whole, out))
+    result = {
+        "steps": steps,
+        "format": suffix,
+        "chunk_steps": chunk_steps,
+        "chunks": chunks,
+        "kills": kills,
+        "last_run": {"computed": int(said[1]), "found": int(said[2])} if said else None,
+        "uninterrupted_s": round(uninterrupted, 2),
+        "last_run_s": round(last, 2),
+        "left_behind": left,
+        "sha256": digests,
+        "passed": digests[0] == digests[1] and len(kills) == len(moments),
+    }
+    rows = [[kill["when"], str(kill["chunks_found"])] for kill in kills]
+    text = (
+        f"otr label on {steps:,} transitions, {suffix}, {chunks} chunks, kill -9\n"
+        f"{table(rows, ('killed', 'chunks kept'))}"
+        f"\nlast run: {said[0] if said else 'no chunk found'}, {last:.1f} s (uninterrupted {uninterrupted:.1f} s); the "
+        f"bytes are {'the same' if digests[0] == digests[1] else 'NOT THE SAME'}"
+        + (f"; left behind by the kills: {', '.join(left)}" if left else "")
+    )
+    return result, text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="python -m benchmarks.otr_labels", description=__doc__.splitlines()[0])
-    parser.add_argument("--part", choices=("solver", "file"), action="append", help="only this one")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only this one")
     parser.add_argument("--pairs", type=int, default=64)
     parser.add_argument("--length", type=int, default=LENGTH)
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--format", choices=("npz", "hdf5"), default="npz", help="of the files")
     parser.add_argument("--threads", type=int, default=0, help="of the compiled path; 0 for all cores")
     parser.add_argument("--out", type=Path, help="folder of the result (default: benchmarks/results)")
     parser.add_argument("--no-write", action="store_true", help="print only")
     args = parser.parse_args(arguments)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     result: Json = {"benchmark": NAME, **record(f"benchmarks.{NAME}", arguments, ["otr", "ott-jax", "numba"])}
-    parts = args.part or ["solver", "file"]
+    parts = args.part or PARTS
     if "solver" in parts:
         result["solver"], text = measure_solver(args.pairs, args.length, args.rounds, args.threads)
         print(text, flush=True)
     if "file" in parts:
-        result["file"], text = measure_file(args.steps, args.rounds)
+        result["file"], text = measure_file(args.steps, args.rounds, args.format)
+        print(text, flush=True)
+    if "kill" in parts:
+        result["kill"], text = measure_kill(args.steps, args.threads, args.format)
         print(text, flush=True)
     if not args.no_write:
         print("written:", write_result(NAME, result, args.out))
-    return 0 if result.get("solver", {}).get("passed", True) else 1
+    return 0 if all(result[part]["passed"] for part in parts) else 1
 
 
 if __name__ == "__main__":

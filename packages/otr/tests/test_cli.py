@@ -183,7 +183,7 @@ def test_warnings_are_notes(small, tmp_path, capsys):
     code, _, err = run(capsys, "label", source, "--demos", "top:1", "--out", tmp_path / "x.npz", *FAST)
     assert code == 0
     assert err.startswith("note: ")
-    assert "1 vectors of the data are all zero" in err
+    assert "1 vectors of the data in rows 0 to 111 are all zero, the first at row 5 (episode 0)" in err
     assert err.count("\n") == 1
 
 
@@ -201,9 +201,12 @@ def test_warnings_are_notes(small, tmp_path, capsys):
         ({"--domain": "moon"}, "invalid choice 'moon'"),
         ({"--backend": "magic"}, "invalid choice 'magic'"),
         ({"--threads": "-1"}, "threads is -1; it must be at least 0"),
-        ({"--chunk-steps": "0"}, "chunk_steps is 0; it must be at least 1"),
-        ({"--max-episode-steps": "0"}, "max_episode_steps is 0; it must be at least 1"),
-        ({"--labeller.solver.epsilon": "0"}, "solver.epsilon is a number above 0; got 0.0"),
+        ({"--chunk-steps": "0"}, "--chunk-steps is 0; it must be at least 1"),
+        ({"--max-episode-steps": "0"}, "--max-episode-steps is 0; it must be at least 1"),
+        (
+            {"--labeller.solver.epsilon": "0"},
+            "--labeller.solver.epsilon is 0.0; it must be a finite number greater than 0",
+        ),
         ({"--labeller.solver.epsilo": "1"}, 'did you mean "--labeller.solver.epsilon"'),
         ({"--labeller.cost.kind": "cosin"}, "cosin"),
         ({"--preset": "seabo", "--backend": "jax"}, "NearestNeighbour solves no transport"),
@@ -218,6 +221,48 @@ def test_bad_options(file, tmp_path, capsys, change, message):
     arguments = [part for pair in options.items() for part in pair]
     assert message in fails(capsys, "label", file, *arguments)
     assert [p.name for p in tmp_path.iterdir()] == ["data.npz"]
+
+
+def test_messages_name_options(small, tmp_path, capsys):
+    """What the library calls by its name in Python, a user of the command line types otherwise."""
+
+    def message(arrays, *more):
+        np.savez(tmp_path / "d.npz", **arrays)
+        return fails(capsys, "label", tmp_path / "d.npz", "--demos", "top:1", "--out", tmp_path / "x.npz", *more)
+
+    arrays = {"observations": small.observations, "actions": small.actions, "rewards": small.rewards,
+              "terminals": small.terminated}  # fmt: skip
+    assert "pass the time limit, such as --max-episode-steps 1000." in message(arrays)
+    assert "--episode-ends goal needs 'infos/goal'" in message(arrays, "--episode-ends", "goal")
+    broken = small.observations.copy()
+    broken[13] = np.nan
+    arrays |= {"observations": broken, "timeouts": small.truncated}
+    assert "or load it with --drop-nonfinite to leave such" in message(arrays)
+    arrays |= {"observations": small.observations}
+    assert "or set --labeller.features.missing-next repeat." in message(arrays, "--preset", "seabo")
+    np.savez(tmp_path / "d.npz", **arrays)
+    options = ["label", tmp_path / "d.npz", "--demos", tmp_path / "d.npz", "--out", tmp_path / "x.npz", *FAST]
+    assert run(capsys, *options, "--drop-nonfinite", "--quiet") == (0, "", "")
+
+
+def test_demonstrations_leave_out_what_is_not_finite(small, file, tmp_path, capsys):
+    values = small.observations.copy()
+    values[13] = np.nan
+    arrays = {"observations": values, "actions": small.actions, "terminals": small.terminated}
+    np.savez(tmp_path / "demos.npz", **arrays, timeouts=small.truncated)
+    options = ["label", file, "--demos", tmp_path / "demos.npz", "--out", tmp_path / "x.npz", "--quiet", *FAST]
+    assert "with --drop-nonfinite" in fails(capsys, *options)
+    assert run(capsys, *options, "--drop-nonfinite")[0] == 0
+    assert len(EpisodeDataset.load(tmp_path / "x.npz").attributes["otr"]["demonstration_lengths"]) == 6
+
+
+def test_a_failure_leaves_nothing(small, file, tmp_path, capsys):
+    small.replace(observations=np.ones((small.num_steps, 3)), final_observations=None).save(tmp_path / "other.npz")
+    before = sorted(tmp_path.iterdir())
+    arguments = ["label", file, "--demos", tmp_path / "other.npz", "--out", tmp_path / "new" / "x.npz"]
+    assert "the same environment" in fails(capsys, *arguments, *FAST)
+    assert "the same environment" in fails(capsys, *arguments, *FAST, "--cache", tmp_path / "cache")
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_bad_outputs(small, file, tmp_path, capsys):

@@ -34,15 +34,18 @@ def test_configurations_load_no_heavy_library():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SolverConfig(epsilon=0.0), "solver.epsilon is a number above 0; got 0.0"),
-        (lambda: SolverConfig(iterations=0), "solver.iterations is a number of at least 1; got 0"),
-        (lambda: SolverConfig(band=0), "solver.band is a number of at least 1; got 0"),
+        (lambda: SolverConfig(epsilon=0.0), "SolverConfig.epsilon is 0.0; it must be a finite number greater than 0"),
+        (lambda: SolverConfig(iterations=0), "SolverConfig.iterations is 0; it must be an integer of at least 1"),
+        (lambda: SolverConfig(band=0), "SolverConfig.band is 0; it must be an integer of at least 1, or None"),
         (lambda: SolverConfig(backend="exact", band=3), "knows neither band nor rho_agent"),
-        (lambda: SolverConfig(backend="cuda"), "solver.backend is one of"),
+        (lambda: SolverConfig(backend="cuda"), "SolverConfig.backend is 'cuda'; it must be one of 'auto', 'numba'"),
         (lambda: CostConfig(kind="euclidean", context=3), "cost.context above 1 needs"),
-        (lambda: FeatureConfig(inputs="pixels"), "features.inputs is one of"),
-        (lambda: ORILConfig(positive_unlabelled=1.0), r"positive_unlabelled lies in \(0, 1\), or is None; got 1.0"),
-        (lambda: ORILConfig(hidden=()), "hidden is one or more widths"),
+        (lambda: FeatureConfig(inputs="pixels"), "FeatureConfig.inputs is 'pixels'; it must be one of 'state'"),
+        (
+            lambda: ORILConfig(positive_unlabelled=1.0),
+            r"positive_unlabelled is 1.0; it must be a number in \(0, 1\), or None",
+        ),
+        (lambda: ORILConfig(hidden=()), r"hidden is \(\); it must be one or more integers of at least 1"),
     ],
 )
 def test_messages(make, message):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from otr import CostConfig, FeatureConfig, OTRConfig, SolverConfig, label, transport
+from otr import CostConfig, FeatureConfig, MinimumDistanceConfig, OTRConfig, SolverConfig, label, transport
 from otr.costs import cost_matrix, prepare_rows, register_cost
 from otr.features import features, fit_scaler
 from outerloop.errors import UserError
+
+CONFIGS = {"otr": OTRConfig(solver=SolverConfig(backend="reference")), "minimum-distance": MinimumDistanceConfig()}
 
 
 def costs(x, y, **cost):
@@ -132,9 +134,33 @@ def test_zero_states_are_warned_about(small):
     values[13] = 0
     data = small.replace(observations=values)
     config = OTRConfig(solver=SolverConfig(backend="reference"))
-    with pytest.warns(UserWarning, match=r"1 vectors of the data are all zero, the first at row 13 \(episode 2\)"):
+    with pytest.warns(UserWarning, match=r"1 vectors of the data in rows 0 to 111 are .* at row 13 \(episode 2\)"):
         got = label(data, small.select([3]), config)
     assert got.labels.steps["expected_cost"][13] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("config", ["otr", "minimum-distance"])
+def test_zero_states_are_found_by_their_row_in_the_whole(small, config):
+    values = small.observations.copy()
+    values[[50, 51, 90]] = 0
+    data = small.replace(observations=values)
+    config = CONFIGS[config]
+    with pytest.warns(UserWarning, match="all zero") as caught:
+        label(data, small.select([3]), config, chunk_steps=15)
+    assert [str(warning.message).split(";")[0] for warning in caught] == [
+        "dataset: 2 vectors of the data in rows 38 to 77 are all zero, the first at row 50 (episode 3)",
+        "dataset: 1 vectors of the data in rows 78 to 104 are all zero, the first at row 90 (episode 5)",
+    ]
+
+
+def test_zero_states_of_demonstrations(small):
+    values = small.observations.copy()
+    values[13] = 0
+    demos = small.replace(observations=values).select([2])
+    with pytest.warns(
+        UserWarning, match=r"1 vectors of the demonstrations are all zero, the first at row 0 \(episode 0"
+    ):
+        label(small, demos, CONFIGS["otr"])
 
 
 def test_dimensions_that_differ(small, rng, dataset, walk):

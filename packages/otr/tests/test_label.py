@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otr import Labels, NearestNeighbourConfig, OTRConfig, ScaleConfig, SolverConfig, label
+from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, label
 from otr.label import ORIGINAL_REWARDS, content_key
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
@@ -129,6 +129,14 @@ def test_key_depends_on_what_labels_depend_on(small):
     assert len({base, *others}) == 6
 
 
+def test_the_key_of_the_oracle_depends_on_the_true_rewards(small):
+    demos, more = small.select([3]), small.rewards + 1
+    base = content_key(small, demos, OracleConfig())
+    assert base != content_key(small.replace(rewards=more), demos, OracleConfig())
+    labelled = small.replace(rewards=more, extras={ORIGINAL_REWARDS: small.rewards})
+    assert base == content_key(labelled, demos, OracleConfig())
+
+
 def test_store_can_be_cleared(small, tmp_path):
     label(small, small.select([3]), CONFIG, store=tmp_path, keep=False)
     assert list(tmp_path.iterdir()) == []
@@ -140,6 +148,28 @@ def test_store_that_cannot_be_used(small, tmp_path):
         label(small, small.select([3]), CONFIG, store=tmp_path / "file")
     with pytest.raises(UserError, match="chunk_steps is at least 1"):
         label(small, small.select([3]), CONFIG, chunk_steps=0)
+
+
+def test_a_method_that_fails_at_once_leaves_no_folder(small, tmp_path, monkeypatch):
+    other = small.replace(observations=np.ones((small.num_steps, 3), np.float32), final_observations=None)
+    with pytest.raises(UserError, match="the same environment"):
+        label(small, other, CONFIG, store=tmp_path / "new" / "store")
+    monkeypatch.setattr("otr.labellers.transport.FittedTransport.label", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        label(small, small.select([3]), CONFIG, store=tmp_path / "new" / "store")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_manifest_that_is_gone_is_written_anew(small, tmp_path):
+    demos = small.select([3])
+    wanted = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
+    (manifest,) = tmp_path.glob("*/manifest.json")
+    content = manifest.read_bytes()
+    manifest.unlink()
+    got = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
+    assert got.computed == 0
+    assert manifest.read_bytes() == content
+    assert got.dataset.attributes["otr"] == wanted.dataset.attributes["otr"]
 
 
 SCRIPT = """

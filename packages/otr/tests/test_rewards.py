@@ -64,10 +64,13 @@ def test_equal_returns_are_not_divided_by():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SquashConfig(alpha=0), "squash.alpha is a number above 0; got 0"),
-        (lambda: SquashConfig(divisor="width"), "squash.divisor is one of"),
-        (lambda: ScaleConfig(target=float("nan")), "scale.target is a number above 0; got nan"),
-        (lambda: OTRConfig(aggregate="max"), "aggregate is one of 'best', 'mean'; got 'max'"),
+        (lambda: SquashConfig(alpha=0), "SquashConfig.alpha is 0; it must be a finite number greater than 0"),
+        (lambda: SquashConfig(divisor="width"), "SquashConfig.divisor is 'width'; it must be one of"),
+        (
+            lambda: ScaleConfig(target=float("nan")),
+            "ScaleConfig.target is nan; it must be a finite number greater than 0",
+        ),
+        (lambda: OTRConfig(aggregate="max"), "OTRConfig.aggregate is 'max'; it must be one of 'best', 'mean'"),
         (lambda: preset("otter"), "There is no preset 'otter'; did you mean \"otr\""),
         (lambda: preset("otr", "antmase"), 'did you mean "antmaze"'),
     ],

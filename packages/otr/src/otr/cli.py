@@ -1,4 +1,4 @@
-"""The command `otr`: label, diagnose, labellers, demo."""
+"""The command `otr`: label, diagnose, train, labellers, demo."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import tyro
 
 from otr.presets import DOMAINS
 from otr.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
-from outerloop.command import App, Device
+from otr.training_config import TrainConfig
+from outerloop.command import App, Device, SinkName
 from outerloop.errors import UserError
+from outerloop.seeds import check_seed
 
 __all__ = ["main", "make_app"]
 
@@ -128,6 +130,50 @@ def diagnose(options: DiagnoseOptions) -> None:
     )  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What `train` takes beside its configuration."""
+
+    out: Path
+    """the folder: made if absent, continued if it holds this training"""
+    seed: int = 0
+    """everything random follows from it"""
+    fallback: bool = False
+    """when the newest checkpoint is damaged, continue from the newest intact one"""
+    device: Device = "auto"
+    """where to compute; auto: the GPU where there is one"""
+    log_every: int | None = None
+    """dispatches between rows of metrics (None: about 100 rows)"""
+    save_every: int | None = None
+    """dispatches between checkpoints (None: one every ten minutes)"""
+    sinks: tuple[SinkName, ...] = ()
+    """where metrics go beside metrics.jsonl"""
+    quiet: bool = False
+    """no progress bar, no notes, no table"""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        for name in ("log_every", "save_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"{name} is {value}; it must be at least 1, or None.")
+
+
+def train(options: TrainOptions, config: TrainConfig) -> None:
+    """Learn from a dataset labelled in several ways: `otr train --data DATA --labels oracle otr constant --out OUT`.
+
+    Trains every learner on every labelling, all seeds in one program, evaluates in gymnasium, and shows a table with
+    intervals over seeds. Killed and called again it goes on; called on what is complete, it shows the table again.
+    Needs `pip install 'otr[train]'`.
+    """
+    from otr.training import train as train_arms
+
+    train_arms(
+        config, options.out, seed=options.seed, device=options.device, quiet=options.quiet, fallback=options.fallback,
+        log_every=options.log_every, save_every=options.save_every, sinks=options.sinks,
+    )  # fmt: skip
+
+
 def labellers() -> None:
     """List the presets of `label`, and what they do."""
     width = max(map(len, PRESET_HELP))
@@ -159,6 +205,7 @@ def make_app(domain: str = DOMAINS[0]) -> App:
     presets = settings_presets(domain, settings)
     app.command(options=LabelOptions, config=settings, presets=presets, preset_help=PRESET_HELP)(label)
     app.command(options=DiagnoseOptions)(diagnose)
+    app.command(options=TrainOptions, config=TrainConfig)(train)
     app.command()(labellers)
     app.command(options=DemoOptions)(demo)
     return app

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from otr._checks import at_least, one_of, positive
+from outerloop.checks import FINITE, NOT_NEGATIVE, ONE_OR_MORE, POSITIVE, Range, check
 from outerloop.errors import UserError
 from outerloop.seeds import check_seed
 
@@ -23,6 +23,7 @@ __all__ = [
     "NearestNeighbourConfig",
     "ORILConfig",
     "OTRConfig",
+    "OracleConfig",
     "PWILConfig",
     "ScaleConfig",
     "SegmentMatchingConfig",
@@ -31,7 +32,6 @@ __all__ = [
     "UDSConfig",
 ]
 
-INPUTS = ("state", "state_action", "state_next", "state_action_next")
 BACKENDS = ("auto", "numba", "jax", "ott", "exact", "reference")
 
 _frozen = dataclass(frozen=True, kw_only=True)
@@ -58,11 +58,7 @@ class FeatureConfig:
     missing_next: Literal["error", "repeat"] = "error"
 
     def __post_init__(self) -> None:
-        one_of("features.inputs", self.inputs, INPUTS)
-        one_of("features.scaling", self.scaling, ("none", "std", "standard"))
-        one_of("features.statistics_from", self.statistics_from, ("data", "demos"))
-        one_of("features.missing_next", self.missing_next, ("error", "repeat"))
-        positive("features.action_weight", self.action_weight)
+        check(self, action_weight=POSITIVE)
 
 
 @_frozen
@@ -82,8 +78,7 @@ class CostConfig:
     context: int = 1
 
     def __post_init__(self) -> None:
-        at_least("cost.ridge", self.ridge, 0.0)
-        at_least("cost.context", self.context, 1)
+        check(self, ridge=NOT_NEGATIVE, context=ONE_OR_MORE)
         if self.context > 1 and self.kind not in ("cosine", "sqeuclidean"):
             raise UserError(f"cost.context above 1 needs cost.kind 'cosine' or 'sqeuclidean'; got {self.kind!r}.")
 
@@ -130,20 +125,8 @@ class SolverConfig:
     memory: int = 0
 
     def __post_init__(self) -> None:
-        one_of("solver.backend", self.backend, BACKENDS)
-        one_of("solver.mode", self.mode, ("parity", "converged"))
-        one_of("solver.kernel_dtype", self.kernel_dtype, ("float32", "bfloat16"))
-        positive("solver.epsilon", self.epsilon)
-        at_least("solver.iterations", self.iterations, 1)
-        positive("solver.tolerance", self.tolerance)
-        at_least("solver.max_iterations", self.max_iterations, 1)
-        at_least("solver.threads", self.threads, 0)
-        at_least("solver.memory", self.memory, 0)
-        if self.band is not None:
-            at_least("solver.band", self.band, 1)
-        for name in ("rho_agent", "rho_demo"):
-            if getattr(self, name) is not None:
-                positive(f"solver.{name}", getattr(self, name))
+        check(self, epsilon=POSITIVE, iterations=ONE_OR_MORE, tolerance=POSITIVE, max_iterations=ONE_OR_MORE)
+        check(self, band=ONE_OR_MORE, rho_agent=POSITIVE, rho_demo=POSITIVE, threads=NOT_NEGATIVE, memory=NOT_NEGATIVE)
         if self.backend in ("exact", "ott") and (self.band is not None or self.rho_agent or self.rho_demo):
             raise UserError(
                 f"solver.backend {self.backend!r} knows neither band nor rho_agent nor rho_demo: use 'numba', 'jax' or "
@@ -169,10 +152,7 @@ class SquashConfig:
     divisor: Literal["observation", "action", "feature", "none"] = "observation"
 
     def __post_init__(self) -> None:
-        one_of("squash.kind", self.kind, ("exponential", "linear", "none"))
-        one_of("squash.divisor", self.divisor, ("observation", "action", "feature", "none"))
-        positive("squash.alpha", self.alpha)
-        positive("squash.beta", self.beta)
+        check(self, alpha=POSITIVE, beta=POSITIVE)
 
 
 @_frozen
@@ -193,9 +173,7 @@ class ScaleConfig:
     bias: float = 0.0
 
     def __post_init__(self) -> None:
-        one_of("scale.kind", self.kind, ("range", "fixed"))
-        positive("scale.target", self.target)
-        positive("scale.factor", self.factor)
+        check(self, target=POSITIVE, factor=POSITIVE, bias=FINITE)
 
 
 @_frozen
@@ -223,7 +201,7 @@ class OTRConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        one_of("aggregate", self.aggregate, ("best", "mean"))
+        check(self)
 
 
 @_frozen
@@ -248,8 +226,7 @@ class NearestNeighbourConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        at_least("neighbours", self.neighbours, 1)
-        at_least("workers", self.workers, 0)
+        check(self, neighbours=ONE_OR_MORE, workers=NOT_NEGATIVE)
 
 
 @_frozen
@@ -271,7 +248,7 @@ class MinimumDistanceConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        one_of("aggregate", self.aggregate, ("best", "mean"))
+        check(self)
 
 
 @_frozen
@@ -300,8 +277,7 @@ class SegmentMatchingConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        one_of("aggregate", self.aggregate, ("best", "mean"))
-        at_least("half_width", self.half_width, 0)
+        check(self, half_width=NOT_NEGATIVE)
 
 
 @_frozen
@@ -327,9 +303,7 @@ class PWILConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        positive("alpha", self.alpha)
-        positive("beta", self.beta)
-        at_least("horizon", self.horizon, 1)
+        check(self, alpha=POSITIVE, beta=POSITIVE, horizon=ONE_OR_MORE)
 
 
 @_frozen
@@ -358,14 +332,9 @@ class ORILConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        if self.positive_unlabelled is not None and not 0 < self.positive_unlabelled < 1:
-            raise UserError(f"positive_unlabelled lies in (0, 1), or is None; got {self.positive_unlabelled!r}.")
-        for name in ("steps", "batch"):
-            at_least(name, getattr(self, name), 1)
-        positive("learning_rate", self.learning_rate)
+        check(self, positive_unlabelled=Range(0, 1, open_low=True, open_high=True), hidden=ONE_OR_MORE)
+        check(self, steps=ONE_OR_MORE, batch=ONE_OR_MORE, learning_rate=POSITIVE)
         check_seed(self.seed)
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"hidden is one or more widths of at least 1; got {self.hidden!r}.")
 
 
 @_frozen
@@ -383,7 +352,7 @@ class UDSConfig:
     scale: ScaleConfig = ScaleConfig()
 
     def __post_init__(self) -> None:
-        one_of("fill", self.fill, ("zero", "min"))
+        check(self)
 
 
 @_frozen
@@ -398,6 +367,20 @@ class ConstantConfig:
     value: float = 1.0
     scale: ScaleConfig = ScaleConfig()
 
+    def __post_init__(self) -> None:
+        check(self, value=FINITE)
+
+
+@_frozen
+class OracleConfig:
+    """The ceiling: the true rewards, scaled as labels are. Of data that was labelled before, those that it kept.
+
+    Attributes:
+        scale: of the whole dataset.
+    """
+
+    scale: ScaleConfig = ScaleConfig()
+
 
 LabellerConfig = (
     OTRConfig
@@ -408,4 +391,5 @@ LabellerConfig = (
     | ORILConfig
     | UDSConfig
     | ConstantConfig
+    | OracleConfig
 )

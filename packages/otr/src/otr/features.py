@@ -13,7 +13,10 @@ from outerloop.data.summary import moments
 from outerloop.data.transitions import next_rows
 from outerloop.errors import UserError
 
-__all__ = ["Scaler", "check_compatible", "features", "fit_scaler", "raw_features", "warn_about_zeros"]
+__all__ = ["PLACE", "Scaler", "check_compatible", "features", "fit_scaler", "raw_features", "warn_about_zeros"]
+
+#: Attribute of a chunk: its first (row, episode) in the dataset that it was cut from, for what is said about it.
+PLACE = "otr/place"
 
 #: A dimension whose deviation is below this share of its size is constant but for rounding.
 CONSTANT = 1e-7
@@ -115,14 +118,14 @@ def features(data: EpisodeDataset, config: FeatureConfig, scaler: Scaler | None)
 
 
 def warn_about_zeros(values: np.ndarray, data: EpisodeDataset, name: str) -> None:
-    """Warn where the cosine is undefined."""
+    """Warn where the cosine is undefined; of a chunk, by the rows and episodes of the whole dataset."""
     zero = ~values.any(axis=1)
     if zero.any():
-        row = int(zero.argmax())
-        episode = int(data.episode_of_row[row])
+        at, (row, episode) = int(zero.argmax()), data.attributes.get(PLACE, (0, 0))
+        within = f" in rows {row} to {row + len(values) - 1}" if PLACE in data.attributes else ""
         warnings.warn(
-            f"{data.where}: {int(zero.sum())} vectors of the {name} are all zero, the first at row {row} (episode "
-            f"{episode}); the cosine is undefined there and its cost taken as 1. Scale the features, or use another "
-            "cost.",
+            f"{data.where}: {int(zero.sum())} vectors of the {name}{within} are all zero, the first at row "
+            f"{row + at} (episode {episode + int(data.episode_of_row[at])}); the cosine is undefined there and its "
+            "cost taken as 1. Scale the features, or use another cost.",
             stacklevel=3,
         )

@@ -13,8 +13,17 @@ from typing import Any, Literal
 from outerloop.data import EpisodeDataset
 from outerloop.data.transitions import next_rows
 from outerloop.errors import UserError
+from outerloop.option_names import in_option_names
 
-__all__ = ["Format", "check_output", "is_minari", "noted_warnings", "output_format", "read_dataset", "save_dataset"]
+__all__ = [
+    "Format",
+    "check_output",
+    "is_minari",
+    "noted_warnings",
+    "output_format",
+    "read_dataset",
+    "save_dataset",
+]
 
 Format = Literal["d4rl", "minari", "npz"]
 
@@ -118,6 +127,6 @@ def noted_warnings() -> Generator[None]:
         yield
     texts = list(dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning))
     for text in texts[:3]:
-        print(f"note: {text}", file=sys.stderr)
+        print(f"note: {in_option_names(text)}", file=sys.stderr)
     if len(texts) > 3:
         print(f"note: and {len(texts) - 3} more like these", file=sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from otr.features import PLACE
 from otr.labellers import Fitted, Labels, make_labeller
 from otr.labellers.registry import LABELLERS
 from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
@@ -109,17 +111,19 @@ def label(
     try:
         for number, (first, last) in enumerate(bounds):
             part = None if folder is None else _load(_chunk_path(folder, number), data, first, last)
+            found = part is not None
             if part is None or description is None:
                 if fitted is None:
                     fitted = labeller.fit(demos, data)
-                    description = dict(fitted.describe())
-                    if folder is not None:
-                        _write_manifest(folder, config, description, len(bounds))
                 if part is None:
-                    part = _checked(fitted.label(data.select(slice(first, last))), data, first, last)
+                    part = _checked(fitted.label(_chunk(data, first, last)), data, first, last)
                     computed += 1
-                    if folder is not None:
-                        _save(_chunk_path(folder, number), part)
+                if description is None:
+                    description = dict(fitted.describe())
+                    if folder is not None:  # made only now, so that a method that fails at once leaves no folder
+                        _write_manifest(folder, config, description, len(bounds))
+                if folder is not None and not found:
+                    _save(_chunk_path(folder, number), part)
             parts.append(part)
             steps += len(part.rewards)
             bar.update(steps)
@@ -146,9 +150,12 @@ def content_key(data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_
         "chunk_steps": chunk_steps,
     }
     digest.update(json.dumps(head, sort_keys=True).encode())
-    for dataset, with_rewards in ((data, False), (demos, LABELLERS.get("uds") is type(config))):
+    # Most labels depend on no reward; the oracle's are those of the data, and UDS keeps those of the demonstrations.
+    oracle, uds = (LABELLERS.get(name) is type(config) for name in ("oracle", "uds"))
+    truth = data.extras.get(ORIGINAL_REWARDS, data.rewards) if oracle else None
+    for dataset, rewards in ((data, truth), (demos, demos.rewards if uds else None)):
         arrays = [dataset.episode_starts, dataset.observations, dataset.actions]
-        arrays += [dataset.rewards] if with_rewards else []
+        arrays += [] if rewards is None else [rewards]
         for array in (*arrays, dataset.next_observations, dataset.final_observations):
             if array is None:
                 digest.update(b"none")
@@ -191,21 +198,33 @@ def _chunk_path(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:06d}.npz"
 
 
+def _chunk(data: EpisodeDataset, first: int, last: int) -> EpisodeDataset:
+    """Some episodes, which know where they stand in the whole."""
+    part = data.select(slice(first, last))
+    place = [int(data.episode_starts[first]), first]
+    return part.replace(attributes={**part.attributes, PLACE: place}, provenance=part.provenance)
+
+
 def _open_store(folder: Path, chunks: int) -> dict[str, Any] | None:
-    """Make the folder; returns the description in its manifest, or None where there is none yet."""
+    """Return the description in its manifest, or None where there is none yet; nothing is made."""
     path = folder / "manifest.json"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         manifest = json.loads(path.read_text())
         if manifest["schema"] == SCHEMA and manifest["chunks"] == chunks:
             return dict(manifest["description"])
     except FileNotFoundError:
-        return None
+        there = next(parent for parent in folder.absolute().parents if parent.exists())
+        if not os.access(there, os.W_OK):
+            raise _unusable(folder, f"{there} is read-only") from None
     except (ValueError, KeyError, TypeError):  # cut short or edited: written anew
-        return None
+        pass
     except OSError as error:
-        raise UserError(f"The store {folder} cannot be used ({error.strerror}): choose another folder.") from None
+        raise _unusable(folder, error.strerror) from None
     return None
+
+
+def _unusable(folder: Path, why: str | None) -> UserError:
+    return UserError(f"The store {folder} cannot be used ({why}): choose another folder.")
 
 
 def _write_manifest(folder: Path, config: Any, description: Mapping[str, Any], chunks: int) -> None:
@@ -217,7 +236,11 @@ def _write_manifest(folder: Path, config: Any, description: Mapping[str, Any], c
         "description": dict(description),
         "otr": _version(),
     }
-    write_json(folder / "manifest.json", manifest)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "manifest.json", manifest)
+    except OSError as error:
+        raise _unusable(folder, error.strerror) from None
 
 
 def _save(path: Path, part: Labels) -> None:

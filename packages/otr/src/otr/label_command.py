@@ -24,6 +24,9 @@ from outerloop.errors import UserError
 
 __all__ = ["choose_device", "label_file"]
 
+#: The readers' options that a file of demonstrations is read with too.
+FOR_DEMOS = ("observation_keys", "action_keys", "drop_nonfinite")
+
 
 def choose_device(config: Any, device: Device) -> Any:
     """Bring solver and device together; jax is imported only where it will compute.
@@ -97,20 +100,15 @@ def label_file(
     clock = [time.perf_counter()]
     chosen = output_format(out, source, format)
     score: Score = demo_score or ("antmaze" if domain == "antmaze" else "return")
-    options = {name: value for name, value in reading.items() if name in ("observation_keys", "action_keys") and value}
+    options = {name: value for name, value in reading.items() if name in FOR_DEMOS and value}
     with noted_warnings():
         data = read_dataset(source, **reading)
         check_output(data, source, out, chosen, overwrite=overwrite)
         demonstrations = load_demonstrations(demos, data, score=score, **options)
     clock.append(time.perf_counter())
     store = cache or out.with_name(f".{out.name}.labels")
-    try:
-        with noted_warnings():
-            result = label(data, demonstrations, config, store=store, chunk_steps=chunk_steps, progress=not quiet)
-    except UserError:
-        if cache is None and not any(store.glob("*/chunk-*")):
-            shutil.rmtree(store, ignore_errors=True)  # nothing in it to go on from
-        raise
+    with noted_warnings():
+        result = label(data, demonstrations, config, store=store, chunk_steps=chunk_steps, progress=not quiet)
     facts = {**result.dataset.attributes[ATTRIBUTE], "domain": domain, "demonstrations_by": _by(demos, score)}
     dataset = result.dataset.replace(
         attributes={**result.dataset.attributes, ATTRIBUTE: facts}, provenance=result.dataset.provenance

@@ -8,7 +8,8 @@ Domains: "locomotion" (MuJoCo), "adroit", "antmaze".
   without divisor; AntMaze beta 5, bias -1. Its rewards are scaled as OTR's are, so that a learner gets both alike.
 - Minimum distance and segment matching take OTR's, so that only the coupling differs.
 - PWIL's are the paper's. The fill of UDS and the loss of ORIL are those that OTR's authors compare with.
-
+- The oracle's rewards are the true ones, scaled as in the code of OTR's authors: locomotion and Adroit by the range of
+  returns, as OTR's are; AntMaze not at all, with bias -1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from otr.config import (
     LabellerConfig,
     MinimumDistanceConfig,
     NearestNeighbourConfig,
+    OracleConfig,
     ORILConfig,
     OTRConfig,
     PWILConfig,
@@ -92,6 +94,11 @@ PRESETS: Mapping[str, Mapping[str, LabellerConfig]] = {
     "oril": _scaled(ORILConfig),
     "uds": _scaled(UDSConfig),
     "constant": _scaled(ConstantConfig),
+    "oracle": {
+        "locomotion": OracleConfig(),
+        "adroit": OracleConfig(),
+        "antmaze": OracleConfig(scale=ScaleConfig(kind="fixed", bias=-1.0)),
+    },
 }
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from otr._checks import one_of
 from otr.config import LabellerConfig, OTRConfig
 from otr.presets import DOMAINS, PRESETS
 from outerloop.errors import UserError
@@ -29,6 +28,7 @@ PRESET_HELP: Mapping[str, str] = {
     "oril": "a discriminator of demonstrations against data (Zolna et al. 2020)",
     "uds": "true rewards for the demonstrations, zero for all else (Yu et al. 2022)",
     "constant": "the control: 1 for every step",
+    "oracle": "the ceiling: the true rewards, scaled as the labels are",
 }
 
 
@@ -70,9 +70,6 @@ def with_solver(config: LabellerConfig, backend: str | None, threads: int | None
         raise UserError(f"threads is {threads}; it must be at least 0 (0: as many as the process may use).")
     if isinstance(config, OTRConfig):
         if backend is not None:
-            from otr.config import BACKENDS
-
-            one_of("backend", backend, BACKENDS)
             changes["backend"] = backend
         if threads is not None:
             changes["threads"] = threads

@@ -1,4 +1,4 @@
-"""UDS and the constant reward: what a labeller has to beat."""
+"""UDS and the constant reward, which a labeller has to beat, and the true rewards, which it can hardly beat."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from otr.config import ConstantConfig, UDSConfig
+from otr.config import ConstantConfig, OracleConfig, UDSConfig
 from otr.features import FeatureConfig, check_compatible
+from otr.label import ORIGINAL_REWARDS
 from otr.labellers.interface import Labels
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
 
-__all__ = ["ConstantLabeller", "UDSLabeller"]
+__all__ = ["ConstantLabeller", "OracleLabeller", "UDSLabeller", "true_rewards"]
 
 
 class ConstantLabeller:
@@ -38,6 +39,44 @@ class ConstantLabeller:
     def describe(self) -> Mapping[str, Any]:
         """See `Fitted.describe`."""
         return {"solver": "none"}
+
+
+class OracleLabeller:
+    """The true rewards: those of the data, or those that it had before it was labelled.
+
+    Args:
+        config: how they are scaled.
+    """
+
+    def __init__(self, config: OracleConfig) -> None:
+        self.config = config
+
+    def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> OracleLabeller:
+        """See `Labeller.fit`. The demonstrations are not looked at, the data's rewards are.
+
+        Raises:
+            UserError: every reward is 0, as where a file has none.
+        """
+        del demos
+        if not true_rewards(data).any():
+            raise UserError(
+                f"{data.where}: every reward is 0, so the true rewards, which the oracle needs, are not known: give "
+                "data that has them, or leave the oracle out."
+            )
+        return self
+
+    def label(self, data: EpisodeDataset) -> Labels:
+        """See `Fitted.label`."""
+        return Labels(true_rewards(data).astype(np.float32), {}, {})
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Fitted.describe`."""
+        return {"solver": "none"}
+
+
+def true_rewards(data: EpisodeDataset) -> np.ndarray:
+    """Return (N,) the rewards that the data had before it was labelled for the first time, if it was."""
+    return data.extras.get(ORIGINAL_REWARDS, data.rewards)
 
 
 class UDSLabeller:

@@ -23,6 +23,7 @@ LABELLERS: dict[str, type] = {
     "oril": c.ORILConfig,
     "uds": c.UDSConfig,
     "constant": c.ConstantConfig,
+    "oracle": c.OracleConfig,
 }
 
 # Modules are named, not imported: only the chosen one's libraries are loaded.
@@ -35,6 +36,7 @@ _MAKERS: dict[type, str | Callable[[Any], Labeller]] = {
     c.ORILConfig: "otr.labellers.oril:ORILLabeller",
     c.UDSConfig: "otr.labellers.controls:UDSLabeller",
     c.ConstantConfig: "otr.labellers.controls:ConstantLabeller",
+    c.OracleConfig: "otr.labellers.controls:OracleLabeller",
 }
 
 

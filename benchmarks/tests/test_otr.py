@@ -1,0 +1,171 @@
+"""The verdicts of otr's benchmarks, on scores made by hand; that the tiers are sound; and the smallest of them."""
+
+import json
+import signal
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks import otr, otr_labels
+
+HOPPER, CHEETAH = otr.REPORTED, otr.CLAIMED
+
+
+def rows(scores, dataset=CHEETAH):
+    """Rows of one training from arm -> scores."""
+    job = otr.Job(dataset, 1, (), ())
+    arms = [
+        SimpleNamespace(
+            learner=name.split()[0], labels="oracle" if name == "bc10" else name.partition(" ")[2],
+            scores=np.array(values, float), returns=np.array(values, float), updates=np.array([10]),
+            curve=np.array([values], float),
+        )
+        for name, values in scores.items()
+    ]  # fmt: skip
+    return otr.with_shares(otr.rows_of(job, arms))
+
+
+GOOD = {"bc": [40, 42, 41], "iql oracle": [80, 82, 81], "iql otr": [78, 80, 79], "iql constant": [50, 52, 51]}
+
+
+def failed(**changes):
+    claims = otr.verdicts(rows({**GOOD, **{name.replace("_", " "): values for name, values in changes.items()}}))
+    assert len(claims) == 3
+    return [claim["claim"] for claim in claims if not claim["holds"]]
+
+
+def test_the_claims_hold_where_they_should_and_fail_where_they_should():
+    above = [f"OTR above {name} by more than the seeds' spread" for name in ("BC", "IQL on a constant reward")]
+    assert failed() == []
+    assert failed(iql_oracle=[90, 91, 92]) == ["OTR at least 0.9 of the oracle"]
+    assert failed(iql_constant=[77, 79, 78.9]) == above[1:]  # above in every seed, but by less than a deviation
+    assert failed(bc=[40, 42, 81]) == above[:1]  # below it in one seed of three
+    assert failed(bc=[40, 42, 60]) == []
+    assert failed(iql_otr=[0, 150, 79]) == above  # the mean alone is high enough
+    assert len(failed(iql_otr=[-1, -2, -1], iql_oracle=[-1, -2, -1])) == 3  # nothing was learned: no share to speak of
+
+
+def test_claims_need_their_arms():
+    assert otr.verdicts(rows(GOOD, HOPPER)) == []
+    assert otr.verdicts(rows({"iql otr": [1, 2]})) == []
+    assert otr.survival_sentence(rows(GOOD)) is None
+
+
+def test_the_survival_bonus_is_told_as_it_is():
+    said = otr.survival_sentence(rows({"iql otr": [60, 70, 65], "iql constant": [66, 74, 70]}, HOPPER))
+    assert "the constant reward is above OTR" in said
+    assert "intervals overlap" in said
+    assert "OTR less constant, seed by seed: -5.0 [-6.0, -4.0]" in said
+    said = otr.survival_sentence(rows({"iql otr": [60, 70, 65], "iql constant": [20, 30, 25]}, HOPPER))
+    assert "OTR is above the constant reward" in said
+    assert "do not overlap" in said
+
+
+def test_shares_are_of_the_same_learners_oracle():
+    found = {
+        row["arm"]: row["share_of_oracle"] for row in rows({**GOOD, "td3bc oracle": [20, 20], "td3bc otr": [5, 5]})
+    }
+    assert found["td3bc otr"] == 0.25
+    assert found["iql otr"] == pytest.approx(79 / 81)
+    assert found["bc"] == pytest.approx(41 / 81)
+    assert {row["share_of_oracle"] for row in rows({"iql oracle": [-1, -1], "iql otr": [5, 5]})} == {None}
+
+
+def test_the_published_columns_add_up_to_the_printed_totals():
+    totals = {"bc": 466.7, "bc10": 666.2, "iql oracle": 692.4, "iql oril": 588.5, "iql uds": 495.1, "iql otr": 685.6,
+              "iql otr K=10": 694.2, "iql seabo": 707.6, "td3bc otr": 656.9}  # fmt: skip
+    for arm, total in totals.items():
+        values = [float(row[arm].split("±")[0]) for row in otr.PUBLISHED.values()]
+        assert sum(values) == pytest.approx(total, abs=1e-6), arm
+
+
+def test_what_no_demonstration_changes_is_trained_once():
+    jobs = otr.jobs_of(otr.TIERS["gpu"], [CHEETAH])
+    assert [job.demos for job in jobs] == [1, 10]
+    assert {"oracle", "constant"} <= set(jobs[0].labels)
+    assert not {"oracle", "constant"} & set(jobs[1].labels)
+    assert jobs[1].learners == ("bc10-labels", "iql", "td3bc")
+    assert (jobs[0].env_id, jobs[0].quality) == ("HalfCheetah-v5", "medium-expert")
+    assert len(otr.jobs_of(otr.TIERS["gpu"])) == 18
+    assert otr.arm_name("iql", "otr", 10) == "iql otr K=10"
+
+
+@pytest.mark.parametrize("tier", otr.TIERS)
+def test_every_tier_has_the_arms_of_its_claims(tier):
+    job = otr.jobs_of(otr.TIERS[tier])[0]
+    assert {"oracle", "otr", "constant"} <= set(job.labels)
+    assert {"bc", "iql"} <= set(job.learners)
+
+
+def test_data_of_another_task_is_refused(tmp_path):
+    from outerloop.data import EpisodeDataset
+
+    EpisodeDataset(
+        observations=np.zeros((4, 2)), actions=np.zeros((4, 1)), rewards=np.zeros(4), terminated=np.zeros(4, bool),
+        truncated=np.zeros(4, bool), attributes={"env_id": "Hopper-v5", "quality": "medium"},
+    ).save(tmp_path / f"{CHEETAH}.hdf5")  # fmt: skip
+    with pytest.raises(SystemExit, match=r"holds 4 steps of .*Hopper-v5.*remove it, or choose another --data-dir"):
+        otr.make_data(otr.jobs_of(otr.TIERS["cpu"])[0], 4, tmp_path, 1, otr.Cost(tmp_path / "cost.json"))
+
+
+def test_a_command_that_fails_is_said_with_its_log(tmp_path):
+    with pytest.raises(SystemExit, match=r"otr nothing failed \(exit status 2\).*(?s:.*)no command"):
+        otr.command("otr", "nothing", log=tmp_path / "log")
+    wall, cpu = otr.command("otr", "labellers", log=tmp_path / "log")
+    assert wall > 0
+    assert cpu > 0
+
+
+@pytest.mark.slow
+@pytest.mark.jax
+def test_the_smoke_tier_makes_data_trains_and_reports(tmp_path, capsys):
+    arguments = ["--tier", "smoke", "--out", str(tmp_path / "out"), "--results", str(tmp_path), "--workers", "1"]
+    assert otr.main(arguments) == 0
+    result = json.loads((tmp_path / "otr-smoke.json").read_text())
+    tier = otr.TIERS["smoke"]
+    arms = [row["arm"] for row in result["rows"] if row["dataset"] == CHEETAH]
+    assert sorted(arms) == sorted(
+        ["bc", "bc10", *(f"{kind} {name}" for kind in ("bc10-labels", "iql") for name in tier.labels)]
+    )
+    assert len(result["rows"]) == 2 * len(arms)
+    for row in result["rows"]:
+        assert len(row["scores"]) == tier.seeds
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert np.shape(row["curve"]) == (len(row["updates"]), tier.seeds)
+        assert row["updates"][-1] == tier.updates
+    assert len(result["claims"]) == 3
+    assert "intervals" in result["constant_on_hopper"]
+    assert result["cpu_s"] > 0
+    assert (tmp_path / "otr-smoke.png").stat().st_size > 0
+    text = capsys.readouterr().out
+    assert "89.6±3.0" in text  # what is published stands beside ours
+    (tmp_path / "otr-smoke.json").unlink()
+    assert otr.main(arguments) == 0  # reads what is finished
+    assert json.loads((tmp_path / "otr-smoke.json").read_text())["rows"] == result["rows"]
+
+
+@pytest.mark.slow
+@pytest.mark.jax
+def test_the_speed_benchmark_checks_that_results_are_equal(tmp_path):
+    arguments = ["--pairs", "2", "--length", "40", "--steps", "10000", "--rounds", "1", "--part", "solver"]
+    otr_labels.main([*arguments, "--part", "file", "--format", "hdf5", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "otr_labels.json").read_text())
+    assert result["solver"]["checks"]["equal"]
+    assert result["file"]["checks"]["equal"]
+    for trials in result["file"]["trials"].values():
+        assert trials[0]["work"] == 10_000
+        assert trials[0]["parts"].keys() == {"read", "label", "write"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
+def test_labelling_that_was_killed_gives_the_same_bytes(tmp_path):
+    otr_labels.main(["--part", "kill", "--steps", "16000", "--threads", "1", "--out", str(tmp_path)])
+    result = json.loads((tmp_path / "otr_labels.json").read_text())["kill"]
+    assert result["sha256"][0] == result["sha256"][1]
+    assert result["chunks"] == 8
+    assert result["kills"][0]["chunks_found"] >= 2
+    found = [kill["chunks_found"] for kill in result["kills"]]
+    assert found == sorted(found)
+    assert result["last_run"]["found"] == found[-1]

@@ -1,0 +1,446 @@
+"""What `otr train` does: label in several ways, train every learner on each, evaluate, report (extra `train`).
+
+    OUT/train.json       the configuration and the seed; another one is refused
+    OUT/data/            a labelled file for each labeller, and the data as it was for the learners that clone
+    OUT/<learner>/       one run folder of policy-finetune for each learner: all labels and seeds, in one program
+    OUT/report.json      every number (`otr.training_report`)
+    OUT/plots/arms.png   the figure
+
+Killed at any moment and called again, it goes on, and what comes out is the same bit for bit. The learners are those of
+policy-finetune, and so are the run folders, which `policy-finetune evaluate OUT/iql` and `finetune --start OUT/iql`
+take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from otr.demonstrations import Score, load_demonstrations
+from otr.files import is_minari, noted_warnings, read_dataset, save_dataset
+from otr.label import ATTRIBUTE, ORIGINAL_REWARDS, label
+from otr.training_config import CLONING, TrainConfig
+from otr.training_report import CONFIG_FILE, ArmResult, read_arms, report
+from outerloop.command import Device, start_jax
+from outerloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
+from outerloop.data import EpisodeDataset
+from outerloop.data.transitions import next_rows
+from outerloop.errors import UserError
+from outerloop.files import write_json
+from outerloop.option_names import in_option_names
+from outerloop.runfolder import RunFolder
+from outerloop.seeds import check_seed
+
+if TYPE_CHECKING:
+    from policy_finetune.config import LearnerConfig, OfflineConfig
+    from policy_finetune.envs import EnvSpec
+
+__all__ = ["Arm", "Program", "learner_config", "make_programs", "offline_config", "train"]
+
+#: The file in OUT/data with the rewards that the data came with.
+ORIGINAL = "original"
+#: The attribute of a file in OUT/data that says what it was made from.
+KEY = "otr_train"
+#: What a call may change of an `otr train` that goes on: nothing that results depend on.
+FREE = ("devices",)
+BEST = 0.1
+
+
+class Arm(NamedTuple):
+    """A learner on a dataset; it has an agent for each seed.
+
+    Attributes:
+        learner: its name in `TrainConfig.learners`.
+        labels: the name of the labels it learns from or is ranked by, "oracle" for true returns; "" for bc.
+        source: the file in OUT/data without its suffix.
+        top_fraction: the share of best episodes it learns from.
+    """
+
+    learner: str
+    labels: str
+    source: str
+    top_fraction: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """Learner and labels, as agents are called in run folders."""
+        return f"{self.learner} {self.labels}".strip()
+
+
+class Program(NamedTuple):
+    """Arms that are trained together, as agents of one compiled program in one run folder.
+
+    Attributes:
+        name: of the folder below OUT.
+        learner: the configuration that all agents have.
+        arms: in the order of the agents, each with all seeds.
+    """
+
+    name: str
+    learner: LearnerConfig
+    arms: tuple[Arm, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files that the arms learn from, each once."""
+        return tuple(dict.fromkeys(arm.source for arm in self.arms))
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    seed: int = 0,
+    device: Device = "auto",
+    quiet: bool = False,
+    fallback: bool = False,
+    log_every: int | None = None,
+    save_every: int | None = None,
+    sinks: Sequence[Any] = (),
+) -> list[ArmResult]:
+    """Train every learner on every labelling of a dataset, and report; goes on with what is in the folder.
+
+    Args:
+        config: what to train.
+        out: the folder; made if absent.
+        seed: everything random follows from it and the agents' own numbers.
+        device: where to compute.
+        quiet: neither bars nor notes nor table.
+        fallback: when the newest checkpoint is damaged, go on from the newest intact one.
+        log_every: dispatches between rows of metrics; None for about 100 rows.
+        save_every: dispatches between checkpoints; None for one every ten minutes.
+        sinks: names of where metrics go beside metrics.jsonl, see `outerloop.sinks.make_sink`.
+
+    Returns:
+        The arms; see `otr.training_report`.
+
+    Raises:
+        UserError: policy-finetune is missing, data, demonstrations, environment and configuration do not fit together,
+            or the folder holds something else. Nothing is written then, where that can be known before.
+    """
+    out, seed = Path(out), check_seed(seed)
+    programs = make_programs(config)
+    _check_folder(out, config, seed)
+    if not all(_is_complete(out / program.name, config) for program in programs):
+        start_jax(device, config.devices)
+        spec, data, demos = _read(config, programs, quiet=quiet)
+        with RunFolder(out).lock():
+            _check_folder(out, config, seed)
+            write_json(out / CONFIG_FILE, {**config_document(config), "seed": seed})
+            sources = tuple(dict.fromkeys(name for program in programs for name in program.sources))
+            files = _label_all(out / "data", sources, config, data, demos, quiet=quiet)
+            semantics = "d4rl" if next_rows(data) is None else "exact"
+            del data, demos
+            datasets = {name: _load(spec, path, config, key) for name, (path, key) in files.items()}
+            for program in programs:
+                if not _is_complete(out / program.name, config):
+                    offline = offline_config(program, config, spec.env_id, out / "data", semantics=semantics)
+                    _run(
+                        out / program.name, offline, spec, [datasets[name] for name in program.sources],
+                        eval_at=config.evaluation_steps, seed=seed, progress=not quiet, fallback=fallback,
+                        log_every=log_every, save_every=save_every, sinks=sinks,
+                    )  # fmt: skip
+    report(out, quiet=quiet)
+    return read_arms(out)
+
+
+# --------------------------------------------------------------------------------------- who learns from what
+
+
+def make_programs(config: TrainConfig) -> list[Program]:
+    """Return the programs of a configuration: one for all that clone, one for each other learner.
+
+    Raises:
+        UserError: policy-finetune is missing, or it knows no such learner.
+    """
+    cloning: list[Arm] = []
+    programs = []
+    for name in config.learners:
+        learner = learner_config(name, config)
+        if name == "bc":
+            cloning.append(Arm("bc", "", ORIGINAL))
+        elif name == "bc10":
+            cloning.append(Arm("bc10", "oracle", ORIGINAL, BEST))
+        elif name == "bc10-labels":
+            cloning += [Arm(name, labels, labels, BEST) for labels in config.labels]
+        else:
+            programs.append(Program(name, learner, tuple(Arm(name, labels, labels) for labels in config.labels)))
+    if cloning:
+        programs.insert(0, Program("bc", learner_config("bc", config), tuple(cloning)))
+    return programs
+
+
+def learner_config(name: str, config: TrainConfig) -> LearnerConfig:
+    """Return policy-finetune's learner of that name, with the sizes of `config`.
+
+    IQL takes its published settings for the domain (Kostrikov et al. 2021 and Luo et al. 2023): AntMaze expectile 0.9
+    and temperature 10, Adroit temperature 0.5 and dropout 0.1 in the actor; its actor's learning rate falls to 0 by a
+    cosine over the run.
+
+    Raises:
+        UserError: policy-finetune is missing, or it knows no such learner.
+    """
+    try:
+        from policy_finetune.presets import LEARNERS, offline_presets
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "policy_finetune":  # it is there, and lacks something
+            raise
+        raise UserError("otr train needs the learners of policy-finetune: pip install 'otr[train]'.") from None
+    known = dict.fromkeys((*CLONING, *offline_presets()))
+    if name not in known:
+        raise UserError(f"There is no learner {name!r}{did_you_mean(name, known)}")
+    if name in CLONING:
+        base = LEARNERS["bc"]
+    elif name == "iql" and config.domain == "antmaze":
+        base = LEARNERS["iql-antmaze"]
+    else:
+        base = LEARNERS[name]
+    network = dataclasses.replace(base.network, hidden=config.hidden)
+    changes: dict[str, Any] = {}
+    if name == "iql" and config.domain == "adroit":
+        network = dataclasses.replace(network, actor_dropout=0.1)
+        changes["temperature"] = 0.5
+    if base.name == "iql":
+        changes["actor_lr_steps"] = config.num_steps * config.dispatch // base.policy_delay
+    return dataclasses.replace(base, network=network, batch_size=config.batch_size, **changes)
+
+
+def offline_config(
+    program: Program, config: TrainConfig, env_id: str, folder: Path, *, semantics: str = "exact"
+) -> OfflineConfig:
+    """Return policy-finetune's configuration of a program.
+
+    Rewards are not normalised once more: the labels are scaled already.
+
+    Args:
+        program: which.
+        config: the whole.
+        env_id: gymnasium's name of the environment.
+        folder: where the labelled files are.
+        semantics: "exact", or "d4rl" for data without next observations.
+    """
+    from policy_finetune.config import DataOptions, OfflineAgent, OfflineConfig
+
+    agents = tuple(
+        OfflineAgent(arm.text, program.learner, program.sources.index(arm.source), number, arm.top_fraction)
+        for arm in program.arms
+        for number in range(config.seeds)
+    )
+    return OfflineConfig(
+        learner=program.learner,
+        data=tuple(str(folder / f"{name}.hdf5") for name in program.sources),
+        loading=DataOptions(semantics="d4rl" if semantics == "d4rl" else None),
+        env_id=env_id,
+        updates=config.updates,
+        updates_per_step=config.dispatch,
+        seeds=config.seeds,
+        agents=agents,
+        normalize_observations=config.normalize_observations,
+        reward_scale=config.reward_scale,
+        reward_bias=config.reward_bias,
+        eval_episodes=config.eval_episodes,
+        devices=max(n for n in range(1, config.devices + 1) if len(agents) % n == 0),
+    )
+
+
+# ------------------------------------------------------------------------------------------------- what is there
+
+
+def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
+    """Refuse a folder that holds anything but this training; nothing is written."""
+    path = out / CONFIG_FILE
+    if not path.exists():
+        if out.exists() and (not out.is_dir() or any(p.name != ".lock" for p in out.iterdir())):
+            raise UserError(f"{out} exists and is no folder of otr train (no {CONFIG_FILE}): choose another --out.")
+        return
+    before, here = to_dict(load_config(TrainConfig, path)), to_dict(config)
+    names = [name for name in here if before[name] != here[name] and name not in FREE]
+    changed = [f"{name} ({before[name]} there, {here[name]} here)" for name in names]
+    stated = read_json(path).get("seed")
+    if stated != seed:
+        changed.append(f"seed ({stated} there, {seed} here)")
+    if changed:
+        raise UserError(f"{out} holds another training, which differs in {', '.join(changed)}: choose another --out.")
+
+
+def _is_complete(folder: Path, config: TrainConfig) -> bool:
+    record = RunFolder(folder).record()
+    return record is not None and record["status"] == "complete" and record.get("step") == config.num_steps
+
+
+# --------------------------------------------------------------------------------------------------------- the data
+
+
+def _read(
+    config: TrainConfig, programs: Sequence[Program], *, quiet: bool
+) -> tuple[EnvSpec, EpisodeDataset, EpisodeDataset]:
+    """Return environment, data and demonstrations, held against one another before anything is written."""
+    from policy_finetune.dataset_checks import load_for
+    from policy_finetune.envs import EnvSpec
+
+    if not config.data:
+        raise UserError("No dataset is given: name one with --data FILE.")
+    spec = EnvSpec.of(config.env_id) if config.env_id else None
+    limit = config.max_episode_steps
+    if limit is None and spec is not None and not is_minari(Path(config.data)):
+        limit = spec.max_episode_steps  # makes a difference only where the file has no time-outs
+    keys = {"observation_keys": config.observation_keys or None, "action_keys": config.action_keys or None}
+    with noted_warnings():
+        data = read_dataset(
+            config.data, episode_ends=config.episode_ends, max_episode_steps=limit,
+            drop_nonfinite=config.drop_nonfinite, **keys,
+        )  # fmt: skip
+        score: Score = config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")
+        notes = []
+        if ORIGINAL_REWARDS in data.extras:
+            data = data.replace(rewards=data.extras[ORIGINAL_REWARDS], provenance=data.provenance)
+            notes.append("The data was labelled before: the rewards that it had before that count as the true ones.")
+        _need_truth(data, config)
+        reading = {**keys, "drop_nonfinite": config.drop_nonfinite}
+        demos = load_demonstrations(config.demos, data, score=score, **{k: v for k, v in reading.items() if v})
+    spec = spec or EnvSpec.of(_environment(data, config))
+    checked, findings = load_for(spec, data, batch_size=config.batch_size)
+    _need_batches(checked, config, programs)
+    if not quiet:
+        for note in (*notes, *findings):
+            print(f"note: {in_option_names(note)}", file=sys.stderr)
+    return spec, data, demos
+
+
+def _environment(data: EpisodeDataset, config: TrainConfig) -> str:
+    """The environment that the data states."""
+    about = data.attributes
+    places = [about, about.get("metadata") or {}]
+    with contextlib.suppress(KeyError, TypeError, ValueError):
+        places.append(json.loads(about["minari"]["env_spec"]))
+    for place in places:
+        found = place.get("env_id") or place.get("id")
+        if isinstance(found, str):
+            return found
+    raise UserError(f"{config.data} does not say which environment it is of: name it with --env-id.")
+
+
+def _need_truth(data: EpisodeDataset, config: TrainConfig) -> None:
+    """Refuse what needs true rewards where there are none."""
+    if data.rewards.any():
+        return
+    needy = [f"the labels {name!r}" for name in config.used_labels if name == "oracle"]
+    needy += [f"the learner {name!r}" for name in config.learners if name == "bc10"]
+    needy += [f"the labels {name!r}" for name in config.used_labels if name == "uds"]
+    if needy:
+        raise UserError(
+            f"{config.data}: every reward is 0, so the true rewards, which {needy[0]} needs, are not known: leave it "
+            "out, or give data that has them."
+        )
+
+
+def _need_batches(data: EpisodeDataset, config: TrainConfig, programs: Sequence[Program]) -> None:
+    """Refuse a batch that the best episodes by true return do not fill; by labels, only the trainer can know."""
+    if any(arm.learner == "bc10" for program in programs for arm in program.arms):
+        steps = data.top(fraction=BEST).num_steps
+        if steps < config.batch_size:
+            raise UserError(
+                f"{config.data}: the best {BEST:.0%} of its episodes have {steps} steps, fewer than the batch size of "
+                f"{config.batch_size}: give a smaller --batch-size, or leave bc10 out."
+            )
+
+
+def _label_all(
+    folder: Path, sources: Iterable[str], config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset, *,
+    quiet: bool,
+) -> dict[str, tuple[Path, str]]:  # fmt: skip
+    """Write the files that are missing; returns name -> (path, key that it has to have)."""
+    folder.mkdir(exist_ok=True)
+    contents = [_digest(data), _digest(demos)]
+    files = {}
+    with noted_warnings():
+        for name in sources:
+            path = folder / f"{name}.hdf5"
+            labeller = None if name == ORIGINAL else config.label_config(name)
+            key = json_hash([*contents, name, None if labeller is None else to_dict(labeller)])
+            files[name] = path, key
+            if path.exists():
+                continue
+            dataset, facts = data, dict(data.attributes)
+            if labeller is not None:
+                store = folder / f".{name}.labels"
+                dataset = label(data, demos, labeller, store=store, progress=not quiet).dataset
+                more = {"domain": config.domain, "demonstrations_by": _by(config)}
+                facts = {**dataset.attributes, ATTRIBUTE: {**dataset.attributes[ATTRIBUTE], **more}}
+            facts[KEY] = {"key": key}
+            dataset = dataset.replace(attributes=facts, provenance=dataset.provenance)
+            save_dataset(dataset, path, "d4rl", overwrite=False, compress=False)
+            shutil.rmtree(folder / f".{name}.labels", ignore_errors=True)
+    return files
+
+
+def _by(config: TrainConfig) -> dict[str, str]:
+    """How the demonstrations were named, as `otr label` states it."""
+    if not config.demos.startswith("top:"):
+        return {"spec": Path(config.demos).name}
+    return {"spec": config.demos, "score": config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")}
+
+
+def _digest(data: EpisodeDataset) -> str:
+    """Hexadecimal digits of the contents of a dataset."""
+    digest = hashlib.sha256()
+    fields = (
+        data.episode_starts, data.observations, data.actions, data.rewards, data.terminated, data.truncated,
+        data.next_observations, data.final_observations,
+    )  # fmt: skip
+    for array in fields:
+        if array is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:32]
+
+
+def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDataset:
+    """Return what the learners get to see of a file in OUT/data: read as policy-finetune itself reads it."""
+    from policy_finetune.dataset_checks import load_for
+
+    # What is worth saying of the data was said of the data itself; its states are not replayed for rewards that are
+    # not the simulator's.
+    data, _ = load_for(spec, path, batch_size=config.batch_size, replay=False, extras=False)
+    if dict(data.attributes.get(KEY) or {}).get("key") != key:
+        raise UserError(
+            f"{path} was made from other data, demonstrations or settings: remove it, or choose another --out."
+        )
+    return data
+
+
+# ------------------------------------------------------------------------------------------------------ the training
+
+
+def _run(
+    folder: Path,
+    config: OfflineConfig,
+    spec: EnvSpec,
+    datasets: Sequence[EpisodeDataset],
+    *,
+    sinks: Sequence[Any],
+    **arguments: Any,
+) -> None:
+    """Train one program in its run folder."""
+    from outerloop.runner import run
+    from outerloop.sinks import make_sink
+    from policy_finetune.evaluators import EvaluationReturns
+    from policy_finetune.offline import OfflineTrainer
+
+    trainer = OfflineTrainer(config, datasets)
+    evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
+    run(
+        trainer, folder, steps=trainer.num_steps, evaluators=evaluators, sinks=[make_sink(name) for name in sinks],
+        **arguments,
+    )  # fmt: skip

@@ -1,0 +1,118 @@
+"""The configuration of `otr train`: which labels, which learners, how long. Imports no jax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from otr.presets import PRESETS
+from outerloop.checks import FINITE, ONE_OR_MORE, POSITIVE, check, refusal
+from outerloop.config import did_you_mean
+from outerloop.errors import UserError
+
+__all__ = ["CLONING", "TrainConfig"]
+
+#: Learners that clone behaviour; one program holds them all.
+CLONING = ("bc", "bc10", "bc10-labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Learners on a dataset labelled in several ways, all else equal: the arms of a comparison."""
+
+    data: str = ""
+    """the dataset: a D4RL HDF5 file, a Minari folder, or an npz file"""
+    demos: str = "top:1"
+    """the demonstrations: a file of the same formats, or top:K for the K best episodes of the dataset"""
+    domain: Literal["locomotion", "adroit", "antmaze"] = "locomotion"
+    """whose published settings labels and IQL take"""
+    labels: tuple[str, ...] = ("oracle", "otr", "seabo", "minimum-distance", "constant")
+    """presets of `otr label`; oracle is the true rewards, constant the control"""
+    learners: tuple[str, ...] = ("bc", "bc10", "iql")
+    """bc; bc10, which clones the best 10 % of the episodes by true return; bc10-labels, the best 10 % by labelled
+    return; iql; td3bc; or another offline learner of policy-finetune"""
+    env_id: str = ""
+    """gymnasium's name of the environment that evaluates; empty: the dataset's own"""
+    seeds: int = 3
+    """agents of each arm; equal numbers start from equal networks in all arms"""
+    updates: int = 1_000_000
+    """critic updates (of bc: of the policy), rounded up to whole dispatches"""
+    updates_per_step: int = 1000
+    """updates a dispatch"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers"""
+    batch_size: int = 256
+    """transitions an update"""
+    evaluations: int = 20
+    """over the run, beside the one before the first update"""
+    eval_episodes: int = 10
+    """episodes an evaluation; the last one is what is reported"""
+    normalize_observations: bool = True
+    """standardise observations by the dataset's mean and standard deviation; the original IQL does not"""
+    reward_scale: float = 1.0
+    """rewards, scaled already as the preset of their labels says, are multiplied by this ..."""
+    reward_bias: float = 0.0
+    """... and this is added, for all learners: TD3+BC, unlike IQL, was published with unscaled rewards"""
+    devices: int = 1
+    """agents are spread over so many devices (CPU: virtual ones, one a core), as far as their number can be divided"""
+    demo_score: Literal["return", "antmaze"] | None = None
+    """what top:K ranks by (None: the domain's)"""
+    episode_ends: Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None = None
+    """what ends an episode, in flat files; for AntMaze give goal or timeouts"""
+    max_episode_steps: int | None = None
+    """the time limit, for flat files that say nothing of time-outs (None: the environment's)"""
+    observation_keys: tuple[str, ...] = ()
+    """parts of the observations to join, for Minari data made of parts"""
+    action_keys: tuple[str, ...] = ()
+    """likewise for actions"""
+    drop_nonfinite: bool = False
+    """leave out episodes that hold NaN or infinity"""
+
+    def __post_init__(self) -> None:
+        check(
+            self, seeds=ONE_OR_MORE, updates=ONE_OR_MORE, updates_per_step=ONE_OR_MORE, hidden=ONE_OR_MORE,
+            batch_size=ONE_OR_MORE, evaluations=ONE_OR_MORE, eval_episodes=ONE_OR_MORE, reward_scale=POSITIVE,
+            reward_bias=FINITE, devices=ONE_OR_MORE, max_episode_steps=ONE_OR_MORE,
+        )  # fmt: skip
+        for name in self.labels:
+            if name not in PRESETS:
+                raise UserError(f"There are no labels {name!r}{did_you_mean(name, PRESETS)}")
+        for field, what in (("labels", "arm"), ("learners", "learner")):
+            names = getattr(self, field)
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise UserError(f"TrainConfig.{field} names {twice!r} twice: name each {what} once.")
+        if not self.learners:
+            raise refusal(self, "learners", "one or more learners, such as bc and iql")
+        if not self.labels and any(self.reads_labels(name) for name in self.learners):
+            raise refusal(self, "labels", "one or more presets, such as oracle, otr and constant")
+
+    @staticmethod
+    def reads_labels(learner: str) -> bool:
+        """Whether what a learner does depends on rewards that labelling gives: not so for bc and bc10."""
+        return learner not in ("bc", "bc10")
+
+    @property
+    def used_labels(self) -> tuple[str, ...]:
+        """The labels that some learner reads."""
+        return self.labels if any(self.reads_labels(name) for name in self.learners) else ()
+
+    @property
+    def dispatch(self) -> int:
+        """Updates of one dispatch: `updates_per_step`, or all of them where these are fewer."""
+        return min(self.updates_per_step, self.updates)
+
+    @property
+    def num_steps(self) -> int:
+        """Dispatches."""
+        return -(-self.updates // self.dispatch)
+
+    @property
+    def evaluation_steps(self) -> tuple[int, ...]:
+        """The dispatches after which agents are evaluated, the last among them."""
+        count = min(self.evaluations, self.num_steps)
+        return tuple(round(self.num_steps * k / count) for k in range(1, count + 1))
+
+    def label_config(self, name: str) -> Any:
+        """Return the labeller's configuration behind a name in `labels`."""
+        return PRESETS[name][self.domain]
