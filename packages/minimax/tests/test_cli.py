@@ -159,17 +159,17 @@ def one_sentence(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--buffer.capacity", "3"], ["buffer.capacity is 3", "n_envs = 4"]),
+        (["--buffer.capacity", "3"], ["--buffer.capacity is 3", "--n-envs = 4"]),
         (
             ["--buffer.capacity", "4000", "--buffer.temperature", "0.05"],
             ["temperature is 0.05", "underflows", "0.0954"],
         ),
-        (["--rollout-steps", "7"], ["rollout_steps is 7", "max_steps = 8"]),
-        (["--devices", "3"], ["n_envs is 4", "devices = 3"]),
-        (["--ppo.minibatches", "3"], ["n_envs is 4", "ppo.minibatches = 3"]),
-        (["--env.n-walls", "48"], ["n_walls is 48", "at most 47"]),
-        (["--env.view-size", "4"], ["view_size is 4", "odd"]),
-        (["--buffer.replay-prob", "0"], ["replay_prob is 0"]),
+        (["--rollout-steps", "7"], ["--rollout-steps is 7", "--env.max-steps = 8"]),
+        (["--devices", "3"], ["--n-envs is 4", "devices = 3"]),
+        (["--ppo.minibatches", "3"], ["--n-envs is 4", "--ppo.minibatches = 3"]),
+        (["--env.n-walls", "48"], ["--env.n-walls is 48", "at most 47"]),
+        (["--env.view-size", "4"], ["--env.view-size is 4", "odd"]),
+        (["--buffer.replay-prob", "0"], ["--buffer.replay-prob is 0"]),
         (["--score", "max_mcc"], ["'max_mcc'", 'did you mean "max_mc"']),
         (["--score", "return", "--buffer.prioritization", "proportional"], ["'return' may be negative", "'rank'"]),
         (["--method", "prl"], ["'prl'", "robust_plr"]),
@@ -190,7 +190,7 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     [
         (["evaluate", "RUN", "--mazes", "Labyrint"], ["'Labyrint'", 'did you mean "Labyrinth"']),
         (["evaluate", "RUN", "--episodes", "0"], ["episodes is 0"]),
-        (["evaluate", "RUN", "--cvar-attempts", "0"], ["cvar_attempts is 0"]),
+        (["evaluate", "RUN", "--cvar-attempts", "0"], ["--cvar-attempts is 0"]),
         (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),
         (["evaluate", "RUN", "--student", "1"], ["student is 1", "'dr'", "one student"]),
         (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt cannot be read"]),

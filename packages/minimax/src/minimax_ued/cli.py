@@ -34,6 +34,7 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from minimax_ued.snapshots import draw_timeline
     from minimax_ued.trainer import UEDTrainer
     from outerloop.report import report, report_command
+    from outerloop.runfolder import RunFolder
     from outerloop.runner import run
 
     trainer = UEDTrainer(config)
@@ -42,6 +43,7 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     arguments = options.run_arguments()
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
+    RunFolder(options.out).check(trainer, seed=options.seed, resume=options.resume)  # before compiling is spoken of
     _say_how_long(config, options)
     state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
     plots.mkdir(exist_ok=True)
