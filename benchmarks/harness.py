@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
 from outerloop.provenance import provenance
@@ -293,16 +293,27 @@ def child_environment(threads: int) -> dict[str, str]:
 
 
 def record(module: str, arguments: Sequence[str], distributions: Sequence[str] = ()) -> Json:
-    """Where a result comes from: command, commit, versions, processor, load and time. No path, host or secret."""
+    """Where a result comes from: command, commit, versions, processor, load and time. No path, host or secret.
+
+    Of absolute paths among the arguments the last part is left.
+    """
     origin = provenance(*distributions)
     return {
-        "command": " ".join(["python", "-m", module, *arguments]),
+        "command": " ".join(["python", "-m", module, *map(_without_folders, arguments)]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_average": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         **{key: origin[key] for key in ("platform", "python", "versions", "devices", "git")},
     }
+
+
+def _without_folders(argument: str) -> str:
+    """Return VALUE or --option=VALUE with the last part alone of an absolute path, ours or Windows'."""
+    option, equals, value = argument.partition("=") if argument.startswith("-") else ("", "", argument)
+    if value.startswith("~") or Path(value).is_absolute() or PureWindowsPath(value).is_absolute():
+        value = PureWindowsPath(value).name  # which knows both separators
+    return f"{option}{equals}{value}"
 
 
 def _cpu_model() -> str:

@@ -1,6 +1,7 @@
 """The harness itself: turns, ratios, absent and dying contestants, what a result may hold."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -95,8 +96,10 @@ def test_a_contestant_is_pinned_with_its_thread_pools():
 def test_a_result_is_replaced_whole_and_names_neither_path_nor_host(tmp_path):
     import socket
 
-    origin = harness.record("benchmarks.example", ["--rounds", "3"])
-    assert origin["command"] == "python -m benchmarks.example --rounds 3"
+    given = ["--rounds", "3", "--out", "/tmp/bench/", f"--data={tmp_path}/a.hdf5", "~/b", "c/d", "--lr=1/3", "C:\\e\\f"]
+    origin = harness.record("benchmarks.example", given)
+    expected = "python -m benchmarks.example --rounds 3 --out bench --data=a.hdf5 b c/d --lr=1/3 f"
+    assert origin["command"] == expected
     path = harness.write_result("example", {**origin, "ratio": harness.Ratio(2.0, 1.0, 3.0)}, tmp_path)
     text = path.read_text()
     assert json.loads(text)["ratio"] == {"median": 2.0, "low": 1.0, "high": 3.0}
@@ -106,6 +109,31 @@ def test_a_result_is_replaced_whole_and_names_neither_path_nor_host(tmp_path):
     with pytest.raises(TypeError):
         harness.write_result("example", {"bad": object()}, tmp_path)
     assert path.read_text() == text
+
+
+ABSOLUTE = re.compile(r"(?<![\w./)\]])(?:/[\w.-]+|~/|[A-Za-z]:\\)")
+
+
+def strings(value):
+    """Every string of a JSON document, keys included."""
+    if isinstance(value, dict):
+        return [text for key, below in value.items() for text in (key, *strings(below))]
+    if isinstance(value, list):
+        return [text for below in value for text in strings(below)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_what_an_absolute_path_is():
+    for text in ("/tmp/bench", "--out /work/x", "--out=/home/u", "at ~/x", "'/root/y'", "C:\\x", "(/opt/z)"):
+        assert ABSOLUTE.search(text), text
+    for text in ("steps/s", "runs/x", "https://arxiv.org/abs/1", "1 / 3", "(a + b)/c", "../x", "~3"):
+        assert not ABSOLUTE.search(text), text
+
+
+@pytest.mark.parametrize("path", sorted(harness.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_result_names_a_place_on_the_machine_that_made_it(path):
+    found = [text for text in strings(json.loads(path.read_text())) if ABSOLUTE.search(text)]
+    assert found == []
 
 
 def test_level_statistics_against_levels_that_can_be_counted_by_hand():

@@ -98,23 +98,98 @@ def test_every_tier_has_the_arms_of_its_claims(tier):
     assert {"bc", "iql"} <= set(job.learners)
 
 
-def test_data_of_another_task_is_refused(tmp_path):
+def dataset(file, env_id, quality, steps):
+    """Write four steps that were made as `steps` of a quality, in two parts."""
     from outerloop.data import EpisodeDataset
 
+    halves = [{"steps": steps // 2}, {"steps": steps - steps // 2}]
     EpisodeDataset(
         observations=np.zeros((4, 2)), actions=np.zeros((4, 1)), rewards=np.zeros(4), terminated=np.zeros(4, bool),
-        truncated=np.zeros(4, bool), attributes={"env_id": "Hopper-v5", "quality": "medium"},
-    ).save(tmp_path / f"{CHEETAH}.hdf5")  # fmt: skip
-    with pytest.raises(SystemExit, match=r"holds 4 steps of .*Hopper-v5.*remove it, or choose another --data-dir"):
-        otr.make_data(otr.jobs_of(otr.TIERS["cpu"])[0], 4, tmp_path, 1, otr.Cost(tmp_path / "cost.json"))
+        truncated=np.zeros(4, bool), attributes={"env_id": env_id, "quality": quality},
+        provenance=({"action": "make", "parts": halves},),
+    ).save(file)  # fmt: skip
+    return file
 
 
-def test_a_command_that_fails_is_said_with_its_log(tmp_path):
+@pytest.mark.parametrize(
+    ("about", "fits"),
+    [
+        (("HalfCheetah-v5", "medium-expert", 3), True),  # the last episode is always finished
+        (("HalfCheetah-v5", "medium-expert", 4), False),
+        (("HalfCheetah-v5", "medium-expert", 2), False),
+        (("HalfCheetah-v5", "medium", 3), False),
+        (("Hopper-v5", "medium-expert", 3), False),
+    ],
+)
+def test_data_of_another_task_or_size_is_refused(tmp_path, about, fits):
+    file = dataset(tmp_path / f"{CHEETAH}.hdf5", *about)
+    job, cost = otr.jobs_of(otr.TIERS["cpu"])[0], otr.Cost(tmp_path / "cost.json")
+    if fits:
+        assert otr.make_data(job, 3, tmp_path, 1, cost) == file
+    else:
+        with pytest.raises(SystemExit, match=r"holds 4 steps and was made as .*; remove it, or choose another --data"):
+            otr.make_data(job, 3, tmp_path, 1, cost)
+    assert cost.seconds == {}
+
+
+def test_a_command_that_fails_is_said_with_its_log_and_counted(tmp_path):
+    cost = otr.Cost(tmp_path / "cost.json")
     with pytest.raises(SystemExit, match=r"otr nothing failed \(exit status 2\).*(?s:.*)no command"):
-        otr.command("otr", "nothing", log=tmp_path / "log")
-    wall, cpu = otr.command("otr", "labellers", log=tmp_path / "log")
-    assert wall > 0
-    assert cpu > 0
+        otr.command("otr", "nothing", log=tmp_path / "log", cost=cost, name="a")
+    failed = dict(cost.seconds["a"])
+    assert failed["cpu_s"] > 0
+    assert failed["failed"] == 1
+    otr.command("otr", "labellers", log=tmp_path / "log", cost=cost, name="a")
+    otr.command("otr", "labellers", log=tmp_path / "log", cost=cost, name="b")
+    again = otr.Cost(tmp_path / "cost.json")
+    assert again.seconds["a"]["cpu_s"] > failed["cpu_s"]
+    assert again.seconds["a"]["failed"] == 1
+    assert again.seconds["b"].keys() == {"wall_s", "cpu_s"}
+    assert again.cpu_s == pytest.approx(sum(row["cpu_s"] for row in again.seconds.values()))
+
+
+def test_a_part_of_a_tier_has_a_name_of_its_own():
+    assert otr.result_name("cpu", [], 0) == "otr-cpu"
+    assert otr.result_name("cpu", [HOPPER], 0) == "otr-cpu-hopper-medium-replay"
+    assert otr.result_name("cpu", [], 3) == "otr-cpu-seed3"
+    assert otr.result_name("gpu", ["walker2d-medium", CHEETAH], 1) == (
+        "otr-gpu-walker2d-medium-halfcheetah-medium-expert-seed1"
+    )
+
+
+@pytest.fixture
+def without_training(tmp_path, monkeypatch):
+    """Call the cpu tier with arms made by hand in place of data and training."""
+
+    def arms(folder):
+        made = GOOD if CHEETAH in str(folder) else {"iql otr": [60, 70, 65], "iql constant": [20, 30, 25]}
+        return [
+            SimpleNamespace(
+                learner=name.split()[0], labels=name.partition(" ")[2], scores=np.array(values, float),
+                returns=np.array(values, float), updates=np.array([10]), curve=np.array([values], float),
+            )
+            for name, values in made.items()
+        ]  # fmt: skip
+
+    about = {"steps": 4, "episodes": 1, "mean": 0.0, "best": 1.0}
+    monkeypatch.setattr(otr, "make_data", lambda job, *rest: tmp_path / f"{job.dataset}.hdf5")
+    monkeypatch.setattr(otr, "train", lambda *rest: None)
+    monkeypatch.setattr(otr, "describe", lambda files: {file.stem: about for file in files})
+    monkeypatch.setattr("otr.training_report.read_arms", arms)
+    return lambda *given: otr.main(["--out", str(tmp_path), "--results", str(tmp_path), *given])
+
+
+def test_a_call_without_claims_is_no_success(without_training, tmp_path, capsys):
+    assert without_training() == 0
+    whole = (tmp_path / "otr-cpu.json").read_bytes()
+    assert len(json.loads(whole)["claims"]) == 3
+    assert "No claim was tested" not in capsys.readouterr().out
+    assert without_training("--only", HOPPER) == 1
+    assert "No claim was tested" in capsys.readouterr().out
+    assert json.loads((tmp_path / f"otr-cpu-{HOPPER}.json").read_text())["claims"] == []
+    assert without_training("--only", CHEETAH, "--seed", "2") == 0
+    assert (tmp_path / f"otr-cpu-{CHEETAH}-seed2.png").exists()
+    assert (tmp_path / "otr-cpu.json").read_bytes() == whole
 
 
 @pytest.mark.slow
@@ -136,7 +211,7 @@ def test_the_smoke_tier_makes_data_trains_and_reports(tmp_path, capsys):
         assert row["updates"][-1] == tier.updates
     assert len(result["claims"]) == 3
     assert "intervals" in result["constant_on_hopper"]
-    assert result["cpu_s"] > 0
+    assert result["cpu_s_of_commands_that_ended"] > 0
     assert (tmp_path / "otr-smoke.png").stat().st_size > 0
     text = capsys.readouterr().out
     assert "89.6±3.0" in text  # what is published stands beside ours

@@ -68,6 +68,8 @@ NAMES = OptionNames.of(Options(), Config())
         ("set layer_norm=True, or layer_norm=False.", "set --layer-norm, or --no-layer-norm."),
         ("Config: layer_norm needs log_every = 2.", "--layer-norm needs --log-every = 2."),
         ("log_every=100.", "--log-every 100."),
+        ("x.hdf5: lr=0.1, or layer_norm=True; mend it.", "x.hdf5: --adam.lr 0.1, or --layer-norm; mend it."),
+        ("runs/x differs in log_every.", "runs/x differs in --log-every."),
     ],
 )
 def test_fields_are_named_as_options(text, expected):
@@ -85,6 +87,15 @@ def test_fields_are_named_as_options(text, expected):
         "use --log-every 3, --adam.lr 3 or --loading.actions=env",
         "call log_every(3) of Trainer.updates, or Adam.momentum",
         "unknown=3",
+        "updates=3.hdf5: there is no such file",
+        "There is no dataset at updates=3.hdf5; check --data.",
+        "updates=3,lr=0.1.hdf5 and 'updates=3 lr=0.1.npz' are files",
+        "data/updates=3,lr=0.1: there is no such folder",
+        "updates=3+lr=1/x is a path, and so is updates=3,lr=1/x",
+        "updates=3-a.b.hdf5.",
+        "x.hdf5: log_every is an array of its own, and Adam.lr an attribute",
+        "x.jsonl, line 3: log_every is no number",
+        "data/x: log_every is missing",
     ],
 )
 def test_what_is_not_clearly_an_option_stays(text):
@@ -152,6 +163,6 @@ def test_help_shows_types_plainly(app, capsys):
     assert "--loading.actions {env,canonical}" in text
     assert "--loading.drop-nonfinite {True,False}" in text
     assert "--loading.observation-keys [STR ...]" in text
-    assert "(default: none)" in text
+    assert "(default: empty)" in text
     app.main(["train", "--log-every", "None", "--loading.actions", "None", "--loading.observation-keys", "a", "b"])
     assert app.seen.loading == Reading(observation_keys=("a", "b"))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from otr import label
 from otr.demonstrations import best_episodes, episode_scores, load_demonstrations
 from outerloop.errors import UserError
 
@@ -29,6 +30,22 @@ def test_antmaze_fragments_are_passed_over(rng, dataset):
 def test_file(small, tmp_path):
     small.select([3, 0]).save(tmp_path / "demos.npz")
     assert load_demonstrations(tmp_path / "demos.npz", small).lengths.tolist() == [40, 12]
+
+
+def test_what_was_labelled_is_chosen_by_its_true_rewards(small, tmp_path):
+    true = small.replace(rewards=-small.rewards)  # of which the best are others than those that are long
+    labelled = label(true, small.select([3]), "constant").dataset
+    assert int(np.argmax(labelled.returns())) != int(np.argmax(true.returns()))
+    for score in ("return", "antmaze"):
+        np.testing.assert_array_equal(episode_scores(labelled, score), episode_scores(true, score))
+        got, wanted = load_demonstrations("top:2", labelled, score=score), best_episodes(true, 2, score)
+        np.testing.assert_array_equal(got.observations, wanted.observations)
+        np.testing.assert_array_equal(got.rewards, wanted.rewards)
+    labelled.save(tmp_path / "demos.npz")
+    np.testing.assert_array_equal(load_demonstrations(tmp_path / "demos.npz", small).rewards, true.rewards)
+    bare = label(small.replace(rewards=np.zeros(small.num_steps)), small.select([3]), "constant").dataset
+    with pytest.raises(UserError, match="every reward is 0"):  # it never had rewards to choose by
+        best_episodes(bare, 1)
 
 
 def test_file_without_rewards(small, tmp_path):

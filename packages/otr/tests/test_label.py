@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, label
+from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, UDSConfig, label
 from otr.label import ORIGINAL_REWARDS, content_key
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
@@ -135,6 +135,13 @@ def test_the_key_of_the_oracle_depends_on_the_true_rewards(small):
     assert base != content_key(small.replace(rewards=more), demos, OracleConfig())
     labelled = small.replace(rewards=more, extras={ORIGINAL_REWARDS: small.rewards})
     assert base == content_key(labelled, demos, OracleConfig())
+
+
+def test_the_key_of_uds_depends_on_the_demonstrations_true_rewards(small):
+    demos = small.select([3])
+    base, more = content_key(small, demos, UDSConfig()), demos.replace(rewards=demos.rewards + 1)
+    assert base != content_key(small, more, UDSConfig())
+    assert base == content_key(small, more.replace(extras={ORIGINAL_REWARDS: demos.rewards}), UDSConfig())
 
 
 def test_store_can_be_cleared(small, tmp_path):

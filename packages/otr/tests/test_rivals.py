@@ -191,6 +191,13 @@ def test_uds(small):
     assert raw(UDSConfig(), joined, demos).episodes["is_demonstration"].tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("fill", ["zero", "min"])
+def test_uds_of_labelled_data_keeps_the_true_rewards(small, fill):
+    labelled = label(small, small.select([3]), ConstantConfig()).dataset
+    got = raw(UDSConfig(fill=fill), labelled, labelled.select([3]))
+    np.testing.assert_array_equal(got.rewards, raw(UDSConfig(fill=fill), small, small.select([3])).rewards)
+
+
 def test_constant(small):
     result = label(small, small.select([0]), ConstantConfig())
     assert (result.labels.rewards == 1).all()

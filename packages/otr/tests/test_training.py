@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("gymnasium")
 
 from scipy.stats import spearmanr
 
-from otr import label, preset, training
+from otr import OTRConfig, label, preset, training
 from otr.cli import main
 from otr.demo import pendulum_data
 from otr.demonstrations import best_episodes
@@ -21,7 +22,7 @@ from otr.training_config import TrainConfig
 from otr.training_report import ArmResult, arms_notes, read_arms, report, share_of_oracle
 from outerloop.config import load_config, save_config
 from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from outerloop.errors import NonFiniteError, UserError
 from policy_finetune.config import OfflineConfig
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.sessions import offline_trainer, pretrained_of
@@ -141,7 +142,7 @@ def test_ten_percent_is_by_true_or_by_labelled_return(trained):
     assert sizes["bc10-labels constant"] != sizes["bc10 oracle"]
 
 
-def test_equal_seeds_start_equal_in_all_arms(trained):
+def test_agents_of_equal_seeds_start_equal_in_all_arms_of_a_learner(trained):
     *_, arms = trained
     for learner in ("bc10-labels", "iql"):
         first = [arm.curve[0] for arm in arms if arm.learner == learner]
@@ -185,31 +186,30 @@ class Killed(BaseException):
     pass
 
 
+def killer(function, after: int):
+    """The function, which kills its caller once it was called so often."""
+    calls = []
+
+    def call(*args, **kwargs):
+        calls.append(None)
+        if len(calls) > after:
+            raise Killed
+        return function(*args, **kwargs)
+
+    return call
+
+
 def test_killed_twice_and_called_again_it_ends_the_same(trained, tmp_path, monkeypatch):
     config, whole, arms = trained
     out = tmp_path / "x"
     arguments = {"device": "cpu", "quiet": True, "save_every": 1}
-
-    def killer(function, after):
-        calls = []
-
-        def call(*args, **kwargs):
-            calls.append(None)
-            if len(calls) > after:
-                raise Killed
-            return function(*args, **kwargs)
-
-        return call
 
     with monkeypatch.context() as patch:  # while it labels
         patch.setattr(training, "save_dataset", killer(training.save_dataset, 2))
         with pytest.raises(Killed):
             train(config, out, **arguments)
     assert len(list((out / "data").glob("*.hdf5"))) == 2
-    with monkeypatch.context() as patch:  # while IQL learns: bc takes four dispatches
-        patch.setattr(OfflineTrainer, "step", killer(OfflineTrainer.step, 6))
-        with pytest.raises(Killed):
-            train(config, out, **arguments)
+    stopped(config, out, monkeypatch)
     assert json.loads((out / "bc" / "run.json").read_text())["status"] == "complete"
     assert json.loads((out / "iql" / "run.json").read_text())["status"] == "failed"
     again = train(config, out, **arguments)
@@ -248,17 +248,109 @@ def test_another_configuration_in_the_folder_is_refused(trained, monkeypatch, tm
         train(config, tmp_path, quiet=True)
 
 
-def test_labels_of_other_data_are_refused(trained, tmp_path):
-    _, whole, _ = trained
-    out, file = tmp_path / "x", tmp_path / "data.hdf5"
-    changed = tiny(file)
+def stopped(config, out, monkeypatch, after: int = 6) -> None:
+    """Train, and be killed while IQL learns: bc takes four dispatches."""
+    with monkeypatch.context() as patch:
+        patch.setattr(OfflineTrainer, "step", killer(OfflineTrainer.step, after))
+        with pytest.raises(Killed):
+            train(config, out, device="cpu", quiet=True, save_every=1)
+
+
+def test_data_that_changes_between_two_calls_is_refused_at_once(data, tmp_path, monkeypatch):
+    out, file, demos = tmp_path / "x", tmp_path / "data.hdf5", tmp_path / "demos.npz"
+    shutil.copy(data, file)
+    true = EpisodeDataset.load(data)
+    best_episodes(true, 1).save(demos)
+    config = tiny(file, demos=str(demos), labels=("otr",), learners=("bc", "iql"), evaluations=1)
+    stopped(config, out, monkeypatch)
+    shutil.rmtree(out / "data")  # as somebody does who is told to remove what does not fit
+
+    def refused(match: str) -> None:
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        with pytest.raises(UserError, match=match):
+            train(config, out, device="cpu", quiet=True)
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+    ragged(seed=1).save(file, overwrite=True)
+    refused(r"data.hdf5: the data are not those that .* began with: restore the data, or choose another --out")
+    shutil.copy(data, file)
+    best_episodes(true, 2).save(demos, overwrite=True)
+    refused(r"demos.npz: the demonstrations are not those .*: restore the demonstrations, or choose another --out")
+    best_episodes(true, 1).save(demos, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "otr_version", lambda: "9.9")
+        refused(r"begun with otr .*, and this is 9.9")
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "solver_name", lambda one: "other" if isinstance(one, OTRConfig) else "")
+        refused(r"begun with the solvers .*'other'")
+    assert [arm.name for arm in train(config, out, device="cpu", quiet=True)] == ["bc", "iql otr"]
+
+
+def test_a_labelled_file_that_is_another_is_refused(trained, tmp_path):
+    config, whole, _ = trained
+    out = tmp_path / "x"
     shutil.copytree(whole, out, ignore=shutil.ignore_patterns("iql"))
-    save_config(changed, out / "train.json")
-    document = json.loads((out / "train.json").read_text())
-    (out / "train.json").write_text(json.dumps({**document, "seed": 0}))
-    ragged(seed=1).save(file)
-    with pytest.raises(UserError, match=r"original.hdf5 was made from other data, demonstrations or settings"):
-        train(changed, out, device="cpu", quiet=True)
+    shutil.copy(out / "data" / "otr.hdf5", out / "data" / "constant.hdf5")
+    with pytest.raises(UserError, match=r"constant.hdf5 is not the file that this training made there: restore it"):
+        train(config, out, device="cpu", quiet=True)
+
+
+def test_an_interrupted_one_goes_on_where_it_was_moved(trained, tmp_path, monkeypatch):
+    config, _, arms = trained
+    stopped(config, tmp_path / "x", monkeypatch)
+    (tmp_path / "x").rename(tmp_path / "y")
+    monkeypatch.chdir(tmp_path)
+    again = train(config, Path("y"), device="cpu", quiet=True, save_every=1)
+    for mine, other in zip(again, arms, strict=True):
+        np.testing.assert_array_equal(mine.curve, other.curve)
+
+
+def test_what_killed_processes_leave_is_no_obstacle_and_does_not_stay(data, tmp_path, monkeypatch):
+    out = tmp_path / "x"
+    config = tiny(data, labels=("otr", "constant"), learners=("iql",), updates=10, evaluations=1)
+    out.mkdir()
+    (out / ".train.json.123.tmp").write_text("{")  # killed while the first file was written
+    with monkeypatch.context() as patch:  # killed between a labelled file and the removal of its chunks
+        patch.setattr(training.shutil, "rmtree", killer(shutil.rmtree, 0))
+        with pytest.raises(Killed):
+            train(config, out, device="cpu", quiet=True)
+    assert (out / "data" / ".otr.labels").is_dir()
+    (out / "data" / ".constant.hdf5.123.tmp").write_text("half")
+    unfinished = out / "data" / ".constant.labels" / "key"  # labelling goes on from it
+    unfinished.mkdir(parents=True)
+    seen = []
+
+    def watched(*args, **kwargs):
+        seen.extend([unfinished.exists(), (out / "data" / ".otr.labels").exists()])
+        return label(*args, **kwargs)
+
+    monkeypatch.setattr(training, "label", watched)
+    assert len(train(config, out, device="cpu", quiet=True)) == 2
+    assert seen == [True, False]
+    assert sorted(path.name for path in (out / "data").iterdir()) == ["constant.hdf5", "otr.hdf5"]
+    assert not list(out.glob(".*.tmp"))
+
+
+def test_a_learner_that_diverges_does_not_stop_the_others(data, tmp_path, monkeypatch, capsys):
+    step = OfflineTrainer.step
+
+    def breaks(self, state):
+        state, metrics = step(self, state)
+        broken = self.config.learner.name == "bc"
+        return state, {name: value * np.nan if broken else value for name, value in metrics.items()}
+
+    monkeypatch.setattr(OfflineTrainer, "step", breaks)
+    out = tmp_path / "x"
+    config = tiny(data, labels=("otr",), learners=("bc", "iql"), updates=10, evaluations=1)
+    with pytest.raises(NonFiniteError, match=r"bc diverged and is not in the report .*at step 1\): train anew"):
+        train(config, out, device="cpu", quiet=True)
+    document = json.loads((out / "report.json").read_text())
+    assert [row["learner"] for row in document["arms"]] == ["iql"]
+    assert "bc diverged, and is left out." in document["notes"]
+    save_config(config, tmp_path / "config.json")
+    command = ["train", "--config", str(tmp_path / "config.json"), "--out", str(out), "--quiet", "--device", "cpu"]
+    assert main(command) == 2
+    assert "bc diverged" in capsys.readouterr().err
 
 
 # --- data of other kinds ---
@@ -282,6 +374,7 @@ def test_of_data_that_was_labelled_before_the_first_rewards_are_true(data, tmp_p
     labelled.save(tmp_path / "labelled.hdf5")
     config = tiny(tmp_path / "labelled.hdf5")
     _, found, demos = training._read(config, make_programs(config), quiet=True)
+    assert training._digest(found) == training._digest(true)
     np.testing.assert_array_equal(found.rewards, true.rewards)
     np.testing.assert_array_equal(demos.observations, best_episodes(true, 1).observations)
     oracle = label(labelled, demos, preset("oracle")).dataset
@@ -325,7 +418,9 @@ def test_the_oracle_is_a_labeller(data, tmp_path, capsys):
         ({"env_id": "Nowhere-v0"}, "'Nowhere-v0' cannot be made"),
         ({"env_id": "MountainCarContinuous-v0"}, "is of Pendulum-v1, not of MountainCarContinuous-v0"),
         ({"batch_size": 10**6}, "fewer than the batch size of 1000000"),
-        ({"batch_size": 500}, "the best 10% of its episodes have"),
+        ({"batch_size": 500}, "the best 10% of its episodes have .* transitions"),
+        ({"learners": ("td3bc",), "updates": 25, "updates_per_step": 1000}, "updates is 25; for the learner 'td3bc'"),
+        ({"learners": ("td3bc",), "updates_per_step": 15}, "updates_per_step is 15; .* a multiple of 2"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(data, tmp_path, changes, message):
@@ -348,6 +443,38 @@ def test_what_needs_true_rewards_says_so(data, tmp_path, changes, message):
     true.replace(rewards=np.zeros_like(true.rewards)).save(tmp_path / "bare.hdf5")
     with pytest.raises(UserError, match=message):
         train(tiny(tmp_path / "bare.hdf5", **changes), tmp_path / "x", device="cpu", quiet=True)
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"labels": ("otr", "seabo"), "learners": ("iql",)},
+            "'seabo' compares: leave 'seabo' out of --labels, or give",
+        ),
+        ({"labels": ("seabo", "seabo-state"), "learners": ("iql",)}, "'seabo' and 'seabo-state' compare: leave"),
+        # An episode cut short loses its last step; so many have the whole, and the three best, but not as transitions.
+        ({"learners": ("bc",), "batch_size": "all"}, "it has .* transitions, fewer than the batch size"),
+        ({"learners": ("bc10",), "batch_size": "best"}, "the best 10% of its episodes have .* transitions, fewer than"),
+    ],
+)
+def test_what_needs_next_observations_says_so(data, tmp_path, changes, message):
+    true = EpisodeDataset.load(data)
+    true.replace(next_observations=None, final_observations=None).save(tmp_path / "flat.npz")
+    steps = {"all": true.num_steps, "best": best_episodes(true, 3).num_steps}
+    changes = changes | {"batch_size": steps.get(changes.get("batch_size"), 32)}
+    with pytest.raises(UserError, match=message):
+        train(tiny(tmp_path / "flat.npz", **changes), tmp_path / "x", device="cpu", quiet=True)
+    assert not (tmp_path / "x").exists()
+
+
+def test_demonstrations_that_labels_cannot_use_are_refused_before_anything_is_written(data, tmp_path):
+    other = ragged(seed=3)
+    other.save(tmp_path / "demos.npz")
+    config = tiny(data, demos=str(tmp_path / "demos.npz"), labels=("otr", "uds"), learners=("iql",))
+    with pytest.raises(UserError, match="no demonstration is among its episodes"):
+        train(config, tmp_path / "x", device="cpu", quiet=True)
     assert not (tmp_path / "x").exists()
 
 
@@ -399,6 +526,13 @@ def test_the_controls_speak_up():
         "iql: otr, seabo and pwil are not above bc10, which is told the true returns: the intervals overlap or lie "
         "below.",
     ]
+    even = [arm("iql", "otr", [5, 6]), arm("iql", "oracle", [60, 75]), arm("iql", "constant", [70, 80])]
+    assert arms_notes(even) == [
+        "iql: the oracle cannot be told from the constant reward, so this dataset and this budget cannot rank labels.",
+        "iql: otr is below the constant reward.",
+    ]
+    below = [arm("td3bc", "oracle", [1, 2]), arm("td3bc", "constant", [70, 80])]
+    assert arms_notes([*arms, *below])[0].startswith("td3bc: the oracle is below the constant reward, so this dataset")
     assert "one seed" in arms_notes([arm("iql", "otr", [1])])[0]
     assert arms_notes([arm("bc", "", [1, 2]), arm("iql", "otr", [5, 6]), arm("iql", "constant", [1, 2])]) == []
 

@@ -17,7 +17,14 @@ from outerloop.data import EpisodeDataset
 from outerloop.errors import NonFiniteError, UserError
 from policy_finetune.data_plan import DataPlan, Part
 from policy_finetune.envs import EnvSpec
-from policy_finetune.make_data import from_replay, make_dataset, run_episode, write_dataset
+from policy_finetune.make_data import (
+    from_replay,
+    has_parts,
+    make_dataset,
+    partial_folder,
+    run_episode,
+    write_dataset,
+)
 from policy_finetune.policies import GradedPolicy, save_policy
 from policy_finetune.rollouts import evaluate
 
@@ -219,6 +226,55 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
             running.communicate()
     assert said == "interrupted; the same command goes on from what is done\n"
     assert running.returncode == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize(
+    ("done", "said"), [(False, "interrupted\n"), (True, "interrupted; the same command goes on from what is done\n")]
+)
+def test_ctrl_c_promises_nothing_where_nothing_is_done(done, said):
+    code = (
+        "import os, signal, policy_finetune.cli as cli\n"
+        "signal.signal(signal.SIGINT, lambda *_: None)\n"  # as the command line does
+        f"with cli._told_on_interrupt(lambda: {done}): os.kill(os.getpid(), signal.SIGINT)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.stderr == said
+    assert ended.returncode == 128 + signal.SIGINT
+
+
+def test_what_counts_as_done(tmp_path):
+    out = tmp_path / "a.hdf5"
+    assert not has_parts(out)
+    partial_folder(out).mkdir()
+    (partial_folder(out) / "manifest.json").touch()
+    (partial_folder(out) / ".0-000000.npz.12.tmp").touch()
+    assert not has_parts(out)
+    (partial_folder(out) / "0-000000.npz").touch()
+    assert has_parts(out)
+
+
+def test_half_files_of_dead_processes_are_removed_and_no_others(tmp_path, monkeypatch):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    out = tmp_path / "a[1].hdf5"
+    partial_folder(out).mkdir()
+    dead = [f".{out.name}.{number}.tmp" for number in (gone.pid, os.getpid())]
+    kept = [f".{out.name}.{os.getppid()}.tmp", f".{out.name}.x.tmp", f".b.hdf5.{gone.pid}.tmp", f"x.{gone.pid}.tmp"]
+    for name in dead + kept:
+        (tmp_path / name).touch()
+    inside = partial_folder(out) / f".0-000000.npz.{gone.pid}.tmp"
+    inside.touch()
+    module = sys.modules["policy_finetune.make_data"]
+    seen = []
+
+    def collect(*arguments):
+        seen.append((inside.exists(), *sorted(path.name for path in tmp_path.iterdir() if path.is_file())))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_collect", collect)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(plan(), out, progress=False)
+    assert seen == [(False, *sorted(kept))]
 
 
 def test_what_was_done_already_is_used_and_damage_is_made_good(tmp_path):

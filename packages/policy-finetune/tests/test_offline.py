@@ -171,3 +171,30 @@ def test_numbers_out_of_hand_stop_the_run_and_keep_the_last_good_checkpoint(data
     state = restore(trainer, tmp_path / "run")
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.learner))
     assert trainer.progress(state) == {"updates": 8}
+
+
+@pytest.mark.parametrize("name", ["td3", "iql", "sac", "bc"])
+def test_values_may_begin_at_the_mean_return_to_go(data, name):
+    """Critics, targets and value are raised by one number each dataset has; nothing else differs."""
+    learner = LearnerConfig(name=name, network=NET, batch_size=8)
+    starts = {
+        kind: OfflineTrainer(OfflineConfig(learner=learner, updates_per_step=4, initial_value=kind), data).init(0)
+        for kind in ("zero", "mean")
+    }
+    zero, mean = (starts[kind].learner for kind in ("zero", "mean"))
+    wanted = [
+        np.asarray(data.rows[o : o + n, -1], np.float64).mean() for o, n in zip(data.offset, data.size, strict=True)
+    ]
+    assert abs(wanted[0] - wanted[1]) > 1e-3  # each dataset has its own
+    for before, after in ((zero.params, mean.params), (zero.target, mean.target)):
+        for part in before:
+            flat = zip(jax.tree.leaves_with_path(before[part]), jax.tree.leaves(after[part]), strict=True)
+            moved = {jax.tree_util.keystr(path): np.asarray(b - a) for (path, a), b in flat}
+            last = {key: by for key, by in moved.items() if part in ("critic", "value") and key.endswith("[1]['b']")}
+            assert len(last) == (part in ("critic", "value"))
+            for key, by in moved.items():
+                if key not in last:
+                    assert not by.any(), (part, key)
+            for by in last.values():
+                for dataset, value in enumerate(wanted):
+                    np.testing.assert_allclose(by[dataset], value, rtol=1e-5)

@@ -1,5 +1,7 @@
 """`make-data --replay`: a training run's replay buffer as a dataset."""
 
+import dataclasses
+
 import h5py
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ import pytest
 import outerloop
 import policy_finetune.cli as cli
 from outerloop.data import EpisodeDataset
-from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, SwitchConfig
+from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
+from policy_finetune.online import OverwrittenWarning
 from policy_finetune.sessions import load_run, online_trainer
 
 
@@ -43,6 +46,26 @@ def test_each_agents_buffer_is_written_as_it_is(run, tmp_path):
         assert data.provenance[0]["agent"] == agent
     first, second = (EpisodeDataset.load(tmp_path / f"{agent}.hdf5").observations for agent in (0, 1))
     assert not np.array_equal(first, second)
+
+
+def test_a_buffer_that_has_wrapped_says_what_it_has_lost(run, tmp_path, capsys):
+    assert make(run, tmp_path / "whole.hdf5") == 0
+    assert "note:" not in capsys.readouterr().err
+    small = tmp_path / "small"
+    config = dataclasses.replace(load_run(run)[0].config, replay=ReplayConfig(kind="drop", capacity=100))
+    trainer, _ = online_trainer(config)
+    outerloop.run(trainer, small, steps=5, progress=False)
+    assert make(small, tmp_path / "small.hdf5") == 0
+    assert (
+        "note: the replay buffer holds 100 transitions and has lost the 150 before them: the dataset begins there, "
+        "perhaps in the middle of an episode" in capsys.readouterr().err
+    )
+    whole, last = (EpisodeDataset.load(tmp_path / f"{name}.hdf5") for name in ("whole", "small"))
+    assert last.lengths.tolist() == [50, 50]  # 150 of the first episode's 200 steps are gone
+    np.testing.assert_array_equal(last.observations, whole.observations[150:])
+    np.testing.assert_array_equal(last.rewards, whole.rewards[150:])
+    with pytest.warns(OverwrittenWarning):
+        trainer.replay_data(outerloop.restore(trainer, small), 1)
 
 
 def test_steps_and_compression_are_honoured(run, tmp_path):

@@ -231,7 +231,7 @@ def _registry() -> Any:
 
     - Whole numbers may be written 6e5 or 100_000: what is exact is taken, what is not is refused.
     - `X | None` is shown as X; "None" is taken.
-    - An empty tuple's default is shown as "none".
+    - An empty tuple's default is shown as "empty", which "none" would not be: typed, it is a word like others.
     """
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
@@ -287,7 +287,7 @@ def _registry() -> Any:
             metavar=f"[{inner.metavar} ...]",
             instance_from_str=lambda texts: tuple(take([text]) for text in texts),
             is_instance=lambda value: isinstance(value, tuple) and all(map(is_one, value)),
-            str_from_instance=lambda value: [word for item in value for word in show(item)] or ["none"],
+            str_from_instance=lambda value: [word for item in value for word in show(item)] or ["empty"],
             choices=inner.choices,
         )
 

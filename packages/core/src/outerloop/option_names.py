@@ -30,7 +30,11 @@ __all__ = ["OptionNames", "in_option_names", "option_names"]
 _NAME = r"[A-Za-z_]\w*(?:\.\w+)*"
 _VALUE = r"\((?:'[^']*'(?:, ?)?)+\)|'[^']*'|-?\w+(?:[.+-]\w+)*"
 #: A name that is not part of a path, an option, a call or a quotation; with or without a value.
-_NAMED = re.compile(rf"(?<![\w./\\'\"-])(?P<name>{_NAME})(?:=(?P<value>{_VALUE}))?(?![\w/\\'\"(\[=-])(?!\.\w)")
+_NAMED = re.compile(rf"(?<![\w./\\'\"-])(?P<name>{_NAME})(?:=(?P<value>(?>{_VALUE})))?(?![\w/\\'\"(\[=-])(?!\.\w)")
+#: What files are called, whose words are not those of the command line.
+_SUFFIX = r"\.(?:hdf5|h5|npz|npy|json|jsonl|csv|toml|ya?ml|zip|gz|pickle|pkl|txt|safetensors)"
+#: "x.hdf5: ..." and "data/x: ...", the beginning of a message about what is in a file or folder.
+_OF_FILE = re.compile(rf"[^:]*{_SUFFIX}(?:, line \d+)?: |[^:\s]*[/\\][^:\s]*: ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +68,19 @@ class OptionNames:
 
         What stands for one option only is replaced: `Class.field`, `name=value`, and a bare name that has a dot or an
         underscore, so that it is no word of a sentence. A name is a field's, with or without those that hold it.
+
+        What is part of a path stays, such as "seed=3.hdf5". In a message that begins with a file, "x.hdf5: ...", names
+        without a value are those of its contents, and stay too.
         """
         for name in self.classes:
             text = re.sub(rf"(^|(?<=[ ;(])){name}: ", "", text)
-        return _NAMED.sub(self._replace, text)
+        values_only = _OF_FILE.match(text) is not None
+        return _NAMED.sub(lambda found: self._replace(found, values_only), text)
 
-    def _replace(self, found: re.Match[str]) -> str:
+    def _replace(self, found: re.Match[str], values_only: bool) -> str:
         name, value = found["name"], found["value"]
+        if (value is None and values_only) or (value is not None and _in_path(found)):
+            return found[0]
         head, _, tail = name.partition(".")
         if tail and head in self.classes:
             prefix = self.classes[head]
@@ -95,6 +105,15 @@ class OptionNames:
             return name
         found = [path for path in self.types if path.endswith(f".{name}")]
         return found[0] if len(found) == 1 else None
+
+
+def _in_path(found: re.Match[str]) -> bool:
+    """Whether `name=value` is part of the name of a file or folder: of a word with slashes, or with a suffix."""
+    before = re.split(r"[\s('\"]", found.string[: found.start()])[-1]
+    after = re.split(r"[\s)'\"]", found.string[found.end() :])[0]
+    quoted = found["value"][0] in "('"
+    rest = ("" if quoted else found["value"]) + after.rstrip(".,:;!?")
+    return re.search(r"[/\\]", before + after) is not None or re.search(r"\.[A-Za-z]\w*$", rest) is not None
 
 
 def _walk(value: Any, path: str) -> Iterator[tuple[str, Any, str]]:

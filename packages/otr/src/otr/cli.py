@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import sys
 from collections.abc import Sequence
@@ -192,10 +193,20 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions) -> None:
-    """See what labels are worth: two simulated tasks, three labellers, figures, in half a minute."""
+    """See what labels are worth: two simulated tasks, three labellers, figures, in half a minute.
+
+    Where policy-finetune is installed, a learner shows next what it makes of labels of HalfCheetah, in another half.
+    """
     from otr.demo import run_demo
 
     run_demo(options.out, seed=options.seed)
+    if importlib.util.find_spec("policy_finetune") is None:
+        print("note: with `pip install 'otr[train]'` the demo also trains on labels", file=sys.stderr)
+        return
+    from otr.training_demo import run_training_demo
+
+    print("\nHalfCheetah, 20 episodes: behaviour cloning, and IQL on the true rewards, on labels, on a constant")
+    run_training_demo(options.out, seed=options.seed)
 
 
 def make_app(domain: str = DOMAINS[0]) -> App:

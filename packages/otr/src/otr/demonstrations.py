@@ -1,4 +1,7 @@
-"""Choosing demonstrations: from a file, or the best episodes of the data that is to be labelled."""
+"""Choosing demonstrations: from a file, or the best episodes of the data that is to be labelled.
+
+Where either was labelled before, what counts is the rewards that it had before that (`otr.truth`).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from otr.files import read_dataset
+from otr.truth import with_true_rewards
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
 
@@ -21,11 +25,12 @@ def episode_scores(data: EpisodeDataset, score: Score = "return") -> np.ndarray:
     """Return (E,) numbers, higher for better demonstrations.
 
     Args:
-        data: with its true rewards.
+        data: with its true rewards, or labelled and with those that it had before.
         score: "return", Σ_t r_t; or "antmaze", that divided by 1e-4 + |xy of the first observation|, as OTR's authors
             have it. The terminal flag of AntMaze stays on at the goal, so that its files cut into one-step episodes
             there, each with full return: those begin far from the origin, a proper episode begins near it.
     """
+    data = with_true_rewards(data)
     returns = data.returns()
     if score == "return":
         return returns
@@ -38,13 +43,15 @@ def episode_scores(data: EpisodeDataset, score: Score = "return") -> np.ndarray:
 def best_episodes(data: EpisodeDataset, count: int, score: Score = "return") -> EpisodeDataset:
     """Return the `count` best episodes by true reward, best first; of equals the earlier comes first.
 
-    The paper's protocol: they are taken from the data that is then relabelled, and stay in it.
+    The paper's protocol: they are taken from the data that is then relabelled, and stay in it. Those of labelled data
+    come with their true rewards.
 
     Raises:
         UserError: there are fewer episodes, or no true rewards to choose by.
     """
     if not 1 <= count <= data.num_episodes:
         raise UserError(f"{data.where}: top:{count} of {data.num_episodes} episodes; take 1 to {data.num_episodes}.")
+    data = with_true_rewards(data)
     returns = data.returns()
     # A reward of 1 a step does rank episodes, by their lengths; a file without rewards, read as zeros, does not.
     if count < data.num_episodes and data.rewards.max() == data.rewards.min() and returns.max() == returns.min():
@@ -62,7 +69,7 @@ def load_demonstrations(
 
     Args:
         spec: "top:K" for the K best episodes of `data`, else the path of a file that `EpisodeDataset.load` reads;
-            it needs no rewards.
+            it needs no rewards. Where either was labelled, its original rewards count and are what is returned.
         data: the data to be labelled.
         score: see `episode_scores`.
         options: passed to `otr.files.read_dataset`.
@@ -75,7 +82,7 @@ def load_demonstrations(
         return best_episodes(data, int(match[1]), score)
     if str(spec).startswith("top:"):
         raise UserError(f"Demonstrations are a file or top:K with a whole number K, such as top:1; got {str(spec)!r}.")
-    demos = read_dataset(spec, **options)
+    demos = with_true_rewards(read_dataset(spec, **options))
     if demos.observations.shape[1:] != data.observations.shape[1:]:
         raise UserError(
             f"{demos.where}: the demonstrations have observations of shape {demos.observations.shape[1:]}, and "

@@ -120,7 +120,9 @@ def _plan(
     if spec.startswith("top:"):
         if truth is None:
             raise UserError(f"{data.where}: {spec} chooses by the true rewards, which are not known: give --truth.")
-        true = data.replace(rewards=np.asarray(truth), provenance=data.provenance)
+        known = np.asarray(truth)
+        extras = {**data.extras, ORIGINAL_REWARDS: known}  # what --truth says, not what labelling kept
+        true = data.replace(rewards=known, extras=extras, provenance=data.provenance)
         chosen = load_demonstrations(spec, true, score=by.get("score", "return"))
     elif demos is None:
         name = f" ({spec})" if spec else ""

@@ -26,16 +26,15 @@ from otr.features import PLACE
 from otr.labellers import Fitted, Labels, make_labeller
 from otr.labellers.registry import LABELLERS
 from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
+from otr.truth import ORIGINAL_REWARDS, true_rewards
 from outerloop.config import to_dict
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
 from outerloop.files import write_atomically, write_json
 from outerloop.progress import Progress
 
-__all__ = ["ORIGINAL_REWARDS", "LabelResult", "content_key", "label"]
+__all__ = ["ORIGINAL_REWARDS", "LabelResult", "content_key", "label", "otr_version", "solver_name"]
 
-#: The extra that keeps the rewards that were there before.
-ORIGINAL_REWARDS = "infos/original_rewards"
 #: The attribute that holds what is known about the labels.
 ATTRIBUTE = "otr"
 #: Steps in one chunk, at least; a chunk is whole episodes.
@@ -144,18 +143,17 @@ def content_key(data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_
     digest = hashlib.sha256()
     head = {
         "schema": SCHEMA,
-        "version": _version(),
+        "version": otr_version(),
         "config": [type(config).__name__, to_dict(config)],
-        "solver": _resolved(config),
+        "solver": solver_name(config),
         "chunk_steps": chunk_steps,
     }
     digest.update(json.dumps(head, sort_keys=True).encode())
     # Most labels depend on no reward; the oracle's are those of the data, and UDS keeps those of the demonstrations.
     oracle, uds = (LABELLERS.get(name) is type(config) for name in ("oracle", "uds"))
-    truth = data.extras.get(ORIGINAL_REWARDS, data.rewards) if oracle else None
-    for dataset, rewards in ((data, truth), (demos, demos.rewards if uds else None)):
+    for dataset, by_rewards in ((data, oracle), (demos, uds)):
         arrays = [dataset.episode_starts, dataset.observations, dataset.actions]
-        arrays += [] if rewards is None else [rewards]
+        arrays += [true_rewards(dataset)] if by_rewards else []
         for array in (*arrays, dataset.next_observations, dataset.final_observations):
             if array is None:
                 digest.update(b"none")
@@ -165,8 +163,8 @@ def content_key(data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_
     return digest.hexdigest()[:32]
 
 
-def _resolved(config: Any) -> str:
-    """The back end that "auto" means here: its bits are not those of another."""
+def solver_name(config: Any) -> str:
+    """Return the back end that "auto" means here, "" without one: its bits are not those of another."""
     solver = getattr(config, "solver", None)
     if solver is None:
         return ""
@@ -175,7 +173,8 @@ def _resolved(config: Any) -> str:
     return make_solver(solver.backend).name
 
 
-def _version() -> str:
+def otr_version() -> str:
+    """Return the version of this package, "unknown" where it is not installed."""
     try:
         return importlib.metadata.version("otr")
     except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
@@ -234,7 +233,7 @@ def _write_manifest(folder: Path, config: Any, description: Mapping[str, Any], c
         "labeller": type(config).__name__,
         "config": to_dict(config),
         "description": dict(description),
-        "otr": _version(),
+        "otr": otr_version(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -317,7 +316,7 @@ def _relabelled(
         "scale_factor": scale.factor,
         "bias": scale.bias,
         "scale_guarded": scale.guarded,
-        "otr": _version(),
+        "otr": otr_version(),
     }
     facts: dict[str, Any] = dict(settings)
     if data.num_episodes <= LISTED_EPISODES:

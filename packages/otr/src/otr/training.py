@@ -1,14 +1,14 @@
 """What `otr train` does: label in several ways, train every learner on each, evaluate, report (extra `train`).
 
-    OUT/train.json       the configuration and the seed; another one is refused
+    OUT/train.json       the configuration, the seed, and digests of data and demonstrations; others are refused
     OUT/data/            a labelled file for each labeller, and the data as it was for the learners that clone
     OUT/<learner>/       one run folder of policy-finetune for each learner: all labels and seeds, in one program
     OUT/report.json      every number (`otr.training_report`)
     OUT/plots/arms.png   the figure
 
-Killed at any moment and called again, it goes on, and what comes out is the same bit for bit. The learners are those of
-policy-finetune, and so are the run folders, which `policy-finetune evaluate OUT/iql` and `finetune --start OUT/iql`
-take.
+Killed at any moment and called again, also after OUT was moved, it goes on, and what comes out is the same bit for bit.
+The learners are those of policy-finetune, and so are the run folders, which `policy-finetune evaluate OUT/iql` and
+`finetune --start OUT/iql` take.
 """
 
 from __future__ import annotations
@@ -19,22 +19,27 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from otr.config import ORILConfig
 from otr.demonstrations import Score, load_demonstrations
+from otr.features import check_compatible
 from otr.files import is_minari, noted_warnings, read_dataset, save_dataset
-from otr.label import ATTRIBUTE, ORIGINAL_REWARDS, label
+from otr.label import ATTRIBUTE, label, otr_version, solver_name
+from otr.labellers import make_labeller
 from otr.training_config import CLONING, TrainConfig
-from otr.training_report import CONFIG_FILE, ArmResult, read_arms, report
+from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
+from otr.truth import with_true_rewards
 from outerloop.command import Device, start_jax
 from outerloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
 from outerloop.data import EpisodeDataset
 from outerloop.data.transitions import next_rows
-from outerloop.errors import UserError
+from outerloop.errors import NonFiniteError, UserError
 from outerloop.files import write_json
 from outerloop.option_names import in_option_names
 from outerloop.runfolder import RunFolder
@@ -50,6 +55,8 @@ __all__ = ["Arm", "Program", "learner_config", "make_programs", "offline_config"
 ORIGINAL = "original"
 #: The attribute of a file in OUT/data that says what it was made from.
 KEY = "otr_train"
+#: The key of train.json that says what the labels are made from.
+ORIGIN = "made_from"
 #: What a call may change of an `otr train` that goes on: nothing that results depend on.
 FREE = ("devices",)
 BEST = 0.1
@@ -109,6 +116,10 @@ def train(
 ) -> list[ArmResult]:
     """Train every learner on every labelling of a dataset, and report; goes on with what is in the folder.
 
+    A training that goes on demands the data and demonstrations that it began with, otr's version and the solvers. A
+    complete one is only reported: its data is not read, so a file that has changed since is not noticed. Where a
+    learner diverges the others go on, and the error comes at the end.
+
     Args:
         config: what to train.
         out: the folder; made if absent.
@@ -126,6 +137,7 @@ def train(
     Raises:
         UserError: policy-finetune is missing, data, demonstrations, environment and configuration do not fit together,
             or the folder holds something else. Nothing is written then, where that can be known before.
+        NonFiniteError: learners diverged; all others are trained and reported.
     """
     out, seed = Path(out), check_seed(seed)
     programs = make_programs(config)
@@ -133,22 +145,33 @@ def train(
     if not all(_is_complete(out / program.name, config) for program in programs):
         start_jax(device, config.devices)
         spec, data, demos = _read(config, programs, quiet=quiet)
+        origin = _origin(config, data, demos)
+        _check_origin(out, config, origin)
+        offline = [offline_config(p, config, spec.env_id, out / "data", semantics=_semantics(data)) for p in programs]
         with RunFolder(out).lock():
             _check_folder(out, config, seed)
-            write_json(out / CONFIG_FILE, {**config_document(config), "seed": seed})
+            _check_origin(out, config, origin)  # another process may have been faster
+            write_json(out / CONFIG_FILE, {**config_document(config), "seed": seed, ORIGIN: origin})
+            _remove(out.glob(f".{CONFIG_FILE}.*.tmp"))
             sources = tuple(dict.fromkeys(name for program in programs for name in program.sources))
-            files = _label_all(out / "data", sources, config, data, demos, quiet=quiet)
-            semantics = "d4rl" if next_rows(data) is None else "exact"
+            files = _label_all(out / "data", sources, config, data, demos, origin, quiet=quiet)
             del data, demos
             datasets = {name: _load(spec, path, config, key) for name, (path, key) in files.items()}
-            for program in programs:
+            diverged: dict[str, NonFiniteError] = {}
+            for program, one in zip(programs, offline, strict=True):
                 if not _is_complete(out / program.name, config):
-                    offline = offline_config(program, config, spec.env_id, out / "data", semantics=semantics)
-                    _run(
-                        out / program.name, offline, spec, [datasets[name] for name in program.sources],
-                        eval_at=config.evaluation_steps, seed=seed, progress=not quiet, fallback=fallback,
-                        log_every=log_every, save_every=save_every, sinks=sinks,
-                    )  # fmt: skip
+                    try:
+                        _run(
+                            out / program.name, one, spec, [datasets[name] for name in program.sources],
+                            eval_at=config.evaluation_steps, seed=seed, progress=not quiet, fallback=fallback,
+                            log_every=log_every, save_every=save_every, sinks=sinks,
+                        )  # fmt: skip
+                    except NonFiniteError as error:  # the others do not depend on it
+                        diverged[program.name] = error
+        if diverged:
+            if any(_is_complete(out / program.name, config) for program in programs):
+                report(out, quiet=quiet)
+            raise _divergence(out, diverged)
     report(out, quiet=quiet)
     return read_arms(out)
 
@@ -160,12 +183,19 @@ def make_programs(config: TrainConfig) -> list[Program]:
     """Return the programs of a configuration: one for all that clone, one for each other learner.
 
     Raises:
-        UserError: policy-finetune is missing, or it knows no such learner.
+        UserError: policy-finetune is missing, it knows no such learner, or a dispatch is no whole number of a learner's
+            rounds.
     """
     cloning: list[Arm] = []
     programs = []
     for name in config.learners:
         learner = learner_config(name, config)
+        if config.dispatch % learner.policy_delay:
+            field = "updates" if config.updates < config.updates_per_step else "updates_per_step"
+            raise UserError(
+                f"TrainConfig.{field} is {config.dispatch}; for the learner {name!r}, whose actor is updated once in "
+                f"{learner.policy_delay} updates, it must be a multiple of {learner.policy_delay}."
+            )
         if name == "bc":
             cloning.append(Arm("bc", "", ORIGINAL))
         elif name == "bc10":
@@ -247,6 +277,7 @@ def offline_config(
         normalize_observations=config.normalize_observations,
         reward_scale=config.reward_scale,
         reward_bias=config.reward_bias,
+        initial_value=config.initial_value,
         eval_episodes=config.eval_episodes,
         devices=max(n for n in range(1, config.devices + 1) if len(agents) % n == 0),
     )
@@ -259,7 +290,7 @@ def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
     """Refuse a folder that holds anything but this training; nothing is written."""
     path = out / CONFIG_FILE
     if not path.exists():
-        if out.exists() and (not out.is_dir() or any(p.name != ".lock" for p in out.iterdir())):
+        if out.exists() and (not out.is_dir() or not all(_may_precede(p) for p in out.iterdir())):
             raise UserError(f"{out} exists and is no folder of otr train (no {CONFIG_FILE}): choose another --out.")
         return
     before, here = to_dict(load_config(TrainConfig, path)), to_dict(config)
@@ -270,6 +301,17 @@ def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
         changed.append(f"seed ({stated} there, {seed} here)")
     if changed:
         raise UserError(f"{out} holds another training, which differs in {', '.join(changed)}: choose another --out.")
+
+
+def _may_precede(path: Path) -> bool:
+    """Whether a process killed before train.json was there leaves such a file."""
+    return path.name == ".lock" or (path.name.startswith(f".{CONFIG_FILE}.") and path.name.endswith(".tmp"))
+
+
+def _remove(leftovers: Iterable[Path]) -> None:
+    """Remove what killed processes left; the lock is held, so that nobody is writing it."""
+    for path in leftovers:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _is_complete(folder: Path, config: TrainConfig) -> bool:
@@ -301,8 +343,9 @@ def _read(
         )  # fmt: skip
         score: Score = config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")
         notes = []
-        if ORIGINAL_REWARDS in data.extras:
-            data = data.replace(rewards=data.extras[ORIGINAL_REWARDS], provenance=data.provenance)
+        restored = with_true_rewards(data)
+        if restored is not data:
+            data = restored
             notes.append("The data was labelled before: the rewards that it had before that count as the true ones.")
         _need_truth(data, config)
         reading = {**keys, "drop_nonfinite": config.drop_nonfinite}
@@ -310,6 +353,7 @@ def _read(
     spec = spec or EnvSpec.of(_environment(data, config))
     checked, findings = load_for(spec, data, batch_size=config.batch_size)
     _need_batches(checked, config, programs)
+    _need_labels(data, demos, config)
     if not quiet:
         for note in (*notes, *findings):
             print(f"note: {in_option_names(note)}", file=sys.stderr)
@@ -343,30 +387,108 @@ def _need_truth(data: EpisodeDataset, config: TrainConfig) -> None:
         )
 
 
+def _semantics(data: EpisodeDataset) -> Literal["exact", "d4rl"]:
+    """Which steps learners learn from: without stored next observations the last of an episode has none."""
+    return "d4rl" if next_rows(data) is None else "exact"
+
+
 def _need_batches(data: EpisodeDataset, config: TrainConfig, programs: Sequence[Program]) -> None:
-    """Refuse a batch that the best episodes by true return do not fill; by labels, only the trainer can know."""
-    if any(arm.learner == "bc10" for program in programs for arm in program.arms):
-        steps = data.top(fraction=BEST).num_steps
-        if steps < config.batch_size:
+    """Refuse a batch that transitions, or those of the best episodes by true return, do not fill.
+
+    Of the best by labels only the trainer can know.
+    """
+    episodes = data.episode_of_row[data.transitions(_semantics(data)).rows]
+    wanted = {arm.top_fraction for program in programs for arm in program.arms if arm.learner != "bc10-labels"}
+    ranked = np.argsort(-data.returns(), kind="stable")
+    for fraction in sorted(wanted, reverse=True):
+        best = ranked[: int(np.ceil(fraction * data.num_episodes - 1e-9))]
+        count = int(np.isin(episodes, best).sum())
+        if count < config.batch_size:
+            what = "it has" if fraction == 1 else f"the best {fraction:.0%} of its episodes have"
             raise UserError(
-                f"{config.data}: the best {BEST:.0%} of its episodes have {steps} steps, fewer than the batch size of "
-                f"{config.batch_size}: give a smaller --batch-size, or leave bc10 out."
+                f"{config.data}: {what} {count} transitions, fewer than the batch size of {config.batch_size}: give a "
+                f"smaller --batch-size{'' if fraction == 1 else ', or leave bc10 out'}."
             )
 
 
+def _need_labels(data: EpisodeDataset, demos: EpisodeDataset, config: TrainConfig) -> None:
+    """Refuse labels that data and demonstrations lack something for, before anything is written."""
+    settings = {name: config.label_config(name) for name in config.used_labels}
+    compared = {name: one.features for name, one in settings.items() if hasattr(one, "features")}
+    needy = [name for name, one in compared.items() if "next" in one.inputs and one.missing_next == "error"]
+    for part in (data, demos):
+        if needy and next_rows(part) is None:
+            names, verb = listed([repr(name) for name in needy]), "compares" if len(needy) == 1 else "compare"
+            raise UserError(
+                f"{part.where}: no next observations are stored, which {names} {verb}: "
+                f"leave {names} out of --labels, or give {'data' if part is data else 'demonstrations'} with next "
+                "observations."
+            )
+    one_episode = data.select([0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is said when the whole is labelled
+        for name, one in settings.items():
+            if isinstance(one, ORILConfig):  # its fit is the training of a network
+                check_compatible(data, demos, one.features)
+            else:  # whoever compares features can do with little data here; UDS searches all of it
+                make_labeller(one).fit(demos, one_episode if name in compared else data)
+
+
+def _origin(config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset) -> dict[str, Any]:
+    """What labels are made from, beside the configuration: contents, version, solvers; JSON-ready."""
+    solvers = {name: solver_name(config.label_config(name)) for name in config.used_labels}
+    return {
+        "data": _digest(data),
+        "demonstrations": _digest(demos),
+        "otr": otr_version(),
+        "solvers": {name: solver for name, solver in solvers.items() if solver},
+    }
+
+
+def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data than a training began with: its arms could not be compared."""
+    path = out / CONFIG_FILE
+    if not path.exists():
+        return
+    before = read_json(path).get(ORIGIN)
+    if not isinstance(before, dict) or before.keys() != here.keys():
+        raise UserError(f"{path} does not say which data it began with: choose another --out.")
+    for what, name in (("data", config.data), ("demonstrations", config.demos)):
+        if before[what] != here[what]:
+            raise UserError(
+                f"{name}: the {what} are not those that the training in {out} began with: restore the {what}, or "
+                "choose another --out."
+            )
+    if before["otr"] != here["otr"]:
+        raise UserError(
+            f"{out} was begun with otr {before['otr']}, and this is {here['otr']}, whose labels may differ: go on with "
+            "that version, or choose another --out."
+        )
+    if before["solvers"] != here["solvers"]:
+        raise UserError(
+            f"{out} was begun with the solvers {before['solvers']}, and here they are {here['solvers']}: go on where "
+            "it was begun (--device, extra numba), or choose another --out."
+        )
+
+
 def _label_all(
-    folder: Path, sources: Iterable[str], config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset, *,
-    quiet: bool,
+    folder: Path, sources: Iterable[str], config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset,
+    origin: Mapping[str, Any], *, quiet: bool,
 ) -> dict[str, tuple[Path, str]]:  # fmt: skip
     """Write the files that are missing; returns name -> (path, key that it has to have)."""
     folder.mkdir(exist_ok=True)
-    contents = [_digest(data), _digest(demos)]
+    # A kill leaves half a file, or the chunks of a file that is complete. Chunks of others are what labelling goes on
+    # from.
+    _remove(folder.glob(".*.hdf5.*.tmp"))
+    _remove(folder / f".{name}.labels" for name in sources if (folder / f"{name}.hdf5").exists())
+    contents = [origin["data"], origin["demonstrations"], origin["otr"]]
     files = {}
     with noted_warnings():
         for name in sources:
             path = folder / f"{name}.hdf5"
             labeller = None if name == ORIGINAL else config.label_config(name)
-            key = json_hash([*contents, name, None if labeller is None else to_dict(labeller)])
+            made_by = None if labeller is None else [to_dict(labeller), origin["solvers"].get(name, "")]
+            key = json_hash([*contents, name, made_by])
             files[name] = path, key
             if path.exists():
                 continue
@@ -414,9 +536,7 @@ def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDa
     # not the simulator's.
     data, _ = load_for(spec, path, batch_size=config.batch_size, replay=False, extras=False)
     if dict(data.attributes.get(KEY) or {}).get("key") != key:
-        raise UserError(
-            f"{path} was made from other data, demonstrations or settings: remove it, or choose another --out."
-        )
+        raise UserError(f"{path} is not the file that this training made there: restore it, or choose another --out.")
     return data
 
 
@@ -438,9 +558,22 @@ def _run(
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.offline import OfflineTrainer
 
-    trainer = OfflineTrainer(config, datasets)
+    trainer: Any = OfflineTrainer(config, datasets)
+    # Where the files lie is another text once OUT is moved or spelled otherwise; that they are the same is checked by
+    # their keys, and by the digest of the rows in every checkpoint.
+    trainer.resume_ignores = (*OfflineTrainer.resume_ignores, "data")
     evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
     run(
         trainer, folder, steps=trainer.num_steps, evaluators=evaluators, sinks=[make_sink(name) for name in sinks],
         **arguments,
     )  # fmt: skip
+
+
+def _divergence(out: Path, diverged: Mapping[str, NonFiniteError]) -> NonFiniteError:
+    """What is said of learners that diverged, once all others are trained."""
+    verb, them = ("is", "it") if len(diverged) == 1 else ("are", "them")
+    why = " and ".join(f"{name}: {str(error).split(';')[0]}" for name, error in diverged.items())
+    return NonFiniteError(
+        f"{listed(list(diverged))} diverged and {verb} not in the report of {out} ({why}): train anew in another --out "
+        f"with a smaller --reward-scale, or without {them}."
+    )

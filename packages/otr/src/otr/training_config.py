@@ -34,11 +34,11 @@ class TrainConfig:
     env_id: str = ""
     """gymnasium's name of the environment that evaluates; empty: the dataset's own"""
     seeds: int = 3
-    """agents of each arm; equal numbers start from equal networks in all arms"""
+    """agents of each arm; equal numbers start from equal networks in all arms of a learner"""
     updates: int = 1_000_000
     """critic updates (of bc: of the policy), rounded up to whole dispatches"""
     updates_per_step: int = 1000
-    """updates a dispatch"""
+    """updates a dispatch; a multiple of 2 for td3bc, whose actor is updated once in two"""
     hidden: tuple[int, ...] = (256, 256)
     """widths of the hidden layers"""
     batch_size: int = 256
@@ -53,6 +53,10 @@ class TrainConfig:
     """rewards, scaled already as the preset of their labels says, are multiplied by this ..."""
     reward_bias: float = 0.0
     """... and this is added, for all learners: TD3+BC, unlike IQL, was published with unscaled rewards"""
+    initial_value: Literal["mean", "zero"] = "mean"
+    """where critics and value begin: at the mean discounted return to go of the labelled data, or near zero, as
+    published. What is optimal is the same; but the labels of OTR are some twenty times as large as they vary, and a run
+    far shorter than the published million updates never gets past their mean"""
     devices: int = 1
     """agents are spread over so many devices (CPU: virtual ones, one a core), as far as their number can be divided"""
     demo_score: Literal["return", "antmaze"] | None = None

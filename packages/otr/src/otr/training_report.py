@@ -18,12 +18,12 @@ from rich.console import Console
 from rich.table import Table
 
 from otr.diagnose import Diagnosis, diagnose
-from otr.label import ORIGINAL_REWARDS
 from otr.training_config import CLONING, TrainConfig
+from otr.truth import ORIGINAL_REWARDS
 from outerloop import plots, stats
 from outerloop.config import load_config, read_json
 from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from outerloop.errors import NonFiniteError, UserError
 from outerloop.files import write_json
 from outerloop.metrics_file import curve, read_metrics
 from outerloop.runfolder import RunFolder
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CONFIG_FILE", "ArmResult", "arms_figure", "arms_notes", "read_arms", "report", "share_of_oracle"]
+__all__ = ["CONFIG_FILE", "ArmResult", "arms_figure", "arms_notes", "listed", "read_arms", "report", "share_of_oracle"]
 
-#: The file in OUT that holds the configuration and the seed.
+#: The file in OUT that holds the configuration, the seed, and what the labels are made from.
 CONFIG_FILE = "train.json"
 SPLIT = "evaluation"
 CONFIDENCE = 0.95
@@ -164,25 +164,31 @@ def share_of_oracle(arm: ArmResult, arms: Sequence[ArmResult]) -> float | None:
 def arms_notes(arms: Sequence[ArmResult]) -> list[str]:
     """Return what a reader of the table must not overlook, one sentence each.
 
-    Two arms are told apart where their intervals do not overlap. With one seed nothing can be told apart.
+    Two arms are told apart where their intervals do not overlap. With one seed nothing can be told apart. First comes
+    whether labels can be ranked at all: not where a learner does no better on the true rewards than on a constant.
     """
     if len(arms[0].returns) < 2:
         return ["There is one seed, so there are no intervals, and no arm can be told from another."]
     spread = {arm.name: arm.interval for arm in arms}
-    said = []
+    said, first = [], []
     for learner in dict.fromkeys(arm.learner for arm in arms):
         mine = {arm.labels: spread[arm.name] for arm in arms if arm.learner == learner}
         made = {name: one for name, one in mine.items() if name not in ("", "oracle", "constant")}
-        constant = mine.get("constant")
+        oracle, constant = mine.get("oracle"), mine.get("constant")
+        if oracle is not None and constant is not None and oracle.low <= constant.high:
+            how = "is below" if oracle.high < constant.low else "cannot be told from"
+            first.append(
+                f"{learner}: the oracle {how} the constant reward, so this dataset and this budget cannot rank labels."
+            )
         if constant is not None:
             equal = [name for name, one in made.items() if one.low <= constant.high and constant.low <= one.high]
             worse = [name for name, one in made.items() if one.high < constant.low]
             if equal:
                 said.append(
-                    f"{learner}: {_listed(equal)} cannot be told from the constant reward: the intervals overlap."
+                    f"{learner}: {listed(equal)} cannot be told from the constant reward: the intervals overlap."
                 )
             if worse:
-                said.append(f"{learner}: {_listed(worse)} {_verb(worse)} below the constant reward.")
+                said.append(f"{learner}: {listed(worse)} {_verb(worse)} below the constant reward.")
         if learner in CLONING:
             continue
         for other in (arm for arm in arms if arm.learner in ("bc", "bc10")):
@@ -190,13 +196,14 @@ def arms_notes(arms: Sequence[ArmResult]) -> list[str]:
             if not_above:
                 what = "reads no rewards" if other.learner == "bc" else "is told the true returns"
                 said.append(
-                    f"{learner}: {_listed(not_above)} {_verb(not_above)} not above {other.learner}, which {what}: the "
+                    f"{learner}: {listed(not_above)} {_verb(not_above)} not above {other.learner}, which {what}: the "
                     "intervals overlap or lie below."
                 )
-    return said
+    return first + said
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return "a", "a and b", "a, b and c"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -220,14 +227,16 @@ def _run_folders(out: Path, config: TrainConfig) -> list[Path]:
 
 
 def _unfinished(out: Path, config: TrainConfig) -> list[str]:
-    missing = []
+    missing, diverged = [], []
     for folder in _run_folders(out, config):
         record = RunFolder(folder).record()
         if record is None or record["status"] != "complete":
-            missing.append(folder.name)
-    if not missing:
-        return []
-    return [f"{_listed(missing)} {_verb(missing)} not complete: call otr train again, which goes on."]
+            failed = record is not None and str(record.get("error", "")).startswith(NonFiniteError.__name__)
+            (diverged if failed else missing).append(folder.name)
+    said = [f"{listed(diverged)} diverged, and {_verb(diverged)} left out."] if diverged else []
+    if missing:
+        said.append(f"{listed(missing)} {_verb(missing)} not complete: call otr train again, which goes on.")
+    return said
 
 
 def _diagnoses(out: Path, config: TrainConfig) -> dict[str, Diagnosis]:

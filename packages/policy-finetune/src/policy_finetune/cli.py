@@ -7,7 +7,8 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Generator, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,14 +51,20 @@ def _check_files(files: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def _told_on_interrupt(text: str) -> Generator[None]:
-    """Let Ctrl-C end the command at once, as elsewhere, with a word on how to go on."""
+def _told_on_interrupt(goes_on: Callable[[], bool]) -> Generator[None]:
+    """Let Ctrl-C end the command at once, as elsewhere, with a word on how to go on, where something is done already.
+
+    Half-written files may stay behind; the next call removes them.
+    """
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or before is signal.default_int_handler:  # somebody's purpose, or a caller in Python
         yield
         return
 
     def leave(signum: int, frame: Any) -> None:
+        text = "interrupted"
+        with contextlib.suppress(OSError):
+            text += "; the same command goes on from what is done" if goes_on() else ""
         os.write(2, f"{text}\n".encode())
         os._exit(128 + signum)  # not KeyboardInterrupt: a pool that is interrupted while it starts may wait for ever
 
@@ -217,8 +224,8 @@ class MakeDataOptions:
     policies: tuple[Path, ...] = ()
     """policy files in the order of training, such as `train` writes; empty: those that come with the package"""
     replay: Path | None = None
-    """a run of `train` or `finetune`: the first `steps` transitions of its replay buffer are the dataset, a true
-    medium-replay"""
+    """a run of `train` or `finetune`: the oldest `steps` transitions in its replay buffer are the dataset, a true
+    medium-replay; a buffer that was filled to its capacity has lost those before them, and may begin in mid-episode"""
     agent: int | None = None
     """which of that run's agents, from 0 on (None: 0)"""
     noise: float | None = None
@@ -252,15 +259,23 @@ def make_data(options: MakeDataOptions) -> None:
     again, it goes on, and the file has the same bytes.
     """
     from policy_finetune.data_plan import make_data_command
-    from policy_finetune.make_data import DataPlan, write_dataset
+    from policy_finetune.make_data import DataPlan, has_parts, write_dataset
 
     if options.replay is not None:
         start_jax("cpu")
+        from policy_finetune.online import OverwrittenWarning
         from policy_finetune.run_report import describe_dataset, write_replay
 
-        data, env_id = write_replay(
-            options.replay, options.out, options.steps, agent=options.agent or 0, compress=options.compress
-        )
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", OverwrittenWarning)
+            data, env_id = write_replay(
+                options.replay, options.out, options.steps, agent=options.agent or 0, compress=options.compress
+            )
+        for warning in caught:
+            if issubclass(warning.category, OverwrittenWarning):
+                _say([str(warning.message)])
+            else:
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if not options.quiet:
             describe_dataset(data, options.out, env_id)
         return
@@ -275,7 +290,7 @@ def make_data(options: MakeDataOptions) -> None:
         env_id, quality, options.steps, seed=seed, policies=options.policies or None, noise=options.noise,
         command=command,
     )  # fmt: skip
-    with _told_on_interrupt("interrupted; the same command goes on from what is done"):
+    with _told_on_interrupt(lambda: has_parts(options.out)):
         data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
     if not options.quiet:
         from policy_finetune.run_report import describe_dataset

@@ -295,6 +295,10 @@ class OfflineConfig:
     """... and this is added"""
     normalize_rewards: bool = False
     """scale rewards by 1000 / (best - worst episode return) first, as IQL does for locomotion"""
+    initial_value: Literal["zero", "mean"] = "zero"
+    """where critics and value begin: near zero, as networks do, or at the data's mean discounted return to go. What is
+    optimal stays as it is; but where rewards are large and vary little, such as labels that are all positive, a short
+    run is busy with learning their mean"""
     eval_episodes: int = 10
     """episodes an evaluation"""
     devices: int = 1

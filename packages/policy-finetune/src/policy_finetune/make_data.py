@@ -11,6 +11,7 @@ output in `<output>.partial/` until it is written, and the same command goes on 
 from __future__ import annotations
 
 import concurrent.futures
+import glob
 import hashlib
 import json
 import math
@@ -23,9 +24,9 @@ import threading
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -43,7 +44,7 @@ from policy_finetune.data_plan import DataPlan, Noise, Part
 from policy_finetune.envs import EnvSpec, make_env, step_env
 from policy_finetune.policies import GradedPolicy
 
-__all__ = ["from_replay", "make_dataset", "run_episode", "write_dataset"]
+__all__ = ["from_replay", "has_parts", "make_dataset", "partial_folder", "run_episode", "write_dataset"]
 
 #: Arrays of an episode and of a chunk; `infos/...` besides.
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
@@ -80,7 +81,8 @@ def write_dataset(
 
     Args:
         plan: what to make.
-        path: the file, ending in .hdf5 or .h5. What is done already lies in `<path>.partial` until the end.
+        path: the file, ending in .hdf5 or .h5. What is done already lies in `<path>.partial` until the end. Halves of
+            files that killed processes left there, or beside the path, are removed.
         workers: processes. Each is a fresh interpreter, so a script that calls this guards its entry point with
             `if __name__ == "__main__":`. 1 works in this process.
         progress: show a bar, and say where an interrupted call goes on.
@@ -95,8 +97,9 @@ def write_dataset(
     if path.exists():
         raise UserError(f"{path} exists already; choose another name, or remove it first.")
     spec = plan.check()
-    partial = path.with_name(f"{path.name}.partial")
+    partial = partial_folder(path)
     _open_partial(partial, plan, path)
+    _remove_leftovers([*partial.glob(".*.tmp"), *path.parent.glob(f".{glob.escape(path.name)}.*.tmp")])
     if progress and (done := _steps_in(partial)):
         print(f"note: going on from {partial}, which holds {done:,} steps already", file=sys.stderr)
     data = _assemble(plan, _collect(plan, spec, workers, partial, progress))
@@ -121,7 +124,8 @@ def from_replay(
 
     Args:
         spec: the environment.
-        observations: (N, obs), in the order of training; the oldest first where the buffer was a ring.
+        observations: (N, obs), in the order of training, the oldest first. Where the buffer was a ring that has
+            wrapped, that is the oldest that is left, and it may be from the middle of an episode.
         actions: (N, act), as executed.
         rewards: (N,).
         next_observations: (N, obs), final observations at the ends of episodes.
@@ -391,6 +395,40 @@ def _open_partial(partial: Path, plan: DataPlan, path: Path) -> None:
             f"{partial} cannot be used ({getattr(error, 'strerror', None) or error}); remove it or choose another "
             "folder."
         ) from error
+
+
+def partial_folder(path: Path) -> Path:
+    """Return where the finished episodes of a file to be lie."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def has_parts(path: Path) -> bool:
+    """Whether something is finished already of a file to be, which the same call would go on from."""
+    return any(partial_folder(path).glob("*.npz"))
+
+
+def _remove_leftovers(files: Iterable[Path]) -> None:
+    """Remove the temporary files, `.NAME.PID.tmp`, of processes that were killed while they wrote."""
+    for file in files:
+        number = file.name.split(".")[-2]
+        if number.isdecimal() and not _lives(int(number)):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _lives(number: int) -> bool:
+    """Whether another process has this number. Where that cannot be told without harm, it is taken to have."""
+    if number == os.getpid():
+        return False  # a number that is given anew: this process has written nothing yet
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # it is somebody else's
+    return True
 
 
 def _steps_in(partial: Path) -> int:

@@ -134,8 +134,11 @@ class OfflineTrainer:
     def _start(self, state: LearnerState, agent: OfflineAgent) -> LearnerState:
         if "nu" in state.params:
             nu = jnp.full_like(state.params["nu"], agent.learner.constraint.nu0)
-            return state.replace(params=state.params | {"nu": nu})
-        return state
+            state = state.replace(params=state.params | {"nu": nu})
+        if self.config.initial_value == "zero":
+            return state
+        value = self.data.mean_to_go(agent.dataset, agent.top_fraction)
+        return state.replace(params=raised(state.params, value), target=raised(state.target, value))
 
     def step(self, state: OfflineState) -> tuple[OfflineState, Mapping[str, Array]]:
         """Do `config.updates_per_step` critic updates. Consumes `state`."""
@@ -207,6 +210,16 @@ def state_folder(folder: str | Path) -> Path:
     if (folder / "tree.json").exists():
         raise UserError(f"{folder} holds a saved state already: choose another folder, or remove it first.")
     return folder
+
+
+def raised(networks: Mapping[str, Any], value: float) -> dict[str, Any]:
+    """Return networks by name, the outputs of critics and value raised by `value`; actors stay as they are."""
+    out = dict(networks)
+    for name in ("critic", "value"):
+        if name in out:
+            *before, last = out[name]
+            out[name] = [*before, last | {"b": last["b"] + value}]
+    return out
 
 
 def check_one_structure(learners: Sequence[Any]) -> None:

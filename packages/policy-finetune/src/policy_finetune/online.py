@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,11 @@ from policy_finetune.weights import stack_weights, weights_of
 if TYPE_CHECKING:
     from policy_finetune.fast_envs import FastEnvPool
 
-__all__ = ["OnlineState", "OnlineTrainer"]
+__all__ = ["OnlineState", "OnlineTrainer", "OverwrittenWarning"]
+
+
+class OverwrittenWarning(UserWarning):
+    """A replay buffer does not begin with the run's first transition: it was full, and later ones took its place."""
 
 
 @partial(
@@ -478,12 +483,22 @@ class OnlineTrainer:
 
         Arguments of `policy_finetune.make_data.from_replay`: observations, canonical actions, rewards,
         next_observations, terminated, truncated. The last row is truncated where its episode goes on.
+
+        Once more transitions were made than the buffer holds, these are not the first of the run but the oldest that
+        are left, the first of which may be from the middle of an episode. `OverwrittenWarning` says so.
         """
         o, a = self.spec.obs_dim, self.spec.act_dim
         rows = np.asarray(state.device.replay.rows[agent])
         done = state.block * self.config.block
         filled = min(done, self.replay.capacity)
         rows = np.roll(rows, -(done % self.replay.capacity), 0) if done > self.replay.capacity else rows[:filled]
+        if done > filled:
+            warnings.warn(
+                f"the replay buffer holds {filled:,} transitions and has lost the {done - filled:,} before them: the "
+                "dataset begins there, perhaps in the middle of an episode, and not with the start of training",
+                OverwrittenWarning,
+                stacklevel=2,
+            )
         following = rows[:, o + a : 2 * o + a]
         terminated = rows[:, -2] == 0
         # A row that the next one does not follow on from ended its episode.

@@ -246,6 +246,12 @@ class OfflineData:
         ends = self.row_after[dataset]
         return int(ends[max(1, int(np.ceil(fraction * (len(ends) - 1) - 1e-9)))])
 
+    def mean_to_go(self, dataset: int, fraction: float = 1.0) -> float:
+        """Return the mean discounted return to go over the best `fraction` of a dataset's episodes, scaled rewards."""
+        first = int(self.offset[dataset])
+        rows = self.rows[first : first + self.rows_of_top(dataset, fraction), -1]
+        return float(np.asarray(rows).mean(dtype=np.float64))
+
 
 def draw(key: Array, shape: tuple[int, ...], size: Array) -> Array:
     """Return integers uniform in [0, size), i32."""

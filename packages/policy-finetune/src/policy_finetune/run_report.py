@@ -199,7 +199,7 @@ class _Uniform:
 def write_replay(
     folder: str | Path, out: str | Path, steps: int, *, agent: int = 0, compress: bool = False
 ) -> tuple[EpisodeDataset, str]:
-    """Write the first transitions of an online run's replay buffer as a D4RL file.
+    """Write the oldest transitions that are left in an online run's replay buffer as a D4RL file.
 
     Args:
         folder: the run.

@@ -9,12 +9,12 @@ import numpy as np
 
 from otr.config import ConstantConfig, OracleConfig, UDSConfig
 from otr.features import FeatureConfig, check_compatible
-from otr.label import ORIGINAL_REWARDS
 from otr.labellers.interface import Labels
+from otr.truth import true_rewards
 from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
 
-__all__ = ["ConstantLabeller", "OracleLabeller", "UDSLabeller", "true_rewards"]
+__all__ = ["ConstantLabeller", "OracleLabeller", "UDSLabeller"]
 
 
 class ConstantLabeller:
@@ -74,13 +74,8 @@ class OracleLabeller:
         return {"solver": "none"}
 
 
-def true_rewards(data: EpisodeDataset) -> np.ndarray:
-    """Return (N,) the rewards that the data had before it was labelled for the first time, if it was."""
-    return data.extras.get(ORIGINAL_REWARDS, data.rewards)
-
-
 class UDSLabeller:
-    """Demonstrations keep their rewards, all else gets one value (Yu et al. 2022, arXiv 2202.01741).
+    """Demonstrations keep their true rewards, all else gets one value (Yu et al. 2022, arXiv 2202.01741).
 
     Args:
         config: which value.
@@ -90,7 +85,7 @@ class UDSLabeller:
         self.config = config
 
     def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedUDS:
-        """See `Labeller.fit`. The demonstrations' rewards are used.
+        """See `Labeller.fit`. The demonstrations' true rewards are used, see `otr.truth`.
 
         Raises:
             UserError: none of the demonstrations is an episode of the data.
@@ -106,12 +101,13 @@ class UDSLabeller:
 
 
 class FittedUDS:
-    """The demonstrations' rewards, by their content."""
+    """The demonstrations' true rewards, by their content."""
 
     def __init__(self, config: UDSConfig, demos: EpisodeDataset) -> None:
         self.config = config
-        self._rewards = {_content(demos, e): demos.episode(e).rewards for e in range(demos.num_episodes)}
-        self._fill = 0.0 if config.fill == "zero" else float(demos.rewards.min())
+        rewards = true_rewards(demos)
+        self._rewards = {_content(demos, e): rewards[_rows(demos, e)] for e in range(demos.num_episodes)}
+        self._fill = 0.0 if config.fill == "zero" else float(rewards.min())
 
     def found(self, data: EpisodeDataset) -> np.ndarray:
         """Return (E,) booleans: which episodes are demonstrations."""
@@ -122,7 +118,7 @@ class FittedUDS:
         rewards = np.full(data.num_steps, self._fill, np.float32)
         found = self.found(data)
         for e in np.flatnonzero(found):
-            rewards[data.episode_starts[e] : data.episode_ends[e]] = self._rewards[_content(data, int(e))]
+            rewards[_rows(data, int(e))] = self._rewards[_content(data, int(e))]
         return Labels(rewards, {}, {"is_demonstration": found})
 
     def describe(self) -> Mapping[str, Any]:
@@ -130,6 +126,10 @@ class FittedUDS:
         return {"solver": "none", "fill": self._fill, "demonstrations": len(self._rewards)}
 
 
+def _rows(data: EpisodeDataset, episode: int) -> slice:
+    return slice(int(data.episode_starts[episode]), int(data.episode_ends[episode]))
+
+
 def _content(data: EpisodeDataset, episode: int) -> bytes:
-    rows = slice(int(data.episode_starts[episode]), int(data.episode_ends[episode]))
+    rows = _rows(data, episode)
     return data.observations[rows].tobytes() + data.actions[rows].tobytes()

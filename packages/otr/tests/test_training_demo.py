@@ -1,0 +1,21 @@
+"""The demo's second half, at a size that only shows that it runs; what it shows is measured in benchmarks."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("policy_finetune", reason="otr train needs the extra train")
+
+
+def test_a_learner_on_labels(tmp_path, capsys):
+    from otr.training_demo import run_training_demo
+
+    arms = run_training_demo(tmp_path, steps=2000, updates=20)
+    assert [arm.name for arm in arms] == ["bc", "iql oracle", "iql otr", "iql constant"]
+    assert all(arm.returns.shape == (2,) for arm in arms)
+    assert (tmp_path / "halfcheetah" / "plots" / "arms.png").stat().st_size > 10_000
+    shown = capsys.readouterr().out
+    assert "constant" in shown
+    before = (tmp_path / "halfcheetah" / "report.json").read_text()
+    run_training_demo(tmp_path, steps=2000, updates=20)  # a complete one is shown once more
+    assert (tmp_path / "halfcheetah" / "report.json").read_text() == before
