@@ -11,7 +11,9 @@ def test_a_learner_on_labels(tmp_path, capsys):
     from otr.training_demo import run_training_demo
 
     arms = run_training_demo(tmp_path, steps=2000, updates=20)
-    assert [arm.name for arm in arms] == ["bc", "iql oracle", "iql otr", "iql constant"]
+    labels = ("oracle", "otr", "constant")
+    named = [f"{learner} {name}" for learner in ("bc10-labels", "iql") for name in labels]
+    assert [arm.name for arm in arms] == ["bc", *named]
     assert all(arm.returns.shape == (2,) for arm in arms)
     assert (tmp_path / "halfcheetah" / "plots" / "arms.png").stat().st_size > 10_000
     shown = capsys.readouterr().out

@@ -205,7 +205,7 @@ def demo(options: DemoOptions) -> None:
         return
     from otr.training_demo import run_training_demo
 
-    print("\nHalfCheetah, 20 episodes: behaviour cloning, and IQL on the true rewards, on labels, on a constant")
+    print("\nHalfCheetah, 20 episodes: cloning, and IQL, by the true rewards, by labels, by a constant")
     run_training_demo(options.out, seed=options.seed)
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +19,13 @@ from otr.solvers.problem import Problem, Solution, relaxation_powers
 from otr.solvers.reference import band_mask
 from otr.solvers.threads import thread_count
 
-__all__ = ["NumbaSolver"]
+__all__ = ["NumbaSolver", "compile_kernels"]
 
 #: Cells of cost matrices in one block: long enough to make the hand-over cheap, short enough to keep threads busy.
 BLOCK_CELLS = 4_000_000
+
+#: Set in the process that compiles for another.
+COMPILING = "OTR_COMPILING"
 
 
 class NumbaSolver:
@@ -26,6 +35,7 @@ class NumbaSolver:
 
     def solve(self, problem: Problem) -> Solution:
         """See `Solver.solve`."""
+        _compile_elsewhere()
         solution = Solution.empty(problem)
         jobs = [(k, block) for k, demo in enumerate(problem.demos) for block in _blocks(problem.lengths, demo)]
         threads = min(thread_count(problem.config.threads), max(len(jobs), 1))
@@ -40,10 +50,50 @@ class NumbaSolver:
 
     def plan(self, problem: Problem) -> np.ndarray:
         """See `Solver.plan`."""
+        _compile_elsewhere()
         start = int(problem.starts[0])
         rows = problem.rows.select(slice(start, start + int(problem.lengths[0])))
         _, _, plan, _ = _given_costs(problem, rows, problem.demos[0])
         return plan()
+
+
+@functools.cache
+def _compile_elsewhere() -> None:
+    """Have another process fill numba's cache, where it does not hold the kernels yet.
+
+    In the process that compiles them, kernels call the stand-alone code of one another; one that is loaded from the
+    cache calls the copies in its own object, which were optimised with it. The arithmetic is the same in another order,
+    so that last bits differ. Whoever loads gets the same bits as everybody else, the very first process included. Where
+    there is no folder for a cache, every process compiles, and they agree too.
+    """
+    if os.environ.get(COMPILING) or all(map(_is_cached, (kernels.solve_block, kernels.solve_cost))):
+        return
+    command = [sys.executable, "-c", "from otr.solvers.numba_solver import compile_kernels; compile_kernels()"]
+    paths = os.pathsep.join(path for path in sys.path if path)  # the same otr as here
+    env = os.environ | {COMPILING: "1", "PYTHONPATH": paths}
+    subprocess.run(command, env=env, capture_output=True, check=False)  # if it fails, this process compiles
+
+
+def _is_cached(kernel: Any) -> bool:
+    """Whether numba's cache holds a kernel as its source now is; True where there is no cache to be filled."""
+    folder = kernel.stats.cache_path
+    if folder is None:
+        return True
+    made = Path(kernels.__file__).stat().st_mtime
+    stem = Path(kernels.__file__).stem
+    return any(index.stat().st_mtime >= made for index in Path(folder).glob(f"{stem}.{kernel.__name__}-*.nbi"))
+
+
+def compile_kernels() -> None:
+    """Compile what `NumbaSolver` calls, for the types that it calls it with."""
+    x, norms = np.ones((2, 1), np.float32), np.ones(2, np.float32)
+    one = np.ones(1, np.int64)
+    kernels.solve_block(
+        x, norms, np.ascontiguousarray(x.T), norms, 0, 1e-8, -1, one - 1, one + 1, 0.01, False, -1.0, -1.0, 1, 0.0,
+        norms.copy(), np.empty(1), one.copy(),
+    )  # fmt: skip
+    C = np.zeros((2, 2), np.float32)
+    kernels.solve_cost(C, 0.01, 1.0, 1.0, 1, 0.0, np.empty_like(C), norms.copy(), norms.copy(), norms.copy())
 
 
 def _blocks(lengths: np.ndarray, demo: Rows) -> list[np.ndarray]:
