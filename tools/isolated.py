@@ -27,6 +27,7 @@ import tempfile
 import time
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,13 +41,14 @@ __all__ = ["Failure", "Wheel", "build", "check_bounds", "check_imports", "main",
 DIST = REPO / "dist"
 #: No test extra: `test` itself is always installed. torch is several GB and `make test` covers it.
 NOT_TRIED = SERVICE_EXTRAS | {"test", "torch"}
-#: Imports every module of the package named by the argument and prints where it came from. A test suite need not load
-#: every module, so without this an undeclared import could hide in one.
+#: Imports every module of the package named by the first argument but those named by the others, and prints where it
+#: came from. A test suite need not load every module, so without this an undeclared import could hide in one.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-    importlib.import_module(module.name)
+    if module.name not in sys.argv[2:]:
+        importlib.import_module(module.name)
 print(package.__file__)
 """
 
@@ -193,13 +195,13 @@ def outside_environment() -> dict[str, str]:
     return {key: value for key, value in environment(1).items() if key not in hidden}
 
 
-def check_imports(python: Path, module: str, scratch: Path, env: dict[str, str]) -> None:
-    """Import every module of an installed package.
+def check_imports(python: Path, module: str, scratch: Path, env: dict[str, str], without: Sequence[str] = ()) -> None:
+    """Import every module of an installed package, but those in `without`.
 
     Raises:
         Failure: one cannot be imported, or the package does not come from the environment of `python`.
     """
-    where = run([python, "-I", "-c", IMPORT_ALL, module], cwd=scratch, env=env).splitlines()[-1]
+    where = run([python, "-I", "-c", IMPORT_ALL, module, *without], cwd=scratch, env=env).splitlines()[-1]
     if not Path(where).resolve().is_relative_to(python.parent.parent.resolve()):
         raise Failure(f"{module} was imported from {where}, not from its wheel")
 
@@ -214,9 +216,9 @@ def try_package(uv: str, wheel: Wheel, wheels: dict[str, Wheel], scratch: Path) 
     python = venv / "bin" / "python"
     env = outside_environment()
     # First without any extra: after a plain `pip install`, every module must import and every command answer. What an
-    # extra brings is imported inside the functions that need it.
+    # extra brings is imported inside the functions that need it, or in modules that pyproject.toml names.
     install(uv, python, wheel, set(), wheels)
-    check_imports(python, member.module, scratch, env)
+    check_imports(python, member.module, scratch, env, member.modules_of_extras)
     for script in member.scripts:
         run([venv / "bin" / script, "--help"], cwd=scratch, env=env)
 
@@ -227,6 +229,8 @@ def try_package(uv: str, wheel: Wheel, wheels: dict[str, Wheel], scratch: Path) 
     others = {*member.extras} - NOT_TRIED
     for extras in [{"test"}, {"test"} | others] if others else [{"test"}]:
         install(uv, python, wheel, extras & {*member.extras}, wheels)
+        if others <= extras:
+            check_imports(python, member.module, scratch, env)
         output = run([python, "-m", "pytest", "-q", "--import-mode=importlib", "tests"], cwd=scratch, env=env)
         lines.append(f"[{','.join(sorted(extras))}] {output.splitlines()[-1]}")
     return "\n".join(lines)

@@ -23,9 +23,19 @@ class Member:
     folder: Path
 
     @cached_property
+    def document(self) -> dict[str, Any]:
+        """The whole pyproject.toml."""
+        return tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))
+
+    @property
     def project(self) -> dict[str, Any]:
         """The [project] table."""
-        return tomllib.loads((self.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        return self.document["project"]
+
+    @property
+    def modules_of_extras(self) -> list[str]:
+        """Modules that cannot be imported without an extra: [tool.workspace] modules-of-extras."""
+        return self.document.get("tool", {}).get("workspace", {}).get("modules-of-extras", [])
 
     @property
     def name(self) -> str:
