@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +33,7 @@ from outerloop.errors import UserError
 from outerloop.files import write_atomically, write_json
 from outerloop.progress import Progress
 
-__all__ = ["ORIGINAL_REWARDS", "LabelResult", "content_key", "label", "otr_version", "solver_name"]
+__all__ = ["ORIGINAL_REWARDS", "LabelResult", "add_arrays", "content_key", "label", "otr_version", "solver_name"]
 
 #: The attribute that holds what is known about the labels.
 ATTRIBUTE = "otr"
@@ -154,13 +154,18 @@ def content_key(data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_
     for dataset, by_rewards in ((data, oracle), (demos, uds)):
         arrays = [dataset.episode_starts, dataset.observations, dataset.actions]
         arrays += [true_rewards(dataset)] if by_rewards else []
-        for array in (*arrays, dataset.next_observations, dataset.final_observations):
-            if array is None:
-                digest.update(b"none")
-                continue
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        add_arrays(digest, (*arrays, dataset.next_observations, dataset.final_observations))
     return digest.hexdigest()[:32]
+
+
+def add_arrays(digest: Any, arrays: Iterable[np.ndarray | None]) -> None:
+    """Add types, shapes and contents of arrays to a digest of hashlib's; that one is missing counts too."""
+    for array in arrays:
+        if array is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def solver_name(config: Any) -> str:

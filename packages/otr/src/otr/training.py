@@ -30,7 +30,7 @@ from otr.config import ORILConfig
 from otr.demonstrations import Score, load_demonstrations
 from otr.features import check_compatible
 from otr.files import is_minari, noted_warnings, read_dataset, save_dataset
-from otr.label import ATTRIBUTE, label, otr_version, solver_name
+from otr.label import ATTRIBUTE, add_arrays, label, otr_version, solver_name
 from otr.labellers import make_labeller
 from otr.training_config import CLONING, TrainConfig
 from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
@@ -515,16 +515,11 @@ def _by(config: TrainConfig) -> dict[str, str]:
 def _digest(data: EpisodeDataset) -> str:
     """Hexadecimal digits of the contents of a dataset."""
     digest = hashlib.sha256()
-    fields = (
+    arrays = (
         data.episode_starts, data.observations, data.actions, data.rewards, data.terminated, data.truncated,
         data.next_observations, data.final_observations,
     )  # fmt: skip
-    for array in fields:
-        if array is None:
-            digest.update(b"none")
-            continue
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    add_arrays(digest, arrays)
     return digest.hexdigest()[:32]
 
 
