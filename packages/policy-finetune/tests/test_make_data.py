@@ -208,8 +208,10 @@ def test_how_the_command_was_given_does_not_change_a_byte(tmp_path, capsys, monk
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):
-    program = [sys.executable, "-c", "import sys; from policy_finetune.cli import main; sys.exit(main())"]
-    arguments = ["--env-id", "Pendulum-v1", "--quality", "random", "--steps", "10000000"]
+    # Where tests run in the background of a shell, Ctrl-C is ignored, and a child would inherit that.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = [sys.executable, "-c", f"{code}; from policy_finetune.cli import main; sys.exit(main())"]
+    arguments = ["--env-id", "Pendulum-v1", "--quality", "random", "--steps", "2000000"]
     running = subprocess.Popen(
         [*program, "make-data", *arguments, "--out", str(tmp_path / "a.hdf5")],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
