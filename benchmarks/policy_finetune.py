@@ -35,10 +35,9 @@ from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
 from policy_finetune.presets import LEARNERS
+from policy_finetune.references import random_return
 from policy_finetune.study_config import StudyArm, StudyConfig
 
-#: What a uniformly random policy gets.
-RANDOM_RETURN = 48.0
 EPSILONS = (1e-4, 1e-3, 5e-3)
 
 
@@ -146,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_study(study, out / "study", jobs=options.jobs, device=options.device)
     minutes = (time.monotonic() - begun) / 60
     report_study(out / "study")
-    curves = read_study(out / "study", random_return=RANDOM_RETURN)
+    curves = read_study(out / "study", random_return=random_return(data.ENV))
     claims = verdicts(curves)
     print(table([[c["claim"], f"{c['value']:.2f}", str(c["holds"])] for c in claims], ["claim", "value", "holds"]))
     print(f"{minutes:.1f} minutes in this call (finished parts are not run again)")

@@ -426,8 +426,8 @@ def _lives(number: int) -> bool:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:
-        pass  # it is somebody else's
+    except OSError:  # it lives, and is another user's
+        return True
     return True
 
 
