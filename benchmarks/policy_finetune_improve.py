@@ -6,7 +6,9 @@
 Narrow data only, where plain TD3 collapses. The search crosses learner, multiplier schedule (ε growing fifty-fold over
 the first half), critic warm-up, replay, and LayerNorm in all critics, offline and online alike. On Hopper, where none
 of these does both, a second round keeps closer: offline data in the replay, a tenth of ε, the distance to the
-pre-trained policy itself instead of the trailing one, and a BC term beside the constraint.
+pre-trained policy itself instead of the trailing one, a distance for each action, and a BC term beside the constraint,
+kept or fading. A third has five critics with LayerNorm, all of whose minimum is the target and whose mean the actor
+climbs, with the offline data kept.
 
 For each arm: median of minimum / start, area under the curve and final return, with 95 % bootstrap intervals over
 agents. An arm *does both* when its median minimum / start is above 0.8 and the interval of its final return lies above
@@ -51,6 +53,9 @@ class Task:
 #: Arms that the winner must be above.
 BASELINES = ("td3", "td3bc", "td3bc append")
 
+#: Critics of the third round.
+ENSEMBLE = 5
+
 TASKS = {
     "pendulum": Task(data.ENV, (64, 64), 2, 1, 20_000, 10_000, 1000, 1000, 3, 20_000),
     "hopper": Task("Hopper-v5", (128, 128), 2, 2, 30_000, 20_000, 1000, 2500, 5, 100_000, closer=True),
@@ -81,7 +86,7 @@ def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
     return tuple(out)
 
 
-def closer_arms(label: str) -> tuple[StudyArm, ...]:
+def closer_arms(task: Task, label: str) -> tuple[StudyArm, ...]:
     """Return the arms of the second round: nearer to the policy that is there, and to its data."""
 
     def td3c(bc_weight: float = 0.0, **constraint: Any) -> LearnerConfig:
@@ -95,31 +100,60 @@ def closer_arms(label: str) -> tuple[StudyArm, ...]:
     both = StudyArm(f"td3bc+c append{label}", td3c(1.0), append)
     if label:
         return (StudyArm(f"td3bc append{label}", LEARNERS["td3bc"], append), both)
+    fading = dataclasses.replace(td3c(1.0), bc_decay_steps=task.env_steps, bc_floor=0.2)
     return (
         both,
+        StudyArm("td3bc+c fading append", fading, append),
         StudyArm("td3c append", td3c(), append),
         StudyArm("td3c ε=1e-4 append", td3c(epsilon=1e-4), append),
         StudyArm("td3c offline reference append", td3c(reference="offline", epsilon=1e-2), append),
+        StudyArm("td3c per action append", td3c(distance="mse_per_dim"), append),
     )
 
 
-def groups(task: Task) -> list[tuple[str, bool, tuple[StudyArm, ...]]]:
-    """Return the studies of a search: folder, whether critics have LayerNorm, arms."""
-    out = [("plain", False, arms(task, "")), ("layer-norm", True, arms(task, " LayerNorm"))]
+def ensemble_arms() -> tuple[StudyArm, ...]:
+    """Return the arms of the third round, for several critics with LayerNorm."""
+    append = ReplayConfig(kind="append")
+    names = {"td3": (0.0, False), "td3bc": (1.0, False), "td3c": (0.0, True), "td3bc+c": (1.0, True)}
+    out = []
+    for name, (bc_weight, constrained) in names.items():
+        base = LEARNERS["td3c" if constrained else "td3"]
+        learner = dataclasses.replace(
+            base, actor_q="mean", bc_weight=bc_weight, q_weight=2.5 if bc_weight else base.q_weight
+        )
+        out.append(StudyArm(f"{name} append ensemble", learner, append))
+    return tuple(out)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Arms whose agents share a pre-training."""
+
+    folder: str
+    arms: tuple[StudyArm, ...]
+    layer_norm: bool = False
+    critics: int | None = None
+
+
+def groups(task: Task) -> list[Group]:
+    """Return the studies of a search."""
+    out = [Group("plain", arms(task, "")), Group("layer-norm", arms(task, " LayerNorm"), layer_norm=True)]
     if task.closer:
-        out += [("plain-closer", False, closer_arms("")), ("layer-norm-closer", True, closer_arms(" LayerNorm"))]
+        out += [
+            Group("plain-closer", closer_arms(task, "")),
+            Group("layer-norm-closer", closer_arms(task, " LayerNorm"), layer_norm=True),
+            Group("ensemble", ensemble_arms(), layer_norm=True, critics=ENSEMBLE),
+        ]
     return out
 
 
-def study_of(
-    task: Task, files: Sequence[Path], members: tuple[StudyArm, ...], *, layer_norm: bool, parts: int
-) -> StudyConfig:
+def study_of(task: Task, files: Sequence[Path], group: Group, *, parts: int) -> StudyConfig:
     """Return the study of one kind of network."""
     return StudyConfig(
         env_id=task.env_id, data=tuple(map(str, files)), learners=(), replays=(),
-        arms=members, pre_seeds=task.pre_seeds, seeds=task.seeds,
-        updates=task.updates, env_steps=task.env_steps, hidden=task.hidden, layer_norm=layer_norm,
-        switch=SwitchConfig(warmup_env_steps=task.warmup), eval_env_steps=task.eval_env_steps,
+        arms=group.arms, pre_seeds=task.pre_seeds, seeds=task.seeds,
+        updates=task.updates, env_steps=task.env_steps, hidden=task.hidden, layer_norm=group.layer_norm,
+        critics=group.critics, switch=SwitchConfig(warmup_env_steps=task.warmup), eval_env_steps=task.eval_env_steps,
         eval_episodes=task.eval_episodes, batch_size=task.batch_size, parts=parts,
     )  # fmt: skip
 
@@ -142,9 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune-improve" / options.task
     files = options.data or _narrow(task, out / "data", smoke=options.task == "smoke")
     curves = []
-    for name, layer_norm, members in groups(task):
-        folder = out / name
-        study = study_of(task, files, members, layer_norm=layer_norm, parts=options.jobs)
+    for group in groups(task):
+        folder = out / group.folder
+        study = study_of(task, files, group, parts=options.jobs)
         run_study(study, folder, jobs=options.jobs, device=options.device)
         curves += read_study(folder, random_return=random_return(task.env_id))
     pooled = [dataclasses.replace(curve, dataset="narrow") for curve in curves]

@@ -51,12 +51,13 @@ def test_every_tier_is_a_sound_study(tier, tmp_path):
 def test_every_search_is_a_sound_study(task, tmp_path):
     settings = policy_finetune_improve.TASKS[task]
     labels = []
-    for _, norm, arms in policy_finetune_improve.groups(settings):
-        study = policy_finetune_improve.study_of(settings, [tmp_path / "n.hdf5"], arms, layer_norm=norm, parts=1)
-        for run in online_runs(study, {"td3bc": "pre"}):
-            assert all(agent.learner.network.layer_norm == norm for agent in run.agents)
-        assert all(run.learner.network.layer_norm == norm for run in offline_runs(study).values())
-        labels += [arm.label for arm in arms]
+    for group in policy_finetune_improve.groups(settings):
+        study = policy_finetune_improve.study_of(settings, [tmp_path / "n.hdf5"], group, parts=1)
+        learners = [agent.learner for run in online_runs(study, {"td3bc": "pre"}) for agent in run.agents]
+        learners += [run.learner for run in offline_runs(study).values()]
+        networks = {(learner.network.layer_norm, learner.network.critics) for learner in learners}
+        assert networks == {(group.layer_norm, group.critics or 2)}  # the pre-trained fit
+        labels += [arm.label for arm in group.arms]
     assert len(set(labels)) == len(labels)  # results are pooled by label
     assert set(policy_finetune_improve.BASELINES) <= set(labels)
 

@@ -45,6 +45,19 @@ def test_the_matrix_is_every_combination():
     assert all(arm.learner.network.hidden == (8,) and arm.learner.batch_size == 16 for arm in study.all_arms())
 
 
+def test_a_number_of_critics_reaches_both_phases():
+    study = small(learners=("td3", "rlpd"), replays=("drop",), critics=3, layer_norm=True)
+    networks = [arm.learner.network for arm in study.all_arms()]
+    networks += [run.learner.network for run in offline_runs(study).values()]
+    assert [(network.critics, network.layer_norm) for network in networks] == [(3, True)] * 3
+    assert [arm.learner.network.critics for arm in small(learners=("td3", "rlpd"), replays=("drop",)).all_arms()] == [
+        2,
+        10,
+    ]
+    with pytest.raises(UserError, match="critics"):
+        small(critics=0)
+
+
 def test_arms_of_one_structure_share_a_program_and_parts_share_the_agents_out():
     study = small(learners=("td3", "td3bc", "td3c", "iql"), replays=("drop",), pre_seeds=2, seeds=3)
     whole = online_runs(study, {"td3bc": "pre"})

@@ -78,6 +78,8 @@ class StudyConfig:
     """widths of the hidden layers of all networks"""
     layer_norm: bool = False
     """LayerNorm in all critics, offline and online"""
+    critics: int | None = None
+    """critics of every learner, offline and online; None: each learner's own number"""
     batch_size: int = 256
     """transitions an update"""
     switch: SwitchConfig = field(default_factory=SwitchConfig)
@@ -94,6 +96,7 @@ class StudyConfig:
     def __post_init__(self) -> None:
         check(self, pre_seeds=ONE_OR_MORE, seeds=ONE_OR_MORE, updates=ONE_OR_MORE, env_steps=ONE_OR_MORE)
         check(self, hidden=ONE_OR_MORE, batch_size=ONE_OR_MORE, block=ONE_OR_MORE, parts=ONE_OR_MORE)
+        check(self, critics=ONE_OR_MORE)
         check(self, eval_env_steps=ONE_OR_MORE, eval_episodes=ONE_OR_MORE)
         for names, presets, phase in (
             (self.pretrainers, offline_presets(), "pre-training"), (self.learners, online_presets(), "fine-tuning")
@@ -112,8 +115,13 @@ class StudyConfig:
             raise UserError(f'Two arms of the study are called "{double}": give each a name of its own.')
 
     def with_networks(self, config: LearnerConfig) -> LearnerConfig:
-        """Return a learner with the study's widths and batch size."""
-        network = replace(config.network, hidden=self.hidden, layer_norm=config.network.layer_norm or self.layer_norm)
+        """Return a learner with the study's networks and batch size."""
+        network = replace(
+            config.network,
+            hidden=self.hidden,
+            layer_norm=config.network.layer_norm or self.layer_norm,
+            critics=self.critics or config.network.critics,
+        )
         return replace(config, network=network, batch_size=self.batch_size)
 
     def all_arms(self) -> tuple[StudyArm, ...]:
