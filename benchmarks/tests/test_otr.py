@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks import otr, otr_labels
+from benchmarks import otr, otr_device, otr_labels
 
 HOPPER, CHEETAH = otr.REPORTED, otr.CLAIMED
 
@@ -231,6 +231,20 @@ def test_the_speed_benchmark_checks_that_results_are_equal(tmp_path):
     for trials in result["file"]["trials"].values():
         assert trials[0]["work"] == 10_000
         assert trials[0]["parts"].keys() == {"read", "label", "write"}
+
+
+@pytest.mark.jax
+def test_the_device_benchmark_compares_with_the_floor_and_with_the_compiled_path(tmp_path):
+    otr_device.main(["--steps", "120", "--length", "40", "--pairs", "2", "--rounds", "1", "--out", str(tmp_path)])
+    (file,) = tmp_path.glob("otr_device-*.json")
+    result = json.loads(file.read_text())
+    assert result["episodes"] == 3
+    assert result["checks"]["equal"]
+    assert result["checks"]["float32"] < result["checks"]["bfloat16"]  # they are two kernels
+    float32, bfloat16 = (result["measured"][kernel]["floor_s"] for kernel in otr_device.KERNELS)
+    assert float32 == pytest.approx(2 * bfloat16)
+    # 100 iterations x 2 passes x 3 kernels of 40 x 40 cells of 4 bytes
+    assert float32 * result["bandwidth_bytes_per_s"] == pytest.approx(100 * 2 * 3 * 40 * 40 * 4)
 
 
 @pytest.mark.slow
