@@ -19,6 +19,7 @@ from policy_finetune.study_config import StudyArm, StudyConfig, offline_runs, on
 from policy_finetune.study_report import (
     StudyCurve,
     cell,
+    curves_figure,
     dataset_names,
     incomplete_arms,
     incomplete_notes,
@@ -246,6 +247,13 @@ def test_a_study_of_negative_returns_shows_what_was_kept(tmp_path, capsys, monke
     assert results["rows"][0]["kept"] == [0.5, 0.5, 0.5]
     assert results["agents"][0]["metrics"]["kept"] == 0.5
     assert results["agents"][0]["metrics"]["min_over_start"] is None
+
+
+def test_arms_of_one_dataset_only_are_in_the_legend():
+    first, second = curve(50.0, dataset="a", arm="td3"), curve(50.0, dataset="b", arm="td3")
+    only = curve(50.0, dataset="b", arm="td3c ε=0.001")
+    figure = curves_figure([first, only, second])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["td3", "td3c ε=0.001"]
 
 
 def test_a_measure_that_no_agent_has_gets_no_figure(tmp_path):

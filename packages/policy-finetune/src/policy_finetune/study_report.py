@@ -316,8 +316,14 @@ def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
         axes.tick_params(labelsize=7)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=across, fontsize=8, frameon=False)
+    drawn = {}  # by arm: one may be on some of the datasets only
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        drawn |= dict(zip(labels, handles, strict=True))
+    named = [arm for arm in arms if arm in drawn]
+    figure.legend(
+        [drawn[arm] for arm in named], named, loc="outside lower center", ncols=across, fontsize=8, frameon=False
+    )
     return figure
 
 
