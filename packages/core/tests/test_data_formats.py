@@ -350,6 +350,23 @@ def test_a_failed_swap_of_folders_puts_the_old_one_back(tmp_path, monkeypatch):
     assert (old / "file").read_text() == "old"
 
 
+@pytest.mark.parametrize("name", ["a[1].npz", "a[1].hdf5", "a-v0"])
+def test_halves_left_by_killed_processes_are_removed_and_no_others(tmp_path, name):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    half = tmp_path / f".{name}.{gone.pid}.tmp"
+    if name == "a-v0":
+        half.mkdir()
+        (half / "main_data.hdf5").touch()
+    else:
+        half.touch()
+    kept = [f".{name}.{os.getppid()}.tmp", f".{name}.x.tmp", f".b.npz.{gone.pid}.tmp", f"{name}.{gone.pid}.tmp"]
+    for other in kept:
+        (tmp_path / other).touch()
+    small().save(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {name, *kept}
+
+
 def test_attributes_must_be_json(tmp_path):
     data = small(attributes={"rng": np.random.default_rng(0)})
     with pytest.raises(UserError, match="Generator is not JSON"):

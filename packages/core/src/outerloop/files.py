@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["fsync_folder", "fsync_tree", "sha256", "write_atomically", "write_json"]
+__all__ = [
+    "fsync_folder",
+    "fsync_tree",
+    "leftovers",
+    "remove_leftovers",
+    "sha256",
+    "write_atomically",
+    "write_json",
+]
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
@@ -37,6 +47,44 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> Non
             temporary.unlink()
         raise
     fsync_folder(path.parent)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return the temporary siblings of `path`, `.NAME.PID.tmp`, that are there, whoever writes or wrote them."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*.tmp"))
+
+
+def remove_leftovers(files: Iterable[Path]) -> None:
+    """Remove those temporary files and folders, `.NAME.PID.tmp`, whose process was killed while it wrote.
+
+    Whether it lives is asked of this machine. Two machines must not write the same path of a shared disk at once.
+
+    Args:
+        files: as from `leftovers`; names of another form are left alone. Call it before this process writes there.
+    """
+    for file in files:
+        number = file.name.split(".")[-2]
+        if number.isdecimal() and not _lives(int(number)):
+            if file.is_dir() and not file.is_symlink():
+                shutil.rmtree(file, ignore_errors=True)
+                continue
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+
+def _lives(number: int) -> bool:
+    """Whether another process has this number. Where that cannot be told without harm, it is taken to have."""
+    if number == os.getpid():
+        return False  # a number that is given anew: this process has written nothing yet
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(number, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it lives, and is another user's
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,7 +11,6 @@ output in `<output>.partial/` until it is written, and the same command goes on 
 from __future__ import annotations
 
 import concurrent.futures
-import glob
 import hashlib
 import json
 import math
@@ -24,9 +23,9 @@ import threading
 import zipfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -37,7 +36,7 @@ import numpy as np
 
 from outerloop.data import EpisodeDataset, write_d4rl
 from outerloop.errors import NonFiniteError, UserError
-from outerloop.files import write_atomically, write_json
+from outerloop.files import leftovers, remove_leftovers, write_atomically, write_json
 from outerloop.progress import Progress
 from outerloop.seeds import fold_seed
 from policy_finetune.data_plan import DataPlan, Noise, Part
@@ -99,7 +98,7 @@ def write_dataset(
     spec = plan.check()
     partial = partial_folder(path)
     _open_partial(partial, plan, path)
-    _remove_leftovers([*partial.glob(".*.tmp"), *path.parent.glob(f".{glob.escape(path.name)}.*.tmp")])
+    remove_leftovers([*partial.glob(".*.tmp"), *leftovers(path)])
     if progress and (done := _steps_in(partial)):
         print(f"note: going on from {partial}, which holds {done:,} steps already", file=sys.stderr)
     data = _assemble(plan, _collect(plan, spec, workers, partial, progress))
@@ -405,30 +404,6 @@ def partial_folder(path: Path) -> Path:
 def has_parts(path: Path) -> bool:
     """Whether something is finished already of a file to be, which the same call would go on from."""
     return any(partial_folder(path).glob("*.npz"))
-
-
-def _remove_leftovers(files: Iterable[Path]) -> None:
-    """Remove the temporary files, `.NAME.PID.tmp`, of processes that were killed while they wrote."""
-    for file in files:
-        number = file.name.split(".")[-2]
-        if number.isdecimal() and not _lives(int(number)):
-            with suppress(OSError):
-                file.unlink()
-
-
-def _lives(number: int) -> bool:
-    """Whether another process has this number. Where that cannot be told without harm, it is taken to have."""
-    if number == os.getpid():
-        return False  # a number that is given anew: this process has written nothing yet
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(number, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:  # it lives, and is another user's
-        return True
-    return True
 
 
 def _steps_in(partial: Path) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from outerloop.errors import UserError
-from outerloop.files import fsync_folder, fsync_tree, sha256
+from outerloop.files import fsync_folder, fsync_tree, leftovers, remove_leftovers, sha256
 
 __all__ = ["attributes_json", "read_record", "refuse_existing", "saving", "write_folder_atomically", "write_record"]
 
@@ -80,9 +80,10 @@ def refuse_existing(path: Path, overwrite: bool, mend: str = "pass overwrite=Tru
 
 @contextlib.contextmanager
 def saving(path: Path) -> Generator[None]:
-    """Make the parent folder, and turn what the system refuses into one sentence."""
+    """Make the parent folder, remove halves that killed processes left, and turn refusals into one sentence."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(leftovers(path))
         yield
     except UserError:
         raise
