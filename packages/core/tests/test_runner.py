@@ -287,6 +287,35 @@ def test_an_error_of_the_method_is_not_blamed_on_the_folder(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
+class CrashingTrainer(WalkTrainer):
+    """A simulator that dies at step 4, before the state is touched."""
+
+    def step(self, state):
+        if state.n == 3 and self.config.note != "mended":
+            error = ConnectionError("the simulator died")
+            error.intact_state = state
+            raise error
+        return super().step(state)
+
+
+def test_a_step_that_fails_and_leaves_the_state_intact_loses_nothing(tmp_path, capsys):
+    with pytest.raises(ConnectionError, match="died"):
+        run(CrashingTrainer(WalkConfig()), tmp_path / "a", steps=6)
+    assert "Saved at step 3 of 6" in capsys.readouterr().err
+    assert json.loads((tmp_path / "a" / "run.json").read_text())["status"] == "failed"
+    with pytest.raises(ConnectionError, match="died"):  # again, with nothing new to save
+        run(CrashingTrainer(WalkConfig()), tmp_path / "a", steps=6)
+    assert "Saved" not in capsys.readouterr().err
+    mended = CrashingTrainer(WalkConfig(note="mended"))
+    ended = run(mended, tmp_path / "a", steps=6)
+    whole = run(WalkTrainer(WalkConfig()), tmp_path / "b", steps=6)
+    assert fingerprint(ended) == fingerprint(whole)
+    bad = CrashingTrainer(WalkConfig(bad_at=3))
+    with pytest.raises(ConnectionError, match="died"):  # a state gone wrong is not saved
+        run(bad, tmp_path / "c", steps=6, log_every=100)
+    assert "Saved" not in capsys.readouterr().err
+
+
 def test_metrics_on_a_full_disk(tmp_path):
     """A file-size limit stands in for the full disk, as in test_checkpoint.py."""
     code = CHILD.format(here=str(Path(__file__).parent), folder=str(tmp_path)).replace(

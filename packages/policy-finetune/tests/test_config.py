@@ -63,6 +63,21 @@ from policy_finetune.weights_structure import structure_of, weights_of
         (lambda: GuardConfig(episodes=0), "episodes is 0"),
         (lambda: SwitchConfig(critic_warmup=-1), "critic_warmup is -1"),
         (lambda: OfflineConfig(updates_per_step=3), "updates_per_step is 3; it must be a multiple of"),
+        (
+            lambda: OfflineConfig(updates=500),
+            "updates is 500; it must be a multiple of updates_per_step = 1000: .* set updates_per_step to 500",
+        ),
+        (lambda: OfflineConfig(updates=2500), "updates is 2500; .* set updates_per_step to 500"),
+        (lambda: OfflineConfig(updates=1001), "updates is 1001; .* = 1000: change it.$"),
+        (
+            lambda: OfflineConfig(learner=LearnerConfig(constraint=ConstraintConfig(enabled=True, reference="best"))),
+            "reference is 'best', which offline would stay the untrained policy",
+        ),
+        (
+            lambda: OnlineConfig(env_steps=5000, switch=SwitchConfig(critic_warmup=4000)),
+            "critic_warmup is 4000, but env_steps 5000 make 4000 critic updates: the actor would never move",
+        ),
+        (lambda: OnlineConfig(learner=LEARNERS["bc"]), "learner is bc, which learns from data alone"),
         (lambda: OnlineConfig(utd=0.0), "utd is 0.0; it must be a finite number greater than 0"),
         (
             lambda: OnlineConfig(block=1),
@@ -155,7 +170,7 @@ def test_random_steps():
 
 
 def test_steps_and_rounds():
-    assert OfflineConfig(updates=2500).num_steps == 3
+    assert OfflineConfig(updates=3000).num_steps == 3
     config = OnlineConfig(env_steps=1010, utd=4.0)
     assert (config.num_steps, config.rounds_per_block) == (21, 100)
     assert online_presets()["rlpd"].rounds_per_block == 1

@@ -55,6 +55,18 @@ def test_without_a_warm_up_the_first_episodes_are_the_start():
     assert orders["go_home"].tolist() == [True]
 
 
+def test_episodes_of_uniform_actions_are_not_the_start():
+    guard = Guard(ON, [True])
+    state, _ = guard.watch(guard.init(1), episodes(5, 5, 5), learning=False, uniform=[True] * 3)
+    assert guard.metrics(state, env())["return"].tolist() == [5.0]  # they are logged
+    state, orders = guard.watch(state, episodes(5, 100, 100, 100), learning=True, uniform=[True] + [False] * 3)
+    assert orders is None
+    assert state.best.tolist() == [100.0]
+    state, orders = guard.watch(state, episodes(20, 20, 20), learning=True)
+    assert orders["go_home"].tolist() == [True]
+    assert orders["remember"].tolist() == [False]
+
+
 def test_agents_are_watched_one_by_one():
     guard = Guard(ON, [False, False])
     start = episodes(100, 100, 100) + episodes(10, 10, 10, agent=1)

@@ -1,12 +1,14 @@
 """Learning online: what is stored, when updates happen, who meets which noise, and exact equality of arms."""
 
 import dataclasses
+import sys
 
 import gymnasium
 import jax
 import numpy as np
 import pytest
 
+from outerloop.conformance import fingerprint
 from outerloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
@@ -215,6 +217,41 @@ def test_random_steps_first(spec):
     assert [float(row["learning"][0]) for row in history] == [0, 0, 0, 0]
     np.testing.assert_allclose(np.sort(action.reshape(-1)), np.linspace(-1, 1, 400), atol=0.12)
     assert not np.array_equal(action[0], action[1])
+
+
+def test_the_guard_starts_where_the_policy_does(spec):
+    guard = GuardConfig(enabled=True, episodes=2)
+    config = OnlineConfig(
+        learner=TD3, block=50, env_steps=500, random_env_steps=200, switch=SwitchConfig(warmup_env_steps=0), guard=guard
+    )
+    trainer = OnlineTrainer(config, spec)
+    state, _ = advance(trainer, 4)
+    assert state.guard.episodes[0] >= 50
+    assert state.guard.start_count[0] == 0  # their actions were uniform
+    state, _ = advance(trainer, 1, state=state)
+    assert state.guard.start_count[0] == 2
+
+
+def test_an_environment_that_crashes_leaves_a_state_that_can_be_saved(spec, start, monkeypatch):
+    trainer = build(spec, start)
+    state, _ = advance(trainer, 3)
+    expected, _ = advance(trainer, 1, state=trainer.init(0))
+    expected, _ = advance(trainer, 3, state=expected)
+    module = sys.modules["policy_finetune.envs"]
+    step_env, calls = module.step_env, []
+
+    def crash(env, command):
+        calls.append(env)
+        if len(calls) == 11:  # of four agents: in the third step of the block
+            raise RuntimeError("the simulator died")
+        return step_env(env, command)
+
+    monkeypatch.setattr(module, "step_env", crash)
+    with pytest.raises(RuntimeError, match="the simulator died") as caught:
+        trainer.step(state)
+    monkeypatch.setattr(module, "step_env", step_env)
+    after, _ = trainer.step(caught.value.intact_state)
+    assert fingerprint(after) == fingerprint(expected)
 
 
 def test_the_guard_brings_the_policy_home(spec, start):

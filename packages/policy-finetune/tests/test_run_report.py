@@ -102,6 +102,14 @@ def test_a_report_needs_no_working_folder_of_that_day(tmp_path, capsys, monkeypa
         assert "random -1200" in capsys.readouterr().out
 
 
+def test_data_that_is_gone_or_damaged_costs_the_scale_and_not_the_report(tmp_path, capsys, make_dataset):
+    folder = begin(tmp_path / "run", [[10.0], [5.0]], env_id="", data=(str(tmp_path / "gone.npz"),))
+    conclude(folder, x="env_steps", quiet=False)
+    shown = capsys.readouterr()
+    assert "A random policy's return is taken as 0, because it cannot be measured: There is no dataset" in shown.err
+    assert "0.50" in shown.out
+
+
 def test_an_environment_that_is_not_here_costs_the_scale_and_not_the_report(tmp_path, capsys, monkeypatch):
     from policy_finetune import references
 

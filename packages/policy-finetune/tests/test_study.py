@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from policy_finetune.study_report import (
     interval,
     markdown,
     read_study,
+    strips_figure,
     study_tables,
     write_study_report,
 )
@@ -51,12 +53,41 @@ def test_a_number_of_critics_reaches_both_phases():
     networks = [arm.learner.network for arm in study.all_arms()]
     networks += [run.learner.network for run in offline_runs(study).values()]
     assert [(network.critics, network.layer_norm) for network in networks] == [(3, True)] * 3
-    assert [arm.learner.network.critics for arm in small(learners=("td3", "rlpd"), replays=("drop",)).all_arms()] == [
-        2,
-        10,
-    ]
+    anew = small(learners=("td3", "rlpd"), replays=("drop",), switch=SwitchConfig(critic_reinit=True))
+    assert [arm.learner.network.critics for arm in anew.all_arms()] == [2, 10]
     with pytest.raises(UserError, match="critics"):
         small(critics=0)
+
+
+@pytest.mark.parametrize(
+    ("pretrainer", "arm", "message"),
+    [
+        ("td3bc-ln", "td3c", "td3bc-ln has 2 critics with LayerNorm, and the arm 'td3c drop' has 2 critics without"),
+        ("calql-redq", "sac", "calql-redq has 10 critics with LayerNorm, and the arm 'sac drop' has 2 critics without"),
+    ],
+)
+def test_critics_that_do_not_fit_are_refused_before_anything_is_trained(pretrainer, arm, message):
+    with pytest.raises(UserError, match=message):
+        small(pretrainers=(pretrainer,), learners=(arm,), replays=("drop",))
+    small(pretrainers=(pretrainer,), learners=(arm,), replays=("drop",), layer_norm=True, critics=10)
+    small(pretrainers=(pretrainer,), learners=(arm,), replays=("drop",), switch=SwitchConfig(critic_reinit=True))
+    small(pretrainers=("bc",), learners=(arm,), replays=("drop",))  # which has none
+
+
+def test_epsilons_are_for_those_that_read_them():
+    study = small(learners=("td3c", "proto"), replays=("drop",), epsilons=(1e-4, 1e-3))
+    labels = [arm.label for arm in study.all_arms()]
+    assert labels == ["td3c ε=0.0001 drop", "td3c ε=0.001 drop", "proto drop"]
+
+
+def test_balanced_arms_that_differ_do_not_share_a_program():
+    arms = tuple(StudyArm(f"{rho}", LEARNERS["td3"], ReplayConfig(kind="balanced", rho=rho)) for rho in (0.25, 0.5))
+    runs = online_runs(small(learners=(), replays=(), arms=arms), {"td3bc": "pre"})
+    assert [{agent.replay.rho for agent in run.agents} for run in runs] == [{0.25}, {0.5}]
+    calibrated = dataclasses.replace(LEARNERS["calql"], discount=0.9)
+    arms = (StudyArm("a", LEARNERS["calql"]), StudyArm("b", calibrated))
+    runs = online_runs(small(pretrainers=("calql",), learners=(), replays=(), arms=arms), {"calql": "pre"})
+    assert [{agent.learner.discount for agent in run.agents} for run in runs] == [{0.99}, {0.9}]
 
 
 def test_arms_of_one_structure_share_a_program_and_parts_share_the_agents_out():
@@ -76,7 +107,8 @@ def test_an_arm_of_one_dataset_leaves_no_part_empty():
 
 
 def test_learners_with_their_own_updates_a_step_keep_them():
-    study = small(learners=("td3", "rlpd"), replays=("symmetric",))
+    anew = SwitchConfig(critic_reinit=True)
+    study = small(learners=("td3", "rlpd"), replays=("symmetric",), switch=anew)
     by_label = {run.agents[0].label: run for run in online_runs(study, {"td3bc": "pre"})}
     assert (by_label["rlpd symmetric"].utd, by_label["rlpd symmetric"].block) == (20.0, 1)
     assert (by_label["td3 symmetric"].utd, by_label["td3 symmetric"].block) == (1.0, 50)
@@ -254,6 +286,16 @@ def test_arms_of_one_dataset_only_are_in_the_legend():
     only = curve(50.0, dataset="b", arm="td3c ε=0.001")
     figure = curves_figure([first, only, second])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["td3", "td3c ε=0.001"]
+
+
+def test_pre_trainers_have_panels_of_their_own():
+    one = curve(50.0)
+    other = dataclasses.replace(curve(80.0), pretrainer="iql")
+    assert [axes.get_title() for axes in curves_figure([one]).axes] == ["narrow"]
+    for figure in (curves_figure([one, other]), strips_figure([one, other], "final", "final return")):
+        assert [axes.get_title() for axes in figure.axes] == ["narrow, from iql", "narrow, from td3bc"]
+    lines = [axes.lines[0].get_ydata()[-1] for axes in curves_figure([one, other]).axes]
+    assert lines == [80.0, 50.0]
 
 
 def test_a_measure_that_no_agent_has_gets_no_figure(tmp_path):

@@ -15,6 +15,7 @@ from policy_finetune.config import (
     OnlineAgent,
     OnlineConfig,
     ReplayConfig,
+    SwitchConfig,
 )
 from policy_finetune.presets import LEARNERS, offline_presets, online_presets
 from policy_finetune.unused import refuse_idle_constraint, unused_settings
@@ -72,6 +73,40 @@ def test_presets_have_none(presets):
             OnlineConfig(replay=ReplayConfig(rho=0.3, capacity=500)),
             ["replay.rho has no effect with the replay append."],
         ),
+        (
+            OfflineConfig(learner=LearnerConfig(bc_weight=1.0, bc_floor=0.5)),
+            ["learner.bc_floor has no effect with a learner with bc_decay_steps 0."],
+        ),
+        (
+            OfflineConfig(learner=LEARNERS["td3"], updates=1000),
+            [],
+        ),
+        (
+            replace(offline_presets()["iql"], updates=40_000),
+            [
+                "learner.actor_lr_steps is 1000000: the actor's learning rate falls over so many of its updates, and "
+                "this run has 40000; --learner.actor-lr-steps 40000 lets it fall to the end."
+            ],
+        ),
+        (
+            OnlineConfig(learner=LearnerConfig(constraint=ConstraintConfig(enabled=True, epsilon_steps=10))),
+            ["learner.constraint.epsilon_steps has no effect with no epsilon_final."],
+        ),
+        (
+            OnlineConfig(
+                learner=LearnerConfig(constraint=ConstraintConfig(enabled=True, penalty="fixed", coefficient_floor=0.1))
+            ),
+            ["learner.constraint.coefficient_floor has no effect with decay_steps 0."],
+        ),
+        (
+            OnlineConfig(guard=GuardConfig(enabled=True, nu_boost=1.0)),
+            ["guard.nu_boost has no effect with a learner without an adapting multiplier."],
+        ),
+        (
+            OnlineConfig(switch=SwitchConfig(critic_reinit=True, critic_warmup=100)),
+            ["switch.critic_reinit has no effect with learning from nothing."],
+        ),
+        (OnlineConfig(start="runs/pre", switch=SwitchConfig(critic_reinit=True)), []),
         (OnlineConfig(guard=GuardConfig(drop=0.3)), ["guard.drop has no effect with a guard that is not enabled."]),
         (
             OnlineConfig(learner=LEARNERS["sac"], exploration_noise=0.2),

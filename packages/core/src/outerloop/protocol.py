@@ -52,6 +52,10 @@ class Trainer(Protocol[State]):
         """Do one dispatch (it may fuse thousands of updates) and return the new state and its metrics.
 
         The keys, shapes and dtypes of the metrics are the same at every step, and their values are finite.
+
+        A step that fails through no fault of the state, such as a simulator that crashed, may raise an exception with
+        the attribute `intact_state`: the state from before the step, whole and fit to be saved. The runner saves it
+        before the exception goes on, so that the same command repeats only this step.
         """
         ...
 

@@ -263,11 +263,16 @@ class _Loop:
 
     def train(self, state: Any, caught: list[int], bar: Progress) -> Any:
         base, began = self.wall, time.monotonic()
-        saved = began
+        saved, metrics = began, None
         if self.start == 0:
             self._evaluate(state, 0)
         for step in range(self.start + 1, self.steps + 1):
-            state, metrics = self.trainer.step(state)
+            try:
+                state, metrics = self.trainer.step(state)
+            except Exception as error:
+                self.wall = base + time.monotonic() - began
+                self._rescue(error, step - 1, metrics)
+                raise
             last = step == self.steps
             logging = last or step % self.log_every == 0
             if logging:
@@ -289,6 +294,16 @@ class _Loop:
                 raise Interrupted(caught[0], step, self.folder.path)
         self.wall = base + time.monotonic() - began
         return state
+
+    def _rescue(self, error: Exception, step: int, metrics: Metrics | None) -> None:
+        """Save the state that a failed step left intact, where it says so and the last metrics are sound."""
+        state = getattr(error, "intact_state", None)
+        if state is None or metrics is None or step in self.folder.checkpoints.steps():
+            return
+        with contextlib.suppress(UserError, OSError):  # what failed is the step; that is the error to show
+            self._check_finite(to_host(metrics), step)
+            self._save(state, step)
+            _say(f"Saved at step {step} of {self.steps} in {self.folder.path}, before the step that failed.", True)
 
     def _log(self, state: Any, metrics: Metrics, step: int, wall: float, bar: Progress) -> None:
         host = to_host(metrics)

@@ -8,6 +8,7 @@ learner's family, how many updates a round has - is *structure*, and must be the
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
+from math import gcd
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -278,7 +279,7 @@ class OfflineConfig:
     env_id: str = ""
     """gymnasium's name of the environment that evaluates; empty: the dataset's own"""
     updates: int = 1_000_000
-    """critic updates in all"""
+    """critic updates in all; a multiple of `updates_per_step`"""
     updates_per_step: int = 1000
     """critic updates a dispatch"""
     seeds: int = 1
@@ -313,6 +314,20 @@ class OfflineConfig:
                 f"OfflineConfig.updates_per_step is {self.updates_per_step}; it must be a multiple of "
                 f"learner.policy_delay = {delay}."
             )
+        if self.updates % self.updates_per_step:
+            fitting = gcd(self.updates, self.updates_per_step)
+            raise UserError(
+                f"OfflineConfig.updates is {self.updates}; it must be a multiple of updates_per_step = "
+                f"{self.updates_per_step}: change it"
+                + (f", or set updates_per_step to {fitting}." if fitting % delay == 0 else ".")
+            )
+        for learner in [agent.learner for agent in self.agents] or [self.learner]:
+            reference = learner.constraint.reference
+            if learner.constraint.enabled and reference in ("offline", "best"):
+                raise UserError(
+                    f"learner.constraint.reference is {reference!r}, which offline would stay the untrained policy for "
+                    "good: choose target or periodic."
+                )
 
     @property
     def structure(self) -> LearnerConfig:
@@ -322,7 +337,7 @@ class OfflineConfig:
     @property
     def num_steps(self) -> int:
         """Dispatches that `updates` take."""
-        return -(-self.updates // self.updates_per_step)
+        return self.updates // self.updates_per_step
 
 
 @dataclass(frozen=True)
@@ -488,6 +503,17 @@ class OnlineConfig:
                 f"(switch.warmup_env_steps {self.warmup_env_steps}, random_env_steps {self.random_steps}): no update "
                 "would be made; raise env_steps, or lower these."
             )
+        updates = (
+            self.rounds_per_block * self.structure.policy_delay * (self.num_steps - self.first_update // self.block)
+        )
+        held = max(switch.critic_warmup for switch in [agent.switch for agent in self.agents] or [self.switch])
+        if held >= updates:
+            raise UserError(
+                f"OnlineConfig.switch.critic_warmup is {held}, but env_steps {self.env_steps} make {updates} critic "
+                "updates: the actor would never move; raise env_steps, or lower it."
+            )
+        if any(learner.name == "bc" for learner in [agent.learner for agent in self.agents] or [self.learner]):
+            raise UserError("OnlineConfig.learner is bc, which learns from data alone: choose another one online.")
         kinds = [agent.replay.kind for agent in self.agents] or [self.replay.kind]
         if "drop" in kinds:
             self.check_first_batch()

@@ -17,7 +17,7 @@ import contextlib
 import importlib
 import warnings
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -184,6 +184,10 @@ class EnvState:
     actions: np.ndarray
     observation: np.ndarray
     episode_return: np.ndarray
+
+    def copy(self) -> EnvState:
+        """Return the same state in arrays of its own."""
+        return EnvState(*(getattr(self, f.name).copy() for f in fields(self)))
 
 
 class Finished(NamedTuple):

@@ -12,7 +12,6 @@ import numpy as np
 
 from outerloop.data import normalised_score
 from outerloop.data.scores import REFERENCE_SCORES
-from outerloop.errors import UserError
 from policy_finetune.envs import EnvSpec
 from policy_finetune.policies import GradedPolicy, save_policy
 from policy_finetune.rollouts import Returns, RolloutEnvs, evaluate
@@ -76,8 +75,6 @@ class PolicySnapshots:
                 else (f"agent-{agent}-step-{progress['env_steps']:07d}.npz")
             )
             path = self.folder / name
-            if path.exists():  # a resumed run evaluates the same policy again
-                continue
             metadata = {
                 "env_id": self.returns.spec.env_id,
                 "algorithm": self.algorithm,
@@ -95,8 +92,6 @@ class PolicySnapshots:
                 },
             }
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                save_policy(GradedPolicy.of(policy, agent, metadata=metadata), path)
-            except FileExistsError as error:
-                raise UserError(f"{path} exists already: choose another folder.") from error
+            # A resumed run may be at this step again, with another policy where environments do not resume exactly.
+            save_policy(GradedPolicy.of(policy, agent, metadata=metadata), path, overwrite=True)
         return metrics

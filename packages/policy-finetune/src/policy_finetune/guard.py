@@ -2,7 +2,8 @@
 
 It costs no environment steps: exploration episodes are what it sees. The start is the mean return of the episodes that
 the frozen policy finished during the warm-up. Where it finished none, it is that of the first `GuardConfig.episodes`
-ones, which the policy learned in. Only episodes that finish after the start is known are held against it.
+ones, which the policy learned in. Only episodes that finish after the start is known are held against it. Episodes that
+began with uniform actions say nothing of the policy, and count for neither.
 """
 
 from __future__ import annotations
@@ -77,19 +78,27 @@ class Guard:
         )  # fmt: skip
 
     def watch(
-        self, state: GuardState, finished: Sequence[Any], learning: bool
+        self, state: GuardState, finished: Sequence[Any], learning: bool, uniform: Sequence[bool] | None = None
     ) -> tuple[GuardState, dict[str, np.ndarray] | None]:
         """Take a block's finished episodes; return the state and the orders, or None where there are none.
 
         Orders are booleans (A,): `remember` the actor, `go_home` to the remembered one; `best` repeats which agents'
         reference follows the remembered one.
+
+        Args:
+            state: what was remembered so far.
+            finished: (agent, return, length) of each episode.
+            learning: whether the block had updates.
+            uniform: for each episode, whether it began with uniform actions; None: none did.
         """
         new = dataclasses.replace(state, **{f.name: getattr(state, f.name).copy() for f in dataclasses.fields(state)})
-        for agent, gained, length in finished:
+        for (agent, gained, length), foreign in zip(finished, uniform or [False] * len(finished), strict=True):
             for array, value in ((new.recent, gained), (new.lengths, length)):
                 array[agent] = np.roll(array[agent], -1)
                 array[agent, -1] = value
             new.episodes[agent] += 1
+            if foreign:
+                continue
             if learning and np.isfinite(new.best[agent]):
                 new.fresh[agent] += 1
                 continue

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from outerloop.data import EpisodeDataset
-from outerloop.errors import CheckpointError, UserError
+from outerloop.errors import CheckpointError, NonFiniteError, UserError
 from outerloop.files import write_json
 from outerloop.jax_backend import load_pytree, save_pytree
 from outerloop.seeds import fold_seed
@@ -206,6 +206,12 @@ class OnlineTrainer:
                 raise UserError(
                     "Agents of one program have the same switch.warmup_env_steps: fine-tune them in separate runs."
                 )
+            constraint = agent.learner.constraint
+            if self._start is None and constraint.enabled and constraint.reference == "offline":
+                raise UserError(
+                    "learner.constraint.reference is 'offline', but learning begins from nothing: there is no offline "
+                    "policy; choose target, periodic or best."
+                )
             if self._start is not None and not 0 <= agent.start < self._start.num_agents:
                 raise UserError(
                     f"An agent starts from pre-trained agent {agent.start}, but there are {self._start.num_agents}."
@@ -321,9 +327,19 @@ class OnlineTrainer:
         return self._pool
 
     def step(self, state: OnlineState) -> tuple[OnlineState, Mapping[str, Any]]:
-        """Do one block: K environment steps of every agent, then their updates. Consumes `state`."""
+        """Do one block: K environment steps of every agent, then their updates. Consumes `state`.
+
+        Where an environment raises, its exception carries the state from before the block as `intact_state`.
+        """
         block, device = state.block, state.device
-        rows, finished = self._explore(state)
+        before = dataclasses.replace(state, env=state.env.copy())
+        try:
+            rows, finished, uniform = self._explore(state)
+        except NonFiniteError:  # which the learner may have caused
+            raise
+        except Exception as error:
+            error.intact_state = before  # ty: ignore[missing-attribute]  # see outerloop.Trainer.step
+            raise
         learning = self._learns(block)
         own = {**self._own, "block": np.full(len(self.agents), block, np.int32)}
         ahead = None
@@ -335,7 +351,7 @@ class OnlineTrainer:
             info = self._no_info(device, rows, own)
             device = self._collect(device, self._shared, rows, own)
         self._ahead = None if ahead is None else (device, ahead)
-        guard, orders = self._guard.watch(state.guard, finished, learning)
+        guard, orders = self._guard.watch(state.guard, finished, learning, uniform)
         if orders is not None:
             device = self._adjust(device, jax.tree.map(jnp.asarray, orders))
         state = OnlineState(device, state.env, guard, block + 1, state.seed)
@@ -347,14 +363,19 @@ class OnlineTrainer:
         """Whether the block with this number is followed by updates."""
         return block * self.config.block >= self.config.first_update
 
-    def _explore(self, state: OnlineState) -> tuple[Array, list[Any]]:
-        """Do K environment steps of every agent; return the packed rows [A, K, width] and the finished episodes."""
+    def _explore(self, state: OnlineState) -> tuple[Array, list[Any], list[bool]]:
+        """Do K environment steps of every agent.
+
+        Returns:
+            the packed rows [A, K, width], the finished episodes, and for each whether it began with uniform actions.
+        """
         pool = self._pool_of(state.seed)
         rows = np.empty((len(self.agents), self.config.block, self.layout.width), np.float32)
         rows[:, :, -1] = -np.inf  # returns to go are not known yet
         parts = self.layout.split(rows)
         act = self._explorer.block(self._acting(state), self.mean, self.std, pool.seeds, state.block)
         finished: list[Any] = []
+        uniform: list[bool] = []
         for k in range(self.config.block):
             step = pool.step(state.env, act(state.env.observation, k))
             parts.obs[:, k] = step.observation
@@ -363,11 +384,13 @@ class OnlineTrainer:
             parts.reward[:, k] = step.reward
             parts.mask[:, k] = ~step.terminated
             finished += step.finished
+            now = state.block * self.config.block + k + 1
+            uniform += [now - episode.length < self.config.random_steps for episode in step.finished]
         mean, std = self.mean[:, None], self.std[:, None]
         parts.obs[:] = (parts.obs - mean) / std
         parts.next_obs[:] = (parts.next_obs - mean) / std
         parts.reward[:] = parts.reward * self._scale[:, None] + self._bias
-        return jnp.asarray(rows), finished
+        return jnp.asarray(rows), finished, uniform
 
     def _acting(self, state: OnlineState) -> Any:
         """Return the actors that collect the next block."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
         if offline:
             _show_offline(names, returns, evaluations[-1])
         else:
-            said = [*_show_online(names, steps, returns, _chance(environment_name(folder))), *said]
+            said = [*_show_online(names, steps, returns, _chance(lambda: environment_name(folder))), *said]
     _note(said)
     if not quiet:
         print(path)
@@ -72,10 +72,10 @@ def _note(sentences: Iterable[str]) -> None:
         print(f"note: {sentence}", file=sys.stderr)
 
 
-def _chance(env_id: str) -> float:
+def _chance(env_id: Callable[[], str]) -> float:
     """Return what a random policy gets; 0, and a word about it, where the environment is not here to be asked."""
     try:
-        return random_return(env_id)
+        return random_return(env_id())
     except UserError as error:
         _note([f"A random policy's return is taken as 0, because it cannot be measured: {error}"])
         return 0.0
@@ -273,7 +273,7 @@ def report_study(folder: str | Path) -> None:
 
     folder = Path(folder)
     study = load_config(StudyConfig, folder / "study.json")
-    chance = _chance(study.env_id)
+    chance = _chance(lambda: study.env_id)
     files = write_study_report(folder, random_return=chance)
     curves = read_study(folder, random_return=chance)
     incomplete = incomplete_arms(folder, curves)

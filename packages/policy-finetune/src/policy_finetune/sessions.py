@@ -75,7 +75,11 @@ def environment_name(folder: str | Path) -> str:
     if document.get("start"):
         return environment_name(seen_from(folder, document["start"]))
     data = document.get("data") or []
-    return str(EpisodeDataset.load(seen_from(folder, data[0])).attributes.get("env_id", "")) if data else ""
+    if not data:
+        return ""
+    # Whatever its numbers are: this asks for its name alone.
+    found = EpisodeDataset.load(seen_from(folder, data[0]), drop_nonfinite=True)
+    return str(found.attributes.get("env_id", ""))
 
 
 def seen_from(folder: str | Path, path: str | Path) -> Path:

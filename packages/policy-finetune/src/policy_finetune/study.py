@@ -78,8 +78,8 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
         raise UserError(f"{path.parent} was begun with --seed {before['seed']}: give that, or choose another folder.")
     if before != plan:
         raise UserError(
-            f"{path.parent} was begun on another device or by another version, whose runs differ: choose another "
-            "folder."
+            f"{path.parent} was begun under another path, on another device or by another version, and its runs "
+            "differ: give --out as it was given then, or choose another folder."
         )
 
 

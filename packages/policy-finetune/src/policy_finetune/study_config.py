@@ -63,7 +63,7 @@ class StudyConfig:
     replays: tuple[str, ...] = ("append", "drop")
     """append, drop, symmetric, decay, balanced"""
     epsilons: tuple[float, ...] = ()
-    """ε of the constrained learners; empty: their own"""
+    """ε of the constrained learners whose multiplier adapts; empty: their own"""
     arms: Annotated[tuple[StudyArm, ...], tyro.conf.Suppress] = ()
     """more arms, one by one (in a configuration file)"""
     pre_seeds: int = 2
@@ -110,9 +110,26 @@ class StudyConfig:
         labels = [arm.label for arm in self.all_arms()]
         if not labels:
             raise UserError("A study needs at least one arm: name learners and replays, or give arms.")
+        self._check_critics()
         double = next((label for label in labels if labels.count(label) > 1), None)
         if double is not None:
             raise UserError(f'Two arms of the study are called "{double}": give each a name of its own.')
+
+    def _check_critics(self) -> None:
+        """Refuse arms that could not go on with the critics of a pre-trainer, before anything is trained."""
+        for name in self.pretrainers:
+            before = self.with_networks(learner(name))
+            for arm in self.all_arms():
+                assert arm.switch is not None
+                if before.name == "bc" or arm.switch.critic_reinit or arm.switch.allow_new:
+                    continue
+                here, there = _critics(arm.learner), _critics(before)
+                if here != there:
+                    raise UserError(
+                        f"The pre-trainer {name} has {there}, and the arm {arm.label!r} has {here}: give all learners "
+                        "the same with --layer-norm and --critics N, or let critics start anew with "
+                        "--switch.critic-reinit."
+                    )
 
     def with_networks(self, config: LearnerConfig) -> LearnerConfig:
         """Return a learner with the study's networks and batch size."""
@@ -129,7 +146,8 @@ class StudyConfig:
         made = []
         for name, kind in itertools.product(self.learners, self.replays):
             base = learner(name)
-            for epsilon in self.epsilons if base.constraint.enabled and self.epsilons else (None,):
+            bounded = base.constraint.enabled and base.constraint.penalty == "dual"  # others do not read ε
+            for epsilon in self.epsilons if bounded and self.epsilons else (None,):
                 label, config = f"{name} {kind}", base
                 if epsilon is not None:
                     label = f"{name} ε={epsilon:g} {kind}"
@@ -146,6 +164,11 @@ class StudyConfig:
         block = preset.block if preset.utd != 1.0 else None
         replay = ReplayConfig(kind=kind)  # ty: ignore[invalid-argument-type]
         return StudyArm(label, config, replay, utd=preset.utd, block=block)
+
+
+def _critics(config: LearnerConfig) -> str:
+    """Say what critics a learner has."""
+    return f"{config.network.critics} critics with{'' if config.network.layer_norm else 'out'} LayerNorm"
 
 
 def offline_runs(study: StudyConfig) -> dict[str, OfflineConfig]:
@@ -189,7 +212,10 @@ def online_runs(study: StudyConfig, starts: dict[str, str]) -> list[OnlineConfig
     for arm in study.all_arms():
         assert arm.switch is not None
         program = structure_of(arm.learner), arm.utd, arm.block, arm.switch.warmup_env_steps
-        groups.setdefault((*program, arm.replay.kind == "balanced", arm.replay.capacity), []).append(arm)
+        replay = arm.replay
+        balanced = (replay.rho, replay.temperature, replay.ratio_lr) if replay.kind == "balanced" else None
+        calibrated = arm.learner.discount if arm.learner.calibrated else None  # the data's returns to go hold it
+        groups.setdefault((*program, balanced, calibrated, replay.capacity), []).append(arm)
     starting = len(study.data) * study.pre_seeds
     parts = min(study.parts, starting)
     runs = []

@@ -288,21 +288,34 @@ def markdown(rows: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> st
     return "\n".join(lines) + "\n"
 
 
+def _panels(curves: Sequence[StudyCurve]) -> dict[str, list[StudyCurve]]:
+    """Return title -> the curves of one dataset, and of one pre-trainer where there are several."""
+    several = len({curve.pretrainer for curve in curves}) > 1
+    out: dict[str, list[StudyCurve]] = {}
+    for curve in sorted(curves, key=lambda c: (c.dataset, c.pretrainer)):
+        title = f"{curve.dataset}, from {curve.pretrainer}" if several else curve.dataset
+        out.setdefault(title, []).append(curve)
+    return out
+
+
 def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
-    """Draw the return over environment steps, a panel for each dataset: median and quartiles over agents by arm."""
+    """Draw the return over environment steps, a panel for each dataset: median and quartiles over agents by arm.
+
+    With several pre-trainers there is a panel for each dataset and pre-trainer.
+    """
     from matplotlib.figure import Figure
 
-    datasets = sorted({curve.dataset for curve in curves})
+    panels = _panels(curves)
     arms = list(dict.fromkeys(curve.arm for curve in curves))
-    columns = min(3, len(datasets))
-    lines = -(-len(datasets) // columns)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
     across = 4 if columns > 1 else 2  # entries of the legend side by side
     height = 3.3 * lines + 0.5 + 0.22 * -(-len(arms) // across)
     figure = Figure(figsize=(max(4.6 * columns, 6.0), height), layout="constrained")
-    for i, dataset in enumerate(datasets):
+    for i, (title, members) in enumerate(panels.items()):
         axes = figure.add_subplot(lines, columns, i + 1)
         for j, arm in enumerate(arms):
-            here = [c for c in curves if c.dataset == dataset and c.arm == arm]
+            here = [c for c in members if c.arm == arm]
             if not here:
                 continue
             colour, dash = plots.COLOURS[j % len(plots.COLOURS)], plots.DASHES[j // len(plots.COLOURS) % 4]
@@ -310,7 +323,7 @@ def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
             low, middle, high = np.quantile(stacked, [0.25, 0.5, 0.75], axis=0)
             axes.plot(here[0].steps, middle, color=colour, linestyle=dash, label=arm, linewidth=1.4)
             axes.fill_between(here[0].steps, low, high, color=colour, alpha=0.12, linewidth=0)
-        axes.set_title(dataset, fontsize=9)
+        axes.set_title(title, fontsize=9)
         axes.set_xlabel("environment steps", fontsize=8)
         axes.set_ylabel("return" if i % columns == 0 else "", fontsize=8)
         axes.tick_params(labelsize=7)
@@ -328,19 +341,19 @@ def curves_figure(curves: Sequence[StudyCurve]) -> Figure:
 
 
 def strips_figure(curves: Sequence[StudyCurve], metric: str, heading: str) -> Figure:
-    """Draw every agent's value of a metric, a line of points for each arm and a panel for each dataset."""
+    """Draw every agent's value of a metric, a line of points for each arm; panels as in `curves_figure`."""
     from matplotlib.figure import Figure
 
-    datasets = sorted({curve.dataset for curve in curves})
+    panels = _panels(curves)
     arms = list(dict.fromkeys(curve.arm for curve in curves))
-    columns = min(3, len(datasets))
-    lines = -(-len(datasets) // columns)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
     figure = Figure(figsize=(2.2 + 3.4 * columns, (0.3 * len(arms) + 1.1) * lines), layout="constrained")
     first = None
-    for i, dataset in enumerate(datasets):
+    for i, (title, members) in enumerate(panels.items()):
         axes = first = figure.add_subplot(lines, columns, i + 1, sharex=first)
         for j, arm in enumerate(arms):
-            found = values([c for c in curves if c.dataset == dataset and c.arm == arm], metric)
+            found = values([c for c in members if c.arm == arm], metric)
             if not len(found):
                 continue
             jitter = np.linspace(-0.22, 0.22, len(found)) if len(found) > 1 else np.zeros(1)
@@ -349,7 +362,7 @@ def strips_figure(curves: Sequence[StudyCurve], metric: str, heading: str) -> Fi
             axes.plot([middle] * 2, [len(arms) - 1.35 - j, len(arms) - 0.65 - j], color=plots.COLOURS[1], linewidth=2)
         axes.set_ylim(-0.6, len(arms) - 0.4)
         axes.set_yticks(range(len(arms)), arms[::-1] if i % columns == 0 else [""] * len(arms), fontsize=8)
-        axes.set_title(dataset, fontsize=9)
+        axes.set_title(title, fontsize=9)
         axes.set_xlabel(heading, fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
         axes.grid(axis="x", color=plots.GRID)

@@ -15,6 +15,7 @@ from policy_finetune.config import (
     OfflineConfig,
     OnlineConfig,
     ReplayConfig,
+    SwitchConfig,
 )
 
 __all__ = ["refuse_idle_constraint", "unused_settings"]
@@ -57,11 +58,17 @@ def unused_settings(config: OfflineConfig | OnlineConfig) -> list[str]:
     said: list[str] = []
     for learner in [agent.learner for agent in config.agents] or [config.learner]:
         said += _learner(learner)
-    if isinstance(config, OnlineConfig):
+    if isinstance(config, OfflineConfig):
+        said += _cosine(config)
+    else:
         for replay in [agent.replay for agent in config.agents] or [config.replay]:
             unread = _changed(replay, ReplayConfig()) - _REPLAY[replay.kind] - {"kind", "capacity"}
             said += _sentences("replay", unread, f"the replay {replay.kind}")
         said += _guard(config)
+        if not config.start:
+            for switch in [agent.switch for agent in config.agents] or [config.switch]:
+                unread = _changed(switch, SwitchConfig()) - {"warmup_env_steps", "critic_warmup"}
+                said += _sentences("switch", unread, "learning from nothing")
         noisy = config.exploration_noise != OnlineConfig.exploration_noise
         if noisy and config.structure.name == "sac":
             said.append("exploration_noise has no effect: sac samples its actions.")
@@ -100,6 +107,8 @@ def _learner(learner: LearnerConfig) -> list[str]:
         said += _sentences(
             "learner", _changed(learner, default) & {"bc_decay_steps", "bc_floor"}, "a learner with bc_weight 0"
         )
+    elif learner.name == "td3" and not learner.bc_decay_steps:
+        said += _sentences("learner", _changed(learner, default) & {"bc_floor"}, "a learner with bc_decay_steps 0")
     return said + _constraint(learner.constraint)
 
 
@@ -116,6 +125,10 @@ def _constraint(constraint: ConstraintConfig) -> list[str]:
     else:
         unread = {"coefficient", "decay_steps", "coefficient_floor"}
     said = _sentences("learner.constraint", changed & unread, f"the penalty {constraint.penalty}")
+    if constraint.penalty == "fixed" and not constraint.decay_steps:
+        said += _sentences("learner.constraint", changed & {"coefficient_floor"}, "decay_steps 0")
+    if constraint.penalty == "dual" and constraint.epsilon_final is None:
+        said += _sentences("learner.constraint", changed & {"epsilon_steps"}, "no epsilon_final")
     unread = {"target": {"reference_period"}, "periodic": {"reference_tau"}}.get(
         constraint.reference, {"reference_period", "reference_tau"}
     )
@@ -125,10 +138,24 @@ def _constraint(constraint: ConstraintConfig) -> list[str]:
     return said
 
 
+def _cosine(config: OfflineConfig) -> list[str]:
+    """Say where the actor's learning rate does not come to its end within the run."""
+    for learner in [agent.learner for agent in config.agents] or [config.learner]:
+        rounds = config.updates // learner.policy_delay
+        if learner.actor_lr_steps > rounds:
+            return [
+                f"learner.actor_lr_steps is {learner.actor_lr_steps}: the actor's learning rate falls over so many of "
+                f"its updates, and this run has {rounds}; --learner.actor-lr-steps {rounds} lets it fall to the end."
+            ]
+    return []
+
+
 def _guard(config: OnlineConfig) -> list[str]:
-    if config.guard.enabled:
-        return []
     learners = [agent.learner for agent in config.agents] or [config.learner]
+    if config.guard.enabled:
+        dual = any(learner.constraint.enabled and learner.constraint.penalty == "dual" for learner in learners)
+        unread = set() if dual else _changed(config.guard, GuardConfig()) & {"nu_boost"}
+        return _sentences("guard", unread, "a learner without an adapting multiplier")
     best = any(learner.constraint.enabled and learner.constraint.reference == "best" for learner in learners)
     unread = _changed(config.guard, GuardConfig()) - ({"episodes"} if best else set())
     return _sentences("guard", unread, "a guard that is not enabled")
