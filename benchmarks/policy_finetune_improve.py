@@ -11,9 +11,11 @@ kept or fading. A third has five critics with LayerNorm, all of whose minimum is
 climbs, with the offline data kept.
 
 For each arm: median of minimum / start, area under the curve and final return, with 95 % bootstrap intervals over
-agents. An arm *does both* when its median minimum / start is above 0.8 and the interval of its final return lies above
-those of plain TD3 and TD3+BC. Whether LayerNorm alone explains it is answered by the arms that have it without the
-constraint.
+agents. The minimum of a dozen evaluations of few episodes is low for a policy that never moves, so each kind of network
+has an arm without training (`benchmarks.policy_finetune_controls`), and start and final are measured anew over 50
+episodes. An arm *does both* when its median minimum / start is at least 0.8 of that of no training, and the interval of
+its final return, measured anew, lies above those of plain TD3 and TD3+BC. Whether LayerNorm alone explains it is
+answered by the arms that have it without the constraint.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
+from benchmarks.policy_finetune_controls import FROZEN, frozen_curves, measured_again
 from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
 from policy_finetune.presets import LEARNERS
 from policy_finetune.study_config import StudyArm, StudyConfig
@@ -53,13 +56,19 @@ class Task:
 #: Arms that the winner must be above.
 BASELINES = ("td3", "td3bc", "td3bc append")
 
+#: Share of the minimum / start without training that counts as kept.
+KEEPS = 0.8
+
+#: Episodes by which starts and finals are measured anew.
+AGAIN = 50
+
 #: Critics of the third round.
 ENSEMBLE = 5
 
 TASKS = {
     "pendulum": Task(data.ENV, (64, 64), 2, 1, 20_000, 10_000, 1000, 1000, 3, 20_000),
     "hopper": Task("Hopper-v5", (128, 128), 2, 2, 30_000, 20_000, 1000, 2500, 5, 100_000, closer=True),
-    "smoke": Task(data.ENV, (8, 8), 1, 1, 100, 400, 200, 200, 1, 2000, 32),
+    "smoke": Task(data.ENV, (8, 8), 1, 1, 100, 800, 200, 200, 1, 2000, 32),
 }
 
 
@@ -133,16 +142,21 @@ class Group:
     arms: tuple[StudyArm, ...]
     layer_norm: bool = False
     critics: int | None = None
+    control: str = ""
+    """name of the arm without training; empty: another group with the same networks has it"""
 
 
 def groups(task: Task) -> list[Group]:
     """Return the studies of a search."""
-    out = [Group("plain", arms(task, "")), Group("layer-norm", arms(task, " LayerNorm"), layer_norm=True)]
+    out = [
+        Group("plain", arms(task, ""), control=FROZEN),
+        Group("layer-norm", arms(task, " LayerNorm"), layer_norm=True, control=f"{FROZEN} LayerNorm"),
+    ]
     if task.closer:
         out += [
             Group("plain-closer", closer_arms(task, "")),
             Group("layer-norm-closer", closer_arms(task, " LayerNorm"), layer_norm=True),
-            Group("ensemble", ensemble_arms(), layer_norm=True, critics=ENSEMBLE),
+            Group("ensemble", ensemble_arms(), layer_norm=True, critics=ENSEMBLE, control=f"{FROZEN} ensemble"),
         ]
     return out
 
@@ -175,18 +189,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     task = TASKS[options.task]
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune-improve" / options.task
     files = options.data or _narrow(task, out / "data", smoke=options.task == "smoke")
-    curves = []
+    chance = random_return(task.env_id)
+    curves, again, control = [], [], {}
     for group in groups(task):
         folder = out / group.folder
         study = study_of(task, files, group, parts=options.jobs)
         run_study(study, folder, jobs=options.jobs, device=options.device)
-        curves += read_study(folder, random_return=random_return(task.env_id))
+        mine = read_study(folder, random_return=chance)
+        curves += mine
+        if group.control:
+            curves += frozen_curves(
+                folder, mine, episodes=task.eval_episodes, random_return=chance, label=group.control
+            )
+        control |= {arm.label: (group.layer_norm, group.critics) for arm in group.arms}
+        control |= {(group.layer_norm, group.critics): group.control} if group.control else {}
+        again += measured_again(folder, mine, episodes=4 if options.task == "smoke" else AGAIN)
     pooled = [dataclasses.replace(curve, dataset="narrow") for curve in curves]
     rows = study_tables(pooled)
-    bar = max(row["final"][2] for row in rows if row["arm"] in BASELINES)
-    both = [row["arm"] for row in rows if row["min_over_start"][0] > 0.8 and row["final"][1] > bar]
-    print(table([[row["arm"], str(row["agents"]), *(_cell(row[m]) for m in ("start", "min_over_start", "auc", "final"))]
-                 for row in rows], ["arm", "agents", "start", "min/start", "area", "final"]))  # fmt: skip
+    anew = {row["arm"]: row for row in study_tables([dataclasses.replace(c, dataset="narrow") for c in again])}
+    kept = {row["arm"]: row["min_over_start"][0] for row in rows}
+    for row in rows:
+        here = anew.get(row["arm"])
+        row["start_again"], row["final_again"] = (here["start"], here["final"]) if here else (None, None)
+    bar = max(anew[arm]["final"][2] for arm in BASELINES)
+    both = [
+        arm for arm in anew
+        if kept[arm] >= KEEPS * kept[control[control[arm]]] and anew[arm]["final"][1] > bar
+    ]  # fmt: skip
+    metrics = ("start", "start_again", "min_over_start", "auc", "final", "final_again")
+    print(table([[row["arm"], str(row["agents"]), *(_cell(row[m]) for m in metrics)] for row in rows],
+                ["arm", "agents", "start", "anew", "min/start", "area", "final", "anew"]))  # fmt: skip
     print(f"keep the start and end above plain TD3 and TD3+BC: {', '.join(both) or 'none'}")
     if options.task != "smoke" and not options.no_record:
         name = f"policy_finetune_improve-{options.task}"
@@ -203,13 +235,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "both": both,
             "rows": [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows],
             "agents": agents,
+            "episodes_again": AGAIN,
+            "agents_again": [
+                {
+                    "arm": c.arm,
+                    "dataset": c.dataset,
+                    "start": c.start,
+                    "seed": c.seed,
+                    "before": c.returns[0],
+                    "after": c.returns[1],
+                }
+                for c in again
+            ],
         }
         write_result(name, result)
         save_figure(curves_figure(pooled), figure_path(name))
     return 0
 
 
-def _cell(value: tuple[float, float, float]) -> str:
+def _cell(value: tuple[float, float, float] | None) -> str:
+    if value is None:
+        return ""
     form = "{:.2f}" if abs(value[0]) < 10 else "{:.0f}"
     return f"{form.format(value[0])} [{form.format(value[1])}, {form.format(value[2])}]"
 

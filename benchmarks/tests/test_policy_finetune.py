@@ -5,8 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks import policy_finetune, policy_finetune_improve, policy_finetune_offline
+from benchmarks import (
+    policy_finetune,
+    policy_finetune_controls,
+    policy_finetune_improve,
+    policy_finetune_offline,
+)
 from benchmarks.policy_finetune_data import ENV
+from outerloop.config import save_config
+from outerloop.files import write_json
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.study_config import offline_runs, online_runs
 from policy_finetune.study_report import StudyCurve
@@ -68,3 +75,40 @@ def test_the_offline_arms_are_those_of_the_published_rows():
         assert all(set(row) == set(arms) for row in policy_finetune_offline.PUBLISHED.values())
         assert all(learner.network.hidden == tier.hidden for learner, _, _ in arms.values())
     assert dataclasses.asdict(policy_finetune_offline.TIERS["cpu"])["seeds"] == 3
+
+
+def test_the_arm_without_training_and_the_second_measurement(tmp_path, monkeypatch):
+    """Two datasets with one start each, two arms of two seeds; agent a of a run gets 100 a + its run's level."""
+    task = dataclasses.replace(policy_finetune_improve.TASKS["smoke"], seeds=2)
+    (group, *_) = policy_finetune_improve.groups(task)
+    group = dataclasses.replace(group, arms=group.arms[:2])
+    study = policy_finetune_improve.study_of(task, [tmp_path / "a.hdf5", tmp_path / "b.hdf5"], group, parts=1)
+    (offline,) = offline_runs(study).values()
+    (online,) = online_runs(study, {"td3bc": "pretrain/before"})
+    for name, config in (("pretrain/before", offline), ("finetune/after", online)):
+        (tmp_path / name).mkdir(parents=True)
+        save_config(config, tmp_path / name / "config.json")
+    write_json(tmp_path / "plan.json", {"seed": 0, "pretrain": {"td3bc": "before"}, "finetune": ["after"]})
+    asked = []
+
+    def returns_of(run, episodes, seed):
+        asked.append((run.name, episodes))
+        agents = len((offline if run.name == "before" else online).agents)
+        return 100.0 * np.arange(agents)[:, None] + np.arange(episodes) + (0 if run.name == "before" else 1000)
+
+    monkeypatch.setattr(policy_finetune_controls, "returns_of", returns_of)
+    steps, flat = np.array([0.0, 500.0, 800.0]), np.ones(3)
+    like = [
+        StudyCurve("ab"[a.start], "td3bc", a.label, a.start, a.seed, steps, flat, collapse_metrics(steps, flat))
+        for a in online.agents
+    ]
+    frozen = policy_finetune_controls.frozen_curves(tmp_path, like, episodes=2, random_return=0.0, label="still")
+    assert [(c.dataset, c.arm, c.start, c.seed) for c in frozen] == [
+        ("a", "still", 0, 0), ("a", "still", 0, 1), ("b", "still", 1, 0), ("b", "still", 1, 1)
+    ]  # fmt: skip
+    assert asked == [("before", 2 * 2 * 3)]  # fresh episodes for every seed and evaluation
+    assert [c.returns.tolist() for c in frozen][::3] == [[0.5, 2.5, 4.5], [106.5, 108.5, 110.5]]
+    again = policy_finetune_controls.measured_again(tmp_path, like, episodes=3)
+    assert [(c.arm, c.start, c.seed) for c in again] == [(a.label, a.start, a.seed) for a in online.agents]
+    expected = [[100.0 * agent.start + 1, 1001 + 100.0 * i] for i, agent in enumerate(online.agents)]
+    assert [c.returns.tolist() for c in again] == expected

@@ -23,7 +23,7 @@ def file(tmp_path_factory):
 
 
 def test_notes_on_data_are_said_and_not_said_again(file, tmp_path, capsys):
-    config = OfflineConfig(learner=LEARNER, data=(str(file),), env_id="Pendulum-v1", updates=10)
+    config = OfflineConfig(learner=LEARNER, data=(str(file),), env_id="Pendulum-v1", updates=10, updates_per_step=10)
     sessions.offline_trainer(config)
     assert "outside the bounds of Pendulum-v1" in capsys.readouterr().err
     save_config(config, tmp_path / "config.json")

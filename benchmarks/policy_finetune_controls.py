@@ -1,0 +1,90 @@
+"""What the agents of a study would have shown without any training online, and what they really are worth.
+
+An evaluation of a few episodes is noisy, and the minimum over many of them is low for a policy that never moved. So the
+benchmarks of fine-tuning have this control: each pre-trained policy is evaluated as often as the fine-tuned ones are,
+with fresh episodes. And where a claim rests on starts and finals, both are measured anew over many episodes, from the
+checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import outerloop
+from outerloop.config import load_config, read_json
+from outerloop.seeds import fold_seed
+from policy_finetune.config import OfflineConfig, OnlineConfig
+from policy_finetune.metrics import collapse_metrics
+from policy_finetune.rollouts import evaluate
+from policy_finetune.sessions import load_run
+from policy_finetune.study_report import StudyCurve
+
+FROZEN = "no training"
+
+
+def returns_of(run: Path, episodes: int, seed: int) -> np.ndarray:
+    """Return the undiscounted returns (A, episodes) of a run's agents at its newest checkpoint."""
+    trainer, spec = load_run(run)
+    return np.asarray(
+        evaluate(trainer.policy(outerloop.restore(trainer, run)), spec, episodes=episodes, seed=seed).returns
+    )
+
+
+def frozen_curves(
+    study: Path, like: Sequence[StudyCurve], *, episodes: int, random_return: float, label: str = FROZEN
+) -> list[StudyCurve]:
+    """Return the curves that the pre-trained agents of a study have without training, an agent for each seed.
+
+    Args:
+        study: the study's folder.
+        like: its curves, which say when there is an evaluation, and name the datasets and the seeds.
+        episodes: of an evaluation.
+        random_return: what a random policy gets.
+        label: the arm's name.
+    """
+    by_start = {(c.pretrainer, c.start): c for c in like}
+    seeds = sorted({c.seed for c in like})
+    out = []
+    for name, run in read_json(study / "plan.json")["pretrain"].items():
+        folder = study / "pretrain" / run
+        agents = load_config(OfflineConfig, folder / "config.json").agents
+        steps = by_start[name, 0].steps
+        shape = len(agents), len(seeds), len(steps), episodes
+        every = returns_of(folder, int(np.prod(shape[1:])), fold_seed(0, "frozen")).reshape(shape).mean(-1)
+        for start in range(len(agents)):
+            dataset = by_start[name, start].dataset
+            for i, seed in enumerate(seeds):
+                metrics = collapse_metrics(steps, every[start, i], random=random_return)
+                out.append(StudyCurve(dataset, name, label, start, seed, steps, every[start, i], metrics))
+    return out
+
+
+def measured_again(study: Path, like: Sequence[StudyCurve], *, episodes: int) -> list[StudyCurve]:
+    """Return curves of two points: each agent before and after fine-tuning, by many episodes from its checkpoints.
+
+    Args:
+        study: the study's folder.
+        like: its curves, which name the datasets.
+        episodes: of each measurement.
+    """
+    plan = read_json(study / "plan.json")
+    seed = fold_seed(0, "again")
+    names = {run: name for name, run in plan["pretrain"].items()}
+    before = {name: returns_of(study / "pretrain" / run, episodes, seed).mean(1) for run, name in names.items()}
+    datasets = {(c.pretrainer, c.start): c.dataset for c in like}
+    out = []
+    for run in plan["finetune"]:
+        folder = study / "finetune" / run
+        config = load_config(OnlineConfig, folder / "config.json")
+        name = names[Path(config.start).name]
+        after = returns_of(folder, episodes, seed).mean(1)
+        steps = np.array([0.0, config.env_steps])
+        for i, agent in enumerate(config.agents):
+            returns = np.array([before[name][agent.start], after[i]])
+            dataset = datasets[name, agent.start]
+            metrics = collapse_metrics(steps, returns)
+            out.append(StudyCurve(dataset, name, agent.label, agent.start, agent.seed, steps, returns, metrics))
+    return out
