@@ -17,8 +17,8 @@ The claim, of Luo et al. 2023 (arXiv 2303.17396), in numbers that can fail:
 - the dip deepens with ε: medians over narrow data fall from 1e-4 over 1e-3 to 5e-3.
 
 The paper's own tables were not available, so no figure of it stands beside ours. How much is gained by the end is
-reported for all arms and claimed for none. The minimum of many short evaluations is low for any policy: the arm `no
-training` evaluates the pre-trained ones as often as the others (`benchmarks.policy_finetune_controls`).
+reported for all arms and claimed for none. The arm `no training` says what the noise of short evaluations can do at
+most (`benchmarks.policy_finetune_controls`).
 """
 
 from __future__ import annotations
