@@ -1,11 +1,11 @@
 """What the agents of a study would have shown without any training online, and what they really are worth.
 
-An evaluation of a few episodes is noisy, and the minimum over many of them is low for a policy that hardly moves. So the
-benchmarks of fine-tuning have this control: each pre-trained policy is evaluated as often as the fine-tuned ones are,
-with fresh episodes. That is the most that noise can do. The fine-tuned ones meet the same starts at every evaluation: a
-policy that does not move at all gets the same return each time, and where episodes are not chaotic one that moves a
-little gets nearly the same. Where they are (Hopper), it is as good as fresh. And where a claim rests on starts and finals,
-both are measured anew over many episodes, from the checkpoints.
+An evaluation of a few episodes is noisy, and the minimum over many of them is low for a policy that hardly moves. So
+the benchmarks of fine-tuning have this control: each pre-trained policy is evaluated as often as the fine-tuned ones
+are, with fresh episodes. That is the most that noise can do. The fine-tuned ones meet the same starts at every
+evaluation: a policy that does not move at all gets the same return each time, and where episodes are not chaotic one
+that moves a little gets nearly the same. Where they are (Hopper), it is as good as fresh. And where a claim rests on
+starts and finals, both are measured anew over many episodes, from the checkpoints.
 """
 
 from __future__ import annotations

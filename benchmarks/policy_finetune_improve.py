@@ -11,11 +11,11 @@ kept or fading. A third has five critics with LayerNorm, all of whose minimum is
 climbs, with the offline data kept.
 
 For each arm: median of minimum / start, area under the curve and final return, with 95 % bootstrap intervals over
-agents. The minimum of a dozen evaluations of few episodes may be low for a policy that hardly moves, so each kind of network
-has an arm without training (`benchmarks.policy_finetune_controls`), and start and final are measured anew over 50
-episodes. An arm *does both* when its median minimum / start is at least 0.8 of that of no training, and the interval of
-its final return, measured anew, lies above those of plain TD3 and TD3+BC. Whether LayerNorm alone explains it is
-answered by the arms that have it without the constraint.
+agents. The minimum of a dozen evaluations of few episodes may be low for a policy that hardly moves, so each kind of
+network has an arm without training (`benchmarks.policy_finetune_controls`), and start and final are measured anew
+over 50 episodes. An arm *does both* when its median minimum / start is at least 0.8 of that of no training, and the
+interval of its final return, measured anew, lies above those of plain TD3 and TD3+BC. Whether LayerNorm alone
+explains it is answered by the arms that have it without the constraint.
 """
 
 from __future__ import annotations

@@ -82,6 +82,12 @@ def test_help(app, capsys):
         (["trian"], '"train"'),
         (["train"], "--out"),
         (["train", "--out", "x", "--sede", "3"], '"--seed"'),
+        (["train", "--out", "x", "--sede", "3"], '"--seed"? `method train --help` lists all.'),
+        (
+            ["train", "--out", "x", "--preset", "big", "--lrs", "3"],
+            '"--lr"? The preset big has no such setting: `method train --preset big --help` lists its own.',
+        ),
+        (["train", "--preset=big", "--out", "x", "--lrs", "3"], "`method train --preset big --help`"),
         (["train", "--out", "x", "--seed", "-1"], "seed"),
         (["train", "--out", "x", "--log-every", "0"], "--log-every is 0"),
         (["train", "--out", "x", "--device", "gpus"], "gpus"),

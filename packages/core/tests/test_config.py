@@ -253,6 +253,28 @@ def test_save_and_load(tmp_path):
         load_config(Train, tmp_path / "absent.json")
 
 
+def test_a_folder_whose_configuration_has_another_name(tmp_path):
+    config = Train(ppo=PPO(lr=3e-4))
+    with pytest.raises(UserError, match=r"is no run folder \(no config.json\): give the file of a saved Train"):
+        load_config(Train, tmp_path)
+    (tmp_path / "damaged.json").write_text("{")
+    (tmp_path / "report.json").write_text(json.dumps({"config": config_document(config)}))
+    save_config(PPO(), tmp_path / "other.json")
+    save_config(config, tmp_path / "train.json")
+    assert load_config(Train, tmp_path) == config
+    save_config(config, tmp_path / "again.json")
+    with pytest.raises(UserError, match=r"holds several: again.json, train.json"):
+        load_config(Train, tmp_path)
+    save_config(Train(), tmp_path / "config.json")
+    assert load_config(Train, tmp_path) == Train()
+
+
+def test_a_file_of_bytes_is_no_json(tmp_path):
+    (tmp_path / "data.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(UserError, match=r"data.hdf5 is no JSON file: it does not hold text.$"):
+        load_config(Train, tmp_path / "data.hdf5")
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

@@ -468,7 +468,8 @@ def test_nothing_left_without_non_finite_episodes(tmp_path):
     [
         ({"rewards": np.zeros(11)}, "rewards has 11 rows, but observations has 12"),
         ({"terminals": np.zeros((12, 2))}, r"terminals is of shape \(12, 2\)"),
-        ({"terminals": None}, "no 'terminals'"),
+        ({"terminals": None}, "no 'terminals' .* pass the time limit of an environment that ends by time only"),
+        ({"actions": None}, "no 'actions' .* needs observations, actions, rewards and terminals"),
         ({"observations": None}, "no 'observations'"),
         ({"timeouts": np.zeros(3, bool)}, "timeouts has 3 rows"),
         ({"actions": np.full((12, 1), np.nan)}, r"actions holds nan at row 0 \(episode 0, step 0\)"),
@@ -493,3 +494,56 @@ def test_d4rl_arrays_that_do_not_fit_are_named(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as caught:
         EpisodeDataset.load(tmp_path / "bad.hdf5")
     assert str(caught.value).startswith("bad.hdf5")
+
+
+def saved_arrays(path, arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+        return
+    h5py = pytest.importorskip("h5py", reason="needs the extra 'data'")
+    with h5py.File(path, "w") as file:
+        for name, value in arrays.items():
+            file[name] = value
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.hdf5"])
+def test_states_alone(tmp_path, name):
+    """Demonstrations of states: actions of no width, and ends by whatever says them."""
+    observations, ends = np.arange(12.0).reshape(6, 2), np.array([0, 0, 1, 0, 0, 1], bool)
+    options = {"states_only": True, "default_reward": 0.0}
+    for flags in ({"timeouts": ends}, {"terminals": ends, "timeouts": ends}, {"terminals": ends}):
+        saved_arrays(tmp_path / name, {"observations": observations, **flags})
+        data = EpisodeDataset.load(tmp_path / name, **options)
+        assert (data.actions.shape, data.lengths.tolist()) == ((6, 0), [3, 3])
+        assert data.select([1]).actions.shape == (3, 0)
+    saved_arrays(tmp_path / name, {"observations": observations})
+    assert EpisodeDataset.load(tmp_path / name, **options, max_episode_steps=2).lengths.tolist() == [2, 2, 2]
+    with pytest.raises(UserError, match="cannot be told where episodes end"):
+        EpisodeDataset.load(tmp_path / name, **options)
+    with pytest.raises(UserError, match=r"no 'actions' \(it holds observations\); .* needs observations, actions and "):
+        EpisodeDataset.load(tmp_path / name, default_reward=0.0)
+
+
+def test_states_alone_by_our_names_and_by_episode(tmp_path):
+    observations, ends = np.arange(12.0).reshape(6, 2), np.array([0, 0, 1, 0, 0, 1], bool)
+    options = {"states_only": True, "default_reward": 0.0}
+    np.savez(tmp_path / "a.npz", observations=observations, terminated=ends)
+    assert EpisodeDataset.load(tmp_path / "a.npz", **options).lengths.tolist() == [3, 3]
+    np.savez(tmp_path / "a.npz", **{"episode_0/obs": observations, "episode_1/obs": observations[:3]})
+    data = EpisodeDataset.load(tmp_path / "a.npz", **options)
+    assert (data.lengths.tolist(), data.actions.shape, data.cut.tolist()) == ([6, 3], (9, 0), [True, True])
+    np.savez(tmp_path / "a.npz", **{"episode_0/obs": observations, "episode_0/reward": np.ones(5)})
+    data = EpisodeDataset.load(tmp_path / "a.npz", **options)
+    assert (data.lengths.tolist(), data.final_observations.tolist()) == ([5], [[10.0, 11.0]])
+    with pytest.raises(UserError, match="episode 0 has no actions"):
+        EpisodeDataset.load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.hdf5"])
+def test_the_time_limit_stands_for_ends_that_are_not_there(tmp_path, name):
+    arrays = {"observations": np.zeros((5, 2)), "actions": np.zeros((5, 1)), "rewards": np.ones(5)}
+    saved_arrays(tmp_path / name, arrays)
+    with pytest.warns(UserWarning, match="has no terminals: no step is taken for a terminal one"):
+        data = EpisodeDataset.load(tmp_path / name, max_episode_steps=2)
+    assert (data.lengths.tolist(), data.cut.tolist()) == ([2, 2, 1], [False, False, True])
+    assert not data.terminated.any()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import signal
 import subprocess
 import sys
 
@@ -123,6 +125,44 @@ def test_demonstrations_from_a_file_without_rewards(small, file, tmp_path, capsy
     assert EpisodeDataset.load(out).attributes["otr"]["demonstrations_by"] == {"spec": "demos.npz"}
 
 
+@pytest.mark.parametrize("kind", ["npz", "hdf5"])
+def test_demonstrations_of_observations_alone(small, file, tmp_path, capsys, kind):
+    demos, three = tmp_path / f"demos.{kind}", small.select([3])
+    arrays = {"observations": three.observations, "terminals": three.terminated, "timeouts": three.truncated}
+
+    def write(**arrays):
+        if kind == "npz":
+            return np.savez(demos, **arrays)
+        with pytest.importorskip("h5py", reason="extra data of outerloop").File(demos, "w") as to:
+            for name, array in arrays.items():
+                to[name] = array
+        return None
+
+    def rewards(source, *more):
+        out = tmp_path / "x.npz"
+        assert run(capsys, "label", file, "--demos", source, "--out", out, "--overwrite", "--quiet", *more)[0] == 0
+        return EpisodeDataset.load(out).rewards
+
+    whole = three.save(tmp_path / "three.npz")
+    write(**arrays)
+    np.testing.assert_array_equal(rewards(demos, *FAST), rewards(whole, *FAST))
+    of_state = ("--preset", "seabo-state", "--labeller.features.missing-next", "repeat")  # divided by |a|, of the data
+    bare = three.replace(final_observations=None).save(tmp_path / "bare.npz")
+    np.testing.assert_array_equal(rewards(demos, *of_state), rewards(bare, *of_state))
+    for name in ("seabo", "uds", "pwil"):
+        assert "have no actions, which this labeller compares: give some that have" in fails(
+            capsys, "label", file, "--demos", demos, "--out", tmp_path / "y.npz", "--preset", name
+        )
+    ends = {"observations": three.observations, "timeouts": three.terminated}
+    write(**ends)
+    np.testing.assert_array_equal(rewards(demos, *FAST), rewards(whole, *FAST))
+    write(observations=three.observations)
+    message = fails(capsys, "label", file, "--demos", demos, "--out", tmp_path / "y.npz", *FAST)
+    assert "cannot be told where episodes end; add them, or pass the time limit" in message
+    assert "--max-episode-steps 1000" in message
+    np.testing.assert_array_equal(rewards(demos, "--max-episode-steps", "50", *FAST), rewards(whole, *FAST))
+
+
 def test_demonstrations_in_a_minari_folder(small, file, tmp_path, capsys):
     folder = saved(small.select([3]), tmp_path, "minari")
     assert run(capsys, "label", file, "--demos", folder, "--out", tmp_path / "x.npz", *FAST)[0] == 0
@@ -135,7 +175,7 @@ def test_data_without_rewards(small, tmp_path, capsys):
         next_observations=small.observations,
     )  # fmt: skip
     message = fails(capsys, "label", source, "--demos", "top:1", "--out", tmp_path / "x.npz", *FAST)
-    assert "every reward is 0: give a file of demonstrations" in message
+    assert "chooses by the true rewards, and there are none in it: give a file of demonstrations" in message
     small.select([3]).save(tmp_path / "demos.npz")
     code, text, _ = run(
         capsys, "label", source, "--demos", tmp_path / "demos.npz", "--out", tmp_path / "x.npz", *FAST
@@ -166,6 +206,48 @@ def test_it_goes_on_where_it_stopped(file, tmp_path, capsys, monkeypatch):
     assert "1 computed, 3 found" in text
     assert out.read_bytes() == whole.read_bytes()
     assert not (tmp_path / ".out.npz.labels").exists()
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as in a terminal, also where tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_interrupts(file, tmp_path, capfd, monkeypatch):
+    import otr.label_command as command
+
+    labelling = importlib.import_module("otr.label")  # the attribute of that name is the function
+    out = tmp_path / "out.npz"
+    arguments = ["label", file, "--demos", "top:1", *FAST, "--chunk-steps", "15", "--out", out]
+    save, diagnosed = labelling._save, command.diagnose
+
+    def stopping(path, part):
+        save(path, part)
+        if path.name == "chunk-000001.npz":
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labelling, "_save", stopping)
+        code, _, err = run(capfd, *arguments)
+    assert code == 130
+    assert "finished chunks are kept: the same command goes on" in err
+    assert not out.exists()
+
+    def late(*of):
+        signal.raise_signal(signal.SIGINT)
+        return diagnosed(*of)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "diagnose", late)
+        code, text, err = run(capfd, *arguments)
+    assert (code, err) == (0, "")
+    assert "2 computed, 2 found" in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "out.npz"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_cache_stays_and_serves(file, tmp_path, capsys):
@@ -239,7 +321,8 @@ def test_messages_name_options(small, tmp_path, capsys):
     arrays |= {"observations": broken, "timeouts": small.truncated}
     assert "or load it with --drop-nonfinite to leave such" in message(arrays)
     arrays |= {"observations": small.observations}
-    assert "or set --labeller.features.missing-next repeat." in message(arrays, "--preset", "seabo")
+    said = message(arrays, "--preset", "seabo-state")
+    assert "set --labeller.features.missing-next repeat, or choose a labeller that compares s or (s, a)" in said
     np.savez(tmp_path / "d.npz", **arrays)
     options = ["label", tmp_path / "d.npz", "--demos", tmp_path / "d.npz", "--out", tmp_path / "x.npz", *FAST]
     assert run(capsys, *options, "--drop-nonfinite", "--quiet") == (0, "", "")
@@ -373,7 +456,30 @@ def test_diagnose_refuses(small, labelled, file, tmp_path, capsys):
     )
     assert "only transport has a plan" in fails(capsys, "diagnose", file, "--episode", "0", "--out", folder)
     assert "cannot be made (File exists)" in fails(capsys, "diagnose", labelled, "--out", file)
-    assert run(capsys, "diagnose", file)[0] == 0  # any dataset: its labels are not compared with anything
+    code, text, _ = run(capsys, "diagnose", file)  # any dataset: its labels are not compared with anything
+    assert code == 0
+    assert f"{file} has no labels of otr: the rewards in it are taken for labels" in text
+    assert "compared with nothing: name them with --truth" in text
+
+
+def test_diagnose_leaves_out_what_labelling_left_out(small, tmp_path, capsys):
+    values = small.observations.copy()
+    values[13] = np.nan
+    arrays = {"observations": values, "actions": small.actions, "rewards": small.rewards}
+    source, out = tmp_path / "nan.npz", tmp_path / "x.npz"
+    np.savez(source, **arrays, terminals=small.terminated, timeouts=small.truncated)
+    arguments = ["label", source, "--demos", "top:1", "--out", out, "--drop-nonfinite", *FAST]
+    assert run(capsys, *arguments, "--quiet")[0] == 0
+    code, text, _ = run(capsys, "diagnose", out, "--truth", source)
+    assert code == 0
+    assert f"{source} holds episodes with NaN or infinity, which are left out" in text.replace("\n", "")
+
+
+def test_the_mean_of_demonstrations_chooses_none(file, tmp_path, capsys):
+    arguments = ["label", file, "--demos", "top:2", *FAST, "--overwrite", "--out", tmp_path / "x.npz"]
+    assert "chosen" in run(capsys, *arguments)[1]
+    assert "chosen" not in run(capsys, *arguments, "--labeller.aggregate", "mean")[1]
+    assert "chosen" not in run(capsys, "diagnose", tmp_path / "x.npz")[1]
 
 
 # The program
@@ -384,6 +490,7 @@ def test_labellers_lists_every_preset(capsys):
     code, text, _ = run(capsys, "labellers")
     assert code == 0
     assert [line.split()[0] for line in text.splitlines()] == list(PRESETS)
+    assert max(map(len, text.splitlines())) <= 80  # so that a terminal wraps none
 
 
 def test_no_arguments_and_unknown_commands(capsys):

@@ -49,6 +49,23 @@ def test_the_confound_is_said(rng, dataset, walk):
     assert any("length of an episode alone ranks" in line for line in found.findings)
 
 
+def test_labels_against_the_truth_are_said(small):
+    labelled = label(small, small.select([3]), CONFIG).dataset
+    found = diagnose(labelled, truth=-labelled.rewards)
+    assert found.by_episode == pytest.approx(-1)
+    assert any("rank the episodes against the truth (rank correlation -1.00)" in line for line in found.findings)
+    assert not any("hardly agree" in line for line in found.findings)
+
+
+def test_the_marginal_error_is_said_as_in_the_table(small):
+    few = OTRConfig(solver=SolverConfig(backend="reference", iterations=1))
+    found = diagnose(label(small, small.select([3]), few).dataset)
+    assert found.marginal_error is not None
+    said = next(line for line in found.findings if "marginal error" in line)
+    assert f"up to {found.marginal_error[1]:.2g}, of 2" in said
+    assert "--preset otr-converged" in said
+
+
 def test_equal_lengths_take_length_out(rng, dataset, walk):
     data = dataset([walk(rng, n, 4) for n in (5, 5, 5, 5, 9)])
     found = diagnose(label(data, data.select([4]), CONFIG).dataset)
@@ -81,5 +98,9 @@ def test_figures(small, tmp_path):
     for name, figure in (("plan", plan_figure(plan)), ("returns", returns_figure(labelled.dataset))):
         path = save_figure(figure, tmp_path / f"{name}.png")
         assert path.read_bytes()[:4] == b"\x89PNG"
+    even = label(small.select([2, 5]), small.select([3]), CONFIG).dataset
+    captions = [text.get_text() for text in returns_figure(even).findobj(lambda a: hasattr(a, "get_text"))]
+    assert any("rank correlation" in text for text in captions)
+    assert not any("nan" in text for text in captions)  # both are 25 steps long: nothing to say of the length
     with pytest.raises(UserError, match="the true rewards are not known"):
         returns_figure(small)

@@ -211,6 +211,15 @@ def test_killed_and_started_again_gives_the_same_bytes(small, tmp_path):
     assert (tmp_path / "killed.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
+def test_paths_and_presets_are_no_datasets_and_labellers(small):
+    with pytest.raises(UserError, match=r"demos as an EpisodeDataset, and got 'demo.hdf5': load it, by otr.demonstr"):
+        label(small, "demo.hdf5", "otr")
+    with pytest.raises(UserError, match=r"data as an EpisodeDataset, and got 'd.npz': load it, by EpisodeDataset.load"):
+        label("d.npz", small, "otr")
+    with pytest.raises(UserError, match=r"'otr-converged' is a preset and no labeller: give preset\('otr-converged'\)"):
+        label(small, small, "otr-converged")
+
+
 def test_labels_that_are_not_finite_are_refused(small, monkeypatch):
     from otr.labellers.controls import ConstantLabeller
 

@@ -223,14 +223,13 @@ def test_own_labeller(small):
         def label(self, data):
             return Labels(data.observations[:, 0], {}, {})
 
-        def describe(self):
-            return {}
-
     add_labeller("first", First, Mine)
     try:
         np.testing.assert_array_equal(label(small, small, "first").dataset.rewards, small.observations[:, 0])
         with pytest.raises(UserError, match="a labeller named 'otr' already"):
             add_labeller("otr", First, Mine)
+        with pytest.raises(UserError, match="of the labeller 'second' is a dataclass with a field scale"):
+            add_labeller("second", Mine, Mine)
     finally:
         del LABELLERS["first"]
     with pytest.raises(UserError, match="no labeller 'seebo'; did you mean \"seabo\""):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -19,7 +21,8 @@ from otr.demo import pendulum_data
 from otr.demonstrations import best_episodes
 from otr.training import learner_config, make_programs, offline_config, train
 from otr.training_config import TrainConfig
-from otr.training_report import ArmResult, arms_notes, read_arms, report, share_of_oracle
+from otr.training_labels import content_digest
+from otr.training_report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
 from outerloop.config import load_config, save_config
 from outerloop.data import EpisodeDataset
 from outerloop.errors import NonFiniteError, UserError
@@ -236,6 +239,35 @@ def test_a_complete_one_is_only_reported(trained, monkeypatch, capsys):
     assert str(out / "plots" / "arms.png") in shown
 
 
+def test_out_alone_goes_on_with_what_is_there_or_shows_it(trained, data, tmp_path, monkeypatch, capsys):
+    _, out, _ = trained
+    assert main(["train", "--out", str(out)]) == 0
+    assert "bc10-labels" in capsys.readouterr().out
+    assert main(["train", "--config", str(out), "--out", str(out), "--quiet"]) == 0  # the folder is a configuration
+    config = tiny(data, labels=("otr",), learners=("bc", "iql"), evaluations=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(OfflineTrainer, "step", killer(OfflineTrainer.step, 6))
+        with pytest.raises(Killed):
+            train(config, tmp_path / "x", seed=3, device="cpu", quiet=True, save_every=1)
+    with pytest.warns(UserWarning, match="iql is not complete: call otr train again"):
+        assert [arm.name for arm in read_arms(tmp_path / "x")] == ["bc"]
+    assert main(["train", "--out", str(tmp_path / "x"), "--device", "cpu", "--quiet"]) == 0
+    assert [arm.name for arm in read_arms(tmp_path / "x")] == ["bc", "iql otr"]
+    assert json.loads((tmp_path / "x" / "train.json").read_text())["seed"] == 3
+    capsys.readouterr()
+    assert main(["train", "--out", str(tmp_path / "y")]) == 2
+    assert "No dataset is given" in capsys.readouterr().err
+
+
+def test_what_differs_is_named_by_its_option(trained, capsys):
+    config, out, _ = trained
+    other = ["--data", config.data, "--env-id", "Pendulum-v1", "--labels", "oracle", "otr", "--seed", "4"]
+    assert main(["train", "--config", str(out), "--out", str(out), *other]) == 2
+    said = capsys.readouterr().err
+    assert "--labels (oracle otr constant there, oracle otr here), --env-id (none there, Pendulum-v1 here)" in said
+    assert "--seed (0 there, 4 here): choose another --out, or give --out alone" in said
+
+
 def test_another_configuration_in_the_folder_is_refused(trained, monkeypatch, tmp_path):
     config, out, _ = trained
     with pytest.raises(UserError, match=r"another training, which differs in eval_episodes \(1 there, 2 here\)"):
@@ -374,7 +406,7 @@ def test_of_data_that_was_labelled_before_the_first_rewards_are_true(data, tmp_p
     labelled.save(tmp_path / "labelled.hdf5")
     config = tiny(tmp_path / "labelled.hdf5")
     _, found, demos = training._read(config, make_programs(config), quiet=True)
-    assert training._digest(found) == training._digest(true)
+    assert content_digest(found) == content_digest(true)
     np.testing.assert_array_equal(found.rewards, true.rewards)
     np.testing.assert_array_equal(demos.observations, best_episodes(true, 1).observations)
     oracle = label(labelled, demos, preset("oracle")).dataset
@@ -396,6 +428,55 @@ def test_the_oracle_is_a_labeller(data, tmp_path, capsys):
         label(true.replace(rewards=np.zeros_like(true.rewards)), demos, preset("oracle"))
 
 
+def test_labels_of_ones_own(data, tmp_path, monkeypatch):
+    true = EpisodeDataset.load(data)
+    mine = label(true, best_episodes(true, 1), dataclasses.replace(preset("otr"), aggregate="mean")).dataset
+    file = tmp_path / "mine.hdf5"
+    mine.save(file)
+    mine.save(tmp_path / "folded-v0", format="minari")
+    labels = ("otr", str(file), str(tmp_path / "folded-v0"))
+    config = tiny(data, labels=labels, learners=("bc10-labels", "iql"), evaluations=1)
+    out = tmp_path / "x"
+    with monkeypatch.context() as patch:
+        patch.setattr(OfflineTrainer, "step", killer(OfflineTrainer.step, 6))
+        with pytest.raises(Killed):
+            train(config, out, device="cpu", quiet=True, save_every=1)
+    wrong = mine.replace(rewards=mine.rewards * 2)
+    wrong.save(file, overwrite=True)
+    with pytest.raises(UserError, match=r"mine.hdf5: the labels are not those that the training in .* began with"):
+        train(config, out, device="cpu", quiet=True)
+    mine.save(file, overwrite=True)
+    arms = train(config, out, device="cpu", quiet=True)
+    assert [arm.name for arm in arms] == [
+        f"{learner} {name}" for learner in ("bc10-labels", "iql") for name in ("otr", "mine", "folded-v0")
+    ]
+    for name in ("mine", "folded-v0"):
+        seen = EpisodeDataset.load(out / "data" / f"{name}.hdf5")
+        np.testing.assert_array_equal(seen.rewards, mine.rewards)
+        np.testing.assert_array_equal(seen.extras["infos/original_rewards"], true.rewards)
+        np.testing.assert_array_equal(seen.observations, true.observations)
+    found = json.loads((out / "report.json").read_text())["labels"]["mine"]
+    assert found["by_episode"] == pytest.approx(spearmanr(true.returns(), mine.returns()).statistic)
+    assert set(json.loads((out / "train.json").read_text())["made_from"]["label_files"]) == {"mine", "folded-v0"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda one: one.select(slice(1, None)), "it has .* steps, and the data"),
+        (lambda one: one.select(np.arange(one.num_episodes)[::-1]), "its episodes are others"),
+        (lambda one: one.replace(observations=one.observations + 1), "its observations are others"),
+        (lambda one: one.replace(actions=-one.actions), "its actions are others"),
+    ],
+)
+def test_labels_of_other_data_are_refused(data, tmp_path, change, message):
+    change(EpisodeDataset.load(data)).save(tmp_path / "mine.npz")
+    config = tiny(data, labels=(str(tmp_path / "mine.npz"),), learners=("iql",))
+    with pytest.raises(UserError, match=rf"mine.npz: these are not labels of .*pendulum.hdf5: {message}"):
+        train(config, tmp_path / "x", device="cpu", quiet=True)
+    assert not (tmp_path / "x").exists()
+
+
 # --- what is wrong ---
 
 
@@ -407,6 +488,10 @@ def test_the_oracle_is_a_labeller(data, tmp_path, capsys):
         ({"learners": ("bc", "bc")}, "names 'bc' twice"),
         ({"learners": ()}, "learners is"),
         ({"labels": ()}, "labels is"),
+        ({"labels": ("mine.hdf5",)}, "mine.hdf5"),
+        ({"labels": ("a/mine.hdf5", "b/mine.npz")}, "names 'mine' twice"),
+        ({"labels": ("a/otr.hdf5",)}, "'otr' means something else: rename the file"),
+        ({"labels": ("original.npz",)}, "'original' means something else"),
         ({"learners": ("iqk",)}, r"no learner 'iqk'; did you mean \"iql\""),
         ({"learners": ("wsrl",)}, "no learner 'wsrl'"),
         ({"domain": "kitchen"}, "domain is 'kitchen'"),
@@ -554,11 +639,37 @@ def test_the_report_holds_what_was_measured(trained):
     assert document["config"]["seed"] == 0
 
 
+def test_the_table_says_what_bc10_is_and_what_a_random_policy_gets(trained, capsys):
+    report(trained[1])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "its episodes are the best by true return" in shown
+    assert re.search(r"a random policy: -1\d\d\d;", shown)  # of 200 steps that cost 6 each
+
+
+def test_the_figure_has_one_measure_and_one_scale():
+    def scored(*args):
+        one = arm(*args)
+        return dataclasses.replace(one, score_curve=one.curve / 10)
+
+    arms = [scored("bc", "", [50, 60]), scored("iql", "otr", [5, 6]), scored("td3bc", "otr", [80, 90])]
+    left, *right = arms_figure(arms).axes
+    assert left.get_xlabel() == "normalised score"
+    assert {axes.get_ylabel() for axes in right} == {"normalised score"}
+    assert right[0].get_ylim() == right[1].get_ylim()
+    assert 85 < right[0].get_ylim()[1] < 100
+    assert "interval" in left.get_title()
+    left, right = arms_figure([dataclasses.replace(arms[1], scores=None)]).axes
+    assert (left.get_xlabel(), right.get_ylabel()) == ("return", "return")
+    np.testing.assert_allclose(right.lines[0].get_ydata(), [0, 55])
+    assert arms_figure([scored("iql", "otr", [5])]).axes[0].get_title() == "one seed"
+
+
 def test_an_arm_that_is_not_complete_is_left_out_and_named(trained, tmp_path):
     _, whole, _ = trained
     out = tmp_path / "x"
     shutil.copytree(whole, out, ignore=shutil.ignore_patterns("iql", "data"))
-    assert {a.learner for a in read_arms(out)} == {"bc", "bc10", "bc10-labels"}
+    with pytest.warns(UserWarning, match="x: iql is not complete: call otr train again"):
+        assert {a.learner for a in read_arms(out)} == {"bc", "bc10", "bc10-labels"}
     document = report(out, quiet=True)
     assert document["labels"] == {}  # the files were removed
     assert document["notes"][-1] == "iql is not complete: call otr train again, which goes on."

@@ -126,7 +126,8 @@ def load_config(
 
     Args:
         cls: the dataclass expected.
-        path: the file, or a run folder, whose config.json is read.
+        path: the file, or a run folder, whose config.json is read. A folder without one may hold a configuration of
+            this type under another name, such as train.json.
         schema: the schema number expected.
         base: missing keys take their values from here; None means from the defaults.
         partial: also take a bare JSON object of fields, as one writes by hand.
@@ -135,7 +136,7 @@ def load_config(
         UserError: the file cannot be read, is of another schema or type, or does not fit (`from_dict`).
     """
     file = Path(path)
-    file = file / "config.json" if file.is_dir() else file
+    file = _saved_in(file, cls) if file.is_dir() else file
     document = read_json(file)
     if not isinstance(document, dict):
         raise UserError(f"{file} holds {_kind(document)} instead of a JSON object.")
@@ -152,6 +153,24 @@ def load_config(
     if not isinstance(name, str) or _identity(name) != _identity(_type_name(cls)):
         raise UserError(f"{file} is a configuration of type {name}, and {_type_name(cls)} is expected: give its file.")
     return from_dict(cls, document.get("config"), where=str(file), base=base)
+
+
+def _saved_in(folder: Path, cls: type) -> Path:
+    """The file in a folder that holds its configuration: config.json, else the one of this type."""
+    usual = folder / "config.json"
+    if usual.exists():
+        return usual
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(UserError):
+            document = read_json(path)
+            name = document.get("type") if isinstance(document, dict) and "schema" in document else None
+            if isinstance(name, str) and _identity(name) == _identity(_type_name(cls)):
+                found.append(path)
+    if len(found) != 1:
+        what = f"it holds several: {', '.join(path.name for path in found)}" if found else "no config.json"
+        raise UserError(f"{folder} is no run folder ({what}): give the file of a saved {cls.__name__}.")
+    return found[0]
 
 
 def config_hash(config: Any) -> str:
@@ -231,6 +250,8 @@ def read_json(path: Path) -> Any:
         return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no JSON file: it does not hold text.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be read as JSON: {reason}.") from None

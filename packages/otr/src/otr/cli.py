@@ -136,7 +136,7 @@ class TrainOptions:
     """What `train` takes beside its configuration."""
 
     out: Path
-    """the folder: made if absent, continued if it holds this training"""
+    """the folder: made if absent; given alone, what it holds goes on or is shown"""
     seed: int = 0
     """everything random follows from it"""
     fallback: bool = False
@@ -165,12 +165,20 @@ def train(options: TrainOptions, config: TrainConfig) -> None:
 
     Trains every learner on every labelling, all seeds in one program, evaluates in gymnasium, and shows a table with
     intervals over seeds. Killed and called again it goes on; called on what is complete, it shows the table again.
-    Needs `pip install 'otr[train]'`.
+    For both `otr train --out OUT` alone is enough, with neither data nor settings. Other labels, learners or settings
+    are another training, with an OUT of its own. Needs `pip install 'otr[train]'`.
     """
+    seed = options.seed
+    if config == TrainConfig(devices=config.devices) and (options.out / "train.json").exists():
+        from otr.training_report import saved_training
+
+        saved, saved_seed = saved_training(options.out)
+        config = dataclasses.replace(saved, devices=config.devices) if config.devices > 1 else saved
+        seed = seed or saved_seed
     from otr.training import train as train_arms
 
     train_arms(
-        config, options.out, seed=options.seed, device=options.device, quiet=options.quiet, fallback=options.fallback,
+        config, options.out, seed=seed, device=options.device, quiet=options.quiet, fallback=options.fallback,
         log_every=options.log_every, save_every=options.save_every, sinks=options.sinks,
     )  # fmt: skip
 
@@ -193,9 +201,9 @@ class DemoOptions:
 
 
 def demo(options: DemoOptions) -> None:
-    """See what labels are worth: two simulated tasks, three labellers, figures, in half a minute.
+    """See what labels are worth: two simulated tasks, three labellers, figures, in a quarter of a minute.
 
-    Where policy-finetune is installed, a learner shows next what it makes of labels of HalfCheetah, in another half.
+    Where policy-finetune is installed, learners show next what they make of labels of HalfCheetah, in another minute.
     """
     from otr.demo import run_demo
 

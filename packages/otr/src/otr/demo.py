@@ -188,6 +188,7 @@ def _figure(labelled: dict[str, dict[str, EpisodeDataset]], found: dict[str, dic
             rank = "no ranking" if math.isnan(value) else f"{value:.2f}"
             axes.set_title(f"{task}, {name}: {rank}", loc="left", fontsize=10)
             axes.tick_params(labelsize=8, length=0)
+            axes.locator_params(axis="x", nbins=5)  # more would touch each other
             axes.grid(visible=True, color="#E6E6E6", lw=0.8)
             axes.set_axisbelow(True)
             for side in ("top", "right"):

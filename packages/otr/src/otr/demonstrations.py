@@ -55,6 +55,11 @@ def best_episodes(data: EpisodeDataset, count: int, score: Score = "return") -> 
     returns = data.returns()
     # A reward of 1 a step does rank episodes, by their lengths; a file without rewards, read as zeros, does not.
     if count < data.num_episodes and data.rewards.max() == data.rewards.min() and returns.max() == returns.min():
+        if any("default_reward" in step.get("options", ()) for step in data.provenance):
+            raise UserError(
+                f"{data.where}: top:{count} chooses by the true rewards, and there are none in it: give a file of "
+                "demonstrations."
+            )
         raise UserError(
             f"{data.where}: top:{count} chooses by the true rewards, and every reward is {float(data.rewards[0]):g}: "
             "give a file of demonstrations."
@@ -69,7 +74,8 @@ def load_demonstrations(
 
     Args:
         spec: "top:K" for the K best episodes of `data`, else the path of a file that `EpisodeDataset.load` reads;
-            it needs no rewards. Where either was labelled, its original rewards count and are what is returned.
+            it needs no rewards, and actions only for a labeller that compares them. Where either was labelled, its
+            original rewards count and are what is returned.
         data: the data to be labelled.
         score: see `episode_scores`.
         options: passed to `otr.files.read_dataset`.
@@ -82,7 +88,7 @@ def load_demonstrations(
         return best_episodes(data, int(match[1]), score)
     if str(spec).startswith("top:"):
         raise UserError(f"Demonstrations are a file or top:K with a whole number K, such as top:1; got {str(spec)!r}.")
-    demos = with_true_rewards(read_dataset(spec, **options))
+    demos = with_true_rewards(read_dataset(spec, states_only=True, **options))
     if demos.observations.shape[1:] != data.observations.shape[1:]:
         raise UserError(
             f"{demos.where}: the demonstrations have observations of shape {demos.observations.shape[1:]}, and "

@@ -42,7 +42,7 @@ class Diagnosis:
         equal_length: labelled return against true return among the episodes of the commonest length, if at least 3.
         equal_length_episodes: how many those are.
         marginal_error: (mean, largest) marginal error of the transport plans, or None.
-        demonstrations: episodes that each demonstration was chosen for.
+        demonstrations: episodes that each demonstration was chosen for; empty where labels are the mean over all.
         scale_factor: what rewards were multiplied by, or None.
         findings: sentences on what looks wrong.
     """
@@ -115,7 +115,8 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     by_name: Mapping[str, Any] = facts.get("episodes", {})
     errors = by_name.get("marginal_error")
     marginal = None if not errors else (float(np.mean(errors)), float(np.max(errors)))
-    chosen = by_name.get("demonstration")
+    mean = facts.get("config", {}).get("aggregate") == "mean"
+    chosen = None if mean else by_name.get("demonstration")
     number = len(facts.get("demonstration_lengths", ())) or None
     found = Diagnosis(
         episodes=labelled.num_episodes,
@@ -145,12 +146,18 @@ def _findings(d: Diagnosis, facts: Mapping[str, Any]) -> list[str]:
             f"The length of an episode alone ranks the episodes as well ({d.length_with_truth:.2f}) as the labels do "
             f"({d.by_episode:.2f}): compare with a constant reward."
         )
-    if d.by_episode < 0.2:
+    if d.by_episode <= -0.2:
+        said.append(
+            f"The labels rank the episodes against the truth (rank correlation {d.by_episode:.2f}): better episodes "
+            "have lower labelled returns."
+        )
+    elif d.by_episode < 0.2:
         said.append(f"Labelled and true returns hardly agree (rank correlation {d.by_episode:.2f}).")
     if d.marginal_error is not None and d.marginal_error[1] > 0.1:
         said.append(
-            f"Some plans leave up to {d.marginal_error[1] / 2:.0%} of a demonstration's mass misplaced: 100 iterations "
-            "are the published definition; mode='converged' ends that."
+            f"The marginal error of a plan is up to {d.marginal_error[1]:.2g}, of 2 at most: half of it is the share "
+            "of a demonstration's mass that is misplaced. The published definition stops there; the preset "
+            "otr-converged (--preset otr-converged) goes on until it fits."
         )
     return said
 
@@ -188,7 +195,7 @@ def plan_figure(plan: np.ndarray, *, title: str = "transport plan") -> Figure:
     axes.set_ylabel("step of the episode", fontsize=10)
     axes.set_title(title, loc="left", fontsize=11.5)
     bar = figure.colorbar(image, ax=axes, shrink=0.8)
-    bar.set_label("share of the row's largest entry", fontsize=9)
+    bar.set_label("mass, each row divided by its own largest", fontsize=9)
     bar.outline.set_visible(False)
     support = float(np.median(effective_support(plan)))
     figure.supxlabel(
@@ -223,6 +230,7 @@ def returns_figure(labelled: EpisodeDataset, truth: np.ndarray | None = None, *,
     name = labelled.attributes.get(ATTRIBUTE, {}).get("labeller", "labels")
     axes.set_title(title or f"{name}: labelled against true return", loc="left", fontsize=11.5)
     of_labels, of_lengths = (spearman(values, true_returns) for values in (returns, labelled.lengths))
-    text = f"rank correlation {of_labels:.3f}; of the length {of_lengths:.3f}"
-    figure.supxlabel(text, fontsize=8, x=0.99, ha="right")
+    known = [f"rank correlation {of_labels:.3f}"] if not math.isnan(of_labels) else []
+    known += [f"of the length {of_lengths:.3f}"] if not math.isnan(of_lengths) else []
+    figure.supxlabel("; ".join(known) or "no rank correlation: all returns are equal", fontsize=8, x=0.99, ha="right")
     return figure

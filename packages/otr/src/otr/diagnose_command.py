@@ -50,13 +50,17 @@ def diagnose_file(
     Raises:
         UserError: a file cannot be read, or the files do not fit together.
     """
+    notes: list[str] = []
     with noted_warnings():
-        data = read_dataset(labelled, **reading)
-        rewards = None if truth is None else _truth(data, truth, reading)
+        data = _read(labelled, reading, notes)
+        rewards = None if truth is None else _truth(data, truth, reading, notes)
     found = diagnose(data, rewards)
-    notes = []
     if rewards is None:
         rewards = known_truth(data)
+    if ATTRIBUTE not in data.attributes:
+        notes.append(f"{labelled} has no labels of otr: the rewards in it are taken for labels.")
+    if rewards is None:
+        notes.append("The true rewards are not known, so the labels are compared with nothing: name them with --truth.")
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -65,12 +69,11 @@ def diagnose_file(
         written = []
         if rewards is not None:
             written.append(save_figure(returns_figure(data, rewards), out / "returns.png"))
-        else:
-            notes.append("The true rewards are not known, so returns are not drawn: name them with --truth.")
         plan = _plan(data, rewards, demos, episode, notes)
         if plan is not None:
-            number, matrix = plan
-            written.append(save_figure(plan_figure(matrix, title=f"plan of episode {number}"), out / "plan.png"))
+            number, demonstration, matrix = plan
+            title = f"episode {number} onto demonstration {demonstration}"
+            written.append(save_figure(plan_figure(matrix, title=title), out / "plan.png"))
         write_json(out / "diagnosis.json", {"file": labelled.name, **found.to_dict()})
         written.append(out / "diagnosis.json")
     else:
@@ -91,8 +94,18 @@ def known_truth(data: EpisodeDataset) -> np.ndarray | None:
     return None if truth is None or not truth.any() else truth
 
 
-def _truth(data: EpisodeDataset, path: Path, reading: dict[str, Any]) -> np.ndarray:
-    true = read_dataset(path, **reading)
+def _read(path: Path, reading: dict[str, Any], notes: list[str]) -> EpisodeDataset:
+    """Read a file; where some of its episodes are not finite, without those, as labelling can leave them out too."""
+    try:
+        return read_dataset(path, **reading)
+    except UserError:
+        data = read_dataset(path, **{**reading, "drop_nonfinite": True})
+    notes.append(f"{path} holds episodes with NaN or infinity, which are left out.")
+    return data
+
+
+def _truth(data: EpisodeDataset, path: Path, reading: dict[str, Any], notes: list[str]) -> np.ndarray:
+    true = _read(path, reading, notes)
     if true.num_steps != data.num_steps or not np.array_equal(true.episode_starts, data.episode_starts):
         raise UserError(
             f"{path}: it has {true.num_episodes} episodes and {true.num_steps} steps, and {data.where} "
@@ -106,8 +119,8 @@ def _truth(data: EpisodeDataset, path: Path, reading: dict[str, Any]) -> np.ndar
 
 def _plan(
     data: EpisodeDataset, truth: np.ndarray | None, demos: str | None, episode: int | None, notes: list[str]
-) -> tuple[int, np.ndarray] | None:
-    """(episode, plan), or None with a note that says why."""
+) -> tuple[int, int, np.ndarray] | None:
+    """(episode, demonstration, plan), or None with a note that says why."""
     facts = data.attributes.get(ATTRIBUTE, {})
     if LABELLERS.get(facts.get("labeller", "")) is not OTRConfig:
         if episode is not None or demos is not None:
@@ -142,7 +155,7 @@ def _plan(
 
     of_episode = facts.get("episodes", {}).get("demonstration")
     demonstration = 0 if of_episode is None else int(of_episode[number])
-    return number, TransportLabeller(config).fit(chosen, data).plan(data, number, demonstration)
+    return number, demonstration, TransportLabeller(config).fit(chosen, data).plan(data, number, demonstration)
 
 
 def _median_episode(data: EpisodeDataset) -> int:
@@ -161,7 +174,8 @@ def diagnosis_table(found: dict[str, Diagnosis]) -> Table:
         "label with true reward": lambda d: _number(d.by_step),
         "length with true return": lambda d: _number(d.length_with_truth),
         "length with labelled": lambda d: _number(d.length_with_labels),
-        "marginal error": lambda d: _pair(d.marginal_error),
+        "marginal error, mean": lambda d: _error(d, 0),
+        "marginal error, largest": lambda d: _error(d, 1),
         "demonstration chosen": lambda d: _counts(d.demonstrations),
     }
     for name, cell in rows.items():
@@ -180,8 +194,8 @@ def _equal(d: Diagnosis) -> str:
     return number if number == "-" else f"{number} of {d.equal_length_episodes}"
 
 
-def _pair(values: tuple[float, float] | None) -> str:
-    return "-" if values is None else f"{values[0]:.2g}, {values[1]:.2g}"
+def _error(d: Diagnosis, which: int) -> str:
+    return "-" if d.marginal_error is None else f"{d.marginal_error[which]:.2g}"
 
 
 def _counts(values: tuple[int, ...]) -> str:

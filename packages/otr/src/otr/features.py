@@ -43,6 +43,11 @@ def check_compatible(data: EpisodeDataset, demos: EpisodeDataset, config: Featur
     names = ["observations"] + (["actions"] if config is not None and "action" in config.inputs else [])
     for name in names:
         one, other = getattr(data, name).shape[1:], getattr(demos, name).shape[1:]
+        if name == "actions" and other == (0,):
+            raise UserError(
+                f"{demos.where}: the demonstrations have no actions, which this labeller compares: give some that "
+                "have, or choose a labeller that compares states only."
+            )
         if one != other:
             raise UserError(
                 f"{demos.where}: the demonstrations have {name} of shape {other}, and {data.where} of shape {one}: "
@@ -71,8 +76,8 @@ def _following(data: EpisodeDataset, states: np.ndarray, config: FeatureConfig) 
         return _flat(stored)
     if config.missing_next == "error":
         raise UserError(
-            f"{data.where}: there are no stored next observations, so the last step of an episode has no s': compare "
-            "states only, or set features.missing_next='repeat'."
+            f"{data.where}: there are no stored next observations, so the last step of an episode has no s': set "
+            "features.missing_next='repeat', or choose a labeller that compares s or (s, a), such as otr."
         )
     following = np.concatenate([states[1:], states[-1:]])
     last = data.episode_ends - 1

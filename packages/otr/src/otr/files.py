@@ -38,11 +38,12 @@ def is_minari(path: Path) -> bool:
     return path.is_dir() or path.name == "main_data.hdf5"
 
 
-def read_dataset(path: str | Path, **options: Any) -> EpisodeDataset:
+def read_dataset(path: str | Path, *, states_only: bool = False, **options: Any) -> EpisodeDataset:
     """Read a D4RL file, a Minari folder or an npz file; where it has no rewards they are 0.
 
     Args:
         path: the file or folder.
+        states_only: for demonstrations, which need no actions: where a flat file has none, they are of no width.
         options: of the readers in `outerloop.data`; those that are None are left out.
 
     Raises:
@@ -65,6 +66,8 @@ def read_dataset(path: str | Path, **options: Any) -> EpisodeDataset:
         if minari or not path.exists():
             raise
         # Once more, as if all that is missing were rewards, which labelling does without.
+        if states_only:
+            given["states_only"] = True
         return EpisodeDataset.load(path, default_reward=0.0, **given)
 
 

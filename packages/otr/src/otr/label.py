@@ -24,7 +24,7 @@ import numpy as np
 
 from otr.features import PLACE
 from otr.labellers import Fitted, Labels, make_labeller
-from otr.labellers.registry import LABELLERS
+from otr.labellers.registry import LABELLERS, config_class
 from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
 from otr.truth import ORIGINAL_REWARDS, true_rewards
 from outerloop.config import to_dict
@@ -80,7 +80,9 @@ def label(
     Args:
         data: the episodes to label; their rewards are not looked at, but kept.
         demos: the demonstrations, see `otr.demonstrations`.
-        config: a labeller's configuration, or its name.
+        config: a labeller's configuration, such as `preset("otr-converged")`; or the name of a labeller, for its
+            defaults: "otr", "seabo", "minimum-distance", "segment-matching", "pwil", "oril", "uds", "constant",
+            "oracle", or one of `add_labeller`.
         store: folder for finished chunks; None keeps nothing on disk.
         keep: whether what is in the store stays there at the end, as a cache.
         chunk_steps: steps in a chunk, at least; part of the key, for labels may depend on it in the last bit.
@@ -91,12 +93,19 @@ def label(
         The labelled dataset and what is known about the labels.
 
     Raises:
-        UserError: data and demonstrations do not fit together, the method lacks something, or the store cannot be used.
+        UserError: data or demonstrations are no `EpisodeDataset`, or do not fit together, the method lacks something,
+            or the store cannot be used.
     """
     if chunk_steps < 1:
         raise UserError(f"chunk_steps is at least 1; got {chunk_steps}.")
+    for name, value in (("data", data), ("demos", demos)):
+        if not isinstance(value, EpisodeDataset):
+            how = (
+                "EpisodeDataset.load(path)" if name == "data" else "otr.demonstrations.load_demonstrations(spec, data)"
+            )
+            raise UserError(f"label() takes {name} as an EpisodeDataset, and got {value!r:.60}: load it, by {how}.")
+    config = config_class(config)() if isinstance(config, str) else config
     labeller = make_labeller(config)
-    config = labeller.config
     bounds = _chunks(data, chunk_steps)
     fitted: Fitted | None = None
     description: dict[str, Any] | None = None
@@ -118,7 +127,8 @@ def label(
                     part = _checked(fitted.label(_chunk(data, first, last)), data, first, last)
                     computed += 1
                 if description is None:
-                    description = dict(fitted.describe())
+                    describe = getattr(fitted, "describe", dict)
+                    description = dict(describe())
                     if folder is not None:  # made only now, so that a method that fails at once leaves no folder
                         _write_manifest(folder, config, description, len(bounds))
                 if folder is not None and not found:

@@ -7,7 +7,11 @@ import itertools
 import math
 import os
 import shutil
+import signal
+import threading
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +21,17 @@ from rich.table import Table
 from otr.config import OTRConfig
 from otr.demonstrations import Score, load_demonstrations
 from otr.diagnose import Diagnosis, diagnose
-from otr.files import Format, check_output, noted_warnings, output_format, read_dataset, save_dataset
+from otr.files import Format, check_output, is_minari, noted_warnings, output_format, read_dataset, save_dataset
 from otr.label import ATTRIBUTE, CHUNK_STEPS, LabelResult, label
 from outerloop.command import Device, start_jax
+from outerloop.data import EpisodeDataset
 from outerloop.errors import UserError
+from outerloop.option_names import in_option_names
 
 __all__ = ["choose_device", "label_file"]
 
 #: The readers' options that a file of demonstrations is read with too.
-FOR_DEMOS = ("observation_keys", "action_keys", "drop_nonfinite")
+FOR_DEMOS = ("observation_keys", "action_keys", "drop_nonfinite", "max_episode_steps")
 
 
 def choose_device(config: Any, device: Device) -> Any:
@@ -101,21 +107,57 @@ def label_file(
     chosen = output_format(out, source, format)
     score: Score = demo_score or ("antmaze" if domain == "antmaze" else "return")
     options = {name: value for name, value in reading.items() if name in FOR_DEMOS and value}
+    if not demos.startswith("top:") and is_minari(Path(demos)):
+        options.pop("max_episode_steps", None)
     with noted_warnings():
         data = read_dataset(source, **reading)
         check_output(data, source, out, chosen, overwrite=overwrite)
         demonstrations = load_demonstrations(demos, data, score=score, **options)
     clock.append(time.perf_counter())
     store = cache or out.with_name(f".{out.name}.labels")
+    before = _identity(out)
+
+    def stop() -> bool:
+        if _identity(out) != before:
+            return False  # the file is whole, and what is left takes no time
+        if any(store.glob("*/chunk-*.npz")):
+            os.write(2, b"\nnote: finished chunks are kept: the same command goes on from there\n")
+        return True
+
+    with _interrupts(stop):
+        return _label_and_write(
+            data, demonstrations, config, out, chosen, store,
+            facts={"domain": domain, "demonstrations_by": _by(demos, score)},
+            overwrite=overwrite, compress=compress, keep=cache is not None, chunk_steps=chunk_steps, quiet=quiet,
+            clock=clock,
+        )  # fmt: skip
+
+
+def _label_and_write(
+    data: EpisodeDataset,
+    demos: EpisodeDataset,
+    config: Any,
+    out: Path,
+    format: Format,
+    store: Path,
+    *,
+    facts: dict[str, Any],
+    overwrite: bool,
+    compress: bool,
+    keep: bool,
+    chunk_steps: int,
+    quiet: bool,
+    clock: list[float],
+) -> LabelResult:
     with noted_warnings():
-        result = label(data, demonstrations, config, store=store, chunk_steps=chunk_steps, progress=not quiet)
-    facts = {**result.dataset.attributes[ATTRIBUTE], "domain": domain, "demonstrations_by": _by(demos, score)}
+        result = label(data, demos, config, store=store, chunk_steps=chunk_steps, progress=not quiet)
+    facts = {**result.dataset.attributes[ATTRIBUTE], **facts}
     dataset = result.dataset.replace(
         attributes={**result.dataset.attributes, ATTRIBUTE: facts}, provenance=result.dataset.provenance
     )
     clock.append(time.perf_counter())
-    save_dataset(dataset, out, chosen, overwrite=overwrite, compress=compress)
-    if cache is None:
+    save_dataset(dataset, out, format, overwrite=overwrite, compress=compress)
+    if not keep:
         shutil.rmtree(store, ignore_errors=True)
     clock.append(time.perf_counter())
     result = result._replace(dataset=dataset)
@@ -126,6 +168,34 @@ def label_file(
     return result
 
 
+@contextmanager
+def _interrupts(stop: Callable[[], bool]) -> Generator[None]:
+    """Ask `stop` at each Ctrl-C whether it shall do what it did before; where it is ignored, it stays so."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(signum: int, frame: Any) -> None:
+        if stop():
+            before(signum, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file or folder from the one that atomically takes its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
 def _by(demos: str, score: Score) -> dict[str, str]:
     """How the demonstrations were named; of a path only its last part, so that no home folder is published."""
     return {"spec": demos, "score": score} if demos.startswith("top:") else {"spec": Path(demos).name}
@@ -134,7 +204,7 @@ def _by(demos: str, score: Score) -> dict[str, str]:
 def _show(result: LabelResult, found: Diagnosis, seconds: list[float]) -> None:
     data, facts = result.dataset, result.dataset.attributes[ATTRIBUTE]
     table = Table(show_header=False)
-    solver = f"{facts['labeller']}, {facts['solver']}"
+    solver = ", ".join(facts[name] for name in ("labeller", "solver") if name in facts)
     config = facts["config"]
     table.add_row("labeller", f"{solver}, {config['solver']['mode']}" if _has_mode(facts) else solver)
     table.add_row("episodes, steps", f"{data.num_episodes:,}, {data.num_steps:,}")
@@ -145,7 +215,7 @@ def _show(result: LabelResult, found: Diagnosis, seconds: list[float]) -> None:
     table.add_row("demonstrations", demos)
     rewards = data.rewards
     table.add_row("labels", f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean():.4g}")
-    if found.marginal_error is not None and facts["solver"] != "exact":
+    if found.marginal_error is not None and facts.get("solver") != "exact":
         table.add_row("marginal error", "mean {:.2g}, largest {:.2g}".format(*found.marginal_error))
     pairs = {"by episode": found.by_episode, "by step": found.by_step, "of the length": found.length_with_truth}
     known = [f"{value:.3f} {name}" for name, value in pairs.items() if not math.isnan(value)]
@@ -157,11 +227,11 @@ def _show(result: LabelResult, found: Diagnosis, seconds: list[float]) -> None:
     console = Console()
     console.print(table)
     for line in found.findings:
-        console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {in_option_names(line)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _has_mode(facts: dict[str, Any]) -> bool:
-    return facts["labeller"] == _name_of(OTRConfig) and facts["solver"] != "exact"
+    return facts["labeller"] == _name_of(OTRConfig) and facts.get("solver") != "exact"
 
 
 def _name_of(kind: type) -> str:

@@ -14,19 +14,19 @@ from outerloop.errors import UserError
 __all__ = ["PRESET_HELP", "LabelSettings", "settings_class", "settings_presets", "with_solver"]
 
 PRESET_HELP: Mapping[str, str] = {
-    "otr": "optimal transport as published: 100 iterations, cosine of states (Luo et al. 2023)",
+    "otr": "optimal transport as published, of states (Luo et al. 2023)",
     "otr-state-action": "the same on states with actions",
     "otr-converged": "the same, iterated until the plan has its marginals",
-    "otr-exact": "transport without entropy: assignment, or the network simplex of POT",
-    "temporal-ot": "transport within a band of time, with contextual costs (after Fu et al. 2024)",
-    "seabo": "distance to the nearest demonstration step, of (s, a, s') (Lyu et al. 2024)",
+    "otr-exact": "without entropy: assignment, or POT's network simplex",
+    "temporal-ot": "within a band of time, contextual costs (Fu et al. 2024)",
+    "seabo": "nearest demonstration step, of (s, a, s') (Lyu et al. 2024)",
     "seabo-state": "the same of (s, s')",
-    "minimum-distance": "OTR's cost to the nearest step, without any coupling (Dong et al. 2025)",
-    "segment-matching": "OTR's cost to the nearest step of the same part of the demonstration (Dong et al. 2025)",
+    "minimum-distance": "OTR's cost to the nearest step (Dong et al. 2025)",
+    "segment-matching": "the same, in the same part of the demonstration (same paper)",
     "pwil": "a greedy coupling in the order of time (Dadashi et al. 2021)",
     "pwil-state": "the same on states",
-    "oril": "a discriminator of demonstrations against data (Zolna et al. 2020)",
-    "uds": "true rewards for the demonstrations, zero for all else (Yu et al. 2022)",
+    "oril": "a discriminator, trained first: slower (Zolna et al. 2020)",
+    "uds": "the demonstrations' true rewards, else zero (Yu et al. 2022)",
     "constant": "the control: 1 for every step",
     "oracle": "the ceiling: the true rewards, scaled as the labels are",
 }

@@ -110,7 +110,9 @@ def transport(
         backend: a solver; by default what `solver.backend` names.
 
     Returns:
-        The solution, its rows in the order of the episodes.
+        The solution. `expected_costs` is (K, N): all steps of the first episode, then those of the second, and so on.
+        `np.split(solution.expected_costs, np.cumsum([len(e) for e in episodes])[:-1], axis=1)` gives each episode its
+        (K, T_e). `marginal_errors` and `iterations` are (K, E).
 
     Raises:
         UserError: shapes do not fit, a sequence is empty, or a value is NaN or infinite; the message says where.

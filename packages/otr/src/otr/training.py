@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import shutil
 import sys
@@ -30,11 +29,12 @@ from otr.config import ORILConfig
 from otr.demonstrations import Score, load_demonstrations
 from otr.features import check_compatible
 from otr.files import is_minari, noted_warnings, read_dataset, save_dataset
-from otr.label import ATTRIBUTE, add_arrays, label, otr_version, solver_name
+from otr.label import ATTRIBUTE, label, otr_version, solver_name
 from otr.labellers import make_labeller
-from otr.training_config import CLONING, TrainConfig
+from otr.training_config import CLONING, ORIGINAL, TrainConfig
+from otr.training_labels import GivenLabels, content_digest, read_labels
 from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
-from otr.truth import with_true_rewards
+from otr.truth import ORIGINAL_REWARDS, with_true_rewards
 from outerloop.command import Device, start_jax
 from outerloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
 from outerloop.data import EpisodeDataset
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Arm", "Program", "learner_config", "make_programs", "offline_config", "train"]
 
-#: The file in OUT/data with the rewards that the data came with.
-ORIGINAL = "original"
 #: The attribute of a file in OUT/data that says what it was made from.
 KEY = "otr_train"
 #: The key of train.json that says what the labels are made from.
@@ -145,7 +143,9 @@ def train(
     if not all(_is_complete(out / program.name, config) for program in programs):
         start_jax(device, config.devices)
         spec, data, demos = _read(config, programs, quiet=quiet)
-        origin = _origin(config, data, demos)
+        paths = {name: config.label_files[name] for name in config.used_labels if name in config.label_files}
+        given = {name: read_labels(path, data, config.data) for name, path in paths.items()}
+        origin = _origin(config, data, demos, given)
         _check_origin(out, config, origin)
         offline = [offline_config(p, config, spec.env_id, out / "data", semantics=_semantics(data)) for p in programs]
         with RunFolder(out).lock():
@@ -154,8 +154,8 @@ def train(
             write_json(out / CONFIG_FILE, {**config_document(config), "seed": seed, ORIGIN: origin})
             _remove(out.glob(f".{CONFIG_FILE}.*.tmp"))
             sources = tuple(dict.fromkeys(name for program in programs for name in program.sources))
-            files = _label_all(out / "data", sources, config, data, demos, origin, quiet=quiet)
-            del data, demos
+            files = _label_all(out / "data", sources, config, data, demos, given, origin, quiet=quiet)
+            del data, demos, given
             datasets = {name: _load(spec, path, config, key) for name, (path, key) in files.items()}
             diverged: dict[str, NonFiniteError] = {}
             for program, one in zip(programs, offline, strict=True):
@@ -201,9 +201,9 @@ def make_programs(config: TrainConfig) -> list[Program]:
         elif name == "bc10":
             cloning.append(Arm("bc10", "oracle", ORIGINAL, BEST))
         elif name == "bc10-labels":
-            cloning += [Arm(name, labels, labels, BEST) for labels in config.labels]
+            cloning += [Arm(name, labels, labels, BEST) for labels in config.used_labels]
         else:
-            programs.append(Program(name, learner, tuple(Arm(name, labels, labels) for labels in config.labels)))
+            programs.append(Program(name, learner, tuple(Arm(name, labels, labels) for labels in config.used_labels)))
     if cloning:
         programs.insert(0, Program("bc", learner_config("bc", config), tuple(cloning)))
     return programs
@@ -295,12 +295,29 @@ def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
         return
     before, here = to_dict(load_config(TrainConfig, path)), to_dict(config)
     names = [name for name in here if before[name] != here[name] and name not in FREE]
-    changed = [f"{name} ({before[name]} there, {here[name]} here)" for name in names]
+    changed = [
+        f"{_called(f'TrainConfig.{name}')} ({_shown(before[name])} there, {_shown(here[name])} here)" for name in names
+    ]
     stated = read_json(path).get("seed")
     if stated != seed:
-        changed.append(f"seed ({stated} there, {seed} here)")
+        changed.append(f"{_called('TrainOptions.seed')} ({stated} there, {seed} here)")
     if changed:
-        raise UserError(f"{out} holds another training, which differs in {', '.join(changed)}: choose another --out.")
+        changed = changed if len(changed) < 6 else [*changed[:5], f"and {len(changed) - 5} more"]
+        raise UserError(
+            f"{out} holds another training, which differs in {', '.join(changed)}: choose another --out, or give --out "
+            "alone, which goes on with what is there, and shows it."
+        )
+
+
+def _called(field: str) -> str:
+    """A field's name, or its option's where a command runs."""
+    return in_option_names(field).partition(".")[2] or in_option_names(field)
+
+
+def _shown(value: Any) -> str:
+    """A value in the words of the command line; "none" for an empty one."""
+    words = value if isinstance(value, list | tuple) else [] if value in ("", None) else [value]
+    return " ".join(map(str, words)) or "none"
 
 
 def _may_precede(path: Path) -> bool:
@@ -335,7 +352,8 @@ def _read(
     limit = config.max_episode_steps
     if limit is None and spec is not None and not is_minari(Path(config.data)):
         limit = spec.max_episode_steps  # makes a difference only where the file has no time-outs
-    keys = {"observation_keys": config.observation_keys or None, "action_keys": config.action_keys or None}
+    parts = {"observation_keys": config.observation_keys, "action_keys": config.action_keys}
+    keys: dict[str, Any] = {name: value or None for name, value in parts.items()}
     with noted_warnings():
         data = read_dataset(
             config.data, episode_ends=config.episode_ends, max_episode_steps=limit,
@@ -413,7 +431,7 @@ def _need_batches(data: EpisodeDataset, config: TrainConfig, programs: Sequence[
 
 def _need_labels(data: EpisodeDataset, demos: EpisodeDataset, config: TrainConfig) -> None:
     """Refuse labels that data and demonstrations lack something for, before anything is written."""
-    settings = {name: config.label_config(name) for name in config.used_labels}
+    settings = {name: config.label_config(name) for name in config.used_presets}
     compared = {name: one.features for name, one in settings.items() if hasattr(one, "features")}
     needy = [name for name, one in compared.items() if "next" in one.inputs and one.missing_next == "error"]
     for part in (data, demos):
@@ -434,14 +452,18 @@ def _need_labels(data: EpisodeDataset, demos: EpisodeDataset, config: TrainConfi
                 make_labeller(one).fit(demos, one_episode if name in compared else data)
 
 
-def _origin(config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset) -> dict[str, Any]:
+def _origin(
+    config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset, given: Mapping[str, GivenLabels]
+) -> dict[str, Any]:
     """What labels are made from, beside the configuration: contents, version, solvers; JSON-ready."""
-    solvers = {name: solver_name(config.label_config(name)) for name in config.used_labels}
+    solvers = {name: solver_name(config.label_config(name)) for name in config.used_presets}
+    files = {name: one.digest for name, one in given.items()}
     return {
-        "data": _digest(data),
-        "demonstrations": _digest(demos),
+        "data": content_digest(data),
+        "demonstrations": content_digest(demos),
         "otr": otr_version(),
         "solvers": {name: solver for name, solver in solvers.items() if solver},
+        **({"label_files": files} if files else {}),
     }
 
 
@@ -459,6 +481,12 @@ def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> No
                 f"{name}: the {what} are not those that the training in {out} began with: restore the {what}, or "
                 "choose another --out."
             )
+    for name, digest in here.get("label_files", {}).items():
+        if before["label_files"].get(name) != digest:
+            raise UserError(
+                f"{config.label_files[name]}: the labels are not those that the training in {out} began with: restore "
+                "the file, or choose another --out."
+            )
     if before["otr"] != here["otr"]:
         raise UserError(
             f"{out} was begun with otr {before['otr']}, and this is {here['otr']}, whose labels may differ: go on with "
@@ -473,7 +501,7 @@ def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> No
 
 def _label_all(
     folder: Path, sources: Iterable[str], config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset,
-    origin: Mapping[str, Any], *, quiet: bool,
+    given: Mapping[str, GivenLabels], origin: Mapping[str, Any], *, quiet: bool,
 ) -> dict[str, tuple[Path, str]]:  # fmt: skip
     """Write the files that are missing; returns name -> (path, key that it has to have)."""
     folder.mkdir(exist_ok=True)
@@ -486,13 +514,15 @@ def _label_all(
     with noted_warnings():
         for name in sources:
             path = folder / f"{name}.hdf5"
-            labeller = None if name == ORIGINAL else config.label_config(name)
+            labeller = None if name == ORIGINAL or name in given else config.label_config(name)
             made_by = None if labeller is None else [to_dict(labeller), origin["solvers"].get(name, "")]
+            made_by = given[name].digest if name in given else made_by
             key = json_hash([*contents, name, made_by])
             files[name] = path, key
             if path.exists():
                 continue
-            dataset, facts = data, dict(data.attributes)
+            dataset = given[name].on(data, ORIGINAL_REWARDS) if name in given else data
+            facts = dict(dataset.attributes)
             if labeller is not None:
                 store = folder / f".{name}.labels"
                 dataset = label(data, demos, labeller, store=store, progress=not quiet).dataset
@@ -510,17 +540,6 @@ def _by(config: TrainConfig) -> dict[str, str]:
     if not config.demos.startswith("top:"):
         return {"spec": Path(config.demos).name}
     return {"spec": config.demos, "score": config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")}
-
-
-def _digest(data: EpisodeDataset) -> str:
-    """Hexadecimal digits of the contents of a dataset."""
-    digest = hashlib.sha256()
-    arrays = (
-        data.episode_starts, data.observations, data.actions, data.rewards, data.terminated, data.truncated,
-        data.next_observations, data.final_observations,
-    )  # fmt: skip
-    add_arrays(digest, arrays)
-    return digest.hexdigest()[:32]
 
 
 def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDataset:

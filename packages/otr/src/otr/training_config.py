@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from otr.presets import PRESETS
@@ -10,10 +11,14 @@ from outerloop.checks import FINITE, ONE_OR_MORE, POSITIVE, check, refusal
 from outerloop.config import did_you_mean
 from outerloop.errors import UserError
 
-__all__ = ["CLONING", "TrainConfig"]
+__all__ = ["CLONING", "ORIGINAL", "TrainConfig"]
 
 #: Learners that clone behaviour; one program holds them all.
 CLONING = ("bc", "bc10", "bc10-labels")
+#: The name in OUT/data of the data as it came.
+ORIGINAL = "original"
+#: What a name in `TrainConfig.labels` ends with that is a file's.
+_SUFFIXES = (".hdf5", ".h5", ".hdf", ".npz")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,8 @@ class TrainConfig:
     domain: Literal["locomotion", "adroit", "antmaze"] = "locomotion"
     """whose published settings labels and IQL take"""
     labels: tuple[str, ...] = ("oracle", "otr", "seabo", "minimum-distance", "constant")
-    """presets of `otr label`; oracle is the true rewards, constant the control"""
+    """presets of `otr label`; oracle is the true rewards, constant the control. Also files that `otr label`
+    made of the same data with other settings: mine.hdf5 is called mine in the table"""
     learners: tuple[str, ...] = ("bc", "bc10", "iql")
     """bc; bc10, which clones the best 10 % of the episodes by true return; bc10-labels, the best 10 % by labelled
     return; iql; td3bc; or another offline learner of policy-finetune"""
@@ -55,8 +61,7 @@ class TrainConfig:
     """... and this is added, for all learners: TD3+BC, unlike IQL, was published with unscaled rewards"""
     initial_value: Literal["mean", "zero"] = "mean"
     """where critics and value begin: at the mean discounted return to go of the labelled data, or near zero, as
-    published. What is optimal is the same; but the labels of OTR are some twenty times as large as they vary, and a run
-    far shorter than the published million updates never gets past their mean"""
+    published: a short run then only learns the mean, which on HalfCheetah is some forty times OTR's labels' spread"""
     devices: int = 1
     """agents are spread over so many devices (CPU: virtual ones, one a core), as far as their number can be divided"""
     demo_score: Literal["return", "antmaze"] | None = None
@@ -79,17 +84,24 @@ class TrainConfig:
             reward_bias=FINITE, devices=ONE_OR_MORE, max_episode_steps=ONE_OR_MORE,
         )  # fmt: skip
         for name in self.labels:
-            if name not in PRESETS:
-                raise UserError(f"There are no labels {name!r}{did_you_mean(name, PRESETS)}")
+            if name not in PRESETS and not _is_path(name):
+                near = did_you_mean(name, PRESETS)
+                more = "" if near.endswith("?") else f" A file is given with its suffix, a folder as ./{name}."
+                raise UserError(f"There are no labels {name!r}{near}{more}")
+        for name, path in self.label_files.items():
+            if name in PRESETS or name == ORIGINAL or name.startswith("."):
+                raise UserError(
+                    f"{path}: the labels of a file have its name, and {name!r} means something else: rename the file."
+                )
         for field, what in (("labels", "arm"), ("learners", "learner")):
-            names = getattr(self, field)
+            names = list(map(_name, self.labels)) if field == "labels" else list(self.learners)
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise UserError(f"TrainConfig.{field} names {twice!r} twice: name each {what} once.")
         if not self.learners:
             raise refusal(self, "learners", "one or more learners, such as bc and iql")
         if not self.labels and any(self.reads_labels(name) for name in self.learners):
-            raise refusal(self, "labels", "one or more presets, such as oracle, otr and constant")
+            raise refusal(self, "labels", "one or more presets or files, such as oracle, otr and constant")
 
     @staticmethod
     def reads_labels(learner: str) -> bool:
@@ -98,8 +110,18 @@ class TrainConfig:
 
     @property
     def used_labels(self) -> tuple[str, ...]:
-        """The labels that some learner reads."""
-        return self.labels if any(self.reads_labels(name) for name in self.learners) else ()
+        """The names of the labels that some learner reads."""
+        return tuple(map(_name, self.labels)) if any(self.reads_labels(name) for name in self.learners) else ()
+
+    @property
+    def label_files(self) -> dict[str, str]:
+        """Name -> path of the labels that were made before."""
+        return {_name(one): one for one in self.labels if _is_path(one)}
+
+    @property
+    def used_presets(self) -> tuple[str, ...]:
+        """Those of `used_labels` that `otr train` makes."""
+        return tuple(name for name in self.used_labels if name not in self.label_files)
 
     @property
     def dispatch(self) -> int:
@@ -118,5 +140,17 @@ class TrainConfig:
         return tuple(round(self.num_steps * k / count) for k in range(1, count + 1))
 
     def label_config(self, name: str) -> Any:
-        """Return the labeller's configuration behind a name in `labels`."""
+        """Return the labeller's configuration behind a preset in `labels`."""
         return PRESETS[name][self.domain]
+
+
+def _is_path(label: str) -> bool:
+    return label not in PRESETS and (label.endswith(_SUFFIXES) or "/" in label or "\\" in label)
+
+
+def _name(label: str) -> str:
+    """What labels are called in tables and in OUT/data: a preset, or a file's name without its suffix."""
+    if not _is_path(label):
+        return label
+    path = Path(label)
+    return path.stem if path.suffix in _SUFFIXES else path.name

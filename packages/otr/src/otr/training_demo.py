@@ -1,4 +1,4 @@
-"""The demo's second half, where policy-finetune is installed: what a learner makes of labels, in half a minute.
+"""The demo's second half, where policy-finetune is installed: what learners make of labels, in a minute.
 
 HalfCheetah, half of the episodes of a good and half of a middling policy, all of one length, so that nothing is earned
 by lasting. One demonstration. Cloning the best tenth, and IQL, by the true rewards, by OTR's labels and by a constant;

@@ -6,8 +6,10 @@ reward, the labels taught it nothing that lasting does not; where cloning is as 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from otr.diagnose import Diagnosis, diagnose
@@ -32,7 +35,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["CONFIG_FILE", "ArmResult", "arms_figure", "arms_notes", "listed", "read_arms", "report", "share_of_oracle"]
+__all__ = [
+    "CONFIG_FILE",
+    "ArmResult",
+    "arms_figure",
+    "arms_notes",
+    "listed",
+    "read_arms",
+    "report",
+    "saved_training",
+    "share_of_oracle",
+]
 
 #: The file in OUT that holds the configuration, the seed, and what the labels are made from.
 CONFIG_FILE = "train.json"
@@ -54,6 +67,7 @@ class ArmResult:
         scores: (S,) the same as D4RL's normalised score, 100 for an expert; None where the task has no reference.
         updates: (K,) int64, updates before each evaluation, 0 first.
         curve: (K, S) float64, the returns of all evaluations.
+        score_curve: (K, S) the scores of all evaluations; None where there are none.
     """
 
     learner: str
@@ -62,6 +76,7 @@ class ArmResult:
     scores: np.ndarray | None
     updates: np.ndarray
     curve: np.ndarray
+    score_curve: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -76,16 +91,39 @@ class ArmResult:
     @property
     def interval(self) -> stats.Interval:
         """Mean over seeds of `values` and its 95 % bootstrap interval; with one seed that is a point."""
-        return stats.stratified_bootstrap(self.values, "mean", reps=20_000, confidence=CONFIDENCE)
+        return _interval(self.values)
+
+
+def _interval(values: np.ndarray) -> stats.Interval:
+    return stats.stratified_bootstrap(values, "mean", reps=20_000, confidence=CONFIDENCE)
+
+
+def saved_training(out: Path) -> tuple[TrainConfig, int]:
+    """Return the configuration and the seed of a folder of `otr train`.
+
+    Raises:
+        UserError: it is no such folder.
+    """
+    out = Path(out)
+    config, seed = _config(out), read_json(out / CONFIG_FILE).get("seed")
+    if type(seed) is not int:
+        raise UserError(f"{out / CONFIG_FILE} does not say which seed it began with: choose another --out.")
+    return config, seed
 
 
 def read_arms(out: Path) -> list[ArmResult]:
-    """Return the arms of a folder of `otr train` whose training is complete.
+    """Return the arms of a folder of `otr train` whose training is complete; a warning names learners that are not.
 
     Raises:
         UserError: it is no such folder, or nothing in it is complete.
     """
-    out = Path(out)
+    arms = _complete_arms(Path(out))
+    for text in _unfinished(Path(out), _config(Path(out))):
+        warnings.warn(f"{out}: {text}", UserWarning, stacklevel=2)
+    return arms
+
+
+def _complete_arms(out: Path) -> list[ArmResult]:
     config = _config(out)
     arms = []
     for folder in _run_folders(out, config):
@@ -96,15 +134,16 @@ def read_arms(out: Path) -> list[ArmResult]:
         rows = read_metrics(folder)
         returns = curve(rows, "return", SPLIT)
         scored = any("score" in row for row in rows if row["split"] == SPLIT)
-        scores = curve(rows, "score", SPLIT).values[-1] if scored else None
+        scores = curve(rows, "score", SPLIT).values if scored else None
         labels = [agent["label"] for agent in agents]
         for label in dict.fromkeys(labels):
             mine = [i for i, other in enumerate(labels) if other == label]
             learner, _, named = label.partition(" ")
             arms.append(
                 ArmResult(
-                    learner, named, returns.values[-1, mine], None if scores is None else scores[mine],
+                    learner, named, returns.values[-1, mine], None if scores is None else scores[-1, mine],
                     returns.steps.astype(np.int64) * config.dispatch, returns.values[:, mine],
+                    None if scores is None else scores[:, mine],
                 )
             )  # fmt: skip
     if not arms:
@@ -126,7 +165,7 @@ def report(out: Path, *, quiet: bool = False) -> dict[str, Any]:
         UserError: see `read_arms`.
     """
     out = Path(out)
-    config, arms = _config(out), read_arms(out)
+    config, arms = _config(out), _complete_arms(out)
     found = _diagnoses(out, config)
     notes = [*arms_notes(arms), *_unfinished(out, config)]
     document = {
@@ -141,7 +180,7 @@ def report(out: Path, *, quiet: bool = False) -> dict[str, Any]:
     path = plots.save_figure(arms_figure(arms), out / "plots" / "arms.png")
     if not quiet:
         console = Console()
-        console.print(_table(arms, found))
+        console.print(_table(arms, found, _random(out, config, arms)))
         for note in notes:
             console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         print(path)
@@ -249,6 +288,18 @@ def _diagnoses(out: Path, config: TrainConfig) -> dict[str, Diagnosis]:
     return found
 
 
+def _random(out: Path, config: TrainConfig, arms: Sequence[ArmResult]) -> str:
+    """What a random policy comes to, in the measure of the table; "" where that is not known."""
+    if arms[0].scores is not None:
+        return "score: 0 for a random policy, 100 for the expert"
+    with contextlib.suppress(ModuleNotFoundError, UserError):
+        from policy_finetune.references import random_return
+
+        folder = next(f for f in _run_folders(out, config) if (f / "config.json").exists())
+        return f"a random policy: {random_return(read_json(folder / 'config.json')['config']['env_id']):.4g}"
+    return ""
+
+
 # --------------------------------------------------------------------------------------------------------- showing
 
 
@@ -268,19 +319,22 @@ def _row(arm: ArmResult, arms: Sequence[ArmResult]) -> dict[str, Any]:
     }
 
 
-def _table(arms: Sequence[ArmResult], found: Mapping[str, Diagnosis]) -> Table:
+def _table(arms: Sequence[ArmResult], found: Mapping[str, Diagnosis], random: str) -> Table:
     seeds = len(arms[0].returns)
     scored = arms[0].scores is not None
     measure = "score" if scored else "return"
     text = f"last evaluation; {CONFIDENCE:.0%} bootstrap intervals over {seeds} seeds" if seeds > 1 else "one seed"
-    caption = f"{text}; ranks: rank correlation of labelled with true return"
+    facts = [text, random, "ranks: rank correlation of labelled with true return"]
+    if any(arm.learner == "bc10" for arm in arms):
+        facts.append("bc10 reads no labels: its episodes are the best by true return")
+    caption = "; ".join(filter(None, facts))
     table = Table("learner", "labels", measure, "95 %", "of the oracle", "ranks", caption=caption)
     for i, arm in enumerate(arms):
         interval, share = arm.interval, share_of_oracle(arm, arms)
         rank = found[arm.labels].by_episode if arm.labels in found and arm.learner != "bc10" else math.nan
         digits = 0 if max(abs(interval.low), abs(interval.high)) >= 1000 else 1
         table.add_row(
-            arm.learner, arm.labels or "-", f"{interval.point:.{digits}f}",
+            arm.learner, escape(arm.labels) or "-", f"{interval.point:.{digits}f}",
             f"{interval.low:.{digits}f} to {interval.high:.{digits}f}" if seeds > 1 else "-",
             "-" if share is None else f"{share:.2f}", "-" if math.isnan(rank) else f"{rank:.3f}",
             end_section=i + 1 < len(arms) and arms[i + 1].learner != arm.learner,
@@ -289,7 +343,10 @@ def _table(arms: Sequence[ArmResult], found: Mapping[str, Diagnosis]) -> Table:
 
 
 def arms_figure(arms: Sequence[ArmResult]) -> Figure:
-    """Draw every arm's mean and interval with its seeds, and beside it the learning curves of each learner."""
+    """Draw every arm's mean and interval with its seeds, and beside it the learning curves of each learner.
+
+    All panels show the normalised score where every arm has one, else the return; those of learners on one scale.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -301,18 +358,25 @@ def arms_figure(arms: Sequence[ArmResult]) -> Figure:
     figure = Figure(figsize=(4.2 + 3.6 * len(learners), height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     panels = np.atleast_1d(figure.subplots(1, 1 + len(learners), width_ratios=[1.15] + [1.0] * len(learners)))
-    _draw_intervals(panels[0], arms, colours)
+    scored = all(arm.scores is not None and arm.score_curve is not None for arm in arms)
+    measure = "normalised score" if scored else "return"
+    _draw_intervals(panels[0], arms, colours, scored=scored)
     for axes, learner in zip(panels[1:], learners, strict=True):
         for arm in (arm for arm in arms if arm.learner == learner):
-            band = stats.curve_interval(arm.curve.T, "mean", confidence=CONFIDENCE)
+            values = arm.score_curve if scored and arm.score_curve is not None else arm.curve
+            band = stats.curve_interval(values.T, "mean", confidence=CONFIDENCE)
             axes.plot(arm.updates, band.point, **styles[arm.labels], lw=1.8, label=arm.labels, zorder=3)
             if arm.curve.shape[1] > 1:
                 axes.fill_between(arm.updates, band.low, band.high, color=colours[arm.labels], alpha=0.15, lw=0)
         for arm, dash in zip((arm for arm in arms if arm.learner in ("bc", "bc10")), (":", "--"), strict=False):
-            axes.axhline(arm.returns.mean(), color="#777777", ls=dash, lw=1.2, label=arm.learner, zorder=2)
+            mean = (arm.values if scored else arm.returns).mean()
+            axes.axhline(mean, color="#777777", ls=dash, lw=1.2, label=arm.learner, zorder=2)
         axes.set_title(learner, fontsize=10)
         axes.set_xlabel("updates", fontsize=9)
-        axes.set_ylabel("return", fontsize=9)
+        axes.set_ylabel(measure, fontsize=9)
+    limits = [axes.get_ylim() for axes in panels[1:]]
+    for axes in panels[1:]:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
     for axes in panels:
         axes.grid(visible=True, color=plots.GRID, lw=0.8)
         axes.set_axisbelow(True)
@@ -326,16 +390,18 @@ def arms_figure(arms: Sequence[ArmResult]) -> Figure:
     return figure
 
 
-def _draw_intervals(axes: Axes, arms: Sequence[ArmResult], colours: Mapping[str, str]) -> None:
+def _draw_intervals(axes: Axes, arms: Sequence[ArmResult], colours: Mapping[str, str], *, scored: bool) -> None:
     for row, arm in enumerate(arms):
-        interval = arm.interval
+        values = arm.values if scored else arm.returns
+        interval = _interval(values)
         colour = "#777777" if arm.learner in ("bc", "bc10") else colours[arm.labels]
         axes.barh(row, interval.high - interval.low, 0.6, left=interval.low, color=colour, alpha=0.4, lw=0, zorder=2)
         axes.vlines(interval.point, row - 0.36, row + 0.36, color=colour, lw=2.2, zorder=3)
-        axes.plot(arm.values, np.full(len(arm.values), row), "o", ms=2.6, color="#222222", alpha=0.7, zorder=4)
+        axes.plot(values, np.full(len(values), row), "o", ms=2.6, color="#222222", alpha=0.7, zorder=4)
     axes.set_yticks(range(len(arms)), [arm.learner if arm.learner == "bc10" else arm.name for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)
     axes.use_sticky_edges = False  # a bar's start is no origin
     axes.margins(x=0.06)
-    axes.set_xlabel("return" if arms[0].scores is None else "normalised score", fontsize=9)
-    axes.set_title(f"mean, {CONFIDENCE:.0%} interval, seeds", fontsize=10)
+    axes.set_xlabel("normalised score" if scored else "return", fontsize=9)
+    several = len(arms[0].returns) > 1
+    axes.set_title(f"mean, {CONFIDENCE:.0%} interval, seeds" if several else "one seed", fontsize=10)

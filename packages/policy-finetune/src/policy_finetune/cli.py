@@ -431,7 +431,7 @@ class DemoOptions:
 
 @app.command(options=DemoOptions)
 def demo(options: DemoOptions) -> None:
-    """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 beside TD3-C, in about a minute on an idle core."""
+    """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 beside TD3-C; about a minute."""
     from policy_finetune.demo import run_demo
 
     run_demo(options.out, seed=options.seed, device=options.device)

@@ -56,7 +56,7 @@ def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
     plots.save_figure(figure, path)
     said = findings(rows)
     if not quiet:
-        names = [f"{label} {i}".strip() for i, label in enumerate(labels)]
+        names = _names(labels)
         if offline:
             _show_offline(names, returns, evaluations[-1])
         else:
@@ -64,6 +64,11 @@ def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
     _note(said)
     if not quiet:
         print(path)
+
+
+def _names(labels: Sequence[str]) -> list[str]:
+    """Return a name for each agent: its label, and its number among those of that label."""
+    return [f"{label} {list(labels[:i]).count(label)}".strip() for i, label in enumerate(labels)]
 
 
 def _note(sentences: Iterable[str]) -> None:
@@ -173,8 +178,8 @@ def evaluate_runs(
             "random_returns": chance.returns[0].tolist(),
         }  # fmt: skip
         write_json(folder / "evaluation.json", document)
-        rows = [(f"{agent.label} {i}".strip(), found.mean[i], found.std[i], found.lengths[i].mean())
-                for i, agent in enumerate(trainer.agents)]  # fmt: skip
+        names = _names([agent.label for agent in trainer.agents])
+        rows = [(name, found.mean[i], found.std[i], found.lengths[i].mean()) for i, name in enumerate(names)]
         rows.append(("random policy", chance.mean[0], chance.std[0], chance.lengths.mean()))
         for name, mean, std, length in rows:
             score = "" if task is None else f"{float(np.asarray(normalised_score(mean, task))):.1f}"

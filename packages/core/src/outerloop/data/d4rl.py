@@ -40,6 +40,7 @@ def read_d4rl(
     max_episode_steps: int | None = None,
     step_counter: StepCounter = "exact",
     default_reward: float | None = None,
+    states_only: bool = False,
     extras: bool | Sequence[str] = True,
     drop_nonfinite: bool = False,
 ) -> EpisodeDataset:
@@ -52,9 +53,12 @@ def read_d4rl(
         path: the file.
         episode_ends: what ends an episode: "auto", "flags", "timeouts", "steps", "goal" or "mismatch". See
             `outerloop.data.boundaries.resolve_ends`. For AntMaze give "goal" or "timeouts".
-        max_episode_steps: the time limit, for files without `timeouts`.
+        max_episode_steps: the time limit, for files without `timeouts`. Files without `terminals` need it too;
+            then no step counts as terminal, and a warning says so.
         step_counter: "d4rl" repeats the off-by-one of D4RL's own counter in such files.
         default_reward: the reward of every step where the file has none.
+        states_only: for demonstrations of states: where the file has no actions, they are of no width, (N, 0), and
+            where it has no flags of termination, no step terminates.
         extras: False for none, or the names of those wanted.
         drop_nonfinite: leave out episodes with NaN or infinities instead of refusing the file.
 
@@ -68,6 +72,7 @@ def read_d4rl(
         max_episode_steps=None,
         step_counter="exact",
         default_reward=None,
+        states_only=False,
         extras=True,
         drop_nonfinite=False,
     )
@@ -103,6 +108,7 @@ def read_d4rl(
         max_episode_steps=max_episode_steps,
         step_counter=step_counter,
         default_reward=default_reward,
+        states_only=states_only,
         drop_nonfinite=drop_nonfinite,
     )
 

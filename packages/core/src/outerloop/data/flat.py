@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from outerloop.data import arrays
 from outerloop.data.boundaries import EndRule, StepCounter, resolve_ends
 from outerloop.data.dataset import EpisodeDataset
-from outerloop.data.reading import build, rewards_or_default
+from outerloop.data.reading import build, needed_names, rewards_or_default
 from outerloop.errors import UserError
 
 __all__ = ["CORE", "build_flat"]
@@ -30,6 +31,7 @@ def build_flat(
     max_episode_steps: int | None,
     step_counter: StepCounter,
     default_reward: float | None,
+    states_only: bool,
     drop_nonfinite: bool,
 ) -> EpisodeDataset:
     """Make a dataset of arrays under D4RL's names.
@@ -44,20 +46,38 @@ def build_flat(
         max_episode_steps: likewise.
         step_counter: likewise.
         default_reward: the reward of every step where the file has none.
+        states_only: for demonstrations of states: where the file has no actions, they are of no width, (N, 0), and
+            where it has no flags of termination, no step terminates.
         drop_nonfinite: leave out episodes with NaN or infinities.
     """
     where = str(read["file"])
-    for name in ("observations", "actions", "terminals"):
+    for name in ("observations", *["actions"] * (not states_only)):
         if name not in fields:
+            needed = needed_names(not states_only, default_reward, "terminals")
             raise UserError(
                 f"{where}: there is no {name!r} (it holds {arrays.names({**fields, **extras})}); a flat dataset needs "
-                "observations, actions, rewards and terminals."
+                f"{needed}."
             )
+    ends_told = starts is not None or "timeouts" in fields
+    if "terminals" not in fields and max_episode_steps is None and not (states_only and ends_told):
+        raise UserError(
+            f"{where}: there is no 'terminals' (it holds {arrays.names({**fields, **extras})}), so it cannot be told "
+            "where episodes end; add them, or pass the time limit of an environment that ends by time only, such as "
+            "max_episode_steps=1000."
+        )
     known = dict(fields)
     observations = arrays.number_array(fields["observations"], "observations", where)
     steps = len(observations) if observations.ndim else 0
     if not steps:
         raise UserError(f"{where}: there are no steps in it; give at least one episode of one step.")
+    if "actions" not in known:
+        known["actions"] = np.empty((steps, 0), np.float32)
+    if "terminals" not in known:
+        if not states_only:
+            warnings.warn(f"{where} has no terminals: no step is taken for a terminal one.", stacklevel=4)
+        known["terminals"] = np.zeros(steps, bool)
+    if states_only and max_episode_steps is None and not {"timeouts", "next_observations"} & known.keys():
+        known["timeouts"] = np.zeros(steps, bool)  # the terminals are all that says where episodes end
     known["rewards"] = rewards_or_default(fields.get("rewards"), default_reward, steps, where)
     for name in ("terminals", "timeouts"):
         if name in known:

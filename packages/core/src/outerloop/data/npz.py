@@ -18,7 +18,7 @@ from outerloop.data.boundaries import EndRule, StepCounter
 from outerloop.data.dataset import EpisodeDataset
 from outerloop.data.flat import CORE, build_flat
 from outerloop.data.memory import check_fits
-from outerloop.data.reading import build, changed_options, rewards_or_default, wants_extra
+from outerloop.data.reading import build, changed_options, needed_names, rewards_or_default, wants_extra
 from outerloop.data.writing import attributes_json, read_record, refuse_existing, saving, write_record
 from outerloop.errors import UserError
 from outerloop.files import write_atomically
@@ -59,6 +59,7 @@ def read_npz(
     max_episode_steps: int | None = None,
     step_counter: StepCounter = "exact",
     default_reward: float | None = None,
+    states_only: bool = False,
     extras: bool | Sequence[str] = True,
     drop_nonfinite: bool = False,
 ) -> EpisodeDataset:
@@ -78,6 +79,8 @@ def read_npz(
         max_episode_steps: likewise.
         step_counter: likewise.
         default_reward: the reward of every step where the file has none.
+        states_only: for demonstrations of states: where the file has no actions, they are of no width, (N, 0), and
+            where it has no flags of termination, no step terminates.
         extras: False for none, or the names of those wanted.
         drop_nonfinite: leave out episodes with NaN or infinities instead of refusing the file.
 
@@ -91,6 +94,7 @@ def read_npz(
         max_episode_steps=None,
         step_counter="exact",
         default_reward=None,
+        states_only=False,
         extras=True,
         drop_nonfinite=False,
     )
@@ -99,12 +103,11 @@ def read_npz(
         values = {name: archive[name] for name in archive.files}
     read = read_record(path, path, "npz", options)
     if by_episode:
-        return _build_episodes(values, by_episode, extras, default_reward, read, drop_nonfinite)
+        return _build_episodes(values, by_episode, extras, default_reward, states_only, read, drop_nonfinite)
     attributes = _attributes(values, path.name)
-    if "terminals" in values and "terminated" not in values:
-        core: Sequence[str] = CORE
-    else:
-        core = FLAT
+    # Without any of our flags it is a file of D4RL's names, whose terminals an option may replace.
+    ours = "terminated" in values or ("truncated" in values and "terminals" not in values)
+    core: Sequence[str] = FLAT if ours else CORE
     steps = np.shape(values.get("observations", ()))[:1]
     further, ignored = {}, []
     for name, value in values.items():
@@ -127,13 +130,19 @@ def read_npz(
             max_episode_steps=max_episode_steps,
             step_counter=step_counter,
             default_reward=default_reward,
+            states_only=states_only,
             drop_nonfinite=drop_nonfinite,
         )
+    if states_only:
+        fields.setdefault("actions", np.empty((*steps, 0), np.float32))
+        for name in ("terminated", "truncated"):
+            fields.setdefault(name, np.zeros(steps, bool))
     for name in ("observations", "actions", "terminated", "truncated"):
         if name not in fields:
+            needed = needed_names(not states_only, default_reward, "terminated", "truncated")
             raise UserError(
-                f"{path.name}: there is no {name!r} (it holds {arrays.names(values)}); a flat archive needs "
-                "observations, actions, rewards, terminated and truncated, or D4RL's names."
+                f"{path.name}: there is no {name!r} (it holds {arrays.names(values)}); a flat archive needs {needed}, "
+                "or D4RL's names."
             )
     fields["rewards"] = rewards_or_default(
         fields.get("rewards"), default_reward, len(np.atleast_1d(fields["observations"])), path.name
@@ -230,6 +239,7 @@ def _build_episodes(
     numbers: list[int],
     extras: bool | Sequence[str],
     default_reward: float | None,
+    states_only: bool,
     read: Mapping[str, Any],
     drop_nonfinite: bool,
 ) -> EpisodeDataset:
@@ -245,7 +255,7 @@ def _build_episodes(
             groups[position[int(match[1])]][match[2]] = value
     stated = _attributes({ATTRIBUTES: values[ATTRIBUTES]}, where) if ATTRIBUTES in values else {}
 
-    episodes = [_one_episode(g, n, default_reward, where) for g, n in zip(groups, numbers, strict=True)]
+    episodes = [_one_episode(g, n, default_reward, states_only, where) for g, n in zip(groups, numbers, strict=True)]
     lengths = np.array([len(episode["rewards"]) for episode in episodes])
     fields: dict[str, Any] = {"episode_starts": np.concatenate([[0], np.cumsum(lengths)[:-1]])}
     for name in ("observations", "actions", "rewards", "terminated", "truncated"):
@@ -273,16 +283,20 @@ def _build_episodes(
 
 
 def _one_episode(
-    group: Mapping[str, np.ndarray], number: int, default_reward: float | None, where: str
+    group: Mapping[str, np.ndarray], number: int, default_reward: float | None, states_only: bool, where: str
 ) -> dict[str, Any]:
     at = f"{where}: episode {number}"
     found: dict[str, Any] = {
         field: next((group[alias] for alias in aliases if alias in group), None) for field, aliases in ALIASES.items()
     }
     for name in ("observations", "actions"):
-        if found[name] is None:
+        if found[name] is None and (name != "actions" or not states_only):
             raise UserError(f"{at} has no {name} (it holds {arrays.names(group)}); add them.")
-    steps = len(np.atleast_1d(found["actions"]))
+    # Of observations there may be one more than steps, so they are asked last.
+    counted = next(n for n in ("actions", "rewards", "terminated", "truncated", "observations") if found[n] is not None)
+    steps = len(np.atleast_1d(found[counted]))
+    if found["actions"] is None:
+        found["actions"] = np.empty((steps, 0), np.float32)
     if steps == 0:
         raise UserError(f"{at} has no steps; leave it out of the file.")
     found["rewards"] = arrays.number_column(
@@ -298,7 +312,8 @@ def _one_episode(
     for name, value in found.items():
         if value is not None and name != "final_observations" and len(np.atleast_1d(value)) != steps:
             raise UserError(
-                f"{at} has {len(np.atleast_1d(value))} rows of {name}, but {steps} actions; give one row for each step."
+                f"{at} has {len(np.atleast_1d(value))} rows of {name}, but {steps} {counted}; give one row for each "
+                "step."
             )
     return found
 

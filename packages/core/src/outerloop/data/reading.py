@@ -11,7 +11,7 @@ from outerloop.data.dataset import EpisodeDataset
 from outerloop.data.fields import checked_fields, without_nonfinite
 from outerloop.errors import UserError
 
-__all__ = ["build", "changed_options", "rewards_or_default", "wants_extra"]
+__all__ = ["build", "changed_options", "needed_names", "rewards_or_default", "wants_extra"]
 
 
 def wants_extra(extras: bool | Sequence[str], name: str) -> bool:
@@ -22,6 +22,12 @@ def wants_extra(extras: bool | Sequence[str], name: str) -> bool:
 def changed_options(options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
     """Return the options that differ from their defaults, for the provenance."""
     return {name: options[name] for name, default in defaults.items() if options[name] != default}
+
+
+def needed_names(need_actions: bool, default_reward: float | None, *flags: str) -> str:
+    """Return the arrays that a flat file needs, for a message."""
+    names = ["observations", *["actions"] * need_actions, *["rewards"] * (default_reward is None), *flags]
+    return ", ".join(names[:-1]) + f" and {names[-1]}"
 
 
 def rewards_or_default(rewards: Any, default: float | None, steps: int, where: str) -> Any:

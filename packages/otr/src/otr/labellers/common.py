@@ -6,6 +6,7 @@ import numpy as np
 
 from otr.config import SquashConfig
 from outerloop.data import EpisodeDataset
+from outerloop.errors import UserError
 
 __all__ = ["divisor"]
 
@@ -15,8 +16,11 @@ def divisor(config: SquashConfig, data: EpisodeDataset, width: int) -> float:
 
     Args:
         config: which.
-        data: any dataset of the environment.
+        data: what is labelled; demonstrations may lack actions.
         width: of the compared vectors.
+
+    Raises:
+        UserError: the dimension is 0.
     """
     sizes = {
         "observation": int(np.prod(data.observations.shape[1:])),
@@ -24,4 +28,9 @@ def divisor(config: SquashConfig, data: EpisodeDataset, width: int) -> float:
         "feature": width,
         "none": 1,
     }
+    if not sizes[config.divisor]:
+        raise UserError(
+            f"{data.where}: squash.divisor is {config.divisor!r}, and there are none in the data: choose another "
+            "divisor."
+        )
     return float(sizes[config.divisor])

@@ -27,14 +27,14 @@ class Labels(NamedTuple):
 
 
 class Fitted(Protocol):
-    """A labeller that has seen the demonstrations and, where it learns from it, the data."""
+    """A labeller that has seen the demonstrations and, where it learns from it, the data.
+
+    It may also have `describe() -> Mapping`: what the settings alone do not say, JSON-ready, such as the back end that
+    "auto" chose. That goes into the labelled dataset's attributes.
+    """
 
     def label(self, data: EpisodeDataset) -> Labels:
         """Label episodes. The labels of an episode depend on that episode alone, not on those beside it."""
-        ...
-
-    def describe(self) -> Mapping[str, Any]:
-        """Return what the settings alone do not say, JSON-ready, such as the back end that "auto" chose."""
         ...
 
 

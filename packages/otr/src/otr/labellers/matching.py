@@ -43,14 +43,19 @@ class MatchingLabeller:
     def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedMatching:
         """See `Labeller.fit`."""
         check_compatible(data, demos, self.config.features)
-        return FittedMatching(self.config, demos, fit_scaler(data, demos, self.config.features))
+        scaler = fit_scaler(data, demos, self.config.features)
+        return FittedMatching(self.config, demos, scaler, data)
 
 
 class FittedMatching:
     """The demonstrations, prepared."""
 
     def __init__(
-        self, config: MinimumDistanceConfig | SegmentMatchingConfig, demos: EpisodeDataset, scaler: Scaler | None
+        self,
+        config: MinimumDistanceConfig | SegmentMatchingConfig,
+        demos: EpisodeDataset,
+        scaler: Scaler | None,
+        data: EpisodeDataset,
     ) -> None:
         self.config = config
         self._scaler = scaler
@@ -59,7 +64,7 @@ class FittedMatching:
             warn_about_zeros(values, demos, "demonstrations")
         bounds = zip(demos.episode_starts, demos.episode_ends, strict=True)
         self._demos = prepare_demos([values[start:end] for start, end in bounds], config.cost)
-        self._divisor = divisor(config.squash, demos, values.shape[1])
+        self._divisor = divisor(config.squash, data, values.shape[1])
 
     def label(self, data: EpisodeDataset) -> Labels:
         """See `Fitted.label`. Per step: the cost of the match; per episode: the demonstration."""

@@ -37,19 +37,22 @@ class NearestNeighbourLabeller:
             raise UserError(
                 f"neighbours is {self.config.neighbours}, and the demonstrations have {demos.num_steps} steps."
             )
-        return FittedNearest(self.config, demos, fit_scaler(data, demos, self.config.features))
+        scaler = fit_scaler(data, demos, self.config.features)
+        return FittedNearest(self.config, demos, scaler, data)
 
 
 class FittedNearest:
     """A k-d tree of the pooled demonstrations."""
 
-    def __init__(self, config: NearestNeighbourConfig, demos: EpisodeDataset, scaler: Scaler | None) -> None:
+    def __init__(
+        self, config: NearestNeighbourConfig, demos: EpisodeDataset, scaler: Scaler | None, data: EpisodeDataset
+    ) -> None:
         self.config = config
         self._scaler = scaler
         values = features(demos, config.features, scaler)
         self._tree = KDTree(values)
         self._episode = demos.episode_of_row
-        self._divisor = divisor(config.squash, demos, values.shape[1])
+        self._divisor = divisor(config.squash, data, values.shape[1])
 
     def label(self, data: EpisodeDataset) -> Labels:
         """See `Fitted.label`. Per step: the distance; per episode: the demonstration that most steps are nearest to."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import Any
 
 from otr import config as c
 from otr.labellers.interface import Labeller
+from otr.presets import PRESETS
 from outerloop.config import did_you_mean
 from outerloop.errors import UserError
 
@@ -41,7 +43,31 @@ _MAKERS: dict[type, str | Callable[[Any], Labeller]] = {
 
 
 def add_labeller(name: str, config: type, make: Callable[[Any], Labeller]) -> None:
-    """Make `make_labeller` know another method.
+    """Make `label` and `make_labeller` know another method.
+
+    What `make` returns follows `otr.labellers.Labeller`, and what its `fit` returns `otr.labellers.Fitted`:
+
+        @dataclass(frozen=True, kw_only=True)
+        class NormConfig:
+            scale: ScaleConfig = ScaleConfig()
+
+        class NormLabeller:  # a Labeller
+            def __init__(self, config):
+                self.config = config
+
+            def fit(self, demos, data):
+                return FittedNorm(float(np.linalg.norm(demos.observations, axis=1).mean()))
+
+        class FittedNorm:  # a Fitted
+            def __init__(self, target):
+                self.target = target
+
+            def label(self, data):
+                distance = np.abs(np.linalg.norm(data.observations, axis=1) - self.target)
+                return Labels(-distance.astype(np.float32), {}, {})
+
+        add_labeller("norm", NormConfig, NormLabeller)
+        label(data, demos, NormConfig())
 
     Args:
         name: what to call it.
@@ -49,8 +75,10 @@ def add_labeller(name: str, config: type, make: Callable[[Any], Labeller]) -> No
         make: makes the labeller from such a configuration.
 
     Raises:
-        UserError: the name is taken by another.
+        UserError: the name is taken by another, or `config` is no such dataclass.
     """
+    if not dataclasses.is_dataclass(config) or "scale" not in {field.name for field in dataclasses.fields(config)}:
+        raise UserError(f"The configuration of the labeller {name!r} is a dataclass with a field scale: ScaleConfig.")
     if LABELLERS.get(name, config) is not config:
         raise UserError(f"There is a labeller named {name!r} already: choose another name.")
     LABELLERS[name] = config
@@ -64,6 +92,8 @@ def config_class(name: str) -> type:
         UserError: there is none of that name.
     """
     if name not in LABELLERS:
+        if name in PRESETS:
+            raise UserError(f"{name!r} is a preset and no labeller: give preset({name!r}).")
         raise UserError(f"There is no labeller {name!r}{did_you_mean(name, LABELLERS)}")
     return LABELLERS[name]
 

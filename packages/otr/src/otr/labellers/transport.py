@@ -33,13 +33,14 @@ class TransportLabeller:
     def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedTransport:
         """See `Labeller.fit`."""
         check_compatible(data, demos, self.config.features)
-        return FittedTransport(self.config, demos, fit_scaler(data, demos, self.config.features))
+        scaler = fit_scaler(data, demos, self.config.features)
+        return FittedTransport(self.config, demos, scaler, data)
 
 
 class FittedTransport:
     """One transport problem between each episode and each demonstration."""
 
-    def __init__(self, config: OTRConfig, demos: EpisodeDataset, scaler: Scaler | None) -> None:
+    def __init__(self, config: OTRConfig, demos: EpisodeDataset, scaler: Scaler | None, data: EpisodeDataset) -> None:
         self.config = config
         self._scaler = scaler
         values = features(demos, config.features, scaler)
@@ -47,7 +48,7 @@ class FittedTransport:
             warn_about_zeros(values, demos, "demonstrations")
         bounds = zip(demos.episode_starts, demos.episode_ends, strict=True)
         self._demos = prepare_demos([values[start:end] for start, end in bounds], config.cost)
-        self._divisor = divisor(config.squash, demos, values.shape[1])
+        self._divisor = divisor(config.squash, data, values.shape[1])
         self._solver = make_solver(config.solver.backend)
 
     def problem(self, data: EpisodeDataset) -> Problem:
