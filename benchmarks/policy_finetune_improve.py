@@ -190,11 +190,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune-improve" / options.task
     files = options.data or _narrow(task, out / "data", smoke=options.task == "smoke")
     chance = random_return(task.env_id)
-    curves, again, control = [], [], {}
     for group in groups(task):
-        folder = out / group.folder
         study = study_of(task, files, group, parts=options.jobs)
-        run_study(study, folder, jobs=options.jobs, device=options.device)
+        run_study(study, out / group.folder, jobs=options.jobs, device=options.device)
+    curves, again, control = [], [], {}
+    for group in groups(task):  # only now: what follows starts JAX in this process, which should start no others then
+        folder = out / group.folder
         mine = read_study(folder, random_return=chance)
         curves += mine
         if group.control:
