@@ -89,8 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         start = time.monotonic()
         spread = [*parallel, "worksteal" if name == "workspace" else "loadfile"] if parallel else []
         command = [sys.executable, "-m", "pytest", "-q", *spread, *options, str(known[name].relative_to(REPO))]
-        # The READMEs' commands and the benchmarks train; the compiled programs should be those that users get.
-        variables = environment(processes, quick_compile=name not in ("benchmarks", "workspace"))
+        # The READMEs' commands train; the compiled programs should be those that users get.
+        variables = environment(processes, quick_compile=name != "workspace")
         code = subprocess.run(command, cwd=REPO, env=variables, check=False).returncode
         verdict = {0: "passed", NO_TESTS_COLLECTED: "NO TESTS"}.get(code, "FAILED")
         results.append((name, verdict, time.monotonic() - start))
