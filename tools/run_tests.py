@@ -80,14 +80,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"tests: no suite {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
         return 2
     processes = workers()
-    # Files stay whole, so that what a file compiles or sets up for all its tests is done once. The workspace's tests
-    # have no such fixtures, and its READMEs, tests of one file, take minutes each.
+    # Files stay whole, so that what a file compiles or sets up for all its tests is done once. The tests of the
+    # workspace and of the benchmarks have no such fixtures, and single ones of them take minutes.
     parallel = ["-n", str(processes), "--dist"] if processes > 1 else []
     results: list[tuple[str, str, float]] = []
     for name in names or known:
         print(f"\n=== {name}", flush=True)
         start = time.monotonic()
-        spread = [*parallel, "worksteal" if name == "workspace" else "loadfile"] if parallel else []
+        spread = [*parallel, "worksteal" if name in ("benchmarks", "workspace") else "loadfile"] if parallel else []
         command = [sys.executable, "-m", "pytest", "-q", *spread, *options, str(known[name].relative_to(REPO))]
         # The READMEs' commands train; the compiled programs should be those that users get.
         variables = environment(processes, quick_compile=name != "workspace")
