@@ -21,14 +21,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.harness import Comparison, InProcess, Json, alternate, record, table, write_result
-from benchmarks.otr_labels import LENGTH, PEER, TOLERANCE, WIDTH, paths, peer
+from benchmarks.otr_labels import LENGTH, PEER, TOLERANCE, WIDTH, ours, paths, peer
 
 NAME = "otr_device"
 ITERATIONS = 100
@@ -57,24 +56,6 @@ def floor_s(pairs: int, length: int, cell_bytes: int, rate: float) -> float:
     return ITERATIONS * 2 * pairs * length * length * cell_bytes / rate
 
 
-def ours(kernel: str, episodes: np.ndarray, demo: np.ndarray, found: dict[str, Any]) -> Callable[[], Any]:
-    """Return the set-up of the JAX back end with kernels of one type."""
-
-    def setup() -> tuple[Json, Callable[[], Json]]:
-        from otr import SolverConfig, transport
-
-        config = SolverConfig(backend="jax", kernel_dtype=kernel)  # ty: ignore[invalid-argument-type]
-
-        def trial() -> Json:
-            found[kernel] = transport(list(episodes), [demo], solver=config).expected_costs[0]
-            return {"work": len(episodes)}
-
-        trial()
-        return {}, trial
-
-    return setup
-
-
 def measure(steps: int, pairs: int, length: int, rounds: int) -> tuple[Json, str]:
     """Run all contestants; returns the result and its table."""
     import jax
@@ -87,7 +68,9 @@ def measure(steps: int, pairs: int, length: int, rounds: int) -> tuple[Json, str
     episodes = paths(rng, max(1, steps // length), length, centre)
     some = episodes[:pairs]
     found: dict[str, np.ndarray] = {}
-    contestants = [InProcess(kernel, ours(kernel, episodes, demo, found)) for kernel in KERNELS]
+    contestants = [
+        InProcess(kernel, ours(kernel, episodes, demo, found, backend="jax", kernel_dtype=kernel)) for kernel in KERNELS
+    ]
     contestants.append(InProcess(PEER, peer(some, demo, found)))
 
     def check(comparison: Comparison) -> Json:

@@ -60,16 +60,16 @@ def paths(rng: np.random.Generator, count: int, length: int, centre: np.ndarray)
 # --- solver ---
 
 
-def ours(
-    backend: str, episodes: np.ndarray, demo: np.ndarray, found: dict[str, Any], threads: int
-) -> Callable[[], Any]:
+def ours(name: str, episodes: np.ndarray, demo: np.ndarray, found: dict[str, Any], **solver: Any) -> Callable[[], Any]:
+    """Return the set-up of a call of the library with these settings of the solver; its costs go to `found[name]`."""
+
     def setup() -> tuple[Json, Callable[[], Json]]:
         from otr import SolverConfig, transport
 
-        config = SolverConfig(backend=backend, threads=threads)  # ty: ignore[invalid-argument-type]
+        config = SolverConfig(**solver)
 
         def trial() -> Json:
-            found[f"otr {backend}"] = transport(list(episodes), [demo], solver=config).expected_costs[0]
+            found[name] = transport(list(episodes), [demo], solver=config).expected_costs[0]
             return {"work": len(episodes)}
 
         trial()
@@ -114,8 +114,10 @@ def measure_solver(pairs: int, length: int, rounds: int, threads: int) -> tuple[
     episodes = paths(rng, pairs, length, centre)
     found: dict[str, np.ndarray] = {}
     contestants = [
-        InProcess("otr numba", ours("numba", episodes, demo, found, threads)),
-        InProcess("otr jax", ours("jax", episodes, demo, found, threads)),
+        *(
+            InProcess(f"otr {name}", ours(f"otr {name}", episodes, demo, found, backend=name, threads=threads))
+            for name in ("numba", "jax")
+        ),
         InProcess(PEER, peer(episodes, demo, found)),
     ]
 

@@ -82,6 +82,7 @@ def parse_arguments(
     base: Any = None
     fields: list[Any] = []
     known = {"help"}
+    preset: str | None = None
     if options is not None:
         fields.append(("options", Annotated[options, tyro.conf.arg(name="")]))  # ty: ignore[invalid-type-form]
         known |= set(field_types(options))
@@ -90,6 +91,7 @@ def parse_arguments(
         if clash:
             raise TypeError(f"{config.__name__} and the command's options both have {', '.join(sorted(clash))}")
         base, sources, rest = _layers(config, presets, rest, schema)
+        preset = sources["preset"]
         if presets:
             names: Any = Literal[tuple(presets)]  # ty: ignore[invalid-type-form]
             fields.append(_source("preset", names | None, sources["preset"], "start from this preset"))
@@ -105,7 +107,7 @@ def parse_arguments(
     cls = dataclasses.make_dataclass("Arguments", fields, kw_only=True, frozen=True)
     names = OptionNames.of(options, base or config)
     try:
-        parsed = _tyro(cls, _flags(rest, names), prog, description, known)
+        parsed = _tyro(cls, _flags(rest, names), prog, description, known, preset)
     except UserError as error:
         raise UserError(names.say(str(error))) from error
     result = getattr(parsed, "settings", None)
@@ -197,8 +199,8 @@ def _flags(argv: list[str], names: OptionNames) -> list[str]:
     return out
 
 
-def _tyro(cls: type, argv: list[str], prog: str, description: str, known: set[str]) -> Any:
-    """Run tyro, and turn its boxed messages into one sentence."""
+def _tyro(cls: type, argv: list[str], prog: str, description: str, known: set[str], preset: str | None) -> Any:
+    """Run tyro, and turn its boxed messages into one sentence. Presets may differ in what settings they have."""
     import tyro
 
     box = io.StringIO()
@@ -222,7 +224,12 @@ def _tyro(cls: type, argv: list[str], prog: str, description: str, known: set[st
             prefix = "no-" if name.startswith("no-") else ""
             near = did_you_mean(name, sorted(prefix + option for option in options)).replace('"', '"--', 1)
             near = near if near.startswith("; did") else "."
-            raise UserError(f'unknown option "{item.partition("=")[0]}"{near} `{prog} --help` lists all.')
+            if preset is None:
+                where = f"`{prog} --help` lists all."
+            else:
+                own = f"`{prog} --preset {preset} --help`"
+                where = f"The preset {preset} has no such setting: {own} lists its own."
+            raise UserError(f'unknown option "{item.partition("=")[0]}"{near} {where}')
     raise UserError(_sentence(box.getvalue()))
 
 

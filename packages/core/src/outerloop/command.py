@@ -22,7 +22,6 @@ import dataclasses
 import importlib
 import importlib.metadata
 import inspect
-import itertools
 import os
 import signal
 import sys
@@ -214,19 +213,16 @@ class App:
         command = self._commands.get(name)
         if command is None:
             raise UserError(f'{self.prog} has no command "{name}"{did_you_mean(name, self._commands)}')
-        try:
-            options, config = parse_arguments(
-                rest,
-                prog=f"{self.prog} {name}",
-                description=command.text,
-                options=command.options,
-                config=command.config,
-                presets=command.presets,
-                preset_help=command.preset_help,
-                schema=command.schema,
-            )
-        except UserError as error:
-            raise _of_preset(error, f"{self.prog} {name}", rest, command) from error
+        options, config = parse_arguments(
+            rest,
+            prog=f"{self.prog} {name}",
+            description=command.text,
+            options=command.options,
+            config=command.config,
+            presets=command.presets,
+            preset_help=command.preset_help,
+            schema=command.schema,
+        )
         names = OptionNames.of(options, config)
         token = _DISTRIBUTION.set(self.distribution)
         try:
@@ -241,17 +237,6 @@ class App:
             _DISTRIBUTION.reset(token)
         sys.stdout.flush()
         return code or 0
-
-
-def _of_preset(error: UserError, prog: str, argv: Sequence[str], command: _Command) -> UserError:
-    """The error; of an unknown option also that it may belong to another preset, whose settings differ."""
-    preset = next((b for a, b in itertools.pairwise([*argv, ""]) if a == "--preset"), "")
-    preset = next((a.partition("=")[2] for a in argv if a.startswith("--preset=")), preset)
-    advice = f"`{prog} --help` lists all."
-    if preset not in command.presets or not str(error).startswith("unknown option") or advice not in str(error):
-        return error
-    own = f"The preset {preset} has no such setting: `{prog} --preset {preset} --help` lists its own."
-    return UserError(str(error).replace(advice, own))
 
 
 def _leave(signum: int, frame: Any) -> None:

@@ -91,7 +91,6 @@ class PolicySnapshots:
                     "mujoco": importlib.metadata.version("mujoco"),
                 },
             }
-            self.folder.mkdir(parents=True, exist_ok=True)
             # A resumed run may be at this step again, with another policy where environments do not resume exactly.
             save_policy(GradedPolicy.of(policy, agent, metadata=metadata), path, overwrite=True)
         return metrics
