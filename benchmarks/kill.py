@@ -3,7 +3,7 @@
     python -m benchmarks.kill --kills 20     # about five minutes: each resume starts Python and JAX anew
 
 The run is robust PLR with two seeds, so that the state has a level buffer. The final state must be equal bit for bit,
-and metrics.jsonl row for row (`wall` apart). The rest of the contract (`outerloop.conformance`) is checked on the way.
+and metrics.jsonl row for row (`wall` apart). The rest of the contract (`paperloop.conformance`) is checked on the way.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
     from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
-    from outerloop.conformance import ConformanceError, check_trainer
+    from paperloop.conformance import ConformanceError, check_trainer
 
     config = TrainConfig(
         env=MazeConfig(height=5, width=5, n_walls=4, max_steps=8),

@@ -39,12 +39,12 @@ from typing import Any
 
 import numpy as np
 
-import outerloop
+import paperloop
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from minimax_ued.config import BufferConfig, LearnableConfig, StudentConfig, TeacherConfig, TrainConfig
 from minimax_ued.presets import PRESETS
-from outerloop import stats
-from outerloop.files import write_json
+from paperloop import stats
+from paperloop.files import write_json
 
 #: Solve rates at environment steps: jaxued's student and learner on the setting of the small tier, one run.
 JAXUED_SMALL = {
@@ -171,7 +171,7 @@ class Deadline:
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Stop `outerloop.run` at the end by the signal that it stops cleanly on."""
+        """Stop `paperloop.run` at the end by the signal that it stops cleanly on."""
         if self._seconds is None:
             yield
             return
@@ -181,7 +181,7 @@ class Deadline:
         timer.start()
         try:
             yield
-        except outerloop.Interrupted:
+        except paperloop.Interrupted:
             if self.left > 0:  # somebody else's signal
                 raise
             raise OutOfTime from None
@@ -223,7 +223,7 @@ def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, A
         flush=True,
     )
     with deadline.training():
-        state = outerloop.run(
+        state = paperloop.run(
             trainer,
             folder,
             steps=trainer.num_steps,

@@ -8,7 +8,7 @@ level replay. It runs in an environment of its own, from the root of the reposit
     uv pip install -p .cache/peers/jaxued "jax==0.10.2" flax chex gymnax six
     python benchmarks/parity_jaxued_buffer.py
 
-OUTERLOOP_PEER_JAXUED names another Python that can import jaxued. Without either, the script says so and is skipped.
+PAPERLOOP_PEER_JAXUED names another Python that can import jaxued. Without either, the script says so and is skipped.
 It prints the largest difference of each quantity over all states and exits with 1 if one is above its tolerance.
 
 Where the two differ by design, the comparison is set up around it:
@@ -186,7 +186,7 @@ def run_peer(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def find_peer() -> tuple[str | None, str]:
     """Return the peer's Python, or None and the reason."""
     default = Path(__file__).resolve().parents[1] / ".cache" / "peers" / "jaxued" / "bin" / "python"
-    python = os.environ.get("OUTERLOOP_PEER_JAXUED", str(default))
+    python = os.environ.get("PAPERLOOP_PEER_JAXUED", str(default))
     if not Path(python).exists():
         return None, f"there is no Python at {python}; this script's docstring says how to make it"
     found = subprocess.run(

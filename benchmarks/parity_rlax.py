@@ -7,7 +7,7 @@ repository:
     uv pip install -p .cache/peers/rlax rlax==0.1.9 jax==0.10.2 jaxlib==0.10.2
     python benchmarks/parity_rlax.py
 
-OUTERLOOP_PEER_RLAX names another Python that can import rlax. Without either, the script says so and is skipped. It
+PAPERLOOP_PEER_RLAX names another Python that can import rlax. Without either, the script says so and is skipped. It
 prints the largest difference of each quantity and exits with 1 if one is above its tolerance.
 
 rlax knows no cut-off episodes: a discount of 0 is an end. Where an episode is cut off, its advantage is therefore
@@ -139,7 +139,7 @@ def run_peer(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def find_peer() -> tuple[str | None, str]:
     """Return the peer's Python, or None and the reason."""
     default = Path(__file__).resolve().parents[1] / ".cache" / "peers" / "rlax" / "bin" / "python"
-    python = os.environ.get("OUTERLOOP_PEER_RLAX", str(default))
+    python = os.environ.get("PAPERLOOP_PEER_RLAX", str(default))
     if not Path(python).exists():
         return None, f"there is no Python at {python}; this script's docstring says how to make it"
     found = subprocess.run([python, "-c", "import rlax"], capture_output=True, text=True, check=False)

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-import outerloop
-from outerloop.config import load_config, read_json
-from outerloop.seeds import fold_seed
+import paperloop
+from paperloop.config import load_config, read_json
+from paperloop.seeds import fold_seed
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.rollouts import evaluate
@@ -31,7 +31,7 @@ def returns_of(run: Path, episodes: int, seed: int) -> np.ndarray:
     """Return the undiscounted returns (A, episodes) of a run's agents at its newest checkpoint."""
     trainer, spec = load_run(run)
     return np.asarray(
-        evaluate(trainer.policy(outerloop.restore(trainer, run)), spec, episodes=episodes, seed=seed).returns
+        evaluate(trainer.policy(paperloop.restore(trainer, run)), spec, episodes=episodes, seed=seed).returns
     )
 
 

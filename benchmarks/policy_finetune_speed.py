@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-write", action="store_true", help="print only")
     args = parser.parse_args(arguments)
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    origin = record(f"benchmarks.{NAME}", arguments, ["policy-finetune", "outerloop", "jax", "jaxlib", "numpy"])
+    origin = record(f"benchmarks.{NAME}", arguments, ["policy-finetune", "paperloop", "jax", "jaxlib", "numpy"])
     comparison, checks = alternate(contestants(cores, args.updates, args.only), args.rounds, same_work)
     if not comparison.trials:
         print("\n".join(["nobody took part", *comparison.skipped.values()]))

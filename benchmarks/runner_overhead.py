@@ -1,4 +1,4 @@
-"""What `outerloop.run` costs over a bare loop, at about one millisecond a step.
+"""What `paperloop.run` costs over a bare loop, at about one millisecond a step.
 
     python -m benchmarks.runner_overhead                  # about half a minute
     python -m benchmarks.runner_overhead --work numpy --step-us 200
@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-import outerloop
+import paperloop
 from benchmarks.harness import Json, record, table, write_result
 
 GOAL = 0.01
@@ -154,7 +154,7 @@ def bare(trainer: NumpyTrainer, steps: int, folder: Path) -> Any:
 
 
 def with_runner(trainer: NumpyTrainer, steps: int, folder: Path) -> Any:
-    return outerloop.run(trainer, folder / "run", steps=steps, seed=0, log_every=100, progress=False)
+    return paperloop.run(trainer, folder / "run", steps=steps, seed=0, log_every=100, progress=False)
 
 
 def timed(loop: Callable[..., Any], trainer: NumpyTrainer, steps: int) -> tuple[Any, dict[str, float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from outerloop.conformance import check_help
+from paperloop.conformance import check_help
 from tools.workspace import members
 
 COMMANDS = [command for member in members() for command in member.scripts]

@@ -34,20 +34,20 @@ def test_the_wheels_are_in_order(wheels):
 
 
 def test_names_that_clash_or_are_missing_are_seen(wheels, tmp_path):
-    bad = rewrite(wheels["outerloop"], tmp_path, lambda name, data: None if name == "outerloop/py.typed" else data)
+    bad = rewrite(wheels["paperloop"], tmp_path, lambda name, data: None if name == "paperloop/py.typed" else data)
     with zipfile.ZipFile(bad.path, "a") as archive:
         archive.writestr("Minimax_UED/__init__.py", "")
         archive.writestr("cmd.py", "")
-    problems = " | ".join(isolated.name_problems({**wheels, "outerloop": bad}))
-    assert "outerloop installs ['Minimax_UED', 'cmd', 'outerloop'], not only outerloop" in problems
+    problems = " | ".join(isolated.name_problems({**wheels, "paperloop": bad}))
+    assert "paperloop installs ['Minimax_UED', 'cmd', 'paperloop'], not only paperloop" in problems
     assert "both install minimax_ued" in problems
     assert "cmd, which hides a module of the standard library" in problems
-    assert "outerloop's wheel lacks outerloop/py.typed" in problems
+    assert "paperloop's wheel lacks paperloop/py.typed" in problems
 
 
 @pytest.mark.parametrize("bound", [">=5", ">=0.1,<0.1"])
 def test_an_impossible_bound_between_members_is_seen(wheels, tmp_path, bound):
-    core = wheels["outerloop"]
+    core = wheels["paperloop"]
     (tmp_path / core.path.name).write_bytes(core.path.read_bytes())
 
     def spoil(name, data):
@@ -55,7 +55,7 @@ def test_an_impossible_bound_between_members_is_seen(wheels, tmp_path, bound):
             return data
         head, _, body = data.decode().partition("\n\n")
         lines = [line for line in head.splitlines() if not line.startswith("Requires-Dist")]
-        return ("\n".join([*lines, f"Requires-Dist: outerloop{bound}"]) + "\n\n" + body).encode()
+        return ("\n".join([*lines, f"Requires-Dist: paperloop{bound}"]) + "\n\n" + body).encode()
 
     bad = rewrite(wheels["minimax-ued"], tmp_path, spoil)
     with pytest.raises(Failure) as caught:
@@ -63,7 +63,7 @@ def test_an_impossible_bound_between_members_is_seen(wheels, tmp_path, bound):
     if OFFLINE.search(str(caught.value)):
         pytest.skip("the package index is out of reach")
     assert "No solution found" in str(caught.value)
-    assert "outerloop" in str(caught.value)
+    assert "paperloop" in str(caught.value)
 
 
 def test_an_undeclared_import_is_seen(wheels, tmp_path):
@@ -71,16 +71,16 @@ def test_an_undeclared_import_is_seen(wheels, tmp_path):
     pytest.importorskip("h5py")
 
     def strip(name, data):
-        if name == "outerloop/__init__.py":
+        if name == "paperloop/__init__.py":
             return b'"""Nothing but a planted fault in a module that no test need load."""\n'
-        if name == "outerloop/seeds.py":
+        if name == "paperloop/seeds.py":
             return b"import h5py\n"
-        return None if name.startswith("outerloop/") else data
+        return None if name.startswith("paperloop/") else data
 
-    bad = rewrite(wheels["outerloop"], tmp_path, strip)
+    bad = rewrite(wheels["paperloop"], tmp_path, strip)
     uv = find_uv()
     isolated.run([uv, "venv", "--quiet", "--no-project", "--python", sys.executable, tmp_path / "venv"])
     python = tmp_path / "venv" / "bin" / "python"
     isolated.run([uv, "pip", "install", "--quiet", "--python", python, "--no-deps", bad.path])
     with pytest.raises(Failure, match="No module named 'h5py'"):
-        isolated.check_imports(python, "outerloop", tmp_path, isolated.outside_environment())
+        isolated.check_imports(python, "paperloop", tmp_path, isolated.outside_environment())

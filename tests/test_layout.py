@@ -78,10 +78,10 @@ def test_importing_the_core_loads_neither_jax_nor_torch():
     """Not even one of its modules does so, the back ends' included: they import inside functions."""
     code = f"""
 import importlib, pkgutil, sys
-import outerloop
+import paperloop
 def fail(name):
-    raise SystemExit(f"a module of outerloop cannot be imported: {{name}}")
-for module in pkgutil.walk_packages(outerloop.__path__, "outerloop.", onerror=fail):
+    raise SystemExit(f"a module of paperloop cannot be imported: {{name}}")
+for module in pkgutil.walk_packages(paperloop.__path__, "paperloop.", onerror=fail):
     importlib.import_module(module.name)
     found = [name for name in {HEAVY!r} if name in sys.modules]
     if found:

@@ -177,13 +177,13 @@ def test_the_readme_names_the_two_commands():
 
 
 def test_the_checker_sees_what_is_wrong():
-    assert install_problem("outerloop[jax]") is None
+    assert install_problem("paperloop[jax]") is None
     assert install_problem("packages/nowhere") == "packages/nowhere does not exist"
-    assert install_problem("outerloop[jaxx]") == "outerloop has no extra jaxx"
+    assert install_problem("paperloop[jaxx]") == "paperloop has no extra jaxx"
     assert make_problem("demo") is None
     assert make_problem("demonstrate")
     assert make_problem("test-nothing")
-    assert is_run("JAX_PLATFORMS=cpu outerloop report runs/x")
+    assert is_run("JAX_PLATFORMS=cpu paperloop report runs/x")
     assert not is_run("make test")
     with pytest.raises(ValueError, match="unknown command 'curl'"):
         is_run("curl x")

@@ -22,7 +22,7 @@ __all__ = ["EXPECTED", "main", "member_problems"]
 
 #: Folder -> distribution. A folder without pyproject.toml is silently no member for uv, so the names stand here too.
 EXPECTED = {
-    "core": "outerloop",
+    "core": "paperloop",
     "minimax": "minimax-ued",
     "otr": "otr",
     "policy-finetune": "policy-finetune",

@@ -8,7 +8,7 @@ The shared development environment hides two kinds of fault, because every depen
 because uv never looks at version bounds between members of a workspace. Here they show:
 
 - an import that the package does not declare fails in an environment that holds the wheel and nothing else;
-- an impossible bound (`outerloop>=5`) fails when the wheels are resolved like anybody's.
+- an impossible bound (`paperloop>=5`) fails when the wheels are resolved like anybody's.
 
 Wheels are installed by file path: by name, uv's cache would serve an older build of the same version. The tests run on
 a copy outside the tree, so that no source file can stand in for one that the wheel lacks.

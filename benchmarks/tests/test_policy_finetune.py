@@ -12,8 +12,8 @@ from benchmarks import (
     policy_finetune_offline,
 )
 from benchmarks.policy_finetune_data import ENV
-from outerloop.config import save_config
-from outerloop.files import write_json
+from paperloop.config import save_config
+from paperloop.files import write_json
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.study_config import offline_runs, online_runs
 from policy_finetune.study_report import StudyCurve

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from outerloop import CheckpointError
-from outerloop.checkpoint import Checkpoints, verify
-from outerloop.files import sha256
+from paperloop import CheckpointError
+from paperloop.checkpoint import Checkpoints, verify
+from paperloop.files import sha256
 
 
 def write(payload: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_pointer_to_nowhere_is_refused(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("outerloop.checkpoint.FORMAT", 99)
+    monkeypatch.setattr("paperloop.checkpoint.FORMAT", 99)
     checkpoints = save(tmp_path, 10)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="format 99"):
@@ -166,7 +166,7 @@ def test_a_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
             raise OSError(5, "Input/output error", str(path))
         return sha256(path)
 
-    monkeypatch.setattr("outerloop.checkpoint.sha256", bad_sector)
+    monkeypatch.setattr("paperloop.checkpoint.sha256", bad_sector)
     with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error: a.bin\)"):
         checkpoints.find()
     assert checkpoints.find(fallback=True) == 10
@@ -183,8 +183,8 @@ def test_a_full_disk(tmp_path):
     code = f"""
 import resource, signal
 from pathlib import Path
-from outerloop import CheckpointError
-from outerloop.checkpoint import Checkpoints
+from paperloop import CheckpointError
+from paperloop.checkpoint import Checkpoints
 checkpoints = Checkpoints(Path({str(tmp_path)!r}))
 small = lambda p: (p / "a").write_bytes(b"x" * 1000)
 checkpoints.save(1, small, {{}})

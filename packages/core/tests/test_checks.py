@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outerloop.checks import (
+from paperloop.checks import (
     FINITE,
     NOT_NEGATIVE,
     ONE_OR_MORE,
@@ -24,7 +24,7 @@ from outerloop.checks import (
     check,
     refusal,
 )
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,5 +179,5 @@ def test_the_developers_errors():
 
 
 def test_it_is_light():
-    code = "import sys, outerloop.checks; sys.exit(any(m in sys.modules for m in ('numpy', 'jax', 'torch', 'tyro')))"
+    code = "import sys, paperloop.checks; sys.exit(any(m in sys.modules for m in ('numpy', 'jax', 'torch', 'tyro')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import outerloop.command
-from outerloop import cli
-from outerloop.command import App, RunOptions, select_device
-from outerloop.errors import CheckpointError, UserError
+import paperloop.command
+from paperloop import cli
+from paperloop.command import App, RunOptions, select_device
+from paperloop.errors import CheckpointError, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Config:
 
 @pytest.fixture
 def app():
-    app = App("method", "Does it.", distribution="outerloop")
+    app = App("method", "Does it.", distribution="paperloop")
     app.seen = []
 
     @app.command(options=RunOptions, config=Config, presets={"big": Config(n=9)})
@@ -141,7 +141,7 @@ def test_a_reader_that_leaves_is_no_error(tmp_path):
     script.write_text(
         textwrap.dedent("""
         import sys
-        from outerloop.command import App
+        from paperloop.command import App
         app = App("many", "")
         @app.command()
         def lines():
@@ -162,7 +162,7 @@ def test_run_arguments_are_those_of_run():
 
     options = RunOptions(out=Path("x"), seed=3, save_every=7, quiet=True)
     given = options.run_arguments()
-    assert set(given) <= set(inspect.signature(outerloop.run).parameters)
+    assert set(given) <= set(inspect.signature(paperloop.run).parameters)
     assert given["seed"] == 3
     assert given["save_every"] == 7
     assert given["progress"] is False
@@ -170,7 +170,7 @@ def test_run_arguments_are_those_of_run():
 
 HELP = """
 import sys
-from outerloop.cli import main
+from paperloop.cli import main
 code = main({argv!r})
 heavy = [m for m in ("jax", "jaxlib", "torch", "scipy", "matplotlib", "h5py", "submitit", "ray") if m in sys.modules]
 assert code == 0, code
@@ -220,7 +220,7 @@ def test_jax_devices(monkeypatch, device, found, expected, updates):
         ("gpu", FakeJax("cpu"), "finds no GPU"),
         ("cpu", FakeJax("stuck"), "already computes on the gpu"),
         ("auto", FakeJax("cpu", "Unable to initialize backend 'tpu'\nmore"), "backend 'tpu'"),
-        ("auto", None, "outerloop[jax]"),
+        ("auto", None, "paperloop[jax]"),
     ],
 )
 def test_jax_device_refusals(monkeypatch, device, fake, word):
@@ -240,17 +240,17 @@ def test_the_package_whose_command_runs_is_to_be_installed(monkeypatch, app, cap
         select_device("gpu", "jax")
 
     assert app.main(["go"]) == 2
-    assert "pip install 'jax[cuda13]'" in capsys.readouterr().err  # outerloop has no such extra
+    assert "pip install 'jax[cuda13]'" in capsys.readouterr().err  # paperloop has no such extra
     about = types.SimpleNamespace(get_all=lambda name: ["cuda", "envs"] if name == "Provides-Extra" else [])
-    monkeypatch.setattr(outerloop.command.importlib.metadata, "metadata", lambda name: about)
+    monkeypatch.setattr(paperloop.command.importlib.metadata, "metadata", lambda name: about)
     assert app.main(["go"]) == 2
-    assert "pip install 'outerloop[cuda]'" in capsys.readouterr().err
+    assert "pip install 'paperloop[cuda]'" in capsys.readouterr().err
 
 
 def test_the_real_jax_computes_on_the_cpu():
     pytest.importorskip("jax")
     script = (
-        "from outerloop.command import select_device as s; import jax; assert s('cpu', 'jax') == 'cpu';"
+        "from paperloop.command import select_device as s; import jax; assert s('cpu', 'jax') == 'cpu';"
         "assert jax.devices()[0].platform == 'cpu'; assert jax.config.jax_platforms == 'cpu'"
     )
     environment = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
@@ -281,7 +281,7 @@ def test_torch_devices(monkeypatch):
 
 
 def test_verify_and_show(tmp_path, capsys):
-    from outerloop.checkpoint import Checkpoints
+    from paperloop.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     for step in (1, 2):

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outerloop.arguments import parse_arguments, parse_config
-from outerloop.config import (
+from paperloop.arguments import parse_arguments, parse_config
+from paperloop.config import (
     config_document,
     config_hash,
     field_paths,
@@ -23,7 +23,7 @@ from outerloop.config import (
     save_config,
     to_dict,
 )
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 class Mode(enum.Enum):

@@ -10,8 +10,8 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("orbax.checkpoint")
 import jax.numpy as jnp
 
-from outerloop.conformance import ConformanceError, check_trainer
-from outerloop.jax_backend import load_pytree, save_pytree
+from paperloop.conformance import ConformanceError, check_trainer
+from paperloop.jax_backend import load_pytree, save_pytree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def test_a_mutable_configuration_is_caught(tmp_path):
 
 
 def test_wrong_leaves_are_named(tmp_path):
-    from outerloop import CheckpointError
+    from paperloop import CheckpointError
 
     state = {"w": jnp.ones((2, 3)), "key": jax.random.key(0)}
     save_pytree(state, tmp_path)
@@ -142,7 +142,7 @@ def test_wrong_leaves_are_named(tmp_path):
 
 
 def test_another_x64_setting_is_refused(tmp_path):
-    from outerloop import CheckpointError
+    from paperloop import CheckpointError
 
     save_pytree({"w": jnp.ones(2)}, tmp_path)
     with jax.enable_x64(True), pytest.raises(CheckpointError, match="jax_enable_x64=False"):

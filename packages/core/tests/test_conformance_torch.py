@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 
-from outerloop import CheckpointError
-from outerloop.conformance import ConformanceError, check_trainer
-from outerloop.runner import to_host
-from outerloop.torch_backend import load_objects, load_tree, save_objects, save_tree
+from paperloop import CheckpointError
+from paperloop.conformance import ConformanceError, check_trainer
+from paperloop.runner import to_host
+from paperloop.torch_backend import load_objects, load_tree, save_objects, save_tree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def test_another_shape_is_refused_and_changes_nothing(tmp_path):
 
 
 def test_what_is_no_data_is_refused(tmp_path):
-    from outerloop import UserError
+    from paperloop import UserError
 
     with pytest.raises(UserError, match="/hook is a function"):
         save_objects({"hook": make}, tmp_path)

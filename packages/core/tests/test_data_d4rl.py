@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outerloop.data import EpisodeDataset, read_d4rl
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset, read_d4rl
+from paperloop.errors import UserError
 
 h5py = pytest.importorskip("h5py", reason="needs the extra 'data'")
 
@@ -144,7 +144,7 @@ def test_a_terminal_step_at_the_limit_has_both_flags(tmp_path):
     limit=st.integers(1, 9),
 )
 def test_d4rls_own_counter_equals_the_loop(terminals, limit):
-    from outerloop.data.boundaries import d4rl_time_outs
+    from paperloop.data.boundaries import d4rl_time_outs
 
     terminals = np.array(terminals)
     kept = ~d4rl_time_outs(terminals, limit)

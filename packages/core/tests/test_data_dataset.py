@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outerloop.data import EpisodeDataset, normalised_score
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset, normalised_score
+from paperloop.errors import UserError
 
 
 def line(length: int, *, obs: int = 2, act: int = 1, seed: int = 0, **fields) -> EpisodeDataset:

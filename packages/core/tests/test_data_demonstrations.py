@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outerloop.data import EpisodeDataset, normalised_score
+from paperloop.data import EpisodeDataset, normalised_score
 
 
 def demonstrations() -> Path | None:

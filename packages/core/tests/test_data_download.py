@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from outerloop.data import download
-from outerloop.errors import UserError
+from paperloop.data import download
+from paperloop.errors import UserError
 
 CONTENT = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

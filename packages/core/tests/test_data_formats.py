@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from outerloop.data import EpisodeDataset, read_npz, writing
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset, read_npz, writing
+from paperloop.errors import UserError
 
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
 
@@ -247,8 +247,8 @@ def test_h5py_is_needed_only_for_hdf5(tmp_path):
         import sys
         sys.modules["h5py"] = None
         import numpy as np
-        from outerloop.data import EpisodeDataset
-        from outerloop.errors import UserError
+        from paperloop.data import EpisodeDataset
+        from paperloop.errors import UserError
         n = np.zeros(2)
         data = EpisodeDataset(n, n, n, n, n)
         assert EpisodeDataset.load(data.save("a.npz")).equals(data)
@@ -261,7 +261,7 @@ def test_h5py_is_needed_only_for_hdf5(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert done.stdout.count("pip install 'outerloop[data]'") == 2
+    assert done.stdout.count("pip install 'paperloop[data]'") == 2
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
@@ -301,8 +301,8 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_nothing(tmp_path, name):
     code = f"""
         import resource, signal
         import numpy as np
-        from outerloop.data import EpisodeDataset
-        from outerloop.errors import UserError
+        from paperloop.data import EpisodeDataset
+        from paperloop.errors import UserError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         n = 20_000
         big = np.random.default_rng(0).normal(size=(n, 8))

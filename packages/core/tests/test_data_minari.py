@@ -8,8 +8,8 @@ import warnings
 import numpy as np
 import pytest
 
-from outerloop.data import EpisodeDataset, read_minari
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset, read_minari
+from paperloop.errors import UserError
 
 h5py = pytest.importorskip("h5py", reason="needs the extra 'data'")
 

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 import pytest
 import tyro
 
-from outerloop.checks import ONE_OR_MORE, POSITIVE, check
-from outerloop.command import App
-from outerloop.errors import UserError
-from outerloop.option_names import OptionNames, in_option_names, option_names
+from paperloop.checks import ONE_OR_MORE, POSITIVE, check
+from paperloop.command import App
+from paperloop.errors import UserError
+from paperloop.option_names import OptionNames, in_option_names, option_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def test_names_hold_inside_the_block_only():
 
 @pytest.fixture
 def app():
-    app = App("method", "Does it.", distribution="outerloop")
+    app = App("method", "Does it.", distribution="paperloop")
 
     @app.command(options=Options, config=Config)
     def train(options, config):

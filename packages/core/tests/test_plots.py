@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from outerloop import plots, stats
-from outerloop.errors import UserError
+from paperloop import plots, stats
+from paperloop.errors import UserError
 
 
 def write_run(folder, steps, values, *, name="solve_rate", split="mazes", seconds=2.0, per_step=32):
@@ -136,7 +136,7 @@ def test_a_figure_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
 
 def test_importing_needs_no_matplotlib_and_drawing_no_pyplot():
     code = (
-        "import sys; from outerloop import plots, stats; assert 'matplotlib' not in sys.modules;"
+        "import sys; from paperloop import plots, stats; assert 'matplotlib' not in sys.modules;"
         "plots.interval_bars({'IQM': {'A': stats.Interval(.5, .4, .7)}}); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from outerloop import stats
-from outerloop.errors import UserError
-from outerloop.metrics_file import curve, metric_names, read_metrics
-from outerloop.report import report, report_command
+from paperloop import stats
+from paperloop.errors import UserError
+from paperloop.metrics_file import curve, metric_names, read_metrics
+from paperloop.report import report, report_command
 
 GOOD = '{"step": 1, "wall": 0.5, "split": "train", "loss": 1.5}\n'
 

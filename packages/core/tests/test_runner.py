@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import outerloop
-from outerloop import CheckpointError, Interrupted, NonFiniteError, UserError, restore, run
-from outerloop.conformance import check_trainer, fingerprint
+import paperloop
+from paperloop import CheckpointError, Interrupted, NonFiniteError, UserError, restore, run
+from paperloop.conformance import check_trainer, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def test_rows_and_record(tmp_path):
     assert record["status"] == "complete"
     assert record["seed"] == 3
     assert record["progress"] == {"updates": 10}
-    assert record["versions"]["outerloop"] == "0.1.0"
+    assert record["versions"]["paperloop"] == "0.1.0"
     assert "environ" not in json.dumps(record)
 
 
@@ -147,7 +147,7 @@ def test_restore_and_evaluate(tmp_path):
     state = restore(trainer, tmp_path / "a")
     assert fingerprint(state) == fingerprint(final)
     assert restore(trainer, tmp_path / "a", step=4).n == 4
-    metrics = outerloop.evaluate(trainer, state, {"held_out": mean_evaluator})
+    metrics = paperloop.evaluate(trainer, state, {"held_out": mean_evaluator})
     assert metrics["held_out"]["mean"] == rows(tmp_path / "a")[-1]["mean"]
     with pytest.raises(CheckpointError, match=r"no checkpoint at step 3; it has \[2, 4, 6\]"):
         restore(trainer, tmp_path / "a", step=3)
@@ -320,7 +320,7 @@ def test_metrics_on_a_full_disk(tmp_path):
     """A file-size limit stands in for the full disk, as in test_checkpoint.py."""
     code = CHILD.format(here=str(Path(__file__).parent), folder=str(tmp_path)).replace(
         "run(Slow",
-        "import resource, signal, outerloop\n"
+        "import resource, signal, paperloop\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "run(Slow",
@@ -425,7 +425,7 @@ def test_a_read_only_folder(tmp_path):
 
 def test_tensorboard(tmp_path):
     pytest.importorskip("tensorboardX")
-    from outerloop.sinks import make_sink
+    from paperloop.sinks import make_sink
 
     run(make(WalkConfig()), tmp_path, steps=3, log_every=1, sinks=(make_sink("tensorboard"),))
     assert any((tmp_path / "tb").iterdir())
@@ -437,7 +437,7 @@ CHILD = """
 import sys
 sys.path.insert(0, {here!r})
 from test_runner import SlowTrainer, WalkConfig
-from outerloop import run
+from paperloop import run
 
 run(SlowTrainer(WalkConfig()), {folder!r}, steps=500, log_every=1, progress=False)
 """

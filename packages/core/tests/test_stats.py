@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from outerloop import stats
-from outerloop.errors import UserError
+from paperloop import stats
+from paperloop.errors import UserError
 
 SCORES = np.random.default_rng(0).normal(1, 0.5, (5, 26))
 OTHER = np.random.default_rng(1).normal(0.9, 0.5, (8, 26))

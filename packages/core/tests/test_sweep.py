@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from outerloop.cli import main
-from outerloop.config import config_document
-from outerloop.errors import UserError
-from outerloop.sweep import SweepRun, differences, make_grid, read_sweep, run_status, write_sweep
-from outerloop.sweep_engines import Job, LocalEngine, SubmittedJob
-from outerloop.sweep_loop import run_sweep
+from paperloop.cli import main
+from paperloop.config import config_document
+from paperloop.errors import UserError
+from paperloop.sweep import SweepRun, differences, make_grid, read_sweep, run_status, write_sweep
+from paperloop.sweep_engines import Job, LocalEngine, SubmittedJob
+from paperloop.sweep_loop import run_sweep
 
 # A method that counts to ten and writes run.json like the runner. `steps.log` has a row for each step done, so that
 # the tests can see what was done twice.
@@ -97,8 +97,8 @@ def wait_for(condition, seconds=90.0):
 
 
 def sweep_process(arguments, **kwargs):
-    """`outerloop sweep` as a process group of its own, with its output in a file."""
-    code = "import sys; from outerloop.cli import main; sys.exit(main())"
+    """`paperloop sweep` as a process group of its own, with its output in a file."""
+    code = "import sys; from paperloop.cli import main; sys.exit(main())"
     return subprocess.Popen([sys.executable, "-c", code, "sweep", *arguments], start_new_session=True, **kwargs)
 
 
@@ -198,7 +198,7 @@ def test_missing_engines_say_what_to_install(tmp_path, capsys, monkeypatch, comm
     monkeypatch.setitem(sys.modules, module, None)
     grid(command, tmp_path / "sweep.jsonl")
     assert main(["sweep", str(tmp_path / "sweep.jsonl"), "--engine", engine, "--out", str(tmp_path / "out")]) == 2
-    assert f"pip install 'outerloop[{engine}]'" in capsys.readouterr().err
+    assert f"pip install 'paperloop[{engine}]'" in capsys.readouterr().err
 
 
 def test_only_what_is_left_is_run(tmp_path, capsys, command):

@@ -9,7 +9,7 @@ from minimax_ued.attempts import play, play_attempts
 from minimax_ued.config import MazeConfig
 from minimax_ued.envs.maze import Level, Maze
 from minimax_ued.students import StudentOutput
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 T = 10
 

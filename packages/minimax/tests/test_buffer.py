@@ -12,7 +12,7 @@ from scipy import stats
 from minimax_ued._select import draw
 from minimax_ued.buffer import BufferState, LevelBuffer
 from minimax_ued.config import BufferConfig
-from outerloop import UserError
+from paperloop import UserError
 
 
 def level_hash(level):

@@ -13,7 +13,7 @@ from minimax_ued.config import CartPoleConfig, MazeConfig, TrainConfig
 from minimax_ued.envs import AutoReset, Environment, make_environment
 from minimax_ued.envs.cartpole import HELD_OUT_CARTS, NOMINAL, CartPole, CartPoleLevel, gaussian, held_out_levels
 from minimax_ued.envs.maze import Maze
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 @pytest.fixture(scope="module")

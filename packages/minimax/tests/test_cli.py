@@ -17,7 +17,7 @@ from minimax_ued.config import TrainConfig
 from minimax_ued.data import held_out_levels
 from minimax_ued.level_files import save_levels
 from minimax_ued.methods import METHODS
-from outerloop.config import load_config, save_config
+from paperloop.config import load_config, save_config
 
 TINY = [
     *("--seeds", "2", "--n-envs", "4", "--rollout-steps", "8", "--cycles-per-step", "4"),

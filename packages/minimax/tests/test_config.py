@@ -23,7 +23,7 @@ from minimax_ued.config import (
 )
 from minimax_ued.methods import METHODS, Method, register_method
 from minimax_ued.presets import PRESET_HELP, PRESETS
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 @pytest.mark.parametrize(

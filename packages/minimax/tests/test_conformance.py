@@ -1,10 +1,10 @@
-"""The contract of `outerloop.Trainer`, on a method that has everything: a level buffer, replay, two seeds."""
+"""The contract of `paperloop.Trainer`, on a method that has everything: a level buffer, replay, two seeds."""
 
 import pytest
 
 from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
 from minimax_ued.trainer import UEDTrainer
-from outerloop.conformance import check_help, check_trainer
+from paperloop.conformance import check_help, check_trainer
 
 TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),

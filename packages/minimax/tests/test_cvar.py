@@ -13,7 +13,7 @@ from minimax_ued.data import held_out_levels
 from minimax_ued.envs.maze import Maze
 from minimax_ued.presets import PRESETS
 from minimax_ued.students import StudentOutput
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 class Forward:

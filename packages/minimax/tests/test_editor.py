@@ -11,7 +11,7 @@ from scipy import stats
 from minimax_ued.config import EditorConfig, MazeConfig
 from minimax_ued.envs import EditorObservation, LevelEditor
 from minimax_ued.envs.maze import Maze, MazeEditor, check_level
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 N = 96  # episodes for each combination
 

@@ -13,7 +13,7 @@ from minimax_ued.evaluate import OOD_MAZES, OOD_MAZES_DCD, HeldOut, OODMazes, Ow
 from minimax_ued.presets import PRESETS
 from minimax_ued.students import make_student
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minimax_ued.history import KEPT_SPLIT, complexity_figure, read_history
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 def train_row(step, walls, path, solvable, learn=1.0):

@@ -7,7 +7,7 @@ import pytest
 
 from minimax_ued.data import held_out_levels
 from minimax_ued.level_files import load_levels, save_levels
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 TWO = """
 >..#

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minimax_ued.envs.maze import Level, check_level, pack_levels, pad_level, stack_levels, unpack_levels
 from minimax_ued.envs.maze.suite import get_test_maze
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 DRAWING = """\
 >.#.

@@ -13,7 +13,7 @@ from minimax_ued.envs import AutoReset, Environment
 from minimax_ued.envs.maze import Level, Maze, pack_levels, paths
 from minimax_ued.envs.maze.bitmap import pack_bits, select_bit, shift_columns, unpack_bits
 from minimax_ued.envs.maze.random_levels import draw_below
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

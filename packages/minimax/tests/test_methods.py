@@ -22,7 +22,7 @@ from minimax_ued.config import (
 )
 from minimax_ued.methods import METHODS
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),

@@ -8,7 +8,7 @@ from PIL import Image, ImageSequence
 from minimax_ued.data import held_out_levels
 from minimax_ued.envs.maze import Level
 from minimax_ued.pictures import level_sheet, render_level, save_gif, save_png, view_cells
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 LEVEL = Level.from_text(">.#\n..#\n#.G")
 

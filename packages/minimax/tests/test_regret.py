@@ -7,7 +7,7 @@ import pytest
 
 from minimax_ued.regret import OBJECTIVES, get_objective, register_objective
 from minimax_ued.scores import EpisodeStatistics, episode_statistics
-from outerloop import UserError
+from paperloop import UserError
 
 
 def returns_of(rewards, dones):

@@ -13,7 +13,7 @@ from minimax_ued.scores import (
     get_score,
     register_score,
 )
-from outerloop import UserError
+from paperloop import UserError
 
 
 def episodes_of(dones, b):

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as arrays
 from scipy.optimize import brentq, minimize
 
 from minimax_ued.simplex import project_simplex
-from outerloop import UserError
+from paperloop import UserError
 
 project = jax.jit(project_simplex, static_argnums=1)
 

@@ -14,7 +14,7 @@ from minimax_ued.level_files import load_levels
 from minimax_ued.presets import PRESETS
 from minimax_ued.snapshots import LevelSnapshots, draw_timeline, find_curriculum, top_levels
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 N = 40
 STUDENT = StudentConfig(features=4, head_width=4, conv_filters=2)

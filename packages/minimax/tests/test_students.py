@@ -11,7 +11,7 @@ from minimax_ued.encoders import ConvEncoder
 from minimax_ued.envs.maze.observe import Observation
 from minimax_ued.lstm import LSTMCarry, LSTMParams, lstm_sequence, lstm_sequence_autodiff, lstm_step
 from minimax_ued.students import make_student
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 T, B, D, H = 7, 3, 5, 4
 TINY = StudentConfig(features=8, head_width=4, conv_filters=3, dense_width=6, s5=S5Config(state=8, blocks=2))

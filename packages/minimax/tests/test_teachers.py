@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from minimax_ued.config import S5Config, TeacherConfig
 from minimax_ued.teachers import make_teacher
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 T, B, STEPS, ACTIONS, NOISE = 6, 2, 6, 12, 5
 

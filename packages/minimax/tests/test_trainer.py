@@ -17,8 +17,8 @@ from minimax_ued.config import (
     TrainConfig,
 )
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import CheckpointError, UserError
-from outerloop.protocol import Trainer
+from paperloop.errors import CheckpointError, UserError
+from paperloop.protocol import Trainer
 
 TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),

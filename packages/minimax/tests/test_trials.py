@@ -12,7 +12,7 @@ from minimax_ued.config import MazeConfig
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
 from minimax_ued.trials import Trials, play_trials
-from outerloop import UserError
+from paperloop import UserError
 
 
 class Output(struct.PyTreeNode):

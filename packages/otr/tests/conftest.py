@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outerloop.data import EpisodeDataset
+from paperloop.data import EpisodeDataset
 
 
 def walk(rng: np.random.Generator, length: int, width: int, *, zeros: bool = False) -> np.ndarray:

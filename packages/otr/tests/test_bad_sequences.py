@@ -6,7 +6,7 @@ import pytest
 from otr import SolverConfig, transport
 from otr.sinkhorn import add_solver, make_solver
 from otr.solvers.reference import ReferenceSolver
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from otr import PRESETS
 from otr.cli import main
 from otr.label import ORIGINAL_REWARDS
 from otr.settings import PRESET_HELP
-from outerloop.conformance import check_help
-from outerloop.data import EpisodeDataset, read_minari
+from paperloop.conformance import check_help
+from paperloop.data import EpisodeDataset, read_minari
 
 #: Fast to start, and installed everywhere.
 FAST = ["--backend", "reference", "--labeller.solver.iterations", "5"]
@@ -44,7 +44,7 @@ def file(small, tmp_path):
 def saved(small, tmp_path, kind):
     if kind == "npz":
         return small.save(tmp_path / "data.npz")
-    pytest.importorskip("h5py", reason="extra data of outerloop")
+    pytest.importorskip("h5py", reason="extra data of paperloop")
     return small.save(tmp_path / ("data.hdf5" if kind == "d4rl" else "data-v0"))
 
 
@@ -133,7 +133,7 @@ def test_demonstrations_of_observations_alone(small, file, tmp_path, capsys, kin
     def write(**arrays):
         if kind == "npz":
             return np.savez(demos, **arrays)
-        with pytest.importorskip("h5py", reason="extra data of outerloop").File(demos, "w") as to:
+        with pytest.importorskip("h5py", reason="extra data of paperloop").File(demos, "w") as to:
             for name, array in arrays.items():
                 to[name] = array
         return None

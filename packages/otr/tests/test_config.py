@@ -7,8 +7,8 @@ import pytest
 
 from otr import CostConfig, FeatureConfig, ORILConfig, SolverConfig
 from otr.presets import DOMAINS, PRESETS
-from outerloop.config import from_dict, to_dict
-from outerloop.errors import UserError
+from paperloop.config import from_dict, to_dict
+from paperloop.errors import UserError
 
 
 @pytest.mark.parametrize("name", PRESETS)

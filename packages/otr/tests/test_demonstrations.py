@@ -5,7 +5,7 @@ import pytest
 
 from otr import label
 from otr.demonstrations import best_episodes, episode_scores, load_demonstrations
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 def test_best_by_return(small):

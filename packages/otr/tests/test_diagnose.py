@@ -9,8 +9,8 @@ from scipy.stats import spearmanr
 
 from otr import ConstantConfig, OTRConfig, SolverConfig, label, transport_plan
 from otr.diagnose import diagnose, effective_support, plan_figure, returns_figure, spearman
-from outerloop.errors import UserError
-from outerloop.plots import save_figure
+from paperloop.errors import UserError
+from paperloop.plots import save_figure
 
 CONFIG = OTRConfig(solver=SolverConfig(backend="reference"))
 

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 
 from otr import CostConfig, SolverConfig, transport
 from otr.solvers import exact
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 EXACT = SolverConfig(backend="exact")
 

@@ -11,8 +11,8 @@ import pytest
 
 from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, UDSConfig, label
 from otr.label import ORIGINAL_REWARDS, content_key
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 
 CONFIG = OTRConfig(solver=SolverConfig(backend="reference"))
 
@@ -38,7 +38,7 @@ def test_result(small):
 @pytest.mark.parametrize("name", ["labelled.npz", "labelled.hdf5", "labelled"])
 def test_files_load_back(small, tmp_path, name):
     if name != "labelled.npz":
-        pytest.importorskip("h5py", reason="extra data of outerloop")
+        pytest.importorskip("h5py", reason="extra data of paperloop")
     data = label(small, small.select([3]), CONFIG).dataset
     options = {"dataset_id": "tests/labelled-v0"} if name == "labelled" else {}
     data.save(tmp_path / name, **options)
@@ -183,7 +183,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from otr import OTRConfig, SolverConfig, label
-from outerloop.data import EpisodeDataset
+from paperloop.data import EpisodeDataset
 
 data = EpisodeDataset.load(sys.argv[1])
 def kill(done, chunks):

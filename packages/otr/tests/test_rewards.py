@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from otr import OTRConfig, ScaleConfig, SquashConfig, preset
 from otr.rewards import aggregate, apply_scale, fit_scale, squash
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 
 def test_squashing_is_the_authors():

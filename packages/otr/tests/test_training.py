@@ -23,9 +23,9 @@ from otr.training import learner_config, make_programs, offline_config, train
 from otr.training_config import TrainConfig
 from otr.training_labels import content_digest
 from otr.training_report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
-from outerloop.config import load_config, save_config
-from outerloop.data import EpisodeDataset
-from outerloop.errors import NonFiniteError, UserError
+from paperloop.config import load_config, save_config
+from paperloop.data import EpisodeDataset
+from paperloop.errors import NonFiniteError, UserError
 from policy_finetune.config import OfflineConfig
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.sessions import offline_trainer, pretrained_of

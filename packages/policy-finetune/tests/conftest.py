@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from outerloop.data import EpisodeDataset
+from paperloop.data import EpisodeDataset
 
 
 @pytest.fixture(autouse=True, scope="module")

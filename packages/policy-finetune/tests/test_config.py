@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from outerloop.config import from_dict, to_dict
-from outerloop.errors import UserError
+from paperloop.config import from_dict, to_dict
+from paperloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
     DataOptions,

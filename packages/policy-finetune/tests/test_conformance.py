@@ -1,11 +1,11 @@
-"""The contract of `outerloop.Trainer`: exact resume, mid-episode, for every family of learners."""
+"""The contract of `paperloop.Trainer`: exact resume, mid-episode, for every family of learners."""
 
 import jax
 import numpy as np
 import pytest
 
-from outerloop.conformance import check_trainer, fingerprint
-from outerloop.data import EpisodeDataset
+from paperloop.conformance import check_trainer, fingerprint
+from paperloop.data import EpisodeDataset
 from policy_finetune.config import (
     ConstraintConfig,
     GuardConfig,

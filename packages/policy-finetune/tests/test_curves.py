@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune import curves
 from policy_finetune.curves import CORL_GROUPS, corl_markdown, corl_table, read_corl_curves
 from policy_finetune.metrics import collapse_metrics, summarise

@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 from policy_finetune.config import DataOptions
 from policy_finetune.dataset_checks import check_dataset, load_for, load_options
 from policy_finetune.envs import EnvSpec

@@ -9,8 +9,8 @@ import pytest
 import scipy.spatial
 import scipy.stats
 
-from outerloop.data import EpisodeDataset, write_d4rl
-from outerloop.errors import CheckpointError, UserError
+from paperloop.data import EpisodeDataset, write_d4rl
+from paperloop.errors import CheckpointError, UserError
 from policy_finetune import cli
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.diagnose import (
@@ -360,7 +360,7 @@ def write_data(path, steps, seed, env_id="Pendulum-v1"):
 
 
 def pretrain(folder, learner, files, **options):
-    from outerloop.runner import run
+    from paperloop.runner import run
     from policy_finetune.sessions import offline_trainer
 
     learner = dataclasses.replace(learner, network=SMALL, batch_size=16, policy_delay=1)
@@ -396,7 +396,7 @@ def test_a_run_is_diagnosed(run_folder, files, tmp_path, capsys):
     assert (found.data.terminated, found.data.truncated) == (0, 1)
     assert 0.4 < found.data.action_spread < 0.7  # uniform actions: 0.58
     # The returns are those of `evaluate`.
-    from outerloop.runner import restore
+    from paperloop.runner import restore
     from policy_finetune.sessions import load_run
 
     trainer, spec = load_run(run_folder)
@@ -470,7 +470,7 @@ def test_behaviour_cloning_has_no_critics(files, tmp_path):
 
 
 def test_an_online_run_is_taken_as_it_is(files, run_folder, tmp_path):
-    from outerloop.runner import run
+    from paperloop.runner import run
     from policy_finetune.sessions import online_trainer
 
     learner = dataclasses.replace(LEARNERS["td3"], network=SMALL, batch_size=16)

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from outerloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.errors import CheckpointError, NonFiniteError, UserError
 from policy_finetune.envs import EnvPool, EnvSpec, EnvState, episode_seed
 
 

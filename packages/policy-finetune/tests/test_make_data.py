@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import policy_finetune.cli as cli
-from outerloop.data import EpisodeDataset
-from outerloop.errors import NonFiniteError, UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import NonFiniteError, UserError
 from policy_finetune.data_plan import DataPlan, Part
 from policy_finetune.envs import EnvSpec
 from policy_finetune.make_data import (
@@ -80,7 +80,7 @@ def test_a_policy_without_noise_has_its_own_return():
     assert data.lengths.tolist() == [200] * 3
     assert data.truncated[data.episode_ends - 1].all()
     assert not data.terminated.any()
-    from outerloop.seeds import fold_seed
+    from paperloop.seeds import fold_seed
 
     seeds = [fold_seed(fold_seed(0, "make-data", 0, 0, e), "reset") for e in range(3)]
     found = evaluate(chosen.host, EnvSpec.of("Pendulum-v1"), seeds=seeds)

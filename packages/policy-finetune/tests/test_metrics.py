@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune import metrics
 from policy_finetune.metrics import Curve, align, collapse_metrics, summarise
 

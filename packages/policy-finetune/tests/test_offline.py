@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from outerloop.errors import CheckpointError, NonFiniteError, UserError
-from outerloop.runner import restore, run
+from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.runner import restore, run
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineAgent, OfflineConfig
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.packing import OfflineData

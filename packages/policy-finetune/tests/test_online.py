@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from outerloop.conformance import fingerprint
-from outerloop.errors import UserError
+from paperloop.conformance import fingerprint
+from paperloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
     DataOptions,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 from policy_finetune.config import DataOptions, LearnerConfig, OfflineAgent, OfflineConfig
 from policy_finetune.packing import Layout, OfflineData, discounted_to_go
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune import policies
 from policy_finetune.acting import HostPolicy
 from policy_finetune.envs import EnvSpec

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from outerloop.errors import NonFiniteError, UserError
+from paperloop.errors import NonFiniteError, UserError
 from policy_finetune.references import RANDOM_RETURNS, measure_random_return, random_return
 
 

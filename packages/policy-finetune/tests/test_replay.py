@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from outerloop.errors import CheckpointError, UserError
+from paperloop.errors import CheckpointError, UserError
 from policy_finetune.config import LearnerConfig, OnlineAgent, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.packing import OfflineData
 from policy_finetune.replay import Replay

@@ -6,9 +6,9 @@ import h5py
 import numpy as np
 import pytest
 
-import outerloop
+import paperloop
 import policy_finetune.cli as cli
-from outerloop.data import EpisodeDataset
+from paperloop.data import EpisodeDataset
 from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.online import OverwrittenWarning
 from policy_finetune.sessions import load_run, online_trainer
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
         switch=SwitchConfig(warmup_env_steps=0),
     )  # fmt: skip
     trainer, _ = online_trainer(config)
-    outerloop.run(trainer, folder, steps=5, progress=False)
+    paperloop.run(trainer, folder, steps=5, progress=False)
     return folder
 
 
@@ -34,7 +34,7 @@ def make(run, out, *arguments):
 
 def test_each_agents_buffer_is_written_as_it_is(run, tmp_path):
     trainer, _ = load_run(run)
-    state = outerloop.restore(trainer, run)
+    state = paperloop.restore(trainer, run)
     for agent in (0, 1):
         out = tmp_path / f"{agent}.hdf5"
         assert make(run, out, *(["--agent", str(agent)] if agent else [])) == 0
@@ -54,7 +54,7 @@ def test_a_buffer_that_has_wrapped_says_what_it_has_lost(run, tmp_path, capsys):
     small = tmp_path / "small"
     config = dataclasses.replace(load_run(run)[0].config, replay=ReplayConfig(kind="drop", capacity=100))
     trainer, _ = online_trainer(config)
-    outerloop.run(trainer, small, steps=5, progress=False)
+    paperloop.run(trainer, small, steps=5, progress=False)
     assert make(small, tmp_path / "small.hdf5") == 0
     assert (
         "note: the replay buffer holds 100 transitions and has lost the 150 before them: the dataset begins there, "
@@ -65,7 +65,7 @@ def test_a_buffer_that_has_wrapped_says_what_it_has_lost(run, tmp_path, capsys):
     np.testing.assert_array_equal(last.observations, whole.observations[150:])
     np.testing.assert_array_equal(last.rewards, whole.rewards[150:])
     with pytest.warns(OverwrittenWarning):
-        trainer.replay_data(outerloop.restore(trainer, small), 1)
+        trainer.replay_data(paperloop.restore(trainer, small), 1)
 
 
 def test_steps_and_compression_are_honoured(run, tmp_path):

@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from outerloop.errors import NonFiniteError, UserError
-from outerloop.seeds import fold_seed
+from paperloop.errors import NonFiniteError, UserError
+from paperloop.seeds import fold_seed
 from policy_finetune import rollouts
 from policy_finetune.acting import HostPolicy
 from policy_finetune.envs import EnvSpec, episode_seed

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import policy_finetune.run_report as run_report
-from outerloop.config import config_document, load_config, save_config
-from outerloop.errors import UserError
-from outerloop.sweep import SweepRun
+from paperloop.config import config_document, load_config, save_config
+from paperloop.errors import UserError
+from paperloop.sweep import SweepRun
 from policy_finetune.config import DataOptions, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.presets import LEARNERS

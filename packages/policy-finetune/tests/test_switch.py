@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, SwitchConfig
 from policy_finetune.learners import make_learner
 from policy_finetune.switch import switch_notes, take_over

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
     GuardConfig,

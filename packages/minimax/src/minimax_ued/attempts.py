@@ -20,7 +20,7 @@ from jax import Array
 
 from minimax_ued.envs.base import Environment
 from minimax_ued.students import Student
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["Episodes", "Policy", "check_policy", "default_slots", "play", "play_attempts", "success_return"]
 

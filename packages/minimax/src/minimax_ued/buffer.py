@@ -36,7 +36,7 @@ from minimax_ued._select import (
 )
 from minimax_ued.config import BufferConfig
 from minimax_ued.scores import check_prioritization
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["BufferState", "LevelBuffer"]
 

@@ -13,7 +13,7 @@ from minimax_ued.scores import get_score
 from minimax_ued.teachers import make_teacher
 from minimax_ued.teaching import Teaching
 from minimax_ued.trials import Constraint, unconstrained
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["check_capabilities", "make_teaching"]
 

@@ -13,8 +13,8 @@ import tyro
 from minimax_ued.config import TrainConfig
 from minimax_ued.methods import METHODS
 from minimax_ued.presets import PRESET_HELP, PRESETS
-from outerloop.command import App, Device, RunOptions, start_jax
-from outerloop.errors import UserError
+from paperloop.command import App, Device, RunOptions, start_jax
+from paperloop.errors import UserError
 
 __all__ = ["main"]
 
@@ -25,7 +25,7 @@ app = App("minimax-ued", "Unsupervised environment design: train maze agents on 
 def train(options: RunOptions, config: TrainConfig) -> None:
     """Train students on a curriculum of mazes, evaluate them, and draw figures.
 
-    Continues what is in the run folder. Afterwards `minimax-ued evaluate OUT` measures more, and `outerloop report
+    Continues what is in the run folder. Afterwards `minimax-ued evaluate OUT` measures more, and `paperloop report
     OUT...` compares runs.
     """
     _start_jax(options.device, config.devices)
@@ -33,9 +33,9 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from minimax_ued.scorecard import standard_evaluators
     from minimax_ued.snapshots import draw_timeline
     from minimax_ued.trainer import UEDTrainer
-    from outerloop.report import report, report_command
-    from outerloop.runfolder import RunFolder
-    from outerloop.runner import run
+    from paperloop.report import report, report_command
+    from paperloop.runfolder import RunFolder
+    from paperloop.runner import run
 
     trainer = UEDTrainer(config)
     plots = options.out / "plots"
@@ -76,7 +76,7 @@ def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
 def _draw_complexity(run: Path, plots: Path) -> None:
     """Draw what the run trained on, where it logged that: another environment than the maze has other measures."""
     from minimax_ued.history import complexity_figure, read_history
-    from outerloop.plots import save_figure
+    from paperloop.plots import save_figure
 
     try:
         history = read_history(run)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from minimax_ued.methods import Method, get_method
-from outerloop.checks import NOT_NEGATIVE, POSITIVE, POSITIVE_SHARE, SHARE, Range, check, refusal
-from outerloop.errors import UserError
+from paperloop.checks import NOT_NEGATIVE, POSITIVE, POSITIVE_SHARE, SHARE, Range, check, refusal
+from paperloop.errors import UserError
 
 __all__ = [
     "BufferConfig",

@@ -27,8 +27,8 @@ from minimax_ued.envs.maze.level import pad_level
 from minimax_ued.envs.maze.suite import TestMaze, get_test_maze
 from minimax_ued.optimal import optimal_returns
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import UserError
-from outerloop.seeds import fold_seed
+from paperloop.errors import UserError
+from paperloop.seeds import fold_seed
 
 __all__ = [
     "MAZE_SUITES",

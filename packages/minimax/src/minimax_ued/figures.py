@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from outerloop import plots
+from paperloop import plots
 
 __all__ = ["CONTROL", "FAINT", "INK", "colour", "make_figure", "thousands"]
 

@@ -21,8 +21,8 @@ from minimax_ued.pictures import level_sheet, save_gif, save_png
 from minimax_ued.snapshots import action_labels, count_actions, find_curriculum, top_levels
 from minimax_ued.students import Student
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import UserError
-from outerloop.seeds import fold_seed
+from paperloop.errors import UserError
+from paperloop.seeds import fold_seed
 
 __all__ = [
     "draw_hardest",

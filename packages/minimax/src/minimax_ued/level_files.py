@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from minimax_ued.envs.maze.level import Level, check_level, pad_level, stack_levels
-from outerloop.errors import UserError
-from outerloop.files import write_atomically
+from paperloop.errors import UserError
+from paperloop.files import write_atomically
 
 __all__ = ["load_levels", "save_levels"]
 

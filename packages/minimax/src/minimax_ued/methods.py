@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from minimax_ued.registry import add
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["METHODS", "Curator", "Method", "Source", "get_method", "register_method"]
 

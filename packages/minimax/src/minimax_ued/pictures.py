@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from minimax_ued.envs.maze.level import Level, check_level
-from outerloop.errors import UserError
-from outerloop.files import write_atomically
+from paperloop.errors import UserError
+from paperloop.files import write_atomically
 
 __all__ = ["level_sheet", "render_level", "save_gif", "save_png", "view_cells"]
 

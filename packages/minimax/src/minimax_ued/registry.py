@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from outerloop.config import did_you_mean
-from outerloop.errors import UserError
+from paperloop.config import did_you_mean
+from paperloop.errors import UserError
 
 __all__ = ["add", "look_up"]
 

@@ -14,7 +14,7 @@ from jax import Array
 
 from minimax_ued.registry import add, look_up
 from minimax_ued.scores import EpisodeStatistics
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["OBJECTIVES", "Objective", "get_objective", "register_objective"]
 

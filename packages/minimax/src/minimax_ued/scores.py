@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from minimax_ued.registry import add, look_up
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = [
     "SCORES",

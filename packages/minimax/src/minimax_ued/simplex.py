@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax import Array
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["project_simplex"]
 

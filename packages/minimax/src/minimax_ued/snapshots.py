@@ -21,8 +21,8 @@ from minimax_ued.envs.maze.paths import min_actions
 from minimax_ued.level_files import load_levels, save_levels
 from minimax_ued.pictures import level_sheet, save_png
 from minimax_ued.trainer import UEDTrainer
-from outerloop.errors import UserError
-from outerloop.seeds import fold_seed
+from paperloop.errors import UserError
+from paperloop.seeds import fold_seed
 
 __all__ = [
     "Curriculum",

@@ -24,7 +24,7 @@ from minimax_ued.config import StudentConfig
 from minimax_ued.encoders import ConvEncoder, DenseEncoder
 from minimax_ued.heads import EnsembleHead, Head
 from minimax_ued.recurrent import make_core
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["ActorCritic", "Student", "StudentOutput", "make_student"]
 

@@ -19,7 +19,7 @@ from minimax_ued.heads import Head
 from minimax_ued.products import product
 from minimax_ued.recurrent import make_core
 from minimax_ued.students import ActorCritic, Student, StudentOutput
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["EditedMapTeacher", "make_teacher"]
 

@@ -1,4 +1,4 @@
-"""Training students on a curriculum of levels, as an `outerloop.Trainer`."""
+"""Training students on a curriculum of levels, as an `paperloop.Trainer`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from minimax_ued.cycle import Cycle, TrainState, finish_metrics
 from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
 from minimax_ued.students import Student, make_student
-from outerloop.errors import UserError
-from outerloop.files import write_json
-from outerloop.jax_backend import load_pytree, save_pytree
-from outerloop.seeds import fold_seed
+from paperloop.errors import UserError
+from paperloop.files import write_json
+from paperloop.jax_backend import load_pytree, save_pytree
+from paperloop.seeds import fold_seed
 
 __all__ = ["UEDTrainer"]
 

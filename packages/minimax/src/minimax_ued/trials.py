@@ -17,7 +17,7 @@ from jax import Array
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.envs.base import Environment
 from minimax_ued.students import Student
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["Constraint", "Trials", "play_trials", "unconstrained"]
 

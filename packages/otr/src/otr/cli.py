@@ -15,9 +15,9 @@ import tyro
 from otr.presets import DOMAINS
 from otr.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
 from otr.training_config import TrainConfig
-from outerloop.command import App, Device, SinkName
-from outerloop.errors import UserError
-from outerloop.seeds import check_seed
+from paperloop.command import App, Device, SinkName
+from paperloop.errors import UserError
+from paperloop.seeds import check_seed
 
 __all__ = ["main", "make_app"]
 
@@ -241,5 +241,5 @@ def _domain(argv: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; see `outerloop.command.App.main`."""
+    """Run the command line and return the exit code; see `paperloop.command.App.main`."""
     return make_app(_domain(sys.argv[1:] if argv is None else argv)).main(argv)

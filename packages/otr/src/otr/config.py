@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from outerloop.checks import FINITE, NOT_NEGATIVE, ONE_OR_MORE, POSITIVE, Range, check
-from outerloop.errors import UserError
-from outerloop.seeds import check_seed
+from paperloop.checks import FINITE, NOT_NEGATIVE, ONE_OR_MORE, POSITIVE, Range, check
+from paperloop.errors import UserError
+from paperloop.seeds import check_seed
 
 __all__ = [
     "BACKENDS",

@@ -13,8 +13,8 @@ import numpy as np
 
 from otr.files import read_dataset
 from otr.truth import with_true_rewards
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 
 __all__ = ["best_episodes", "episode_scores", "load_demonstrations"]
 

@@ -17,11 +17,11 @@ from otr.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
 from otr.files import noted_warnings, read_dataset
 from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
 from otr.labellers.registry import LABELLERS
-from outerloop.config import from_dict
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
-from outerloop.files import write_json
-from outerloop.plots import save_figure
+from paperloop.config import from_dict
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
+from paperloop.files import write_json
+from paperloop.plots import save_figure
 
 __all__ = ["diagnose_file", "diagnosis_table", "known_truth"]
 

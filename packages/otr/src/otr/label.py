@@ -27,11 +27,11 @@ from otr.labellers import Fitted, Labels, make_labeller
 from otr.labellers.registry import LABELLERS, config_class
 from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
 from otr.truth import ORIGINAL_REWARDS, true_rewards
-from outerloop.config import to_dict
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
-from outerloop.files import write_atomically, write_json
-from outerloop.progress import Progress
+from paperloop.config import to_dict
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
+from paperloop.files import write_atomically, write_json
+from paperloop.progress import Progress
 
 __all__ = ["ORIGINAL_REWARDS", "LabelResult", "add_arrays", "content_key", "label", "otr_version", "solver_name"]
 

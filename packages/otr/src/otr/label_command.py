@@ -23,10 +23,10 @@ from otr.demonstrations import Score, load_demonstrations
 from otr.diagnose import Diagnosis, diagnose
 from otr.files import Format, check_output, is_minari, noted_warnings, output_format, read_dataset, save_dataset
 from otr.label import ATTRIBUTE, CHUNK_STEPS, LabelResult, label
-from outerloop.command import Device, start_jax
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
-from outerloop.option_names import in_option_names
+from paperloop.command import Device, start_jax
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
+from paperloop.option_names import in_option_names
 
 __all__ = ["choose_device", "label_file"]
 

@@ -35,8 +35,8 @@ from otr.config import (
     SquashConfig,
     UDSConfig,
 )
-from outerloop.config import did_you_mean
-from outerloop.errors import UserError
+from paperloop.config import did_you_mean
+from paperloop.errors import UserError
 
 __all__ = ["DOMAINS", "DOMAIN_HELP", "PRESETS", "preset"]
 

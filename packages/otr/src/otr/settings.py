@@ -9,7 +9,7 @@ from typing import Any
 
 from otr.config import LabellerConfig, OTRConfig
 from otr.presets import DOMAINS, PRESETS
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["PRESET_HELP", "LabelSettings", "settings_class", "settings_presets", "with_solver"]
 

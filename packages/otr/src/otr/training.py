@@ -35,15 +35,15 @@ from otr.training_config import CLONING, ORIGINAL, TrainConfig
 from otr.training_labels import GivenLabels, content_digest, read_labels
 from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
 from otr.truth import ORIGINAL_REWARDS, with_true_rewards
-from outerloop.command import Device, start_jax
-from outerloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
-from outerloop.data import EpisodeDataset
-from outerloop.data.transitions import next_rows
-from outerloop.errors import NonFiniteError, UserError
-from outerloop.files import write_json
-from outerloop.option_names import in_option_names
-from outerloop.runfolder import RunFolder
-from outerloop.seeds import check_seed
+from paperloop.command import Device, start_jax
+from paperloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
+from paperloop.data import EpisodeDataset
+from paperloop.data.transitions import next_rows
+from paperloop.errors import NonFiniteError, UserError
+from paperloop.files import write_json
+from paperloop.option_names import in_option_names
+from paperloop.runfolder import RunFolder
+from paperloop.seeds import check_seed
 
 if TYPE_CHECKING:
     from policy_finetune.config import LearnerConfig, OfflineConfig
@@ -127,7 +127,7 @@ def train(
         fallback: when the newest checkpoint is damaged, go on from the newest intact one.
         log_every: dispatches between rows of metrics; None for about 100 rows.
         save_every: dispatches between checkpoints; None for one every ten minutes.
-        sinks: names of where metrics go beside metrics.jsonl, see `outerloop.sinks.make_sink`.
+        sinks: names of where metrics go beside metrics.jsonl, see `paperloop.sinks.make_sink`.
 
     Returns:
         The arms; see `otr.training_report`.
@@ -567,8 +567,8 @@ def _run(
     **arguments: Any,
 ) -> None:
     """Train one program in its run folder."""
-    from outerloop.runner import run
-    from outerloop.sinks import make_sink
+    from paperloop.runner import run
+    from paperloop.sinks import make_sink
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.offline import OfflineTrainer
 

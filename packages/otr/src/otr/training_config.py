@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from otr.presets import PRESETS
-from outerloop.checks import FINITE, ONE_OR_MORE, POSITIVE, check, refusal
-from outerloop.config import did_you_mean
-from outerloop.errors import UserError
+from paperloop.checks import FINITE, ONE_OR_MORE, POSITIVE, check, refusal
+from paperloop.config import did_you_mean
+from paperloop.errors import UserError
 
 __all__ = ["CLONING", "ORIGINAL", "TrainConfig"]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from otr.files import read_dataset
 from otr.label import ATTRIBUTE, add_arrays
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 
 __all__ = ["GivenLabels", "content_digest", "read_labels"]
 

@@ -23,13 +23,13 @@ from rich.table import Table
 from otr.diagnose import Diagnosis, diagnose
 from otr.training_config import CLONING, TrainConfig
 from otr.truth import ORIGINAL_REWARDS
-from outerloop import plots, stats
-from outerloop.config import load_config, read_json
-from outerloop.data import EpisodeDataset
-from outerloop.errors import NonFiniteError, UserError
-from outerloop.files import write_json
-from outerloop.metrics_file import curve, read_metrics
-from outerloop.runfolder import RunFolder
+from paperloop import plots, stats
+from paperloop.config import load_config, read_json
+from paperloop.data import EpisodeDataset
+from paperloop.errors import NonFiniteError, UserError
+from paperloop.files import write_json
+from paperloop.metrics_file import curve, read_metrics
+from paperloop.runfolder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["HostPolicy"]
 

@@ -14,7 +14,7 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["AgentLayout"]
 

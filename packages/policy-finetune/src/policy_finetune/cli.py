@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import tyro
 
-from outerloop.command import App, Device, RunOptions, start_jax
-from outerloop.errors import UserError
-from outerloop.option_names import in_option_names
+from paperloop.command import App, Device, RunOptions, start_jax
+from paperloop.errors import UserError
+from paperloop.option_names import in_option_names
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
 from policy_finetune.study_config import StudyConfig
@@ -85,7 +85,7 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     _say(unused_settings(config))
     _check_files(config.data)
     start_jax(options.device, config.devices)
-    from outerloop.runner import run
+    from paperloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import offline_trainer
@@ -103,7 +103,7 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     _say(unused_settings(config))
     _check_files(config.data)
     start_jax(options.device, config.devices)
-    from outerloop.runner import run
+    from paperloop.runner import run
     from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import evaluation_blocks, online_trainer
@@ -398,7 +398,7 @@ def report(options: ReportOptions) -> None:
 
 
 def _is_offline(folder: Path) -> bool:
-    from outerloop.config import read_json
+    from paperloop.config import read_json
 
     path = folder / "config.json"
     if not path.exists():
@@ -438,7 +438,7 @@ def demo(options: DemoOptions) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code (`outerloop.command.App.main`)."""
+    """Run the command line and return the exit code (`paperloop.command.App.main`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         _look_first(arguments)

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from outerloop.checks import (
+from paperloop.checks import (
     FINITE,
     NOT_NEGATIVE,
     ONE_OR_MORE,
@@ -24,7 +24,7 @@ from outerloop.checks import (
     at_least,
     check,
 )
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = [
     "ConstraintConfig",
@@ -239,7 +239,7 @@ class DataOptions:
     episode_ends: Annotated[
         Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None, _default("auto")
     ] = None
-    """what ends an episode in a D4RL file (see outerloop.data.read_d4rl)"""
+    """what ends an episode in a D4RL file (see paperloop.data.read_d4rl)"""
 
     def __post_init__(self) -> None:
         check(self)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune.metrics import Curve
 
 __all__ = ["CORL_GROUPS", "CorlCell", "CorlCurves", "CorlRun", "corl_markdown", "corl_table", "read_corl_curves"]

@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from outerloop.config import did_you_mean
-from outerloop.errors import UserError
-from outerloop.seeds import check_seed
+from paperloop.config import did_you_mean
+from paperloop.errors import UserError
+from paperloop.seeds import check_seed
 from policy_finetune.envs import EnvSpec
 from policy_finetune.policies import GradedPolicy, load_policy, shipped
 
@@ -30,7 +30,7 @@ Noise = float | Literal["sample"]
 DEFAULT_NOISE = 0.1
 
 #: What the package's own versions and these may change about an episode.
-VERSIONED = ("policy-finetune", "outerloop", "gymnasium", "mujoco", "numpy")
+VERSIONED = ("policy-finetune", "paperloop", "gymnasium", "mujoco", "numpy")
 
 
 @dataclass(frozen=True, eq=False)

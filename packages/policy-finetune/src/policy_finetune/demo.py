@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune.config import SwitchConfig
 from policy_finetune.study_config import StudyConfig
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from outerloop import plots
+from paperloop import plots
 from policy_finetune.diagnosis_rules import Diagnosis
 
 if TYPE_CHECKING:

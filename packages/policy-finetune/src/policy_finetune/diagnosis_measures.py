@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = [
     "Estimate",

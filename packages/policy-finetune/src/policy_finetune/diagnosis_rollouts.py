@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from outerloop.seeds import fold_seed
+from paperloop.seeds import fold_seed
 from policy_finetune.envs import EnvSpec
 from policy_finetune.networks import q_values
 from policy_finetune.rollouts import RolloutEnvs

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from outerloop.errors import CheckpointError, NonFiniteError, UserError
-from outerloop.seeds import check_seed, fold_seed
+from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.seeds import check_seed, fold_seed
 
 __all__ = ["EnvPool", "EnvSpec", "EnvState", "Finished", "Step", "episode_seed", "make_env", "step_env"]
 

@@ -1,4 +1,4 @@
-"""What is measured of agents while they learn, as `outerloop.Evaluator`s."""
+"""What is measured of agents while they learn, as `paperloop.Evaluator`s."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from outerloop.data import normalised_score
-from outerloop.data.scores import REFERENCE_SCORES
+from paperloop.data import normalised_score
+from paperloop.data.scores import REFERENCE_SCORES
 from policy_finetune.envs import EnvSpec
 from policy_finetune.policies import GradedPolicy, save_policy
 from policy_finetune.rollouts import Returns, RolloutEnvs, evaluate

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from outerloop.errors import CheckpointError, NonFiniteError, UserError
-from outerloop.seeds import check_seed, fold_seed
+from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.seeds import check_seed, fold_seed
 from policy_finetune.envs import EnvSpec, EnvState, Finished, Step
 
 __all__ = ["FastEnvPool"]

@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from outerloop.errors import UserError
-from outerloop.stats import Interval, flat_scores, stratified_bootstrap
+from paperloop.errors import UserError
+from paperloop.stats import Interval, flat_scores, stratified_bootstrap
 
 __all__ = [
     "COLLAPSE_THRESHOLD",

@@ -1,4 +1,4 @@
-"""Learning in the environment, from a pre-trained agent or from nothing, as an `outerloop.Trainer`.
+"""Learning in the environment, from a pre-trained agent or from nothing, as an `paperloop.Trainer`.
 
 One step is one block: K environment steps of every agent on the host, then one dispatch that writes them into the
 replay buffers on the device and does the block's updates.
@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from outerloop.data import EpisodeDataset
-from outerloop.errors import CheckpointError, NonFiniteError, UserError
-from outerloop.files import write_json
-from outerloop.jax_backend import load_pytree, save_pytree
-from outerloop.seeds import fold_seed
+from paperloop.data import EpisodeDataset
+from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.files import write_json
+from paperloop.jax_backend import load_pytree, save_pytree
+from paperloop.seeds import fold_seed
 from policy_finetune.acting import HostPolicy
 from policy_finetune.agents import AgentLayout, stack, summary
 from policy_finetune.config import DataOptions, OnlineAgent, OnlineConfig
@@ -338,7 +338,7 @@ class OnlineTrainer:
         except NonFiniteError:  # which the learner may have caused
             raise
         except Exception as error:
-            error.intact_state = before  # ty: ignore[missing-attribute]  # see outerloop.Trainer.step
+            error.intact_state = before  # ty: ignore[missing-attribute]  # see paperloop.Trainer.step
             raise
         learning = self._learns(block)
         own = {**self._own, "block": np.full(len(self.agents), block, np.int32)}

@@ -30,8 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from outerloop.errors import UserError
-from outerloop.files import write_atomically
+from paperloop.errors import UserError
+from paperloop.files import write_atomically
 from policy_finetune.acting import HostPolicy
 from policy_finetune.envs import EnvSpec
 from policy_finetune.rollouts import RolloutEnvs, evaluate

@@ -100,8 +100,8 @@ def learner(name: str) -> LearnerConfig:
     Raises:
         UserError: there is none.
     """
-    from outerloop.config import did_you_mean
-    from outerloop.errors import UserError
+    from paperloop.config import did_you_mean
+    from paperloop.errors import UserError
 
     try:
         return LEARNERS[name]

@@ -37,8 +37,8 @@ def measure_random_return(env_id: str, *, episodes: int = 20, max_steps: int = 2
         UserError: the environment cannot be made, or has spaces that no learner here takes.
         NonFiniteError: a reward is NaN or infinite.
     """
-    from outerloop.errors import NonFiniteError
-    from outerloop.seeds import fold_seed
+    from paperloop.errors import NonFiniteError
+    from paperloop.seeds import fold_seed
     from policy_finetune.envs import EnvSpec, make_env, step_env
 
     spec = EnvSpec.of(env_id)

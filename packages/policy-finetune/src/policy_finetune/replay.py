@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from outerloop.errors import CheckpointError, UserError
+from paperloop.errors import CheckpointError, UserError
 from policy_finetune.agents import stack
 from policy_finetune.balanced import Balanced, BalancedState
 from policy_finetune.config import OnlineAgent, OnlineConfig

@@ -13,8 +13,8 @@ from typing import Protocol
 import gymnasium
 import numpy as np
 
-from outerloop.errors import NonFiniteError, UserError
-from outerloop.seeds import fold_seed
+from paperloop.errors import NonFiniteError, UserError
+from paperloop.seeds import fold_seed
 from policy_finetune.envs import EnvSpec, make_env, step_env
 
 __all__ = ["ActingPolicy", "Returns", "RolloutEnvs", "evaluate", "evaluation_seeds"]

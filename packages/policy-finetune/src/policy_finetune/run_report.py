@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from outerloop import plots
-from outerloop.config import load_config
-from outerloop.data import EpisodeDataset, normalised_score
-from outerloop.errors import UserError
-from outerloop.files import write_json
-from outerloop.metrics_file import read_metrics
+from paperloop import plots
+from paperloop.config import load_config
+from paperloop.data import EpisodeDataset, normalised_score
+from paperloop.errors import UserError
+from paperloop.files import write_json
+from paperloop.metrics_file import read_metrics
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.console_tables import show
 from policy_finetune.evaluators import score_task
@@ -160,7 +160,7 @@ def evaluate_runs(
     runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int, fallback: bool = False
 ) -> None:
     """Measure the agents of runs, beside a random policy; write evaluation.json into each folder and show a table."""
-    from outerloop.runner import restore
+    from paperloop.runner import restore
     from policy_finetune.rollouts import RolloutEnvs, evaluate
     from policy_finetune.sessions import load_run
 
@@ -219,8 +219,8 @@ def write_replay(
     Raises:
         UserError: it is no online run, it has no such agent or no transitions yet, or the file exists.
     """
-    from outerloop.data import write_d4rl
-    from outerloop.runner import restore
+    from paperloop.data import write_d4rl
+    from paperloop.runner import restore
     from policy_finetune.make_data import from_replay
     from policy_finetune.online import OnlineTrainer
     from policy_finetune.sessions import load_run

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from outerloop.config import load_config, read_json
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
-from outerloop.option_names import in_option_names
-from outerloop.runner import restore
+from paperloop.config import load_config, read_json
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
+from paperloop.option_names import in_option_names
+from paperloop.runner import restore
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
 from policy_finetune.dataset_checks import load_for, load_options
 from policy_finetune.envs import EnvSpec

@@ -15,12 +15,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from outerloop.config import config_document, load_config, read_json, save_config
-from outerloop.errors import UserError
-from outerloop.files import write_json
-from outerloop.sweep import SweepRun
-from outerloop.sweep_engines import LocalEngine
-from outerloop.sweep_loop import run_sweep
+from paperloop.config import config_document, load_config, read_json, save_config
+from paperloop.errors import UserError
+from paperloop.files import write_json
+from paperloop.sweep import SweepRun
+from paperloop.sweep_engines import LocalEngine
+from paperloop.sweep_loop import run_sweep
 from policy_finetune.study_config import StudyConfig, offline_runs, online_runs
 
 __all__ = ["run_study"]

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from outerloop.checks import ONE_OR_MORE, check
-from outerloop.errors import UserError
+from paperloop.checks import ONE_OR_MORE, check
+from paperloop.errors import UserError
 from policy_finetune.config import (
     DataOptions,
     LearnerConfig,

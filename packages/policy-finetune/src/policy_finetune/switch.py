@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune.config import DataOptions, SwitchConfig
 from policy_finetune.learners.base import LearnerState, copy
 from policy_finetune.offline import OfflineState, OfflineTrainer

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 from policy_finetune.config import (
     ConstraintConfig,
     GuardConfig,

@@ -13,8 +13,8 @@ from importlib import resources
 import numpy as np
 
 from minimax_ued.envs.maze.level import Level, unpack_levels
-from outerloop.config import did_you_mean
-from outerloop.errors import UserError
+from paperloop.config import did_you_mean
+from paperloop.errors import UserError
 
 __all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels"]
 

@@ -17,7 +17,7 @@ from minimax_ued.data.held_out import HELD_OUT, HeldOutSet
 from minimax_ued.envs.maze import paths
 from minimax_ued.envs.maze.level import Level, pack_levels
 from minimax_ued.envs.maze.random_levels import sample_level
-from outerloop.files import write_atomically
+from paperloop.files import write_atomically
 
 __all__ = ["draw", "main", "write"]
 

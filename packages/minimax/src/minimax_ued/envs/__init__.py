@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimax_ued.envs.autoreset import AutoReset, AutoResetState
 from minimax_ued.envs.base import EditorObservation, Environment, LevelEditor, Mutation, Timestep
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 if TYPE_CHECKING:
     from minimax_ued.config import TrainConfig

@@ -18,7 +18,7 @@ from flax import struct
 from jax import lax
 
 from minimax_ued.envs.base import Environment, Timestep
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["AutoReset", "AutoResetState"]
 

@@ -21,7 +21,7 @@ from flax import struct
 from minimax_ued.config import CartPoleConfig
 from minimax_ued.envs.base import Mutation, Timestep
 from minimax_ued.envs.hashing import hash_words
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["HELD_OUT_CARTS", "NOMINAL", "CartPole", "CartPoleLevel", "gaussian", "held_out_levels"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from otr.config import SquashConfig
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 
 __all__ = ["divisor"]
 

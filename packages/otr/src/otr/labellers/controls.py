@@ -11,8 +11,8 @@ from otr.config import ConstantConfig, OracleConfig, UDSConfig
 from otr.features import FeatureConfig, check_compatible
 from otr.labellers.interface import Labels
 from otr.truth import true_rewards
-from outerloop.data import EpisodeDataset
-from outerloop.errors import UserError
+from paperloop.data import EpisodeDataset
+from paperloop.errors import UserError
 
 __all__ = ["ConstantLabeller", "OracleLabeller", "UDSLabeller"]
 

@@ -10,8 +10,8 @@ from typing import Any
 from otr import config as c
 from otr.labellers.interface import Labeller
 from otr.presets import PRESETS
-from outerloop.config import did_you_mean
-from outerloop.errors import UserError
+from paperloop.config import did_you_mean
+from paperloop.errors import UserError
 
 __all__ = ["LABELLERS", "add_labeller", "config_class", "make_labeller"]
 

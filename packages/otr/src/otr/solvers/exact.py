@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from otr.costs import cost_matrix
 from otr.solvers.problem import Problem, Solution
 from otr.solvers.threads import thread_count
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["ExactSolver", "exact_plan"]
 

@@ -29,7 +29,7 @@ from minimax_ued.envs.maze.bitmap import bit_rows, map_bits, select_bit, unpack_
 from minimax_ued.envs.maze.level import Level
 from minimax_ued.envs.maze.observe import AGENT, EMPTY, GOAL, WALL
 from minimax_ued.envs.maze.random_levels import pick_cell
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["EditorState", "MazeEditor"]
 

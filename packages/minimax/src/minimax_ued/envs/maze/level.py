@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["Level", "check_level", "pack_levels", "pad_level", "stack_levels", "unpack_levels"]
 

@@ -16,7 +16,7 @@ from jax import lax
 from minimax_ued.envs.maze.bitmap import pack_bits
 from minimax_ued.envs.maze.level import Level
 from minimax_ued.envs.maze.random_levels import draw_below, place_agent_and_goal
-from outerloop.errors import UserError
+from paperloop.errors import UserError
 
 __all__ = ["crossing", "crossing_room_by_room", "four_rooms", "perfect_maze", "perfect_maze_kruskal"]
 

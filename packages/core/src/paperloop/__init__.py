@@ -1,0 +1,47 @@
+"""The outer loop of a training run: one protocol, exact resume, run folders, statistics and reports."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paperloop.errors import CheckpointError, NonFiniteError, UserError
+    from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
+    from paperloop.runner import Interrupted, evaluate, restore, run
+    from paperloop.seeds import fold_seed
+
+__all__ = [
+    "CheckpointError",
+    "Evaluator",
+    "Interrupted",
+    "Metrics",
+    "NonFiniteError",
+    "Sink",
+    "Trainer",
+    "UserError",
+    "evaluate",
+    "fold_seed",
+    "restore",
+    "run",
+]
+
+# Imported on first use (PEP 562), so that `--help` of a command that says `from paperloop.command import App` does not
+# wait for NumPy.
+_HOME = {
+    "errors": ("CheckpointError", "NonFiniteError", "UserError"),
+    "protocol": ("Evaluator", "Metrics", "Sink", "Trainer"),
+    "runner": ("Interrupted", "evaluate", "restore", "run"),
+    "seeds": ("fold_seed",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"paperloop.{module}"), name)
+    raise AttributeError(f"module 'paperloop' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,204 @@
+"""One run's folder: its record, its configuration, its lock, its checkpoints.
+
+runs/<name>/
+  run.json        status, command, seed, times, devices, versions, commit
+  config.json     the whole configuration
+  metrics.jsonl   one row per line (`paperloop.sinks`)
+  checkpoints/    `paperloop.checkpoint`
+  plots/, tb/     figures, TensorBoard events
+  .lock           held while a process runs here
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import warnings
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from paperloop.checkpoint import Checkpoints
+from paperloop.config import config_hash, read_json, save_config, to_dict
+from paperloop.errors import UserError
+from paperloop.files import write_json
+from paperloop.provenance import provenance, utc_now
+
+__all__ = ["RunFolder"]
+
+SCHEMA = 1
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: the folder; made by `lock`.
+        keep: how many checkpoints to keep.
+    """
+
+    def __init__(self, path: Path, keep: int = 3):
+        self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path / "checkpoints", keep)
+
+    def record(self) -> dict[str, Any] | None:
+        """Return run.json, or None where there is no run.
+
+        Raises:
+            UserError: the file is there but cannot be read, or is no record of a run.
+        """
+        path = self.path / "run.json"
+        if not path.exists():
+            return None
+        record = read_json(path)
+        if not isinstance(record, dict) or not {"schema", "status", "method", "seed", "start"} <= record.keys():
+            raise UserError(f"{path} is no record of a run: restore it, or start in a new run folder.")
+        return record
+
+    def check(self, trainer: Any, *, seed: int, resume: str) -> dict[str, Any] | None:
+        """Check, without writing anything, that `trainer` may run here.
+
+        Args:
+            trainer: the method about to run.
+            seed: the seed it is about to run with.
+            resume: "auto" continues a run that is there, "never" refuses one, "must" demands one.
+
+        Returns:
+            The record of the run found there, or None where there is none.
+
+        Raises:
+            UserError: the folder holds another run or something else, or `resume` forbids what is found.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path} is a file, not a folder: choose another run folder.")
+        record = self.record()
+        if record is None:
+            if resume == "must":
+                raise UserError(f"There is no run in {self.path} to resume: name its folder, or start without resume.")
+            if self.path.is_dir() and not all(_may_precede(p) for p in self.path.iterdir()):
+                raise UserError(f"{self.path} exists and is no run folder (no run.json): choose another folder.")
+        elif resume == "never":
+            raise UserError(f"{self.path} already holds a run: choose another folder, or resume it.")
+        else:
+            self._check_same(trainer, record, seed)
+        return record
+
+    def start(self, trainer: Any, *, seed: int, previous: Mapping[str, Any] | None, parent: Path | None) -> None:
+        """Write config.json and run.json for a run that begins or goes on. The lock is held.
+
+        A run that goes on may have changed the fields that its trainer's `resume_ignores` names.
+        """
+        record = {
+            "schema": SCHEMA,
+            "status": "running",
+            "method": method_name(trainer),
+            "seed": seed,
+            "config_hash": config_hash(trainer.config),
+            "start": previous["start"] if previous else utc_now(),
+            "end": None,
+            "resumed": (previous.get("resumed", 0) + 1) if previous else 0,
+            "parent": str(parent) if parent is not None else (previous or {}).get("parent"),
+            **provenance(),
+        }
+        with self.writing():
+            save_config(trainer.config, self.path / "config.json")
+            write_json(self.path / "run.json", record)
+
+    def finish(self, status: str, **facts: Any) -> None:
+        """Record how the run ended: "complete", "interrupted" or "failed"."""
+        record = self.record()
+        if record is None:  # the folder was removed under the run: half a record would stand in the next one's way
+            return
+        with self.writing():
+            write_json(self.path / "run.json", {**record, "status": status, "end": utc_now(), **facts})
+
+    @contextlib.contextmanager
+    def writing(self) -> Generator[None]:
+        """Say in one sentence that the folder cannot be written, where that is so."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be written ({error.strerror or error}): what was saved is intact; "
+                "mend the cause (free space, permissions) and resume, or choose another folder."
+            ) from error
+
+    @contextlib.contextmanager
+    def lock(self) -> Generator[None]:
+        """Hold the folder for this process. The system releases the lock when the process dies, however it dies.
+
+        Raises:
+            UserError: another process holds it; the message names it.
+        """
+        import fcntl  # POSIX only, and so are the machines that train
+
+        with self.writing():
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a+")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise UserError(f"{self.path} is in use by {holder}: wait for it, or choose another folder.") from None
+            except OSError as error:  # a file system without locks
+                warnings.warn(f"{self.path} cannot be locked ({error.strerror}): run one process on it.", stacklevel=4)
+            with contextlib.suppress(OSError):  # a full disk must not prevent a resume that only reads
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+                file.flush()
+            yield
+
+    def _check_same(self, trainer: Any, record: Mapping[str, Any], seed: int) -> None:
+        if record.get("schema") != SCHEMA:
+            raise UserError(
+                f"{self.path} was written with run schema {record.get('schema')}, and this version reads {SCHEMA}: "
+                "resume it with the paperloop version that wrote it."
+            )
+        if record["method"] != method_name(trainer):
+            raise UserError(
+                f"{self.path} holds a run of {record['method']}, not of {method_name(trainer)}: choose another folder."
+            )
+        if record["seed"] != seed:
+            raise UserError(
+                f"{self.path} holds a run with seed {record['seed']}, not {seed}: give that seed, or another folder."
+            )
+        try:
+            saved = read_json(self.path / "config.json")["config"]
+        except (KeyError, TypeError):
+            raise UserError(
+                f"{self.path / 'config.json'} is no configuration: restore it, or start in a new run folder."
+            ) from None
+        here = to_dict(trainer.config)
+        free = tuple(getattr(trainer, "resume_ignores", ()))
+        changed = [f"{name} ({a} there, {b} here)" for name, a, b in _differences(saved, here) if name not in free]
+        if changed:
+            raise UserError(
+                f"{self.path} holds a run with another configuration, which differs in {', '.join(changed)}: "
+                f"resume it with --config {self.path / 'config.json'}, or choose another folder."
+            )
+
+
+def method_name(trainer: Any) -> str:
+    """The name by which a run folder knows a method: its class, without the module, which changes with the import."""
+    return type(trainer).__qualname__
+
+
+def _may_precede(path: Path) -> bool:
+    """Whether a file may lie in a run folder before run.json does.
+
+    A process killed in between leaves the lock and config.json; a sweep puts its own files there first.
+    """
+    return path.name in (".lock", "config.json") or path.name.startswith("sweep") or path.name.endswith(".tmp")
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """Dotted name, value in `a`, value in `b`, for every leaf where two JSON trees differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        names = [*a, *(k for k in b if k not in a)]
+        return [
+            d for k in names for d in _differences(a.get(k, "absent"), b.get(k, "absent"), f"{path}.{k}".lstrip("."))
+        ]
+    return [] if a == b else [(path, a, b)]
