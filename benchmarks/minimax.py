@@ -43,8 +43,8 @@ import paperloop
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from minimax_ued.config import BufferConfig, LearnableConfig, StudentConfig, TeacherConfig, TrainConfig
 from minimax_ued.presets import PRESETS
-from paperloop import stats
 from paperloop.files import write_json
+from paperloop_lab import stats
 
 #: Solve rates at environment steps: jaxued's student and learner on the setting of the small tier, one run.
 JAXUED_SMALL = {

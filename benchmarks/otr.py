@@ -52,9 +52,9 @@ import numpy as np
 
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from benchmarks.policy_finetune_data import describe
-from paperloop import stats
-from paperloop.data import normalised_score
 from paperloop.files import write_json
+from paperloop_data import normalised_score
+from paperloop_lab import stats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -210,7 +210,7 @@ def command(
 
 def make_data(job: Job, steps: int, folder: Path, workers: int, cost: Cost) -> Path:
     """Return the dataset's file, made if it is not there; one that is there has to be of this task and size."""
-    from paperloop.data import EpisodeDataset
+    from paperloop_data import EpisodeDataset
 
     file = folder / f"{job.dataset}.hdf5"
     if not file.exists():
@@ -388,7 +388,7 @@ def figure_of(rows: Sequence[Json], known: Mapping[str, Json]) -> Figure:
     """Draw each arm's mean and interval, its seeds, the published figure, and the dataset's own mean and best."""
     from matplotlib.figure import Figure
 
-    from paperloop.plots import COLOURS, GRID
+    from paperloop_lab.plots import COLOURS, GRID
 
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     arms = list(dict.fromkeys(row["arm"] for row in rows))
@@ -446,7 +446,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true", help="write no result")
     options = parser.parse_args(arguments)
     from otr.training_report import read_arms
-    from paperloop.plots import save_figure
+    from paperloop_lab.plots import save_figure
 
     tier = TIERS[options.tier]
     out = options.out or ROOT / ".cache" / "bench" / "otr" / options.tier

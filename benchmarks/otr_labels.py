@@ -167,7 +167,7 @@ def measure_solver(pairs: int, length: int, rounds: int, threads: int) -> tuple[
 
 
 def make_file(path: Path, steps: int) -> None:
-    from paperloop.data import EpisodeDataset
+    from paperloop_data import EpisodeDataset
 
     rng = np.random.default_rng(1)
     count = max(2, steps // LENGTH)
@@ -193,7 +193,7 @@ def relabel(
     def setup() -> tuple[Json, Callable[[], Json]]:
         from otr import OTRConfig, SolverConfig, label, preset
         from otr.demonstrations import best_episodes
-        from paperloop.data import EpisodeDataset
+        from paperloop_data import EpisodeDataset
 
         config = preset(preset_name)
         if isinstance(config, OTRConfig):

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import PEERS, Json, child_environment, record, table, write_result
-from paperloop import stats
+from paperloop_lab import stats
 
 REPS = 50_000
 

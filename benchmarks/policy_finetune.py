@@ -136,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--no-record", action="store_true", help="write no result into benchmarks/results")
     options = parser.parse_args(arguments)
-    from paperloop.plots import save_figure
+    from paperloop_lab.plots import save_figure
     from policy_finetune.run_report import report_study
     from policy_finetune.study import run_study
     from policy_finetune.study_report import curves_figure, read_study, study_tables

@@ -66,7 +66,7 @@ def make(
 
 def describe(files: Sequence[Path]) -> dict[str, dict[str, float]]:
     """Return name -> steps, episodes and returns of each dataset."""
-    from paperloop.data import EpisodeDataset
+    from paperloop_data import EpisodeDataset
 
     out = {}
     for file in files:

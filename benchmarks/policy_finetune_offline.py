@@ -20,10 +20,10 @@ import numpy as np
 
 from benchmarks.harness import ROOT, Json, record, table, write_result
 from benchmarks.policy_finetune_data import command, describe
-from paperloop import stats
 from paperloop.config import save_config
-from paperloop.data import normalised_score
 from paperloop.metrics_file import read_metrics
+from paperloop_data import normalised_score
+from paperloop_lab import stats
 from policy_finetune.config import LearnerConfig, OfflineConfig
 from policy_finetune.presets import LEARNERS
 

@@ -23,6 +23,8 @@ __all__ = ["EXPECTED", "main", "member_problems"]
 #: Folder -> distribution. A folder without pyproject.toml is silently no member for uv, so the names stand here too.
 EXPECTED = {
     "core": "paperloop",
+    "data": "paperloop-data",
+    "lab": "paperloop-lab",
     "minimax": "minimax-ued",
     "otr": "otr",
     "policy-finetune": "policy-finetune",

@@ -14,7 +14,7 @@ def setup(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     import jax
     import numpy as np
 
-    from paperloop.data import EpisodeDataset
+    from paperloop_data import EpisodeDataset
     from policy_finetune.config import OfflineConfig
     from policy_finetune.offline import OfflineTrainer
     from policy_finetune.presets import learner as preset

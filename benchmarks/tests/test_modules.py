@@ -12,7 +12,7 @@ from benchmarks import minimax, minimax_cycles, minimax_speed, minimax_throughpu
 from benchmarks.harness import ROOT, Comparison
 from minimax_ued.config import MazeConfig, StudentConfig
 from minimax_ued.presets import PRESETS
-from paperloop import stats
+from paperloop_lab import stats
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "peers"))  # as their scripts find each other
 

@@ -100,7 +100,7 @@ def test_every_tier_has_the_arms_of_its_claims(tier):
 
 def dataset(file, env_id, quality, steps):
     """Write four steps that were made as `steps` of a quality, in two parts."""
-    from paperloop.data import EpisodeDataset
+    from paperloop_data import EpisodeDataset
 
     halves = [{"steps": steps // 2}, {"steps": steps - steps // 2}]
     EpisodeDataset(

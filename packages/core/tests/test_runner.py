@@ -423,16 +423,6 @@ def test_a_read_only_folder(tmp_path):
         run(make(WalkConfig()), tmp_path / "a", steps=1)
 
 
-def test_tensorboard(tmp_path):
-    pytest.importorskip("tensorboardX")
-    from paperloop.sinks import make_sink
-
-    run(make(WalkConfig()), tmp_path, steps=3, log_every=1, sinks=(make_sink("tensorboard"),))
-    assert any((tmp_path / "tb").iterdir())
-    with pytest.raises(UserError, match="choose among tensorboard, wandb, trackio"):
-        make_sink("tensorbord")
-
-
 CHILD = """
 import sys
 sys.path.insert(0, {here!r})

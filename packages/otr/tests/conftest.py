@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 
 def walk(rng: np.random.Generator, length: int, width: int, *, zeros: bool = False) -> np.ndarray:

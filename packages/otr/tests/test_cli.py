@@ -14,7 +14,7 @@ from otr.cli import main
 from otr.label import ORIGINAL_REWARDS
 from otr.settings import PRESET_HELP
 from paperloop.conformance import check_help
-from paperloop.data import EpisodeDataset, read_minari
+from paperloop_data import EpisodeDataset, read_minari
 
 #: Fast to start, and installed everywhere.
 FAST = ["--backend", "reference", "--labeller.solver.iterations", "5"]

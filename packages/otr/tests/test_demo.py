@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from otr.demo import LABELLERS, cart_pole_data, pendulum_data, run_demo
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 
 def test_pendulum_is_gymnasiums(rng):

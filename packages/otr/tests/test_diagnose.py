@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from otr import ConstantConfig, OTRConfig, SolverConfig, label, transport_plan
 from otr.diagnose import diagnose, effective_support, plan_figure, returns_figure, spearman
 from paperloop.errors import UserError
-from paperloop.plots import save_figure
+from paperloop_lab.plots import save_figure
 
 CONFIG = OTRConfig(solver=SolverConfig(backend="reference"))
 

@@ -11,8 +11,8 @@ import pytest
 
 from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, UDSConfig, label
 from otr.label import ORIGINAL_REWARDS, content_key
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 CONFIG = OTRConfig(solver=SolverConfig(backend="reference"))
 
@@ -183,7 +183,7 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from otr import OTRConfig, SolverConfig, label
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 data = EpisodeDataset.load(sys.argv[1])
 def kill(done, chunks):

@@ -7,7 +7,7 @@ import pytest
 
 from otr import FeatureConfig, OTRConfig, SolverConfig, label, preset
 from otr.diagnose import diagnose
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 
 @pytest.mark.parametrize(("name", "width"), [("hopper", 11), ("walker2d", 17)])

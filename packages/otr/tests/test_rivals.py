@@ -29,8 +29,8 @@ from otr import (
 from otr.labellers import LABELLERS, Labels
 from otr.labellers.matching import segments
 from otr.labellers.pwil import greedy_costs
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 
 def raw(config, data, demos):

@@ -24,8 +24,8 @@ from otr.training_config import TrainConfig
 from otr.training_labels import content_digest
 from otr.training_report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
 from paperloop.config import load_config, save_config
-from paperloop.data import EpisodeDataset
 from paperloop.errors import NonFiniteError, UserError
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import OfflineConfig
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.sessions import offline_trainer, pretrained_of

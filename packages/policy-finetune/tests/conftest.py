@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 
 @pytest.fixture(autouse=True, scope="module")

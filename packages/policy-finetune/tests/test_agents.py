@@ -18,7 +18,7 @@ from policy_finetune.envs import EnvSpec
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.online import OnlineTrainer
 from policy_finetune.switch import Pretrained
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 rng = np.random.default_rng(0)
 ends = np.arange(100) % 10 == 9
 data = EpisodeDataset(

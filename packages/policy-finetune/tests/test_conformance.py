@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from paperloop.conformance import check_trainer, fingerprint
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import (
     ConstraintConfig,
     GuardConfig,

@@ -7,8 +7,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions
 from policy_finetune.dataset_checks import check_dataset, load_for, load_options
 from policy_finetune.envs import EnvSpec

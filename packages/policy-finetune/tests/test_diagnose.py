@@ -9,8 +9,8 @@ import pytest
 import scipy.spatial
 import scipy.stats
 
-from paperloop.data import EpisodeDataset, write_d4rl
 from paperloop.errors import CheckpointError, UserError
+from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune import cli
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.diagnose import (

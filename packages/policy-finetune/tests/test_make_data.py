@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import policy_finetune.cli as cli
-from paperloop.data import EpisodeDataset
 from paperloop.errors import NonFiniteError, UserError
+from paperloop_data import EpisodeDataset
 from policy_finetune.data_plan import DataPlan, Part
 from policy_finetune.envs import EnvSpec
 from policy_finetune.make_data import (

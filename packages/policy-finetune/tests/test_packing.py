@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions, LearnerConfig, OfflineAgent, OfflineConfig
 from policy_finetune.packing import Layout, OfflineData, discounted_to_go
 

@@ -8,7 +8,7 @@ import pytest
 
 import paperloop
 import policy_finetune.cli as cli
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.online import OverwrittenWarning
 from policy_finetune.sessions import load_run, online_trainer

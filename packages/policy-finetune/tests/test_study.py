@@ -10,7 +10,7 @@ import pytest
 import policy_finetune.run_report as run_report
 from paperloop.config import config_document, load_config, save_config
 from paperloop.errors import UserError
-from paperloop.sweep import SweepRun
+from paperloop_lab.sweep.plan import SweepRun
 from policy_finetune.config import DataOptions, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.presets import LEARNERS

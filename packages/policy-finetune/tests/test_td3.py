@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineConfig
 from policy_finetune.learners import TD3, Batch
 from policy_finetune.learners.base import q_over_bound, value_to_climb

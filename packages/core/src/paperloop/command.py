@@ -79,9 +79,10 @@ class RunOptions:
                 raise UserError(f"{name} is {value}; it must be at least 1, or None.")
 
     def run_arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of `paperloop.run` that these options decide: all but `out` and `device`."""
-        from paperloop.sinks import make_sink
+        """Return the keyword arguments of `paperloop.run` that these options decide.
 
+        All but `out`, `device` and `sinks`, which `paperloop_lab.sinks.make_sinks` makes of their names.
+        """
         return {
             "seed": self.seed,
             "resume": self.resume,
@@ -89,7 +90,6 @@ class RunOptions:
             "log_every": self.log_every,
             "eval_every": self.eval_every,
             "save_every": self.save_every,
-            "sinks": [make_sink(name) for name in self.sinks],
             "progress": not self.quiet,
         }
 

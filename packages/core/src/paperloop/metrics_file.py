@@ -1,4 +1,4 @@
-"""Reading `metrics.jsonl`, the rows that a run leaves behind.
+"""`metrics.jsonl`, the rows that a run leaves behind: written by `JsonlSink`, read by `read_metrics` and `curve`.
 
 A row is `{"step": 40, "wall": 12.5, "split": "train", "loss": 0.3, "return": [1.0, 2.0]}`. A list has the seed axis
 first. Rows of different splits have different keys, and keys may come and go within a split. A run that was killed
@@ -8,8 +8,12 @@ may leave a torn last line, which is not counted.
 from __future__ import annotations
 
 import difflib
+import io
 import json
-from collections.abc import Sequence
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
@@ -17,10 +21,81 @@ import numpy as np
 
 from paperloop.errors import UserError
 
-__all__ = ["Curve", "Rows", "curve", "metric_names", "read_metrics"]
+__all__ = ["Curve", "JsonlSink", "Rows", "curve", "metric_names", "read_metrics", "truncate_rows"]
 
 Rows = Sequence[dict[str, Any]]
 RESERVED = ("step", "wall", "split")
+FLUSH_SECONDS = 5.0
+
+
+class JsonlSink:
+    """`metrics.jsonl`: one JSON object per row with step, wall, split and the metrics, append-only.
+
+    NaN and infinities, for which JSON has no word, become null.
+
+    Rows are buffered and made durable before every checkpoint, so after a kill the rows up to the restored step are
+    all there, and `open` cuts off whatever came after it.
+    """
+
+    def __init__(self) -> None:
+        self._file: io.BufferedWriter | None = None
+        self._flushed = time.monotonic()
+
+    def open(self, run_dir: Path, step: int) -> None:
+        """Cut the file after the rows of `step` (0 for a new run: empty) and append from there."""
+        path = run_dir / "metrics.jsonl"
+        path.touch()
+        truncate_rows(path, step)
+        self._file = path.open("ab")
+
+    def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
+        """Append one row."""
+        assert self._file is not None
+        row = {"step": step, "wall": round(wall, 3), "split": split}
+        row.update({name: value.tolist() if hasattr(value, "tolist") else value for name, value in metrics.items()})
+        try:
+            text = json.dumps(row, allow_nan=False)
+        except ValueError:
+            text = json.dumps(_finite_or_null(row))
+        self._file.write(text.encode() + b"\n")
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._file.flush()
+            self._flushed = time.monotonic()
+
+    def flush(self) -> None:
+        """Flush and fsync."""
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def truncate_rows(path: Path, step: int) -> None:
+    """Cut a metrics file behind its last whole row of `step` or before it.
+
+    A damaged line further up is left for its reader to complain about: cutting there would lose the rows behind it.
+    At step 0, where no checkpoint exists, nothing is kept: the run starts anew and writes its first rows again.
+    """
+    end = place = 0
+    if step > 0:
+        with path.open("rb") as file:
+            for line in file:
+                place += len(line)
+                try:
+                    if json.loads(line)["step"] > step:
+                        break
+                except (ValueError, KeyError, TypeError):
+                    continue
+                if line.endswith(b"\n"):
+                    end = place
+    if end != path.stat().st_size:
+        os.truncate(path, end)
 
 
 class Curve(NamedTuple):
@@ -158,3 +233,11 @@ def _line_by_line(path: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
 
 def _is_row(row: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(row, dict) and all(name in row for name in RESERVED)
+
+
+def _finite_or_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite_or_null(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite_or_null(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

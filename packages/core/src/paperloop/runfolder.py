@@ -3,7 +3,7 @@
 runs/<name>/
   run.json        status, command, seed, times, devices, versions, commit
   config.json     the whole configuration
-  metrics.jsonl   one row per line (`paperloop.sinks`)
+  metrics.jsonl   one row per line (`paperloop_lab.sinks`)
   checkpoints/    `paperloop.checkpoint`
   plots/, tb/     figures, TensorBoard events
   .lock           held while a process runs here

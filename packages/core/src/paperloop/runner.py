@@ -18,12 +18,11 @@ import numpy as np
 
 from paperloop.checkpoint import verify
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
-from paperloop.metrics_file import RESERVED
+from paperloop.metrics_file import RESERVED, JsonlSink
 from paperloop.progress import Progress
 from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
 from paperloop.runfolder import RunFolder, method_name
 from paperloop.seeds import check_seed, fold_seed
-from paperloop.sinks import JsonlSink
 
 __all__ = ["Interrupted", "evaluate", "restore", "run", "to_host"]
 
@@ -78,8 +77,8 @@ def run(
         resume: "auto" continues what is in the folder, "never" refuses a folder with a run, "must" demands one.
         fallback: when the newest checkpoint is damaged, resume from the newest intact one instead of refusing.
         keep: checkpoints to keep.
-        sinks: more sinks beside metrics.jsonl (`paperloop.sinks`). One that fails after it was opened is dropped with
-            a warning.
+        sinks: more sinks, next to metrics.jsonl (`paperloop_lab.sinks`). One that fails after it was opened is dropped
+            with a warning.
         on_nonfinite: "stop" ends the run with `NonFiniteError` when a training metric is not finite at a step that is
             logged or saved; "continue" goes on.
         progress: where the error stream is a terminal, show a bar there, and say where a run goes on or that it is

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -33,14 +33,15 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from minimax_ued.scorecard import standard_evaluators
     from minimax_ued.snapshots import draw_timeline
     from minimax_ued.trainer import UEDTrainer
-    from paperloop.report import report, report_command
     from paperloop.runfolder import RunFolder
     from paperloop.runner import run
+    from paperloop_lab.report import report, report_command
+    from paperloop_lab.sinks import make_sinks
 
     trainer = UEDTrainer(config)
     plots = options.out / "plots"
     evaluators = standard_evaluators(trainer, plots)
-    arguments = options.run_arguments()
+    arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
     RunFolder(options.out).check(trainer, seed=options.seed, resume=options.resume)  # before compiling is spoken of
@@ -76,7 +77,7 @@ def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
 def _draw_complexity(run: Path, plots: Path) -> None:
     """Draw what the run trained on, where it logged that: another environment than the maze has other measures."""
     from minimax_ued.history import complexity_figure, read_history
-    from paperloop.plots import save_figure
+    from paperloop_lab.plots import save_figure
 
     try:
         history = read_history(run)

@@ -5,7 +5,7 @@ attempts at each. The worst alpha per cent are chosen by the win rates of one ro
 is taken from another, independent round. Chosen and measured by the same round, the tail would look worse than it is:
 the levels in it are there in part by bad luck.
 
-Levels with equal win rates in the first round share the weight of their ranks (`paperloop.stats.cvar`), so that the
+Levels with equal win rates in the first round share the weight of their ranks (`paperloop_lab.stats.cvar`), so that the
 result does not depend on the order of the levels. The original sorts, which gives the same in expectation.
 """
 
@@ -25,9 +25,9 @@ from minimax_ued.envs.maze import Maze, paths
 from minimax_ued.evaluate import offered_levels
 from minimax_ued.optimal import optimal_returns
 from minimax_ued.trainer import UEDTrainer
-from paperloop import stats
 from paperloop.errors import UserError
 from paperloop.seeds import fold_seed
+from paperloop_lab import stats
 
 __all__ = ["ALPHAS", "CVaR", "PathBin", "WinRates", "by_path_length", "tails"]
 

@@ -17,10 +17,10 @@ from minimax_ued.pictures import level_sheet, save_png
 from minimax_ued.published import CVAR_SFL, OOD_25, OOD_60, PACE, PUBLISHED, PublishedTable
 from minimax_ued.scorecard import Measured, Scorecard
 from minimax_ued.snapshots import draw_timeline
-from paperloop import plots, stats
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
 from paperloop.provenance import provenance
+from paperloop_lab import plots, stats
 
 __all__ = ["print_scorecard", "to_json", "write_report"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from paperloop import plots
+from paperloop_lab import plots
 
 __all__ = ["CONTROL", "FAINT", "INK", "colour", "make_figure", "thousands"]
 

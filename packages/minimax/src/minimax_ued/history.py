@@ -16,9 +16,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from minimax_ued.figures import INK, colour, make_figure, thousands
-from paperloop import plots, stats
 from paperloop.errors import UserError
 from paperloop.metrics_file import Rows, read_metrics
+from paperloop_lab import plots, stats
 
 __all__ = ["KEPT_SPLIT", "MEASURES", "History", "Series", "complexity_figure", "read_history"]
 
@@ -72,7 +72,7 @@ def read_history(run: Path | Rows) -> History:
     """Read the curves of a run.
 
     Rows of a time in which no level was learned from, or none was kept, are left out. Where there are many rows they
-    are averaged in bins (`paperloop.plots.pool_curves`).
+    are averaged in bins (`paperloop_lab.plots.pool_curves`).
 
     Args:
         run: a run folder, or the rows of its metrics.jsonl.

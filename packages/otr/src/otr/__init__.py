@@ -2,7 +2,7 @@
 
 from otr import OTRConfig, label
 from otr.demonstrations import best_episodes
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 data = EpisodeDataset.load("hopper_medium-v2.hdf5")
 labelled = label(data, best_episodes(data, 1), OTRConfig()).dataset

@@ -20,10 +20,10 @@ from otr.diagnose import Diagnosis, diagnose, plan_figure
 from otr.diagnose_command import diagnosis_table
 from otr.label import ORIGINAL_REWARDS, label
 from otr.presets import preset
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
 from paperloop.files import write_json
-from paperloop.plots import COLOURS, save_figure
+from paperloop_data import EpisodeDataset
+from paperloop_lab.plots import COLOURS, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

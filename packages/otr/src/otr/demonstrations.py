@@ -13,8 +13,8 @@ import numpy as np
 
 from otr.files import read_dataset
 from otr.truth import with_true_rewards
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 __all__ = ["best_episodes", "episode_scores", "load_demonstrations"]
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
-from paperloop.plots import COLOURS
+from paperloop_data import EpisodeDataset
+from paperloop_lab.plots import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -184,7 +184,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Any]:
 
 
 def plan_figure(plan: np.ndarray, *, title: str = "transport plan") -> Figure:
-    """Draw a plan (T, T'): where each step of the episode finds its match. Save it with `paperloop.plots.save_figure`.
+    """Draw a plan (T, T'): where each step of the episode finds its match (`paperloop_lab.plots.save_figure` saves it).
 
     Each row is divided by its largest entry, so that sharp and blurred rows are both seen.
     """

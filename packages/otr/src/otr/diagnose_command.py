@@ -18,10 +18,10 @@ from otr.files import noted_warnings, read_dataset
 from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
 from otr.labellers.registry import LABELLERS
 from paperloop.config import from_dict
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
 from paperloop.files import write_json
-from paperloop.plots import save_figure
+from paperloop_data import EpisodeDataset
+from paperloop_lab.plots import save_figure
 
 __all__ = ["diagnose_file", "diagnosis_table", "known_truth"]
 

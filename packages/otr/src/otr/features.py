@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from otr.config import FeatureConfig
-from paperloop.data import EpisodeDataset
-from paperloop.data.summary import moments
-from paperloop.data.transitions import next_rows
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
+from paperloop_data.summary import moments
+from paperloop_data.transitions import next_rows
 
 __all__ = ["PLACE", "Scaler", "check_compatible", "features", "fit_scaler", "raw_features", "warn_about_zeros"]
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from paperloop.data import EpisodeDataset
-from paperloop.data.transitions import next_rows
 from paperloop.errors import UserError
 from paperloop.option_names import in_option_names
+from paperloop_data import EpisodeDataset
+from paperloop_data.transitions import next_rows
 
 __all__ = [
     "Format",
@@ -44,7 +44,7 @@ def read_dataset(path: str | Path, *, states_only: bool = False, **options: Any)
     Args:
         path: the file or folder.
         states_only: for demonstrations, which need no actions: where a flat file has none, they are of no width.
-        options: of the readers in `paperloop.data`; those that are None are left out.
+        options: of the readers in `paperloop_data`; those that are None are left out.
 
     Raises:
         UserError: it cannot be read, or an option does not belong to its format.
@@ -88,7 +88,7 @@ def output_format(out: Path, source: Path, wanted: Format | None) -> Format:
         return found
     if is_minari(source):
         return "minari"
-    from paperloop.data.hdf5 import is_hdf5
+    from paperloop_data.formats.hdf5 import is_hdf5
 
     return "d4rl" if is_hdf5(source) else "npz"
 

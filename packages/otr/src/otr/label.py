@@ -28,10 +28,10 @@ from otr.labellers.registry import LABELLERS, config_class
 from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
 from otr.truth import ORIGINAL_REWARDS, true_rewards
 from paperloop.config import to_dict
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
 from paperloop.progress import Progress
+from paperloop_data import EpisodeDataset
 
 __all__ = ["ORIGINAL_REWARDS", "LabelResult", "add_arrays", "content_key", "label", "otr_version", "solver_name"]
 

@@ -24,9 +24,9 @@ from otr.diagnose import Diagnosis, diagnose
 from otr.files import Format, check_output, is_minari, noted_warnings, output_format, read_dataset, save_dataset
 from otr.label import ATTRIBUTE, CHUNK_STEPS, LabelResult, label
 from paperloop.command import Device, start_jax
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
 from paperloop.option_names import in_option_names
+from paperloop_data import EpisodeDataset
 
 __all__ = ["choose_device", "label_file"]
 

@@ -37,13 +37,13 @@ from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, repor
 from otr.truth import ORIGINAL_REWARDS, with_true_rewards
 from paperloop.command import Device, start_jax
 from paperloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
-from paperloop.data import EpisodeDataset
-from paperloop.data.transitions import next_rows
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import write_json
 from paperloop.option_names import in_option_names
 from paperloop.runfolder import RunFolder
 from paperloop.seeds import check_seed
+from paperloop_data import EpisodeDataset
+from paperloop_data.transitions import next_rows
 
 if TYPE_CHECKING:
     from policy_finetune.config import LearnerConfig, OfflineConfig
@@ -127,7 +127,7 @@ def train(
         fallback: when the newest checkpoint is damaged, go on from the newest intact one.
         log_every: dispatches between rows of metrics; None for about 100 rows.
         save_every: dispatches between checkpoints; None for one every ten minutes.
-        sinks: names of where metrics go beside metrics.jsonl, see `paperloop.sinks.make_sink`.
+        sinks: names of where metrics go beside metrics.jsonl, see `paperloop_lab.sinks.make_sinks`.
 
     Returns:
         The arms; see `otr.training_report`.
@@ -568,7 +568,7 @@ def _run(
 ) -> None:
     """Train one program in its run folder."""
     from paperloop.runner import run
-    from paperloop.sinks import make_sink
+    from paperloop_lab.sinks import make_sinks
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.offline import OfflineTrainer
 
@@ -578,7 +578,7 @@ def _run(
     trainer.resume_ignores = (*OfflineTrainer.resume_ignores, "data")
     evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
     run(
-        trainer, folder, steps=trainer.num_steps, evaluators=evaluators, sinks=[make_sink(name) for name in sinks],
+        trainer, folder, steps=trainer.num_steps, evaluators=evaluators, sinks=make_sinks(sinks),
         **arguments,
     )  # fmt: skip
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from otr.files import read_dataset
 from otr.label import ATTRIBUTE, add_arrays
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 __all__ = ["GivenLabels", "content_digest", "read_labels"]
 

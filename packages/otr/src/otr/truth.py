@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 __all__ = ["ORIGINAL_REWARDS", "true_rewards", "with_true_rewards"]
 

@@ -86,12 +86,13 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     _check_files(config.data)
     start_jax(options.device, config.devices)
     from paperloop.runner import run
+    from paperloop_lab.sinks import make_sinks
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import offline_trainer
 
     trainer, spec = offline_trainer(config)
-    arguments = options.run_arguments()
+    arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 20)
     evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
     run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
@@ -104,6 +105,7 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     _check_files(config.data)
     start_jax(options.device, config.devices)
     from paperloop.runner import run
+    from paperloop_lab.sinks import make_sinks
     from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
     from policy_finetune.run_report import conclude
     from policy_finetune.sessions import evaluation_blocks, online_trainer
@@ -119,7 +121,7 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
             trainer, returns, options.out / "policies", algorithm=config.learner.name, seed=options.seed,
             command=_command_line(),
         )  # fmt: skip
-    arguments = options.run_arguments()
+    arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
     arguments["log_every"] = options.log_every or max(1, trainer.num_steps // 200)
     if options.eval_every is None:
         arguments["eval_at"] = evaluation_blocks(config)

@@ -239,7 +239,7 @@ class DataOptions:
     episode_ends: Annotated[
         Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None, _default("auto")
     ] = None
-    """what ends an episode in a D4RL file (see paperloop.data.read_d4rl)"""
+    """what ends an episode in a D4RL file (see paperloop_data.read_d4rl)"""
 
     def __post_init__(self) -> None:
         check(self)

@@ -4,7 +4,7 @@
     for sentence in findings:
         print(sentence)
 
-`paperloop.data` has looked at the file before: shapes that agree, flags that are flags, no NaN.
+`paperloop_data` has looked at the file before: shapes that agree, flags that are flags, no NaN.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions
 from policy_finetune.envs import EnvSpec, make_env, step_env
 

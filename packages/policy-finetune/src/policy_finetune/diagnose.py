@@ -22,15 +22,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from paperloop import plots
 from paperloop.config import to_dict
-from paperloop.data import EpisodeDataset
-from paperloop.data.scores import REFERENCE_SCORES
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.option_names import in_option_names
 from paperloop.runner import restore
 from paperloop.seeds import fold_seed
+from paperloop_data import EpisodeDataset
+from paperloop_data.scores import REFERENCE_SCORES
+from paperloop_lab import plots
 from policy_finetune.config import DataOptions, OfflineConfig
 from policy_finetune.dataset_checks import load_for, load_options
 from policy_finetune.diagnosis_figures import diagnosis_figure

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from paperloop import plots
+from paperloop_lab import plots
 from policy_finetune.diagnosis_rules import Diagnosis
 
 if TYPE_CHECKING:

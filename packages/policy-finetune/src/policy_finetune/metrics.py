@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from paperloop.errors import UserError
-from paperloop.stats import Interval, flat_scores, stratified_bootstrap
+from paperloop_lab.stats import Interval, flat_scores, stratified_bootstrap
 
 __all__ = [
     "COLLAPSE_THRESHOLD",

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
+from paperloop_data import EpisodeDataset
 from policy_finetune.acting import HostPolicy
 from policy_finetune.agents import AgentLayout, stack, summary
 from policy_finetune.config import LearnerConfig, OfflineAgent, OfflineConfig

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperloop import plots
 from paperloop.config import load_config
-from paperloop.data import EpisodeDataset, normalised_score
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.metrics_file import read_metrics
+from paperloop_data import EpisodeDataset, normalised_score
+from paperloop_lab import plots
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.console_tables import show
 from policy_finetune.evaluators import score_task
@@ -219,8 +219,8 @@ def write_replay(
     Raises:
         UserError: it is no online run, it has no such agent or no transitions yet, or the file exists.
     """
-    from paperloop.data import write_d4rl
     from paperloop.runner import restore
+    from paperloop_data import write_d4rl
     from policy_finetune.make_data import from_replay
     from policy_finetune.online import OnlineTrainer
     from policy_finetune.sessions import load_run

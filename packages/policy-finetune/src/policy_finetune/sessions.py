@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from paperloop.config import load_config, read_json
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
 from paperloop.option_names import in_option_names
 from paperloop.runner import restore
+from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
 from policy_finetune.dataset_checks import load_for, load_options
 from policy_finetune.envs import EnvSpec

@@ -18,9 +18,9 @@ from typing import Any
 from paperloop.config import config_document, load_config, read_json, save_config
 from paperloop.errors import UserError
 from paperloop.files import write_json
-from paperloop.sweep import SweepRun
-from paperloop.sweep_engines import LocalEngine
-from paperloop.sweep_loop import run_sweep
+from paperloop_lab.sweep.engines import LocalEngine
+from paperloop_lab.sweep.loop import run_sweep
+from paperloop_lab.sweep.plan import SweepRun
 from policy_finetune.study_config import StudyConfig, offline_runs, online_runs
 
 __all__ = ["run_study"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperloop import plots
 from paperloop.config import load_config, read_json
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
 from paperloop.metrics_file import read_metrics
-from paperloop.sweep import run_status
+from paperloop_lab import plots
+from paperloop_lab.sweep.plan import run_status
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.metrics import CollapseMetrics, collapse_metrics
 from policy_finetune.study_config import StudyConfig, online_runs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from otr.config import SquashConfig
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 __all__ = ["divisor"]
 

@@ -11,8 +11,8 @@ from otr.config import ConstantConfig, OracleConfig, UDSConfig
 from otr.features import FeatureConfig, check_compatible
 from otr.labellers.interface import Labels
 from otr.truth import true_rewards
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 __all__ = ["ConstantLabeller", "OracleLabeller", "UDSLabeller"]
 

@@ -14,7 +14,7 @@ from otr.labellers.common import divisor
 from otr.labellers.interface import Labels
 from otr.rewards import aggregate, squash
 from otr.sinkhorn import prepare_demos
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedMatching", "MatchingLabeller", "segments"]
 

@@ -14,8 +14,8 @@ from otr.labellers.common import divisor
 from otr.labellers.interface import Labels
 from otr.rewards import squash
 from otr.solvers.threads import thread_count
-from paperloop.data import EpisodeDataset
 from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedNearest", "NearestNeighbourLabeller"]
 

@@ -15,7 +15,7 @@ from jax import lax
 from otr.config import ORILConfig
 from otr.features import Scaler, check_compatible, features, fit_scaler
 from otr.labellers.interface import Labels
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedORIL", "ORILLabeller", "discriminator_loss"]
 

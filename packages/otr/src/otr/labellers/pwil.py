@@ -14,7 +14,7 @@ from otr.costs import Rows, cost_matrix
 from otr.features import Scaler, check_compatible, features, fit_scaler
 from otr.labellers.interface import Labels
 from otr.solvers.threads import thread_count
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedPWIL", "PWILLabeller", "greedy_costs"]
 

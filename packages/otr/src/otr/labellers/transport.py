@@ -15,7 +15,7 @@ from otr.labellers.interface import Labels
 from otr.rewards import aggregate, squash
 from otr.sinkhorn import make_solver, prepare_demos
 from otr.solvers.problem import Problem
-from paperloop.data import EpisodeDataset
+from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedTransport", "TransportLabeller"]
 

@@ -1,0 +1,395 @@
+"""`EpisodeDataset`: logged experience as flat, read-only arrays with episode boundaries."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from paperloop.errors import UserError
+from paperloop_data import arrays, summary
+from paperloop_data.episodes import concatenate_datasets, select_episodes
+from paperloop_data.fields import ARRAY_FIELDS, checked_fields
+from paperloop_data.transitions import Semantics, Transitions, make_transitions, next_rows
+
+__all__ = ["Episode", "EpisodeDataset"]
+
+
+class Episode(NamedTuple):
+    """Views of one episode of T steps; nothing is copied.
+
+    Attributes:
+        observations: (T, *obs), what the action was chosen from.
+        actions: (T, *act).
+        rewards: (T,).
+        terminated: (T,) booleans, the environment's own end.
+        truncated: (T,) booleans, an end from outside such as a time limit.
+        next_observations: (T, *obs), or None where the dataset stores none.
+        final_observation: (*obs), the observation after the last step, or None where the dataset stores none.
+        extras: name -> (T, ...).
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_observations: np.ndarray | None
+    final_observation: np.ndarray | None
+    extras: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EpisodeDataset:
+    """N steps in E episodes, one row a step, the episodes one after another.
+
+    The arrays are read-only views of what is given: nothing is copied unless the layout in memory demands it, so do not
+    write to an array after handing it over. Floats keep their precision; `transitions` casts.
+
+    An episode ends in one of three ways: *terminated* (the environment's own end: a value target must not bootstrap),
+    *truncated* (an end from outside, such as a time limit: it must), or *cut* (neither flag: the log just stops).
+
+    Args:
+        observations: (N, *obs) real numbers.
+        actions: (N, *act) real numbers; (N,) for discrete actions.
+        rewards: (N,), or (N, 1), which is squeezed. Integers become float64.
+        terminated: (N,) booleans, or numbers that are each 0 or 1. May hold inside an episode, as in AntMaze, where it
+            holds at every step near the goal.
+        truncated: (N,) booleans, likewise.
+        episode_starts: (E,) integers, the first row of each episode. Default: an episode ends at every row that is
+            terminated or truncated, and at the last row.
+        next_observations: (N, *obs), the observation after each step, as stored; or
+        final_observations: (E, *obs), the observation after each episode's last step, the others being the next rows.
+            Give one of the two at most.
+        extras: name -> (N, ...), further arrays with one row a step, such as "infos/goal". These may hold NaN.
+        attributes: facts about the dataset, of types that JSON knows.
+        provenance: what was done to get here, oldest first; readers, writers and selections add to it.
+
+    Raises:
+        UserError: the arrays are empty, disagree in length or shape, are no numbers, or hold NaN or infinities. The
+            message names the file where one was read, the field, and the episode and row.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    episode_starts: np.ndarray = None  # ty: ignore[invalid-assignment]  # filled in below, so that readers see an array
+    next_observations: np.ndarray | None = None
+    final_observations: np.ndarray | None = None
+    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    provenance: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "provenance", tuple(self.provenance))
+        fields = checked_fields({name: getattr(self, name) for name in ARRAY_FIELDS}, self.where)
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
+        self._refuse_nonfinite()
+
+    def _refuse_nonfinite(self) -> None:
+        for name in ("observations", "actions", "rewards", "next_observations", "final_observations"):
+            array = getattr(self, name)
+            row = None if array is None else arrays.first_nonfinite(array)
+            if array is None or row is None:
+                continue
+            values = array[row].reshape(-1)
+            value = values[~np.isfinite(values)][0]
+            at = f"episode {row}" if name == "final_observations" else arrays.place(row, self.episode_starts)
+            raise UserError(
+                f"{self.where}: {name} holds {value} at {at}; mend the data, or load it with drop_nonfinite=True to "
+                "leave such episodes out."
+            )
+
+    # Sizes and boundaries
+
+    @property
+    def where(self) -> str:
+        """How error messages call this dataset: the file it came from, or "dataset"."""
+        return next((str(step["file"]) for step in reversed(self.provenance) if "file" in step), "dataset")
+
+    @property
+    def num_steps(self) -> int:
+        """N."""
+        return len(self.rewards)
+
+    @property
+    def num_episodes(self) -> int:
+        """E."""
+        return len(self.episode_starts)
+
+    def __len__(self) -> int:
+        return self.num_episodes
+
+    @functools.cached_property
+    def episode_ends(self) -> np.ndarray:
+        """(E,) int64, one past the last row of each episode."""
+        return arrays.frozen(np.append(self.episode_starts[1:], self.num_steps))
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:
+        """(E,) int64, steps in each episode."""
+        return arrays.frozen(self.episode_ends - self.episode_starts)
+
+    @functools.cached_property
+    def episode_of_row(self) -> np.ndarray:
+        """(N,) int64, the episode that each row belongs to."""
+        return arrays.frozen(np.repeat(np.arange(self.num_episodes), self.lengths))
+
+    @functools.cached_property
+    def step_of_row(self) -> np.ndarray:
+        """(N,) int64, the steps before each row within its episode."""
+        return arrays.frozen(np.arange(self.num_steps) - np.repeat(self.episode_starts, self.lengths))
+
+    @functools.cached_property
+    def cut(self) -> np.ndarray:
+        """(E,) booleans, the episodes whose last row is neither terminated nor truncated."""
+        last = self.episode_ends - 1
+        return arrays.frozen(~(self.terminated[last] | self.truncated[last]))
+
+    # Reading episodes and transitions
+
+    def episode(self, index: int) -> Episode:
+        """Return views of one episode; negative indices count from the end.
+
+        Raises:
+            UserError: there is no such episode.
+        """
+        if not -self.num_episodes <= index < self.num_episodes:
+            raise UserError(
+                f"{self.where}: there is no episode {index}; indices run from 0 to {self.num_episodes - 1}."
+            )
+        rows = slice(int(self.episode_starts[index]), int(self.episode_ends[index]))
+        following, final = self.next_observations, None
+        if following is not None:
+            final = following[rows.stop - 1]
+            following = following[rows]
+        elif self.final_observations is not None:
+            final = self.final_observations[index]
+            following = arrays.frozen(np.concatenate([self.observations[rows.start + 1 : rows.stop], final[None]]))
+        return Episode(
+            self.observations[rows],
+            self.actions[rows],
+            self.rewards[rows],
+            self.terminated[rows],
+            self.truncated[rows],
+            following,
+            final,
+            MappingProxyType({name: array[rows] for name, array in self.extras.items()}),
+        )
+
+    def __getitem__(self, index: int) -> Episode:
+        if not -self.num_episodes <= index < self.num_episodes:
+            raise IndexError(index)  # the protocol of sequences: iteration ends here
+        return self.episode(index)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (self.episode(index) for index in range(self.num_episodes))
+
+    def returns(self, discount: float = 1.0) -> np.ndarray:
+        """Return Σ_t discount^t r_t of each episode, (E,) float64."""
+        rewards = self.rewards.astype(np.float64)
+        if discount != 1.0:
+            rewards *= np.float64(discount) ** self.step_of_row
+        return np.add.reduceat(rewards, self.episode_starts)
+
+    def transitions(
+        self,
+        semantics: Semantics = "exact",
+        *,
+        terminate_on_end: bool = False,
+        dtype: Any = np.float32,
+    ) -> Transitions:
+        """Return flat transitions (s, a, r, s', terminal).
+
+        Args:
+            semantics: "exact" keeps every step and takes s' from what is stored. "d4rl" does what
+                `d4rl.qlearning_dataset` (D4RL 1.1) does and most published results stand on: s' is the next row of the
+                file whatever is stored, time-out steps and the last row are left out, so a 1000-step episode becomes
+                999 transitions, and s' of a terminal step is the start of the next episode.
+            terminate_on_end: only with "d4rl", and as D4RL's code has it, which is not what its docstring says:
+                time-out steps are kept, their s' is the start of the next episode, and `terminals` stays what the file
+                says.
+            dtype: type that floats are cast to, as D4RL does; None keeps each. Integers and booleans are never cast.
+
+        Raises:
+            UserError: "exact" without stored next or final observations.
+        """
+        return make_transitions(
+            self, semantics, terminate_on_end=terminate_on_end, dtype=None if dtype is None else np.dtype(dtype)
+        )
+
+    # New datasets from old
+
+    def replace(self, **changes: Any) -> EpisodeDataset:
+        """Return a dataset with some fields changed, such as `rewards=` for new labels; the rest is shared."""
+        unknown = sorted(set(changes) - {f.name for f in dataclasses.fields(self)})
+        if unknown:
+            raise UserError(f"An EpisodeDataset has no field {unknown[0]!r}; it has {', '.join(ARRAY_FIELDS)}.")
+        if "provenance" not in changes:
+            changes["provenance"] = (*self.provenance, {"action": "replace", "fields": sorted(changes)})
+        return dataclasses.replace(self, **changes)
+
+    def select(self, episodes: Any) -> EpisodeDataset:
+        """Return the given episodes, in the given order.
+
+        Args:
+            episodes: a slice, booleans of shape (E,), or integers (negative ones count from the end; an episode may
+                come twice, as in a bootstrap).
+
+        Raises:
+            UserError: nothing is selected, or an index is out of range.
+        """
+        return select_episodes(self, episodes)
+
+    def top(
+        self, count: int | None = None, *, fraction: float | None = None, scores: Any | None = None
+    ) -> EpisodeDataset:
+        """Return the best episodes, best first; of equals the earlier one comes first.
+
+        Args:
+            count: how many; or
+            fraction: which part of the episodes, in (0, 1], rounded up.
+            scores: (E,) numbers to rank by; by default the undiscounted returns.
+
+        Raises:
+            UserError: not exactly one of count and fraction, or out of range, or scores of another shape.
+        """
+        if (count is None) == (fraction is None):
+            raise UserError("Give top() either count or fraction.")
+        if fraction is not None:
+            if not 0 < fraction <= 1:
+                raise UserError(f"The fraction of top() lies in (0, 1]; got {fraction}.")
+            count = int(np.ceil(fraction * self.num_episodes - 1e-9))  # 0.1 of 30 episodes is 3 in spite of rounding
+        assert count is not None
+        if not 1 <= count <= self.num_episodes:
+            raise UserError(
+                f"{self.where}: top({count}) of {self.num_episodes} episodes; count lies in 1 to {self.num_episodes}."
+            )
+        ranked = self.returns() if scores is None else np.asarray(scores, np.float64)
+        if ranked.shape != (self.num_episodes,) or np.isnan(ranked).any():
+            raise UserError(f"{self.where}: scores are {self.num_episodes} numbers without NaN, one for each episode.")
+        return self.select(np.argsort(-ranked, kind="stable")[:count])
+
+    @staticmethod
+    def concatenate(datasets: Sequence[EpisodeDataset], *, extras: Literal["all", "common"] = "all") -> EpisodeDataset:
+        """Return the episodes of all `datasets`, in order. Attributes that differ are left out.
+
+        Args:
+            datasets: one or more, with the same shapes of observations and actions.
+            extras: "all" demands the same extras in each; "common" keeps those that every one has.
+
+        Raises:
+            UserError: none are given, their shapes or extras differ, or only some store next observations.
+        """
+        return concatenate_datasets(list(datasets), extras)
+
+    def with_time_limit(self, max_episode_steps: int) -> EpisodeDataset:
+        """Return the dataset with every end at `max_episode_steps` steps taken as truncated and not terminated.
+
+        For files that call every end "terminal", the time limit included: bootstrapping then needs this.
+        """
+        last = self.episode_ends - 1
+        at_limit = last[self.lengths == max_episode_steps]
+        terminated, truncated = self.terminated.copy(), self.truncated.copy()
+        terminated[at_limit], truncated[at_limit] = False, True
+        step = {"action": "time limit", "max_episode_steps": max_episode_steps, "episodes": len(at_limit)}
+        return self.replace(terminated=terminated, truncated=truncated, provenance=(*self.provenance, step))
+
+    # Looking at it
+
+    def statistics(self) -> dict[str, Any]:
+        """Return sizes, kinds of episode ends, and the spread of returns and lengths, as plain JSON-ready numbers."""
+        return summary.statistics(self)
+
+    def observation_statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and standard deviation (ddof 0) of the observations, each (*obs) float64."""
+        return summary.moments(self.observations)
+
+    def findings(self, *, action_low: Any = -1.0, action_high: Any = 1.0) -> list[str]:
+        """Return one sentence for each thing that is legal but often a mistake; see `paperloop_data.summary`.
+
+        Args:
+            action_low: lower bound of the actions, a number or (*act).
+            action_high: upper bound, likewise.
+        """
+        return summary.findings(self, action_low, action_high)
+
+    def equals(self, other: EpisodeDataset) -> bool:
+        """Whether both hold the same episodes bit for bit: arrays, types, boundaries, extras, what follows each step.
+
+        How next observations are stored (by row, or by episode), attributes and provenance do not count.
+        """
+        same = all(
+            arrays.same_bits(getattr(self, name), getattr(other, name))
+            for name in ("observations", "actions", "rewards", "terminated", "truncated", "episode_starts")
+        )
+        return (
+            same
+            and self.extras.keys() == other.extras.keys()
+            and all(arrays.same_bits(self.extras[name], other.extras[name]) for name in self.extras)
+            and arrays.same_bits(next_rows(self), next_rows(other))
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For worker processes and deepcopy: the read-only mappings cannot be copied themselves.
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain = values | {"extras": dict(self.extras), "attributes": dict(self.attributes)}
+        return EpisodeDataset, tuple(plain.values())
+
+    def __repr__(self) -> str:
+        act = f"actions {self.actions.shape[1:]} {self.actions.dtype}"
+        obs = f"observations {self.observations.shape[1:]} {self.observations.dtype}"
+        return f"EpisodeDataset({self.num_episodes} episodes, {self.num_steps} steps, {obs}, {act})"
+
+    # Files
+
+    @staticmethod
+    def load(path: str | Path, **options: Any) -> EpisodeDataset:
+        """Read a D4RL HDF5 file, a Minari folder, or an npz file; the content tells which.
+
+        Args:
+            path: the file or folder.
+            options: passed to `read_d4rl`, `read_minari` or `read_npz`.
+
+        Raises:
+            UserError: there is no such file, or it is none of these, damaged, or its content does not fit together.
+        """
+        from paperloop_data.io import load
+
+        return load(Path(path), options)
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        format: Literal["d4rl", "minari", "npz"] | None = None,
+        overwrite: bool = False,
+        **options: Any,
+    ) -> Path:
+        """Write the dataset atomically: D4RL for .hdf5 and .h5, npz for .npz, a Minari folder for no suffix.
+
+        Args:
+            path: the file or folder to make; missing parent folders are made.
+            format: the format, where the suffix shall not decide.
+            overwrite: replace what is there.
+            options: passed to `write_d4rl`, `write_minari` or `write_npz`.
+
+        Returns:
+            The path.
+
+        Raises:
+            UserError: the path exists, or cannot be written; then nothing has changed there.
+        """
+        from paperloop_data.io import save
+
+        return save(self, Path(path), format, overwrite, options)

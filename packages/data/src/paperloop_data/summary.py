@@ -1,0 +1,117 @@
+"""Numbers that describe a dataset, and sentences about what in it is often a mistake."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paperloop_data import arrays
+
+if TYPE_CHECKING:
+    from paperloop_data.dataset import EpisodeDataset
+
+__all__ = ["findings", "moments", "statistics"]
+
+
+def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation over the first axis, in float64, without a float64 copy of the whole."""
+    count = len(values)
+    mean = np.add.reduce(values, axis=0, dtype=np.float64) / count
+    squares = np.zeros(values.shape[1:])
+    for _, block in arrays.blocks(values):
+        squares += np.square(block - mean).sum(axis=0)
+    return mean, np.sqrt(squares / count)
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    low, median, high = np.quantile(values, [0.0, 0.5, 1.0])
+    return {
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "min": float(low),
+        "median": float(median),
+        "max": float(high),
+    }
+
+
+def statistics(data: EpisodeDataset) -> dict[str, Any]:
+    """See `EpisodeDataset.statistics`."""
+    last = data.episode_ends - 1
+    return {
+        "episodes": data.num_episodes,
+        "steps": data.num_steps,
+        "terminated_episodes": int(data.terminated[last].sum()),
+        "truncated_episodes": int(data.truncated[last].sum()),
+        "cut_episodes": int(data.cut.sum()),
+        "returns": _spread(data.returns()),
+        "lengths": _spread(data.lengths.astype(np.float64)),
+        "rewards": _spread(data.rewards.astype(np.float64)),
+    }
+
+
+def findings(data: EpisodeDataset, action_low: Any, action_high: Any) -> list[str]:
+    """Return a sentence for each of these that holds.
+
+    Actions out of bounds; observation dimensions or rewards that never change; NaN in an extra; flags inside episodes;
+    episodes of one step in bulk (AntMaze cut at every goal step); every episode of one length and all "terminated" (a
+    time limit recorded as an end of the environment's own); the same episode twice.
+    """
+    said = []
+    if data.actions.dtype.kind == "f":
+        outside = (data.actions < action_low) | (data.actions > action_high)
+        if outside.any():
+            row = int(outside.reshape(data.num_steps, -1).any(axis=1).argmax())
+            said.append(
+                f"{int(outside.sum())} action values lie outside the bounds [{action_low}, {action_high}], the first "
+                f"at {arrays.place(row, data.episode_starts)}: clip them, or give the bounds of the environment."
+            )
+    if data.num_steps > 1:
+        still = (data.observations.max(axis=0) == data.observations.min(axis=0)).reshape(-1)
+        if still.any():
+            which = ", ".join(map(str, np.flatnonzero(still)[:8])) + (", ..." if still.sum() > 8 else "")
+            said.append(f"Observation dimensions {which} never change: dividing by their deviation divides by zero.")
+        if data.rewards.max() == data.rewards.min():
+            said.append(f"Every reward is {float(data.rewards[0])}: there is nothing for a value function to learn.")
+    for name, array in data.extras.items():
+        row = arrays.first_nonfinite(array)
+        if row is not None:
+            said.append(f"The extra {name!r} holds NaN or infinity, first at {arrays.place(row, data.episode_starts)}.")
+
+    last = np.zeros(data.num_steps, bool)
+    last[data.episode_ends - 1] = True
+    for name in ("terminated", "truncated"):
+        inside = getattr(data, name) & ~last
+        if inside.any():
+            at = arrays.place(int(inside.argmax()), data.episode_starts)
+            said.append(f"{int(inside.sum())} steps inside episodes are {name}, the first at {at}.")
+    short = data.lengths == 1
+    if data.num_episodes > 2 and short.mean() > 0.5:
+        said.append(
+            f"{int(short.sum())} of {data.num_episodes} episodes have one step: where the terminal flag stays on at "
+            "the goal (AntMaze), read the file with episode_ends='goal' or 'timeouts'."
+        )
+    one_length = data.num_episodes > 1 and data.lengths.min() == data.lengths.max() > 1
+    if one_length and data.terminated[data.episode_ends - 1].all() and not data.truncated.any():
+        said.append(
+            f"Every episode has {data.lengths[0]} steps and ends terminated: if that is a time limit, use "
+            f"with_time_limit({data.lengths[0]}), or value targets will not bootstrap there."
+        )
+    twins = _twins(data)
+    if twins is not None:
+        said.append(f"Episodes {twins[0]} and {twins[1]} are the same, step for step.")
+    return said
+
+
+def _twins(data: EpisodeDataset) -> tuple[int, int] | None:
+    """The first two episodes with equal observations, actions and rewards."""
+    candidates: dict[tuple[int, float, bytes], list[int]] = {}
+    returns = data.returns()
+    for episode, start in enumerate(data.episode_starts):
+        key = (int(data.lengths[episode]), float(returns[episode]), data.observations[start].tobytes())
+        for twin in candidates.setdefault(key, []):
+            a, b = data.episode(twin), data.episode(episode)
+            if all(arrays.same_bits(getattr(a, n), getattr(b, n)) for n in ("observations", "actions", "rewards")):
+                return twin, episode
+        candidates[key].append(episode)
+    return None

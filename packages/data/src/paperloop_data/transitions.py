@@ -1,0 +1,107 @@
+"""Flat transitions (s, a, r, s', terminal) under two named semantics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from paperloop.errors import UserError
+from paperloop_data.arrays import frozen
+
+if TYPE_CHECKING:
+    from paperloop_data.dataset import EpisodeDataset
+
+__all__ = ["Semantics", "Transitions", "make_transitions", "next_rows"]
+
+Semantics = Literal["d4rl", "exact"]
+
+
+class Transitions(NamedTuple):
+    """M transitions, in the order of the file. The arrays are read-only; copy one to change it.
+
+    Attributes:
+        observations: (M, *obs), s.
+        actions: (M, *act), a.
+        rewards: (M,), r.
+        next_observations: (M, *obs), s'. Meaningless where `terminals` holds under "d4rl" semantics.
+        terminals: (M,) booleans: the environment ended here, so a value target must not bootstrap from s'.
+        rows: (M,) int64: the row of the dataset each came from, to fetch extras with, or to write labels back.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    next_observations: np.ndarray
+    terminals: np.ndarray
+    rows: np.ndarray
+
+
+def make_transitions(
+    data: EpisodeDataset, semantics: Semantics, *, terminate_on_end: bool, dtype: np.dtype | None
+) -> Transitions:
+    """See `EpisodeDataset.transitions`."""
+    if semantics == "d4rl":
+        return _d4rl(data, terminate_on_end, dtype)
+    if semantics != "exact":
+        raise UserError(f"The semantics of transitions are 'd4rl' or 'exact'; got {semantics!r}.")
+    if terminate_on_end:
+        raise UserError("terminate_on_end belongs to the semantics 'd4rl'; leave it out with 'exact'.")
+    following = next_rows(data)
+    if following is None:
+        raise UserError(
+            f"{data.where}: there are no stored next observations, so the last step of each episode has none; use "
+            "transitions('d4rl'), which leaves those steps out, or give next_observations or final_observations."
+        )
+    return Transitions(
+        _cast(data.observations, dtype),
+        _cast(data.actions, dtype),
+        _cast(data.rewards, dtype),
+        _cast(following, dtype),
+        data.terminated,
+        frozen(np.arange(data.num_steps)),
+    )
+
+
+def next_rows(data: EpisodeDataset) -> np.ndarray | None:
+    """Return the observation after each step, (N, *obs), from what is stored; None where nothing is."""
+    if data.next_observations is not None:
+        return data.next_observations
+    if data.final_observations is None:
+        return None
+    following = np.empty_like(data.observations)
+    following[:-1] = data.observations[1:]
+    following[data.episode_ends - 1] = data.final_observations
+    return frozen(following)
+
+
+def _d4rl(data: EpisodeDataset, terminate_on_end: bool, dtype: np.dtype | None) -> Transitions:
+    # The last row has no next row. A time-out is left out, because its next row belongs to the next episode; a terminal
+    # step is kept, because nothing bootstraps from its next observation. An end with neither flag is a cut: the flags
+    # of a D4RL file can leave one only at the last row, and elsewhere (episodes stored one by one) it is a time-out.
+    keep = np.ones(data.num_steps, bool)
+    if not terminate_on_end:
+        keep &= ~data.truncated
+        keep[data.episode_ends - 1] &= data.terminated[data.episode_ends - 1]
+    keep[-1] = False
+    rows = np.flatnonzero(keep)
+    return Transitions(
+        _take(data.observations, rows, dtype),
+        _take(data.actions, rows, dtype),
+        _take(data.rewards, rows, dtype),
+        _take(data.observations, rows + 1, dtype),
+        _take(data.terminated, rows, None),
+        frozen(rows),
+    )
+
+
+def _cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+    """Floats as `dtype`; integers and booleans (discrete actions, images) stay as they are."""
+    if dtype is None or array.dtype.kind != "f":
+        return array
+    return frozen(array.astype(dtype, copy=False))
+
+
+def _take(array: np.ndarray, rows: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
+    # np.take with an index array is several times faster than fancy indexing for rows of a few values.
+    return frozen(_cast(np.take(array, rows, axis=0), dtype))

@@ -1,0 +1,1 @@
+"""Statistics over seeds, figures, reports, sweeps and metric sinks."""

@@ -1,0 +1,183 @@
+"""The command `paperloop`: reports, checks of run folders, sweeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from paperloop.command import App
+from paperloop.errors import CheckpointError, UserError
+
+__all__ = ["main"]
+
+app = App("paperloop", "Looks after runs: reports from their folders, checks of their checkpoints, sweeps of many.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What `paperloop report` takes."""
+
+    runs: Positional[tuple[Path, ...]]
+    """run folders, or folders that hold run folders"""
+    out: Path | None = None
+    """where to write table and figures"""
+    metrics: tuple[str, ...] = ()
+    """names of the metrics to show; none given: the report's choice"""
+    group_by: Literal["config", "parent", "run"] = "config"
+    """which runs count as repetitions of one another"""
+    statistic: Literal["iqm", "mean", "median"] = "iqm"
+    """over seeds"""
+    confidence: float = 0.95
+    """of the intervals"""
+    x: str = "step"
+    """the horizontal axis: step, wall or a metric"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """What the commands on one folder take."""
+
+    folder: Positional[Path]
+    """a run folder, or one of its checkpoints"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What `paperloop sweep` takes."""
+
+    file: Positional[Path]
+    """the sweep file: one complete run per line"""
+    out: Path = Path("runs/sweep")
+    """the folder that holds the run folders"""
+    engine: Literal["local", "slurm", "ray"] = "local"
+    """where the runs are executed"""
+    jobs: int = 1
+    """how many run at the same time"""
+    dry_run: bool = False
+    """list the runs and their states, and run none"""
+    cpus: int = 1
+    """CPU cores for a run (slurm, ray)"""
+    gpus: int = 0
+    """GPUs for a run (slurm, ray)"""
+    wait: bool = True
+    """no-wait: submit and leave; the same command later shows and mends what became of it (slurm)"""
+    slurm_cluster: Literal["slurm", "local"] = "slurm"
+    """local: submitit's processes on this machine, to try things out"""
+    slurm_partition: str | None = None
+    """the partition to submit to"""
+    slurm_minutes: int = 24 * 60
+    """time limit of a job; at its end the run saves and is queued again"""
+    slurm_extra: tuple[str, ...] = ()
+    """more sbatch options, as name=value"""
+    ray_address: str | None = None
+    """a Ray cluster's address, or auto (default: start Ray here)"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("jobs", 1), ("cpus", 1), ("gpus", 0), ("slurm_minutes", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}.")
+        if not self.wait and (self.engine, self.slurm_cluster) != ("slurm", "slurm"):
+            raise UserError("--no-wait needs --engine slurm: elsewhere the runs end with the sweep.")
+        for item in self.slurm_extra:
+            if not item.partition("=")[2]:
+                raise UserError(f'--slurm-extra takes name=value, such as account=lab; got "{item}".')
+
+
+@app.command(options=ReportOptions)
+def report(options: ReportOptions) -> int | None:
+    """Write a table and figures from run folders."""
+    from paperloop_lab.report import report_command
+
+    settings = {name: getattr(options, name) for name in ("group_by", "statistic", "confidence", "x")}
+    return report_command(options.runs, out=options.out, metrics=options.metrics or None, **settings)
+
+
+@app.command(options=FolderOptions)
+def verify(options: FolderOptions) -> int:
+    """Check every byte of a run's checkpoints, or of one checkpoint, against its manifest."""
+    from paperloop.checkpoint import Checkpoints
+    from paperloop.checkpoint import verify as check
+
+    folder = options.folder
+    if (folder / "manifest.json").exists() or (folder / "DONE").exists():
+        folders = [folder]
+    else:
+        inside = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+        checkpoints = Checkpoints(inside)
+        folders = [checkpoints.path(step) for step in checkpoints.steps()]
+    if not folders:
+        raise UserError(f"{folder} holds no complete checkpoint: give a run folder or a checkpoint's folder.")
+    damaged = 0
+    for checkpoint in folders:
+        try:
+            check(checkpoint)
+            print(f"intact   {checkpoint}")
+        except CheckpointError as error:
+            damaged += 1
+            print(f"damaged  {checkpoint}: {error}")
+    return 2 if damaged else 0
+
+
+@app.command(options=FolderOptions)
+def show(options: FolderOptions) -> None:
+    """Show a run's state, versions and configuration."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from paperloop.config import read_json
+
+    table = Table(box=None, show_header=False)
+    for name in ("run.json", "config.json"):
+        for key, value in _leaves(read_json(options.folder / name)):
+            table.add_row(key, "" if value is None else str(value))
+        table.add_row("", "")
+    Console(highlight=False, markup=False).print(table)
+
+
+@app.command(options=SweepOptions)
+def sweep(options: SweepOptions) -> int:
+    """Run what is missing or incomplete of a sweep file."""
+    from paperloop_lab.sweep.loop import plan, run_sweep
+    from paperloop_lab.sweep.plan import read_sweep
+
+    runs = read_sweep(options.file)
+    if options.dry_run:
+        for run, label, status in plan(runs, options.out):
+            print(f"{status:<11} {options.out / run.id}  {label}")
+        return 0
+    engine = _engine(options)
+    try:
+        return run_sweep(runs, options.out, engine, wait=options.wait).exit_code
+    finally:
+        engine.close()
+
+
+def _engine(options: SweepOptions):
+    from paperloop_lab.sweep.engines import LocalEngine, RayEngine, SlurmEngine
+
+    if options.engine == "local":
+        return LocalEngine(options.jobs)
+    if options.engine == "ray":
+        return RayEngine(options.jobs, options.ray_address, options.cpus, options.gpus)
+    parameters = {
+        "name": "paperloop",
+        "timeout_min": options.slurm_minutes,
+        "cpus_per_task": options.cpus,
+        "gpus_per_node": options.gpus or None,
+        "slurm_partition": options.slurm_partition,
+        "slurm_additional_parameters": dict(item.split("=", 1) for item in options.slurm_extra) or None,
+    }
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    return SlurmEngine(options.out, options.jobs, options.slurm_cluster, parameters)
+
+
+def _leaves(tree: object, path: str = "") -> list[tuple[str, object]]:
+    if not isinstance(tree, dict):
+        return [(path, tree)]
+    return [leaf for name, sub in tree.items() for leaf in _leaves(sub, f"{path}.{name}" if path else str(name))]
+
+
+main = app.main

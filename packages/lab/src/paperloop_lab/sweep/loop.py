@@ -1,0 +1,285 @@
+"""The loop of a sweep: start what is left, watch it, pass signals on, and say what failed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from paperloop.errors import UserError
+from paperloop.files import write_json
+from paperloop_lab.sweep.engines import Engine, Job
+from paperloop_lab.sweep.plan import SweepRun, differences, find_command, run_status
+
+__all__ = ["Failure", "SweepResult", "plan", "run_sweep"]
+
+POLL_SECONDS = 0.1
+REDRAW_SECONDS = 0.5
+RETRY_SECONDS = 1.0
+TAIL_LINES = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A run that ended without being complete.
+
+    Attributes:
+        id: the run's id.
+        label: the values by which it differs from the others.
+        reason: how it ended.
+        log: the file with its output.
+    """
+
+    id: str
+    label: str
+    reason: str
+    log: Path
+
+    def tail(self, lines: int = TAIL_LINES) -> list[str]:
+        """Return the last lines of the log."""
+        with contextlib.suppress(OSError):
+            return self.log.read_text(errors="replace").splitlines()[-lines:]
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepResult:
+    """What a sweep did.
+
+    Attributes:
+        before: ids of the runs that were complete already.
+        completed: ids of those completed now.
+        failed: those that ended otherwise.
+        signum: the signal that ended the sweep early, or None.
+    """
+
+    before: tuple[str, ...]
+    completed: tuple[str, ...]
+    failed: tuple[Failure, ...]
+    signum: int | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all runs are complete or still queued, 1 when one failed, 128 + signal when interrupted."""
+        if self.signum is not None:
+            return 128 + self.signum
+        return 1 if self.failed else 0
+
+
+def plan(runs: Sequence[SweepRun], out: Path) -> list[tuple[SweepRun, str, str]]:
+    """Return for each run its label and the status of its folder; "complete" ones need not run."""
+    return [(run, label, run_status(out / run.id)) for run, label in zip(runs, differences(runs), strict=True)]
+
+
+def run_sweep(
+    runs: Sequence[SweepRun], out: Path, engine: Engine, *, wait: bool = True, stream: TextIO | None = None
+) -> SweepResult:
+    """Do what is missing or incomplete of a sweep.
+
+    Ctrl-C or SIGTERM is passed on to the runs, which save and stop, and waited for; a second one kills them.
+
+    Args:
+        runs: what `read_sweep` returned.
+        out: the folder that holds the run folders.
+        engine: where to run (`paperloop_lab.sweep.engines`).
+        wait: False leaves once all jobs are started; for engines whose jobs outlive this process.
+        stream: where to report; a live table on a terminal, else one plain line per event. Default: standard output.
+
+    Raises:
+        UserError: a program is not installed, or a folder cannot be written.
+    """
+    planned = plan(runs, out)
+    before = tuple(run.id for run, _, status in planned if status == "complete")
+    labels = {run.id: label for run, label, _ in planned}
+    programs = {run.command[0]: find_command(run.command[0]) for run, _, status in planned if status != "complete"}
+    queue = [_prepare(run, out, programs) for run, _, status in planned if status != "complete"]
+    display = _Display(stream or sys.stdout, labels, len(runs), len(before))
+    active: dict[str, Job] = {}
+    busy: list[Job] = []
+    completed: list[str] = []
+    failed: list[Failure] = []
+    retry = 0.0
+    with _signals() as caught, display:
+        told = 0
+        while queue or active or busy:
+            if len(caught) > told:
+                told = len(caught)
+                queue, busy = [], []
+                display.event(f"stopping {len(active)} runs" if told == 1 else f"killing {len(active)} runs")
+                engine.stop(caught[0], kill=told > 1)
+            if busy and time.monotonic() >= retry:
+                queue, busy = [*queue, *busy], []
+            queue = [job for job in queue if not _done_elsewhere(job, completed, display)]
+            starting, queue = queue[: engine.room()], queue[max(engine.room(), 0) :]
+            if starting:
+                refused = engine.start(starting)
+                for job in starting:
+                    if job in refused:
+                        retry = time.monotonic() + RETRY_SECONDS
+                        busy.append(job)
+                        display.waits(job)
+                    else:
+                        active[job.id] = job
+                        display.started(job)
+                if not wait and not queue:
+                    break
+            for key, reason in engine.finished().items():
+                job = active.pop(key)
+                status = run_status(Path(job.folder))
+                if status == "complete":
+                    completed.append(key)
+                elif not caught:
+                    failed.append(Failure(key, labels[key], f"{reason}, run.json: {status}", job.log))
+                display.ended(job, status, reason)
+            display.draw()
+            time.sleep(POLL_SECONDS)
+    result = SweepResult(before, tuple(completed), tuple(failed), caught[0] if caught else None)
+    display.summary(result)
+    return result
+
+
+def _prepare(run: SweepRun, out: Path, programs: dict[str, str]) -> Job:
+    """Make the run folder with the configuration in it."""
+    folder = (out / run.id).absolute()
+    config = folder / "sweep_config.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written once: a process of another sweep may be reading it.
+        if not config.exists() or json.loads(config.read_bytes()) != run.config:
+            write_json(config, dict(run.config))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config} cannot be written or read: {getattr(error, 'strerror', None) or error}.") from None
+    program, *rest = run.argv(folder)
+    return Job(run.id, (programs[program], *rest), str(folder), os.getcwd())
+
+
+def _done_elsewhere(job: Job, completed: list[str], display: _Display) -> bool:
+    """Whether another sweep on the same folder has done the run in the meantime."""
+    if run_status(Path(job.folder)) != "complete":
+        return False
+    completed.append(job.id)
+    display.ended(job, "complete", "by another process")
+    return True
+
+
+@contextlib.contextmanager
+def _signals() -> Generator[list[int]]:
+    """Collect SIGINT and SIGTERM in the list, instead of being interrupted by them."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    previous = {
+        s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield caught
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+
+class _Display:
+    """A live table on a terminal, one plain line per event elsewhere."""
+
+    def __init__(self, stream: TextIO, labels: dict[str, str], total: int, done: int):
+        from rich.console import Console
+
+        self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=not stream.isatty())
+        self._labels, self._total, self._done, self._failed = labels, total, done, 0
+        self._active: dict[str, tuple[Job, float]] = {}
+        self._live = None
+        self._next = 0.0
+        self._waiting: set[str] = set()
+
+    def __enter__(self) -> _Display:
+        self.event(f"{self._total} runs, {self._done} complete already")
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            # No thread: the child set-up between fork and exec wants a process with one thread only.
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def event(self, text: str) -> None:
+        """Print one line."""
+        self._console.print(text)
+        self._console.file.flush()
+
+    def started(self, job: Job) -> None:
+        self._active[job.id] = (job, time.monotonic())
+        self._waiting.discard(job.id)
+        if self._live is None:
+            self.event(f"{self._count()} start     {job.id} {self._labels[job.id]}")
+
+    def waits(self, job: Job) -> None:
+        if job.id not in self._waiting:
+            self._waiting.add(job.id)
+            self.event(f"{self._count()} waiting   {job.id} {self._labels[job.id]}: another process works on it")
+
+    def ended(self, job: Job, status: str, reason: str) -> None:
+        _, began = self._active.pop(job.id, (job, time.monotonic()))
+        self._done += status == "complete"
+        self._failed += status != "complete"
+        word = "complete " if status == "complete" else "ended    "
+        detail = "" if status == "complete" and reason == "exit code 0" else f": {reason}, {status}"
+        seconds = time.monotonic() - began
+        self.event(f"{self._count()} {word} {job.id} {self._labels[job.id]} ({seconds:.0f} s){detail}")
+
+    def draw(self) -> None:
+        """Refresh the table, twice a second at most."""
+        if self._live is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + REDRAW_SECONDS
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for name in ("run", "what differs", "time", "last line of its log"):
+            table.add_column(name, no_wrap=True, overflow="ellipsis")
+        for job, began in self._active.values():
+            minutes, seconds = divmod(int(time.monotonic() - began), 60)
+            table.add_row(job.id, self._labels[job.id], f"{minutes}:{seconds:02d}", _last_line(job.log))
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._live.update(
+            Group(f"{self._count()} complete{failed}", ProgressBar(self._total, self._done, width=40), table),
+            refresh=True,
+        )
+
+    def summary(self, result: SweepResult) -> None:
+        """Say what became of all runs, and show the end of each failed run's log."""
+        for failure in result.failed:
+            self.event(f"\nfailed: {failure.id} {failure.label}: {failure.reason}\n  {failure.log}")
+            for line in failure.tail():
+                self.event(f"    {line}")
+        done = len(result.before) + len(result.completed)
+        rest = self._total - done - len(result.failed)
+        text = f"{done} of {self._total} runs complete ({len(result.before)} before, {len(result.completed)} now)"
+        text += f", {len(result.failed)} failed" if result.failed else ""
+        self.event(text + (f", {rest} left" if rest else ""))
+
+    def _count(self) -> str:
+        return f"[{self._done}/{self._total}]"
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 500))
+        lines = file.read().decode(errors="replace").replace("\r", "\n").strip().splitlines()
+        return lines[-1] if lines else ""
+    return ""
