@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it; and what a path is, before reading."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from paperloop.errors import UserError
+
 __all__ = [
+    "check_is_file",
     "fsync_folder",
     "fsync_tree",
     "leftovers",
@@ -21,6 +25,35 @@ __all__ = [
     "write_atomically",
     "write_json",
 ]
+
+
+def check_is_file(path: Path | str) -> Path:
+    """Return `path` as a Path if it is a regular file that can be read, links followed.
+
+    Asked before a file is opened: opening a named pipe waits for ever, and a folder or a circle of links gives an error
+    that says little.
+
+    Raises:
+        UserError: it is missing, a folder, a pipe, socket or device, a link that leads in a circle, or not readable.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is a link to a file that does not exist" if path.is_symlink() else "does not exist"
+        raise UserError(f"{path} {what}.") from None
+    except OSError as error:  # a circle of links, a folder that may not be entered, a name that is too long
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:  # a null byte in the name
+        raise UserError(f"{str(path)!r} is not a path: {error}.") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder, and a file is expected.")
+    if not stat.S_ISREG(mode):
+        kind = "named pipe" if stat.S_ISFIFO(mode) else "socket" if stat.S_ISSOCK(mode) else "device"
+        raise UserError(f"{path} is a {kind}, and a file is expected.")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} cannot be read: you lack the permission.")
+    return path
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
