@@ -1,12 +1,21 @@
-"""Errors of the user's making: one clear sentence, no traceback, exit code 2."""
+"""Errors of the user's making: one clear sentence, no traceback, exit code 2; in the words of whoever runs the code."""
 
-__all__ = ["CheckpointError", "NonFiniteError", "UserError"]
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+__all__ = ["CheckpointError", "CommandWords", "NonFiniteError", "UserError", "printable", "running_command", "setting"]
+
+_ABSENT = object()
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """Something the user can fix.
 
-    The message is one sentence that names what is wrong, where, and how to mend it. Command lines print it without a
+    The message is one sentence that names what is wrong, where, and how to fix it. Command lines print it without a
     traceback and exit with code 2; library code raises it like any other exception.
     """
 
@@ -17,3 +26,81 @@ class CheckpointError(UserError):
 
 class NonFiniteError(UserError):
     """A metric became NaN or infinite, and the run was asked to stop on that."""
+
+
+class CommandWords:
+    """How the settings of the running command are typed.
+
+    Args:
+        prog: the program and its command, such as "minimax-ued train".
+        options: dotted path of a setting -> how its option is written, such as "--ppo.lr".
+        flags: paths of those that are switched on and off.
+        classes: name of a settings class -> the path of its only instance among the settings ("" for the outermost).
+        distribution: the package whose command runs.
+    """
+
+    def __init__(
+        self,
+        prog: str,
+        options: Mapping[str, str],
+        flags: frozenset[str] = frozenset(),
+        classes: Mapping[str, str] | None = None,
+        distribution: str = "",
+    ):
+        self.prog, self.options, self.flags = prog, options, flags
+        self.classes, self.distribution = classes or {}, distribution
+
+    def find(self, name: str) -> str | None:
+        """Return the path that a full path, or a suffix that only one path has, stands for."""
+        if name in self.options:
+            return name
+        found = [path for path in self.options if path.endswith(f".{name}")]
+        return found[0] if len(found) == 1 else None
+
+    def option(self, owner: str, path: str) -> str | None:
+        """Return the option of a field, given by the name of its settings class and its path within."""
+        holder = self.classes.get(owner, None if owner else "")
+        return None if holder is None else self.options.get(f"{holder}.{path}" if holder else path)
+
+
+#: The command that runs, set by `paperloop.cli.App`; None in Python.
+running_command: ContextVar[CommandWords | None] = ContextVar("paperloop_command", default=None)
+
+
+def setting(name: str, value: Any = _ABSENT, otherwise: str | None = None) -> str:
+    """Return how the person who runs this code writes a setting, for a message.
+
+    >>> setting("drop_nonfinite", True)
+    'drop_nonfinite=True'
+
+    Under a command that has the option it is "--loading.drop-nonfinite"; a False flag is "--no-NAME", and a tuple
+    "--sizes 64 64".
+
+    Args:
+        name: the field, as a full dotted path, or as much of its end as is unique among the command's options.
+        value: the value to give; left out, only the name is returned.
+        otherwise: what to say where the running command has no such option; by default that it is a setting in Python.
+    """
+    words = running_command.get()
+    python = name if value is _ABSENT else f"{name}={value!r}"
+    if words is None:
+        return python
+    path = words.find(name)
+    if path is None:
+        return f"{python} in Python" if otherwise is None else otherwise
+    option = words.options[path]
+    if value is _ABSENT:
+        return option
+    if path in words.flags and isinstance(value, bool):
+        holder, dot, last = option.removeprefix("--").rpartition(".")
+        return option if value else f"--{holder}{dot}no-{last}"
+    return " ".join([option, *(shlex.quote(str(v)) for v in (value if isinstance(value, tuple | list) else [value]))])
+
+
+def printable(text: str) -> str:
+    """Return text with its control characters escaped, so that a name in it cannot steer the terminal.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

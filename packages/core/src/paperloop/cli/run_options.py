@@ -1,0 +1,47 @@
+"""The options that every `train` command has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from paperloop.cli.devices import Device
+from paperloop.settings import Count, Seed, settings
+
+__all__ = ["RunOptions", "SinkName"]
+
+SinkName = Literal["tensorboard", "wandb", "trackio"]
+
+
+@settings
+class RunOptions:
+    """What every `train` command takes next to the method's configuration.
+
+    Attributes:
+        out: the run folder: made if absent, continued if it holds this run
+        seed: everything random follows from it
+        resume: continue the run in the folder; never: refuse one that is there; must: refuse to start anew
+        fallback: when the newest checkpoint is damaged, continue from the newest intact one
+        device: where to compute; auto: the GPU where there is one
+        log_every: steps between rows of metrics (None: the method's choice)
+        eval_every: steps between evaluations (None: the method's choice)
+        save_every: steps between checkpoints (None: the method's choice)
+        sinks: where metrics go next to metrics.jsonl: tensorboard, wandb, trackio
+        quiet: no progress bar, no tables; warnings are shown all the same
+    """
+
+    out: Path
+    seed: Seed = 0
+    resume: Literal["auto", "never", "must"] = "auto"
+    fallback: bool = False
+    device: Device = "auto"
+    log_every: Count | None = None
+    eval_every: Count | None = None
+    save_every: Count | None = None
+    sinks: tuple[SinkName, ...] = ()
+    quiet: bool = False
+
+    def run_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments of `paperloop.run` that these options decide: all but `out` and `sinks`."""
+        names = ("seed", "resume", "fallback", "log_every", "eval_every", "save_every")
+        return {name: getattr(self, name) for name in names} | {"progress": not self.quiet}

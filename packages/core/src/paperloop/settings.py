@@ -1,0 +1,625 @@
+"""Settings: frozen, keyword-only dataclasses that check themselves and survive a round trip through JSON.
+
+    @settings
+    class PPO:
+        '''Proximal policy optimisation.
+
+        Attributes:
+            lr: Adam's step size.
+        '''
+
+        type: Literal["ppo"] = "ppo"
+        lr: Positive = 3e-4
+        clip: Positive | None = 0.2
+
+    @settings
+    class Train:
+        learner: Annotated[PPO | SAC, Field(discriminator="type")] = PPO()
+        sizes: tuple[Count, ...] = (64, 64)
+
+    Train(learner=PPO(lr=-1))                         # SettingsError: PPO.lr is -1; it must be above 0.
+    from_dict(Train, {"learner": {"lr": 1e-3}})       # missing keys take their defaults
+    replace_in(Train(), {"learner.lr": 1e-3})         # the same by dotted path
+    save_config(Train(), Path("config.json"))         # {"schema": 1, "type": "module.Train", "config": {...}}
+
+A field holds a bool, int, float, str, None, `Path`, enum member or `Literal`, other settings, a tuple of these, or a
+union of these. Of a union of settings each member has a literal `type`. Numbers are finite; a bool is not a number; 1.5
+is not an integer, and 6e5 is. Unknown names are refused. pydantic does the checking, once, from the outermost settings
+inwards, so that every error knows its whole path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import enum
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, dataclass_transform
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from paperloop.annotations import Note, adapt, alternatives, describe, field_types, members, tag_of
+from paperloop.errors import UserError, running_command
+from paperloop.files import write_json
+from paperloop.strict_json import parse_json, read_json
+
+__all__ = [
+    "Count",
+    "CountOrZero",
+    "Ge",
+    "Gt",
+    "Le",
+    "Lt",
+    "NotNegative",
+    "Note",
+    "Positive",
+    "PositiveShare",
+    "Problem",
+    "Seed",
+    "SettingsError",
+    "Share",
+    "config_document",
+    "config_hash",
+    "defaults",
+    "did_you_mean",
+    "fault",
+    "field_paths",
+    "field_types",
+    "from_dict",
+    "json_hash",
+    "load_config",
+    "merge",
+    "nearest",
+    "parse_json",
+    "put",
+    "read_document",
+    "read_json",
+    "replace_in",
+    "save_config",
+    "settings",
+    "to_dict",
+    "validate",
+]
+
+Config = TypeVar("Config")
+_ABSENT = object()
+
+#: Numbers above 0; from 0 on; in [0, 1]; in (0, 1].
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+PositiveShare = Annotated[float, Gt(0), Le(1)]
+#: Integers from 1 on; from 0 on; seeds.
+Count = Annotated[int, Ge(1)]
+CountOrZero = Annotated[int, Ge(0)]
+Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
+
+_RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field, Field))
+def settings(cls: type[Config]) -> type[Config]:
+    """Make a class settings: a frozen, keyword-only pydantic dataclass.
+
+    Instances are hashable and compare by value; `dataclasses.replace` checks anew. NumPy's numbers are taken as
+    numbers, lists as tuples. `__post_init__` checks what concerns several fields, and raises `fault(self, ...)`.
+    """
+    if "__post_init__" in vars(cls):
+        _name_holder(cls)
+    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=_RULES)(cls)
+    build = made.__init__
+
+    @functools.wraps(build)
+    def init(self: Any, **values: Any) -> None:
+        hints = field_types(made)
+        values = {k: adapt(hints[k], v, as_json=False) if k in hints else v for k, v in values.items()}
+        try:
+            build(self, **values)
+        except ValidationError as error:
+            raise SettingsError(_problems(type(self), error, values, ""), type(self).__name__) from None
+
+    made.__init__ = init
+    return made
+
+
+def _name_holder(cls: Any) -> None:
+    """Let an error raised in `__post_init__` reach pydantic, which knows where these settings are."""
+    check = cls.__post_init__
+
+    @functools.wraps(check)
+    def post_init(self: Any) -> None:
+        try:
+            check(self)
+        except SettingsError:
+            raise
+        except UserError as error:
+            raise SettingsError([Problem((), rule=str(error), kind="other")], type(self).__name__) from error
+
+    cls.__post_init__ = post_init
+
+
+# Errors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What is wrong with one setting.
+
+    Attributes:
+        path: names from the outermost settings inwards; empty for these themselves.
+        value: what was given.
+        rule: what it must be, or the whole sentence (kind "other"), or what to do (kind "unknown").
+        kind: "value", "missing", "unknown" (there is no such setting) or "other".
+        holder: how many names of `path` lead to the settings whose other fields `{name}` in `rule` stands for.
+        where: the file it comes from; empty for Python and the command line.
+        typed: the words that were typed for it.
+    """
+
+    path: tuple[str | int, ...] = dataclasses.field(kw_only=False)
+    value: Any = None
+    rule: str = ""
+    kind: str = "value"
+    holder: int = 0
+    where: str = ""
+    typed: str | None = None
+
+    def say(self, owner: str) -> str:
+        """Return it as a sentence, for settings of the class `owner`, in the words of who runs this."""
+        rule = re.sub(r"\{([a-z_][\w.]*)\}", lambda m: self._name(self.path[: self.holder] + (m[1],), owner), self.rule)
+        name = self._name(self.path, owner) if self.path else ""
+        at = f"{self.where}: " if self.where else ""
+        if self.kind == "value":
+            return f"{at}{name} is {self._shown()}; it must be {rule}."
+        if self.kind == "missing":
+            return f'{at}the key "{name}" is missing.' if self.where else f"{name} is required."
+        if self.kind == "unknown":
+            return f'{at}unknown key "{name}"{rule}' if self.where else f'there is no setting "{name}"{rule}'
+        holder = _dotted(self.path[: self.holder])
+        return f"{at}{holder}: {rule}" if holder and "{" not in self.rule else f"{at}{rule}"
+
+    def _name(self, path: Sequence[str | int], owner: str) -> str:
+        dotted = _dotted(path)
+        words = running_command.get()
+        if self.where or self.kind == "unknown":
+            return dotted
+        option = words.option(owner, dotted) if words is not None else None
+        return option or (f"{owner}.{dotted}" if owner else dotted)
+
+    def _shown(self) -> str:
+        if self.typed is not None:
+            return self.typed
+        with contextlib.suppress(TypeError, ValueError):
+            if self.where:
+                return _short(json.dumps(self.value, allow_nan=False))
+        return _short(repr(self.value))
+
+
+class SettingsError(UserError, ValueError):
+    """Settings that are not allowed.
+
+    Attributes:
+        problems: what is wrong, one for each setting.
+        owner: the name of the outermost settings' class.
+    """
+
+    def __init__(self, problems: Iterable[Problem], owner: str = ""):
+        self.problems, self.owner = tuple(problems), owner
+        super().__init__(self.problems, owner)
+
+    def __str__(self) -> str:
+        """Return the first problems as sentences, in the words of whoever runs this code."""
+        texts = list(dict.fromkeys(problem.say(self.owner) for problem in self.problems))
+        return " ".join(texts[:3] + [f"({len(texts) - 3} more.)"] * (len(texts) > 3))
+
+
+def fault(config: Any, path: str, rule: str = "", *, text: str = "") -> SettingsError:
+    """Return the error, to be raised in `__post_init__`, of a field that does not go with the others.
+
+    >>> raise fault(self, "state", f"a multiple of 2 x {{blocks}} = {2 * self.blocks}")  # doctest: +SKIP
+    SettingsError: S5.state is 7; it must be a multiple of 2 x S5.blocks = 4.
+
+    Args:
+        config: the settings.
+        path: the field, or a dotted path into nested settings.
+        rule: what the value must be. A field's name in braces becomes the name that the reader knows it by.
+        text: instead, a whole sentence, likewise with names in braces.
+    """
+    value = functools.reduce(lambda holder, name: getattr(holder, name, None), path.split("."), config)
+    problem = Problem(tuple(path.split(".")), value=value, rule=text or rule, kind="other" if text else "value")
+    return SettingsError([problem], type(config).__name__)
+
+
+def did_you_mean(name: str, known: Iterable[str], separators: str = "._-") -> str:
+    """Return `; did you mean "x"?` for what is near of `known`, or `; known are ...` where nothing is (`nearest`)."""
+    choices = [str(k) for k in known]
+    if near := nearest(name, choices, separators):
+        return "; did you mean " + " or ".join(f'"{k}"' for k in near) + "?"
+    return f"; known are {', '.join(choices)}." if choices else "; nothing is known here."
+
+
+def nearest(name: str, known: Iterable[str], separators: str = "._-", cutoff: float = 0.6) -> list[str]:
+    """Return at most three of the names that are near to one.
+
+    A name that begins or ends with the one given, as whole words, is nearer than one of similar letters.
+
+    Args:
+        name: what was given.
+        known: the names there are.
+        separators: what words of a name are separated by.
+        cutoff: how similar letters must be, in (0, 1].
+    """
+    choices = [str(k) for k in known]
+    low = name.lower()
+    near = [k for k in choices if k.lower().replace("-", "_") == low.replace("-", "_")]
+    near = near or [k for k in choices if any(k.lower().startswith(low + s) for s in separators)]
+    near = near or [k for k in choices if any(k.lower().endswith(s + low) for s in separators)]
+    return (near or difflib.get_close_matches(name, choices, n=1, cutoff=cutoff))[:3]
+
+
+def _problems(cls: Any, error: ValidationError, tree: Mapping[str, Any], where: str) -> list[Problem]:
+    """What pydantic found, by field: the rule is what the field's annotation says, whichever part of it was broken."""
+    found: dict[tuple, Problem] = {}
+    for entry in error.errors(include_url=False):
+        kind, context = entry["type"], entry.get("ctx", {})
+        path, annotation, holder = _locate(cls, entry["loc"])
+        cause = context.get("error")
+        if isinstance(cause, SettingsError):
+            for problem in cause.problems:
+                deeper = dataclasses.replace(
+                    problem, path=path + problem.path, holder=len(path) + problem.holder, where=where
+                )
+                found.setdefault(deeper.path, deeper)
+            continue
+        if kind == "value_error":
+            problem = Problem(path, rule=str(cause), kind="other", holder=len(path))
+        elif kind in ("missing", "union_tag_not_found"):
+            path = (*path, "type") if kind == "union_tag_not_found" else path
+            problem = Problem(path, kind="missing")
+        elif kind == "union_tag_invalid":
+            tags = members(annotation)
+            rule = "one of " + ", ".join(map(repr, tags))
+            problem = Problem((*path, "type"), value=context.get("tag"), rule=rule)
+        elif kind == "unexpected_keyword_argument":
+            problem = Problem(path, rule=_unknown(cls, path, holder), kind="unknown")
+        else:
+            value = _value_at(tree, path, entry["input"])
+            problem = Problem(path, value=value, rule=describe(annotation, value, as_json=bool(where)))
+        found.setdefault(problem.path, dataclasses.replace(problem, where=where))
+    return list(found.values())
+
+
+def _locate(cls: Any, location: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any, Any]:
+    """The path of a location, which also names members of unions; the annotation there, and the class that holds it."""
+    path: list[str | int] = []
+    annotation, holder = cls, cls
+    for item in location:
+        classes = members(annotation)
+        if len(classes) > 1 and item in classes:
+            annotation = classes[str(item)]
+        elif len(classes) == 1:
+            (holder,) = classes.values()
+            path.append(item)
+            annotation = field_types(holder).get(str(item))
+        elif isinstance(item, int) and (inner := _item_settings(annotation)) is not None:
+            path.append(item)
+            annotation = inner
+        else:
+            break
+    return tuple(path), annotation, holder
+
+
+def _item_settings(annotation: Any) -> Any:
+    """The type of the items of a tuple of settings; None for others."""
+    for part, _ in alternatives(annotation):
+        args = getattr(part, "__args__", ())
+        if getattr(part, "__origin__", None) is tuple and args and members(args[0]):
+            return args[0]
+    return None
+
+
+def _value_at(tree: Any, path: Sequence[str | int], default: Any) -> Any:
+    try:
+        for name in path:
+            tree = tree[name]
+    except (KeyError, IndexError, TypeError):
+        return default
+    return tuple(tree) if isinstance(tree, list) else tree
+
+
+def _unknown(cls: Any, path: Sequence[str | int], holder: Any) -> str:
+    """What to say of an unknown key: the member of the union that has it, or the nearest name."""
+    *parents, name = path
+    if parents:
+        _, annotation, _ = _locate(cls, parents)
+        for tag, member in members(annotation).items():
+            if name in field_types(member) and member is not holder:
+                return f"; it belongs to {_dotted([*parents, 'type'])} {tag}, and {tag_of(holder)} is chosen."
+    prefix = _dotted(parents)
+    return did_you_mean(_dotted(path), [f"{prefix}.{known}" if prefix else known for known in field_types(holder)])
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    return ".".join(map(str, path))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# To and from JSON
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Return settings as a JSON object. Equal settings give equal objects.
+
+    Raises:
+        TypeError: `config` is not an instance of a dataclass.
+    """
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        raise TypeError(f"settings are an instance of a dataclass; got {config!r}")
+    if _is_plain(config):
+        from paperloop import config as former
+
+        return former.to_dict(config)
+    return _dump(config)
+
+
+def _dump(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: _dump(getattr(value, name)) for name in field_types(type(value))}
+    if isinstance(value, tuple | list):
+        return [_dump(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _dump(item) for name, item in value.items()}
+    if isinstance(value, enum.Enum):
+        return value.name
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value + 0.0  # -0.0 and 0.0 are equal, so they are written alike
+    return str(value) if isinstance(value, Path) else value
+
+
+def _is_plain(config: Any) -> bool:
+    """Whether these are settings of the former kind: an ordinary dataclass."""
+    return not hasattr(config, "__pydantic_fields__")
+
+
+def from_dict(
+    cls: type[Config], data: Mapping[str, Any], *, where: str = "config.json", base: Config | None = None
+) -> Config:
+    """Make settings from a JSON object.
+
+    Args:
+        cls: the class of the settings.
+        data: what `to_dict` returned, or part of it.
+        where: what to call the source in messages.
+        base: missing keys take their values from here; None means from the defaults. Where `data` chooses another
+            member of a union than `base`, nothing of the member in `base` is left.
+
+    Raises:
+        SettingsError: an unknown key, or a value that is not allowed; with the whole path.
+    """
+    if _is_plain(cls):
+        from paperloop import config as former
+
+        return former.from_dict(cls, data, where=where, base=base)
+    if not isinstance(data, Mapping):
+        at = f"{where}: " if where else ""
+        raise UserError(f"{at}the settings of {cls.__name__} must be an object, not {_short(json.dumps(data))}.")
+    tree = to_dict(base) if base is not None else defaults(cls)
+    return validate(cls, merge(cls, tree, data), where)
+
+
+def validate(cls: type[Config], tree: Mapping[str, Any], where: str = "") -> Config:
+    """Make settings from a JSON object of which nothing is merged with anything, but for the defaults of classes."""
+    tree = adapt(cls, _dump(tree), as_json=True)
+    try:
+        return _adapter(cls).validate_json(json.dumps(tree, default=repr))
+    except ValidationError as error:
+        raise SettingsError(_problems(cls, error, tree, where), cls.__name__) from None
+
+
+@functools.cache
+def _adapter(cls: Any) -> TypeAdapter:
+    return TypeAdapter(cls, config=_RULES if _is_plain(cls) else None)
+
+
+def defaults(cls: Any) -> dict[str, Any]:
+    """Return the JSON object of a class's defaults, without the fields that have none."""
+    tree = {}
+    for field in dataclasses.fields(cls):
+        value = field.default if field.default is not dataclasses.MISSING else _ABSENT
+        if field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        found = members(field_types(cls)[field.name]) if field.init else {}
+        if value is not _ABSENT and field.init:
+            tree[field.name] = _dump(getattr(value, "default", value))
+        elif len(found) == 1 and field.init:
+            tree[field.name] = defaults(next(iter(found.values())))
+    return tree
+
+
+def merge(annotation: Any, base: Any, data: Any) -> Any:
+    """Return JSON in which the objects of `data` fill those of `base`; another member of a union replaces its rival."""
+    found = members(annotation)
+    if not isinstance(data, Mapping) or not found:
+        return data
+    base = base if isinstance(base, Mapping) else {}
+    rival = len(found) > 1 and data.get("type", base.get("type")) != base.get("type")
+    cls = found.get(data.get("type", base.get("type")), next(iter(found.values())))
+    base = {} if rival else base
+    hints = field_types(cls)
+    return {**base, **{k: merge(hints[k], base.get(k), v) if k in hints else v for k, v in data.items()}}
+
+
+def replace_in(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a copy with some fields changed, by dotted path such as "ppo.lr" or "layers.0.width".
+
+    All changes are made before anything is checked, so that fields which depend on one another can change together.
+    "learner.type" chooses another member of a union, with its defaults, before the other changes are made.
+
+    Raises:
+        SettingsError: there is no such path (with the nearest one), or a value is not allowed.
+    """
+    if _is_plain(config):
+        from paperloop import config as former
+
+        return former.replace_in(config, changes)
+    tree = to_dict(config)
+    for path in sorted(changes, key=lambda path: not path.endswith(".type")):
+        if not put(type(config), tree, path, _dump(changes[path])):
+            hint = did_you_mean(path, field_paths(config))
+            raise SettingsError([Problem(tuple(path.split(".")), kind="unknown", rule=hint)], type(config).__name__)
+    return validate(type(config), tree)
+
+
+def put(cls: Any, tree: dict[str, Any], path: str, value: Any) -> bool:
+    """Put a value into a JSON object of settings, by dotted path; False where there is no such field."""
+    annotation, node = cls, tree
+    *parents, last = path.split(".")
+    for name in parents:
+        found = members(annotation)
+        if isinstance(node, list):
+            if not name.isdecimal() or int(name) >= len(node):
+                return False
+            annotation, node = _item_settings(annotation), node[int(name)]
+            continue
+        holder = found.get(node.get("type"), next(iter(found.values()), None)) if isinstance(node, dict) else None
+        if holder is None or name not in field_types(holder):
+            return False
+        annotation = field_types(holder)[name]
+        if node.get(name) is None and len(members(annotation)) == 1:
+            node[name] = {}
+        node = node.get(name)
+    found = members(annotation)
+    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
+        node[int(last)] = value
+        return True
+    holder = found.get(node.get("type"), next(iter(found.values()), None)) if isinstance(node, dict) else None
+    if holder is None or last not in field_types(holder):
+        return False
+    if last == "type" and len(found) > 1 and node.get("type") != value:
+        node.clear()
+    node[last] = value
+    return True
+
+
+def field_paths(config: Any) -> list[str]:
+    """Return the dotted paths of all fields, of settings or of a class's defaults; those that hold others as well."""
+    tree = config if isinstance(config, Mapping) else defaults(config) if isinstance(config, type) else to_dict(config)
+    cls = config if isinstance(config, type) else type(config)
+    names = list(dict.fromkeys([*tree, *(field_types(cls) if dataclasses.is_dataclass(cls) else ())]))
+    paths = []
+    for name in names:
+        inner = tree.get(name)
+        paths.append(name)
+        if isinstance(inner, list) and any(isinstance(item, dict) for item in inner):
+            inner = {str(index): item for index, item in enumerate(inner)}
+        if isinstance(inner, dict):
+            paths += [f"{name}.{path}" for path in field_paths(inner)]
+    return paths
+
+
+def config_document(config: Any, schema: int = 1) -> dict[str, Any]:
+    """Return what `save_config` writes: the settings with their schema number and their type."""
+    return {"schema": schema, "type": _type_name(type(config)), "config": to_dict(config)}
+
+
+def save_config(config: Any, path: Path | str, schema: int = 1) -> None:
+    """Write settings to `path`, atomically.
+
+    Args:
+        config: the settings.
+        path: the file to make or replace.
+        schema: raise it when a field changes its meaning, so that files of the old meaning are refused.
+    """
+    write_json(Path(path), config_document(config, schema))
+
+
+def load_config(
+    cls: type[Config], path: Path | str, schema: int = 1, *, base: Config | None = None, partial: bool = False
+) -> Config:
+    """Read settings that `save_config` wrote.
+
+    Args:
+        cls: the class expected.
+        path: the file, or a run folder, whose config.json is read. A folder without one may hold settings of this
+            type under another name, such as train.json.
+        schema: the schema number expected.
+        base: missing keys take their values from here; None means from the defaults.
+        partial: also take a bare JSON object of fields, as one writes by hand.
+
+    Raises:
+        UserError: the file cannot be read, is of another schema or type, or does not fit (`from_dict`).
+    """
+    file, data = read_document(cls, path, schema, partial=partial)
+    return from_dict(cls, data, where=str(file), base=base)
+
+
+def read_document(cls: Any, path: Path | str, schema: int = 1, *, partial: bool = False) -> tuple[Path, Any]:
+    """Return the file that `load_config` reads, and the JSON of the settings in it, not yet checked."""
+    file = Path(path)
+    file = _saved_in(file, cls) if file.is_dir() else file
+    document = read_json(file)
+    if not isinstance(document, dict):
+        raise UserError(f"{file} does not hold a JSON object.")
+    if "schema" not in document:
+        if partial:
+            return file, document
+        raise UserError(f'{file} has no "schema": it is not a saved configuration.')
+    if document["schema"] != schema:
+        raise UserError(
+            f"{file} has schema {_short(json.dumps(document['schema']))}, and {cls.__name__} of this version has schema "
+            f"{schema}: use the version that wrote it, or start from a preset."
+        )
+    name = document.get("type")
+    if not isinstance(name, str) or _identity(name) != _identity(_type_name(cls)):
+        raise UserError(f"{file} is a configuration of type {name}, and {_type_name(cls)} is expected: give its file.")
+    return file, document.get("config")
+
+
+def _saved_in(folder: Path, cls: type) -> Path:
+    """The file in a folder that holds its settings: config.json, else the one of this type."""
+    usual = folder / "config.json"
+    if usual.exists():
+        return usual
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(UserError):
+            document = read_json(path)
+            name = document.get("type") if isinstance(document, dict) and "schema" in document else None
+            if isinstance(name, str) and _identity(name) == _identity(_type_name(cls)):
+                found.append(path)
+    if len(found) != 1:
+        what = f"it holds several: {', '.join(path.name for path in found)}" if found else "no config.json"
+        raise UserError(f"{folder} is not a run folder ({what}): give the file of a saved {cls.__name__}.")
+    return found[0]
+
+
+def config_hash(config: Any) -> str:
+    """Return 12 hexadecimal digits that depend on the settings' values and on their class's name only."""
+    return json_hash([_identity(_type_name(type(config))), to_dict(config)])
+
+
+def json_hash(value: Any) -> str:
+    """Return 12 hexadecimal digits of the SHA-256 of a JSON value's canonical form: sorted keys, no spaces."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _type_name(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__name__}"
+
+
+def _identity(name: str) -> list[str]:
+    """Package and class: moving a class within its package keeps files and hashes valid."""
+    return [name.split(".")[0], name.split(".")[-1]]
