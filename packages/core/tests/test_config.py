@@ -271,7 +271,7 @@ def test_a_folder_whose_configuration_has_another_name(tmp_path):
 
 def test_a_file_of_bytes_is_no_json(tmp_path):
     (tmp_path / "data.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
-    with pytest.raises(UserError, match=r"data.hdf5 is no JSON file: it does not hold text.$"):
+    with pytest.raises(UserError, match=r"data.hdf5 is not a JSON file: it does not hold text.$"):
         load_config(Train, tmp_path / "data.hdf5")
 
 

@@ -194,7 +194,7 @@ def test_what_is_refused(tmp_path):
         run(make(WalkConfig()), folder, steps=2, evaluators={"train": mean_evaluator})
     for content in ("\xff", "[]", "{}"):
         (folder / "run.json").write_text(content, encoding="latin-1")
-        with pytest.raises(UserError, match=r"run\.json (cannot be read|is no record|is no JSON file)"):
+        with pytest.raises(UserError, match=r"run\.json (cannot be read|is no record|is not a JSON file)"):
             run(make(WalkConfig()), folder, steps=2)
 
 

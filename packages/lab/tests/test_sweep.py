@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from paperloop.config import config_document
 from paperloop.errors import UserError
+from paperloop.settings import config_document
 from paperloop_lab.cli import main
 from paperloop_lab.sweep.engines import Job, LocalEngine, SubmittedJob
 from paperloop_lab.sweep.loop import run_sweep

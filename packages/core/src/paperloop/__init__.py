@@ -26,7 +26,7 @@ __all__ = [
     "run",
 ]
 
-# Imported on first use (PEP 562), so that `--help` of a command that says `from paperloop.command import App` does not
+# Imported on first use (PEP 562), so that `--help` of a command that says `from paperloop.cli import App` does not
 # wait for NumPy.
 _HOME = {
     "errors": ("CheckpointError", "NonFiniteError", "UserError"),

@@ -1,4 +1,4 @@
-"""What the annotations of settings say: the kinds of value, their ranges in words, and values brought into their form."""
+"""What the annotations of settings say: kinds of value, ranges in words; and values brought into their form."""
 
 from __future__ import annotations
 
@@ -157,7 +157,9 @@ def describe(annotation: Any, value: Any = None, *, as_json: bool = False, sever
     parts = alternatives(annotation)
     kinds = [part for part, _ in parts]
     words = [
-        _describe(part, extra, value, as_json, several) for part, extra in parts if part is not int or float not in kinds
+        _describe(part, extra, value, as_json, several)
+        for part, extra in parts
+        if part is not int or float not in kinds
     ]
     return ", or ".join(dict.fromkeys(sorted(words, key=lambda word: word in ("None", "null"))))
 
@@ -197,9 +199,15 @@ def _describe(part: Any, extra: tuple[Any, ...], value: Any, as_json: bool, seve
 
 
 def _bounds(extra: tuple[Any, ...], *, whole: bool) -> str:
-    """ "above 0 and below 1" of what annotated-types and pydantic's Field say."""
-    found = {name: getattr(e, name) for e in extra for name in ("gt", "ge", "lt", "le", "multiple_of") if hasattr(e, name)}
-    found = {name: f"{bound:g}" if isinstance(bound, float) else str(bound) for name, bound in found.items() if bound is not None}
+    """The words "above 0 and below 1" for what annotated-types and pydantic's Field say."""
+    found = {
+        name: getattr(e, name) for e in extra for name in ("gt", "ge", "lt", "le", "multiple_of") if hasattr(e, name)
+    }
+    found = {
+        name: f"{bound:g}" if isinstance(bound, float) else str(bound)
+        for name, bound in found.items()
+        if bound is not None
+    }
     if "ge" in found and "le" in found:
         text = f"from {found['ge']} to {found['le']}"
     else:

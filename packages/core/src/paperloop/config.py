@@ -37,6 +37,7 @@ from typing import Any, Literal, TypeVar, cast
 
 from paperloop.errors import UserError
 from paperloop.files import write_json
+from paperloop.strict_json import parse_json, read_json
 
 __all__ = [
     "config_document",
@@ -238,41 +239,6 @@ def union_choices(annotation: Any) -> dict[str, Any]:
     if choices and types.NoneType in parts:
         choices["none"] = None
     return choices if len(choices) > 1 else {}
-
-
-def read_json(path: Path) -> Any:
-    """Read strict JSON: no NaN or infinity, no key twice.
-
-    Raises:
-        UserError: the file is missing or is no such JSON.
-    """
-    try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is no JSON file: it does not hold text.") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path} cannot be read as JSON: {reason}.") from None
-
-
-def parse_json(text: str) -> Any:
-    """Parse strict JSON; ValueError says what is wrong."""
-
-    def no_constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON number")
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(items)
-        if len(result) < len(items):
-            twice = next(name for i, (name, _) in enumerate(items) if name in dict(items[:i]))
-            raise ValueError(f'the key "{twice}" is there twice')
-        return result
-
-    value = json.loads(text, parse_constant=no_constant, object_pairs_hook=pairs)
-    _check_finite(value)  # 1e999 is read as infinity
-    return value
 
 
 # Python -> JSON
@@ -528,11 +494,3 @@ def _kind(value: Any) -> str:
     name = names.get(type(value), "the string" if isinstance(value, str) else f"the {type(value).__name__}")
     text = repr(value)
     return f"{name} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
-def _check_finite(value: Any) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number is too large")
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            _check_finite(item)

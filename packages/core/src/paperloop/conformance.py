@@ -28,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.config import from_dict, to_dict
 from paperloop.errors import CheckpointError
 from paperloop.metrics_file import RESERVED
 from paperloop.runner import run, to_host
+from paperloop.settings import from_dict, to_dict
 
 __all__ = ["ConformanceError", "check_help", "check_trainer", "fingerprint"]
 

@@ -98,9 +98,9 @@ def setting(name: str, value: Any = _ABSENT, otherwise: str | None = None) -> st
 
 
 def printable(text: str) -> str:
-    """Return text with its control characters escaped, so that a name in it cannot steer the terminal.
+    r"""Return text with its control characters escaped, so that a name in it cannot steer the terminal.
 
-    >>> printable("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
     """
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)

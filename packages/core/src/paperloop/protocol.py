@@ -35,7 +35,7 @@ class Trainer(Protocol[State]):
     seed gives the same run, and a restored state continues it bit for bit.
 
     Attributes:
-        config: a frozen dataclass that survives a round trip through JSON (`paperloop.config`).
+        config: a frozen dataclass that survives a round trip through JSON (`paperloop.settings`).
         donates: optional; True says that `step` may consume the buffers of the state it is given, so that the caller
             must not use that state again. Absent means False.
         resume_ignores: optional; dotted names of configuration fields that may differ when a run goes on, because the

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from paperloop.checkpoint import Checkpoints
-from paperloop.config import config_hash, read_json, save_config, to_dict
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.provenance import provenance, utc_now
+from paperloop.settings import config_hash, read_json, save_config, to_dict
 
 __all__ = ["RunFolder"]
 

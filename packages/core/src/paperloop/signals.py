@@ -27,7 +27,7 @@ def leave_on_interrupt(note: str = "interrupted") -> None:
     if threading.current_thread() is threading.main_thread():
         before = signal.getsignal(signal.SIGINT)
         if before is signal.default_int_handler or getattr(before, "leaves", False):
-            leave.leaves = True  # ty: ignore[unresolved-attribute]
+            leave.leaves = True  # ty: ignore[missing-attribute]
             signal.signal(signal.SIGINT, leave)
 
 

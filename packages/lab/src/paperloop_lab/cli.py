@@ -2,88 +2,96 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
-
-from paperloop.command import App
-from paperloop.errors import CheckpointError, UserError
+from paperloop.cli import App, Positional
+from paperloop.errors import CheckpointError, UserError, printable, setting
+from paperloop.settings import Count, CountOrZero, Gt, Lt, fault, settings
 
 __all__ = ["main"]
 
-app = App("paperloop", "Looks after runs: reports from their folders, checks of their checkpoints, sweeps of many.")
+app = App(
+    "paperloop",
+    "Looks after runs: reports from their folders, checks of their checkpoints, sweeps of many.",
+    distribution="paperloop-lab",
+)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ReportOptions:
-    """What `paperloop report` takes."""
+    """What `paperloop report` takes.
+
+    Attributes:
+        runs: run folders, or folders that hold run folders
+        out: where to write table and figures
+        metrics: names of the metrics to show; none given: the report's choice
+        group_by: which runs count as repetitions of one another
+        statistic: over seeds
+        confidence: of the intervals
+        x: the horizontal axis: step, wall or a metric
+    """
 
     runs: Positional[tuple[Path, ...]]
-    """run folders, or folders that hold run folders"""
     out: Path | None = None
-    """where to write table and figures"""
     metrics: tuple[str, ...] = ()
-    """names of the metrics to show; none given: the report's choice"""
     group_by: Literal["config", "parent", "run"] = "config"
-    """which runs count as repetitions of one another"""
     statistic: Literal["iqm", "mean", "median"] = "iqm"
-    """over seeds"""
-    confidence: float = 0.95
-    """of the intervals"""
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
     x: str = "step"
-    """the horizontal axis: step, wall or a metric"""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class FolderOptions:
-    """What the commands on one folder take."""
+    """What the commands on one folder take.
+
+    Attributes:
+        folder: a run folder, or one of its checkpoints
+    """
 
     folder: Positional[Path]
-    """a run folder, or one of its checkpoints"""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class SweepOptions:
-    """What `paperloop sweep` takes."""
+    """What `paperloop sweep` takes.
+
+    Attributes:
+        file: the sweep file: one complete run per line
+        out: the folder that holds the run folders
+        engine: where the runs are executed
+        jobs: how many run at the same time
+        dry_run: list the runs and their states, and run none
+        cpus: CPU cores for a run (slurm, ray)
+        gpus: GPUs for a run (slurm, ray)
+        wait: no-wait: submit and leave; the same command later shows and repairs what became of it (slurm)
+        slurm_cluster: local: submitit's processes on this machine, to try things out
+        slurm_partition: the partition to submit to
+        slurm_minutes: time limit of a job; at its end the run saves and is queued again
+        slurm_extra: more sbatch options, as name=value
+        ray_address: a Ray cluster's address, or auto (default: start Ray here)
+    """
 
     file: Positional[Path]
-    """the sweep file: one complete run per line"""
     out: Path = Path("runs/sweep")
-    """the folder that holds the run folders"""
     engine: Literal["local", "slurm", "ray"] = "local"
-    """where the runs are executed"""
-    jobs: int = 1
-    """how many run at the same time"""
+    jobs: Count = 1
     dry_run: bool = False
-    """list the runs and their states, and run none"""
-    cpus: int = 1
-    """CPU cores for a run (slurm, ray)"""
-    gpus: int = 0
-    """GPUs for a run (slurm, ray)"""
+    cpus: Count = 1
+    gpus: CountOrZero = 0
     wait: bool = True
-    """no-wait: submit and leave; the same command later shows and mends what became of it (slurm)"""
     slurm_cluster: Literal["slurm", "local"] = "slurm"
-    """local: submitit's processes on this machine, to try things out"""
     slurm_partition: str | None = None
-    """the partition to submit to"""
-    slurm_minutes: int = 24 * 60
-    """time limit of a job; at its end the run saves and is queued again"""
+    slurm_minutes: Count = 24 * 60
     slurm_extra: tuple[str, ...] = ()
-    """more sbatch options, as name=value"""
     ray_address: str | None = None
-    """a Ray cluster's address, or auto (default: start Ray here)"""
 
     def __post_init__(self) -> None:
-        for name, least in (("jobs", 1), ("cpus", 1), ("gpus", 0), ("slurm_minutes", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name.replace('_', '-')} is {getattr(self, name)}; it must be at least {least}.")
         if not self.wait and (self.engine, self.slurm_cluster) != ("slurm", "slurm"):
-            raise UserError("--no-wait needs --engine slurm: elsewhere the runs end with the sweep.")
-        for item in self.slurm_extra:
-            if not item.partition("=")[2]:
-                raise UserError(f'--slurm-extra takes name=value, such as account=lab; got "{item}".')
+            needed = f"{setting('wait', False)} needs {setting('engine', 'slurm')}"
+            raise UserError(f"{needed}: elsewhere the runs end with the sweep.")
+        if not all(item.partition("=")[2] for item in self.slurm_extra):
+            raise fault(self, "slurm_extra", "a list of name=value, such as account=lab")
 
 
 @app.command(options=ReportOptions)
@@ -91,8 +99,8 @@ def report(options: ReportOptions) -> int | None:
     """Write a table and figures from run folders."""
     from paperloop_lab.report import report_command
 
-    settings = {name: getattr(options, name) for name in ("group_by", "statistic", "confidence", "x")}
-    return report_command(options.runs, out=options.out, metrics=options.metrics or None, **settings)
+    choices = {name: getattr(options, name) for name in ("group_by", "statistic", "confidence", "x")}
+    return report_command(options.runs, out=options.out, metrics=options.metrics or None, **choices)
 
 
 @app.command(options=FolderOptions)
@@ -127,12 +135,12 @@ def show(options: FolderOptions) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from paperloop.config import read_json
+    from paperloop.settings import read_json
 
     table = Table(box=None, show_header=False)
     for name in ("run.json", "config.json"):
         for key, value in _leaves(read_json(options.folder / name)):
-            table.add_row(key, "" if value is None else str(value))
+            table.add_row(printable(key), "" if value is None else printable(str(value)))
         table.add_row("", "")
     Console(highlight=False, markup=False).print(table)
 
@@ -146,7 +154,7 @@ def sweep(options: SweepOptions) -> int:
     runs = read_sweep(options.file)
     if options.dry_run:
         for run, label, status in plan(runs, options.out):
-            print(f"{status:<11} {options.out / run.id}  {label}")
+            print(printable(f"{status:<11} {options.out / run.id}  {label}"))
         return 0
     engine = _engine(options)
     try:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from paperloop.config import json_hash, read_json
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
 from paperloop.metrics_file import Curve, curve, metric_names, read_metrics
 from paperloop.provenance import utc_now
+from paperloop.settings import json_hash, read_json
 from paperloop_lab import plots, stats
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ class App:
         """
 
         def register(function: Function) -> Function:
-            key = name or function.__name__.replace("_", "-")  # ty: ignore[unresolved-attribute]
+            key = name or function.__name__.replace("_", "-")  # ty: ignore[missing-attribute]
             self.commands[key] = Command(
                 key, f"{self.prog} {key}", function, options, config, presets or {}, preset_help or {}, schema,
                 tuple(essentials), self.distribution,

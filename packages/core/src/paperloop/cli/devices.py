@@ -106,6 +106,6 @@ def _torch_device(device: Device, torch: Any) -> str:
     if torch.backends.mps.is_available():
         return "mps"
     raise UserError(
-        f"{setting('device', 'gpu')}: torch finds no GPU: install a CUDA build of torch and check nvidia-smi, or choose "
-        f"{setting('device', 'cpu')}."
+        f"{setting('device', 'gpu')}: torch finds no GPU: install a CUDA build of torch and check nvidia-smi, or "
+        f"choose {setting('device', 'cpu')}."
     )

@@ -68,7 +68,7 @@ def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = Fa
     usage = [f"{o.name}{' ...' if o.several else ''}" for o in positional]
     usage = [name if o.required else f"[{name}]" for o, name in zip(positional, usage, strict=True)]
     usage += [f"{o.name} {_metavar(o)}" for o in options if o.required and not o.positional]
-    lines = _wrap(" ".join([f"usage: {command.prog}", *usage, "[options]"])) + [""]
+    lines = [*_wrap(" ".join([f"usage: {command.prog}", *usage, "[options]"])), ""]
     for paragraph in summary(command).split("\n\n"):
         lines += [*_wrap(" ".join(paragraph.split())), ""]
     groups: dict[str, list[str]] = {"arguments": [], "options": []}
@@ -89,7 +89,9 @@ def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = Fa
         lines += [*_presets(typed, presets), ""]
     if short:
         hint = f"`{command.prog} --help-all` lists all {len(typed.table)} options"
-        lines += _wrap(hint + ("; with --preset NAME, the help shows that preset's values." if command.presets else "."))
+        lines += _wrap(
+            hint + ("; with --preset NAME, the help shows that preset's values." if command.presets else ".")
+        )
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -164,7 +166,7 @@ def _presets(typed: Typed, how: str) -> list[str]:
 
 
 def differences(cls: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return path -> value of what differs in the JSON of settings from the defaults, of the members that are chosen."""
+    """Return path -> value of what differs, in the JSON of settings, from the defaults of the members chosen."""
     leaves, base = _leaves(tree), defaults(cls)
     choose(cls, base, {path: str(value) for path, value in leaves.items() if path.endswith(".type")}, "")
     before = _leaves(defaults(cls))

@@ -1,8 +1,8 @@
-"""The options of a command, generated from its settings, and what was typed for them: defaults < preset < file < typed.
+"""The options of a command, generated from its settings, and what was typed: defaults < preset < file < typed.
 
-`--x 1` and `--x=1`; dashes and underscores alike; a flag is `--x`, `--no-x` or `--x True`; a tuple takes all words up to
-the next option; `None` is typed as it is. Where settings are one of several, `--FIELD.type NAME` chooses which, before
-the other options are looked at, so that a command has the options of the member that is chosen and no others.
+`--x 1` and `--x=1`; dashes and underscores alike; a flag is `--x`, `--no-x` or `--x True`; a tuple takes all words up
+to the next option; `None` is typed as it is. Where settings are one of several, `--FIELD.type NAME` chooses which,
+before the other options are looked at, so that a command has the options of the member that is chosen and no others.
 
 A preset and a file that choose different members: the file's is taken, with its defaults where the file says nothing,
 and nothing of the preset's member is left.
@@ -118,7 +118,9 @@ def options_of(cls: Any, tree: Mapping[str, Any], prefix: str = "") -> list[Opti
             found.append(Option(path, annotation, value, text))
         member = inside.get(chosen) if len(inside) > 1 else next(iter(inside.values()))
         if member is not None:
-            inner = value if isinstance(value, Mapping) else {} if value is MISSING and not optional else defaults(member)
+            inner = (
+                value if isinstance(value, Mapping) else {} if value is MISSING and not optional else defaults(member)
+            )
             found += options_of(member, inner, f"{path}.")
     return found
 
@@ -160,7 +162,9 @@ class Typed:
         self.argv = list(argv)
         first = _first(argv)
         self.preset = first.get("preset") if command.presets else None
-        self.help = next((name for name in ("help_all", "help") if name in first or (name == "help" and "-h" in argv)), "")
+        self.help = next(
+            (name for name in ("help_all", "help") if name in first or (name == "help" and "-h" in argv)), ""
+        )
         self.file = Path(first["config"]) if command.config is not None and first.get("config") else None
         self.from_file: Any = {}
         self.options = defaults(command.options) if command.options is not None else {}

@@ -83,7 +83,9 @@ def _choices(command: Command) -> Iterator[list[str]]:
             for tag in members_at(command, path.removesuffix(".type")) if option.switch else ():
                 if (path, tag) not in seen:
                     seen.add((path, tag))
-                    line = [word for word in before if not word.startswith(f"{option.name}=")] + [f"{option.name}={tag}"]
+                    line = [word for word in before if not word.startswith(f"{option.name}=")] + [
+                        f"{option.name}={tag}"
+                    ]
                     yield line
                     waiting.append(line)
 
@@ -118,11 +120,10 @@ def _wrong(option: Option) -> str | None:
             return _wrong(Option(option.path, get_args(part)[0], None))
         if part in (int, float):
             for e in extra:
-                bounds = [getattr(e, name, None) for name in ("gt", "ge", "lt", "le")]
-                low = next((bound for bound in bounds[:2] if bound is not None), None)
-                high = next((bound for bound in bounds[2:] if bound is not None), None)
-                if low is not None or high is not None:
-                    return str(low - 1 if low is not None else high + 1)
+                for name, step in (("gt", -1), ("ge", -1), ("lt", 1), ("le", 1)):
+                    bound = getattr(e, name, None)
+                    if bound is not None:
+                        return str(bound + step)
     if option.flag and not kinds <= {bool, types.NoneType}:
         return None  # settings that may be absent
     return "wrong"

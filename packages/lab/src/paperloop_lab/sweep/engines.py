@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from paperloop.config import read_json
 from paperloop.errors import UserError
 from paperloop.files import write_json
+from paperloop.settings import read_json
 
 __all__ = ["Engine", "Job", "LocalEngine", "RayEngine", "SlurmEngine", "execute"]
 

@@ -23,8 +23,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.command import RunOptions
-from paperloop.config import (
+from paperloop.cli import RunOptions
+from paperloop.errors import UserError
+from paperloop.files import write_atomically
+from paperloop.settings import (
     config_document,
     did_you_mean,
     field_paths,
@@ -34,8 +36,6 @@ from paperloop.config import (
     read_json,
     replace_in,
 )
-from paperloop.errors import UserError
-from paperloop.files import write_atomically
 
 __all__ = ["SweepRun", "differences", "find_command", "make_grid", "read_sweep", "run_status", "write_sweep"]
 
