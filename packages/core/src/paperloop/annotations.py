@@ -9,6 +9,7 @@ import inspect
 import json
 import math
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -173,7 +174,7 @@ def _describe(part: Any, extra: tuple[Any, ...], value: Any, as_json: bool, seve
     if part in (int, float):
         right = isinstance(value, int if part is int else int | float) and not isinstance(value, bool)
         bounds = _bounds(extra, whole=part is int)
-        if right and math.isfinite(value) and bounds:
+        if right and bounds and abs(value) <= sys.float_info.max:
             return bounds.removeprefix("of ") + note
         noun = "integer" if part is int else "number" if bounds else "finite number"
         noun = f"{noun}s" if several else f"an {noun}" if part is int else f"a {noun}"

@@ -167,7 +167,7 @@ def problems_of(cls: Any, error: ValidationError, tree: Mapping[str, Any], where
             continue
         if kind == "value_error":
             problem = Problem(path, rule=str(cause), kind="other", holder=len(path))
-        elif kind in ("missing", "union_tag_not_found"):
+        elif kind == "union_tag_not_found" or (kind == "missing" and entry["loc"][-1] == path[-1]):
             path = (*path, "type") if kind == "union_tag_not_found" else path
             problem = Problem(path, kind="missing")
         elif kind == "union_tag_invalid":

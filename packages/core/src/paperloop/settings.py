@@ -77,8 +77,8 @@ __all__ = [
     "load_config",
     "merge",
     "nearest",
+    "nested",
     "parse_json",
-    "put",
     "read_document",
     "read_json",
     "replace_in",
@@ -114,6 +114,10 @@ def settings(cls: type[Config]) -> type[Config]:
     if "__post_init__" in vars(cls):
         _name_holder(cls)
     made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=_RULES)(cls)
+    if not made.__pydantic_complete__:
+        raise TypeError(
+            f"an annotation of {cls.__name__} cannot be resolved: define what it names first, in the module"
+        )
     build = made.__init__
 
     @functools.wraps(build)
@@ -240,14 +244,21 @@ def defaults(cls: Any) -> dict[str, Any]:
 
 
 def merge(annotation: Any, base: Any, data: Any) -> Any:
-    """Return JSON in which the objects of `data` fill those of `base`; another member of a union replaces its rival."""
+    """Return JSON in which the objects of `data` fill those of `base`; another member of a union replaces its rival.
+
+    The items of a list are filled by an object of their indices, {"1": {"width": 5}}; a list replaces a list.
+    """
+    if isinstance(base, list) and isinstance(data, Mapping) and data.keys() <= set(map(str, range(len(base)))):
+        inner = item_settings(annotation)
+        return [merge(inner, item, data.get(str(index), {})) for index, item in enumerate(base)]
     found = members(annotation)
     if not isinstance(data, Mapping) or not found:
         return data
     base = base if isinstance(base, Mapping) else {}
-    rival = len(found) > 1 and data.get("type", base.get("type")) != base.get("type")
-    cls = found.get(data.get("type", base.get("type")), next(iter(found.values())))
-    base = {} if rival else base
+    tag = data.get("type", base.get("type"))
+    cls = found.get(tag, next(iter(found.values())))
+    if len(found) > 1 and tag != base.get("type"):
+        base = defaults(cls)
     hints = field_types(cls)
     return {**base, **{k: merge(hints[k], base.get(k), v) if k in hints else v for k, v in data.items()}}
 
@@ -265,44 +276,20 @@ def replace_in(config: Config, changes: Mapping[str, Any]) -> Config:
         from paperloop import config as former
 
         return former.replace_in(config, changes)
-    tree = to_dict(config)
-    for path in sorted(changes, key=lambda path: not path.endswith(".type")):
-        if not put(type(config), tree, path, _dump(changes[path])):
-            hint = did_you_mean(path, field_paths(config))
-            raise SettingsError([Problem(tuple(path.split(".")), kind="unknown", rule=hint)], type(config).__name__)
-    return validate(type(config), tree)
+    return validate(type(config), merge(type(config), to_dict(config), nested(changes)))
 
 
-def put(cls: Any, tree: dict[str, Any], path: str, value: Any) -> bool:
-    """Put a value into a JSON object of settings, by dotted path; False where there is no such field."""
-    annotation: Any = cls
-    node: Any = tree
-    *parents, last = path.split(".")
-    for name in parents:
-        found = members(annotation)
-        if isinstance(node, list):
-            if not name.isdecimal() or int(name) >= len(node):
-                return False
-            annotation, node = item_settings(annotation), node[int(name)]
-            continue
-        holder = found.get(node.get("type"), next(iter(found.values()), None)) if isinstance(node, dict) else None
-        if holder is None or name not in field_types(holder):
-            return False
-        annotation = field_types(holder)[name]
-        if node.get(name) is None and len(members(annotation)) == 1:
-            node[name] = {}
-        node = node.get(name)
-    found = members(annotation)
-    if isinstance(node, list) and last.isdecimal() and int(last) < len(node):
-        node[int(last)] = value
-        return True
-    holder = found.get(node.get("type"), next(iter(found.values()), None)) if isinstance(node, dict) else None
-    if holder is None or last not in field_types(holder):
-        return False
-    if last == "type" and len(found) > 1 and node.get("type") != value:
-        node.clear()
-    node[last] = value
-    return True
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return dotted path -> value as an object of objects."""
+    tree: dict[str, Any] = {}
+    for path in sorted(values, key=lambda path: path.count(".")):
+        node = tree
+        *parents, last = path.split(".")
+        for name in parents:
+            node[name] = node[name] if isinstance(node.get(name), dict) else {}
+            node = node[name]
+        node[last] = _dump(values[path])
+    return tree
 
 
 def field_paths(config: Any) -> list[str]:

@@ -27,13 +27,13 @@ from paperloop.settings import (
     did_you_mean,
     merge,
     nearest,
-    put,
+    nested,
     read_document,
     to_dict,
     validate,
 )
 
-__all__ = ["MISSING", "Command", "Option", "Positional", "Typed", "choose", "members_at", "options_of"]
+__all__ = ["MISSING", "Command", "Option", "Positional", "Typed", "choose", "options_of"]
 
 _T = TypeVar("_T")
 MISSING = object()
@@ -56,14 +56,14 @@ class Option:
         annotation: the field's.
         default: in JSON; `MISSING` where there is none.
         text: for the help.
-        switch: it chooses a member of a union, and this is what there is to choose from.
+        switch: tag -> class, where it chooses a member of a union.
     """
 
     path: str
     annotation: Any
     default: Any
     text: str = ""
-    switch: tuple[str, ...] = ()
+    switch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def positional(self) -> bool:
@@ -85,6 +85,12 @@ class Option:
     def several(self) -> bool:
         """Whether it takes several words."""
         return any(get_origin(part) is tuple for part, _ in alternatives(self.annotation))
+
+    def value(self, words: list[str]) -> Any:
+        """Return in JSON what words stand for."""
+        if members(self.annotation):
+            return {"True": {}, "False": None, "None": None}.get(words[0], words[0])
+        return from_words(self.annotation, words)
 
     @property
     def name(self) -> str:
@@ -111,7 +117,7 @@ def options_of(cls: Any, tree: Mapping[str, Any], prefix: str = "") -> list[Opti
             continue
         chosen = value.get("type") if isinstance(value, Mapping) else None
         if len(inside) > 1:
-            switch = (*inside, "none") if optional else tuple(inside)
+            switch = {**inside, "none": None} if optional else inside
             default = chosen or ("none" if value is None else MISSING)
             found.append(Option(f"{path}.type", str, default, text, switch=switch))
         elif optional:
@@ -214,19 +220,14 @@ class Typed:
         """
         self._assign()
         command = self.command
-        for path in sorted(self.words, key=lambda path: path.count(".")):
-            option = self.table[path]
-            if option.switch:
-                continue
-            cls, tree = (command.options, self.options) if path in self._own else (command.config, self.config)
-            value = from_words(option.annotation, self.words[path])
-            if members(option.annotation):
-                value = {"True": {}, "False": None, "None": None}.get(self.words[path][0], value)
-            put(cls, tree, path, value)
+        values = {
+            path: self.table[path].value(words) for path, words in self.words.items() if not self.table[path].switch
+        }
         made, problems = [], []
         for cls, tree in ((command.options, self.options), (command.config, self.config)):
+            own = nested({path: v for path, v in values.items() if (path in self._own) == (cls is command.options)})
             try:
-                made.append(None if cls is None else validate(cls, tree))
+                made.append(None if cls is None else validate(cls, merge(cls, tree, own)))
             except SettingsError as error:
                 problems += [self._placed(problem) for problem in error.problems]
         if problems:
@@ -314,8 +315,9 @@ class Typed:
         for path, option in self.table.items():
             if option.switch:
                 holder = path.removesuffix(".type")
-                for tag, member in members_at(self.command, holder).items():
-                    paths = {o.path.replace("_", "-") for o in options_of(member, defaults(member), f"{holder}.")}
+                for tag, member in option.switch.items():
+                    inner = options_of(member, defaults(member), f"{holder}.") if member is not None else []
+                    paths = {o.path.replace("_", "-") for o in inner}
                     if tag != option.default and name in paths:
                         found.append((holder.replace("_", "-"), tag, str(option.default)))
         return found
@@ -327,7 +329,10 @@ class Typed:
             return dataclasses.replace(problem, typed=" ".join(map(shlex.quote, self.words[path])) or "empty")
         node = self.from_file
         for name in problem.path:
-            node = node.get(name, MISSING) if isinstance(node, Mapping) else MISSING
+            try:
+                node = node[name]
+            except (KeyError, IndexError, TypeError):
+                node = MISSING
         under = any(known.startswith(f"{path}.") for known in self.words)
         if node is not MISSING and problem.path and not under and problem.kind != "missing":
             return dataclasses.replace(problem, where=str(self.file))
@@ -375,18 +380,6 @@ def choose(cls: Any, tree: dict[str, Any], first: Mapping[str, str], prefix: str
         if isinstance(value, dict):
             member = found.get(value.get("type"), next(iter(found.values())))
             choose(member, value, first, f"{path}.")
-
-
-def members_at(command: Command, path: str) -> Mapping[str, Any]:
-    """The members of the union at a path."""
-    for cls in (command.options, command.config):
-        found: Mapping[str, Any] = {"": cls} if cls is not None else {}
-        for name in path.split("."):
-            holders = [member for member in found.values() if name in field_types(member)]
-            found = members(field_types(holders[0])[name]) if holders else {}
-        if found:
-            return found
-    return {}
 
 
 def _places(cls: Any, tree: Mapping[str, Any], prefix: str, places: dict[str, list[str]]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from paperloop.annotations import alternatives
 from paperloop.cli.app import App
-from paperloop.cli.options import Command, Option, Typed, members_at
+from paperloop.cli.options import Command, Option, Typed
 
 __all__ = ["check_command_errors"]
 
@@ -80,7 +80,7 @@ def _choices(command: Command) -> Iterator[list[str]]:
     while waiting:
         before = waiting.pop()
         for path, option in Typed(command, before).table.items():
-            for tag in members_at(command, path.removesuffix(".type")) if option.switch else ():
+            for tag in option.switch:
                 if (path, tag) not in seen:
                     seen.add((path, tag))
                     line = [word for word in before if not word.startswith(f"{option.name}=")] + [
@@ -92,7 +92,7 @@ def _choices(command: Command) -> Iterator[list[str]]:
 
 def _give(option: Option) -> list[str]:
     """A required option with a value that it takes."""
-    value = _right(option.annotation)
+    value = next(iter(option.switch), None) or _right(option.annotation)
     return [value] if option.positional else [f"{option.name}={value}"]
 
 
