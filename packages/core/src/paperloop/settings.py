@@ -115,9 +115,7 @@ def settings(cls: type[Config]) -> type[Config]:
         _name_holder(cls)
     made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=_RULES)(cls)
     if not made.__pydantic_complete__:
-        raise TypeError(
-            f"an annotation of {cls.__name__} cannot be resolved: define what it names first, in the module"
-        )
+        raise TypeError(f"an annotation of {cls.__name__} cannot be resolved: define what it names first")
     build = made.__init__
 
     @functools.wraps(build)

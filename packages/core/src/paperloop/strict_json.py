@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paperloop.errors import UserError
+from paperloop.files import check_is_file
 
 __all__ = ["parse_json", "read_json"]
 
@@ -16,13 +17,11 @@ def read_json(path: Path | str) -> Any:
     """Read a file of strict JSON.
 
     Raises:
-        UserError: the file is missing or does not hold such JSON.
+        UserError: the file is missing, not a file, or does not hold such JSON.
     """
-    path = Path(path)
+    path = check_is_file(path)
     try:
         return parse_json(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a JSON file: it does not hold text.") from None
     except (OSError, ValueError) as error:

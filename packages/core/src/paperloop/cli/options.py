@@ -327,7 +327,7 @@ class Typed:
         path = ".".join(map(str, problem.path))
         if path in self.words:
             return dataclasses.replace(problem, typed=" ".join(map(shlex.quote, self.words[path])) or "empty")
-        node = self.from_file
+        node: Any = self.from_file
         for name in problem.path:
             try:
                 node = node[name]
