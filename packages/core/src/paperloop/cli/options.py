@@ -10,8 +10,11 @@ and nothing of the preset's member is left.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import itertools
+import operator
 import shlex
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -327,15 +330,11 @@ class Typed:
         path = ".".join(map(str, problem.path))
         if path in self.words:
             return dataclasses.replace(problem, typed=" ".join(map(shlex.quote, self.words[path])) or "empty")
-        node: Any = self.from_file
-        for name in problem.path:
-            try:
-                node = node[name]
-            except (KeyError, IndexError, TypeError):
-                node = MISSING
         under = any(known.startswith(f"{path}.") for known in self.words)
-        if node is not MISSING and problem.path and not under and problem.kind != "missing":
-            return dataclasses.replace(problem, where=str(self.file))
+        with contextlib.suppress(KeyError, IndexError, TypeError):
+            functools.reduce(operator.getitem, problem.path, self.from_file)
+            if problem.path and not under and problem.kind != "missing":
+                return dataclasses.replace(problem, where=str(self.file))
         return problem
 
 
