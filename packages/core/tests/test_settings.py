@@ -368,7 +368,7 @@ def test_missing_keys_take_the_defaults_of_their_holder_or_the_base():
         ({"ppo": {"epochs": True}}, "ppo.epochs is true; it must be an integer from 1 to 100."),
         ({"ppo": {"lr": None}}, "ppo.lr is null; it must be a number above 0."),
         ({"ppo": {"clip": "x"}}, 'ppo.clip is "x"; it must be a number above 0, or null.'),
-        ({"ppo": {"lr": 10**400}}, "ppo.lr is 1000000000000000000000000000000000000000000000000000000..."),
+        ({"ppo": {"lr": 10**400}}, "ppo.lr is 1000000000000000000000000000000"),
         ({"ppo": {"lr": math.nan}}, "ppo.lr is nan; it must be a number above 0."),
         ({"ppo": 3}, "ppo is 3; it must be an object (PPO)."),
         ({"ppo": {"s5": {"state": 7}}}, "ppo.s5.state is 7; it must be a multiple of 2 x ppo.s5.blocks = 4."),

@@ -223,7 +223,9 @@ def validate(cls: type[Config], tree: Mapping[str, Any], where: str = "") -> Con
 
 @functools.cache
 def _adapter(cls: Any) -> TypeAdapter:
-    return TypeAdapter(cls, config=_RULES if _is_plain(cls) else None)
+    if _is_plain(cls):
+        cls.__pydantic_config__ = _RULES  # where pydantic looks for the rules of an ordinary dataclass
+    return TypeAdapter(cls)
 
 
 def defaults(cls: Any) -> dict[str, Any]:
