@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never half of it; and what a path is, before reading."""
+"""Writing files so that a reader sees the old content or the new, never half of it; checking what a path is."""
 
 from __future__ import annotations
 
