@@ -410,7 +410,7 @@ def test_short_help_shows_the_essentials_and_presets(app, capsys, monkeypatch):
         assert name in text
     for name in ("--resume", "--teacher.state", "--drop-nonfinite"):
         assert name not in text
-    assert "environments. (default: 32)" in text
+    assert "environments (default: 32)" in text
     assert "`method train --help-all` lists all 32 options" in text
     assert "  small      A small one; n_envs=8, anneal=false\n" in text
     assert "  sac        learner.type=sac, learner.alpha=7.0, n_envs=9\n" in text
@@ -431,12 +431,12 @@ def test_whole_help(app, capsys):
 
 def test_help_shows_the_values_of_the_preset_and_the_options_of_the_member(app, capsys):
     text = help_of(app, capsys, "train", "--preset", "sac", "--help-all")
-    assert "the temperature. (default: 7.0)" in text
+    assert "the temperature (default: 7.0)" in text
     assert "--learner.clip" not in text
-    assert "environments. (default: 9)" in text
+    assert "environments (default: 9)" in text
     text = help_of(app, capsys, "train", "--learner.type", "sac", "--help-all")
-    assert "the temperature. (default: 1.0)" in text
-    assert "the ratio's epsilon (None: off). (default: 0.2)" in help_of(app, capsys, "train", "--help-all")
+    assert "the temperature (default: 1.0)" in text
+    assert "the ratio's epsilon (None: off) (default: 0.2)" in help_of(app, capsys, "train", "--help-all")
 
 
 def test_help_of_positional_arguments(app, capsys):

@@ -48,13 +48,13 @@ def command_help(typed: Typed, *, everything: bool) -> str:
     command = typed.command
     options = list(typed.table.values())
     if not everything:
-        whole = _page(typed, options, presets="lines")
-        if len(whole) <= SCREEN:
+        whole = _page(typed, options, presets="lines") if len(options) < SCREEN else []
+        if 0 < len(whole) <= SCREEN:
             return "\n".join(whole)
         wanted = {*COMMON, *command.essentials}
         options = [o for o in options if o.positional or o.required or o.path in wanted or o.switch]
         page: list[str] = []
-        for presets in ("lines", "names"):
+        for presets in ("lines", "names") if len(command.presets) < SCREEN // 2 else ("names",):
             page = _page(typed, options, presets=presets, short=True)
             if len(page) <= SCREEN:
                 break
@@ -97,7 +97,7 @@ def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = Fa
 
 def _entry(option: Option) -> list[str]:
     """The lines of one option: how it is typed, what it is, its default."""
-    text = option.text
+    text = option.text.removesuffix(".")
     if option.switch:
         text = f"{text} ({', '.join(option.switch)})".strip()
     if option.required:
@@ -167,13 +167,12 @@ def _presets(typed: Typed, how: str) -> list[str]:
 
 def differences(cls: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Return path -> value of what differs, in the JSON of settings, from the defaults of the members chosen."""
-    leaves, base = _leaves(tree), defaults(cls)
-    choose(cls, base, {path: str(value) for path, value in leaves.items() if path.endswith(".type")}, "")
-    before = _leaves(defaults(cls))
-    before = {k: v for k, v in _leaves(base).items() if not k.endswith(".type")} | {
-        k: v for k, v in before.items() if k.endswith(".type")
-    }
-    return {k: v for k, v in leaves.items() if before.get(k, MISSING) != v}
+    leaves = _leaves(tree)
+    base = defaults(cls)
+    usual = {path: tag for path, tag in _leaves(base).items() if path.endswith(".type")}
+    choose(cls, base, {path: tag for path, tag in leaves.items() if path.endswith(".type")}, "")
+    before = {**_leaves(base), **usual}
+    return {path: value for path, value in leaves.items() if before.get(path, MISSING) != value}
 
 
 def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
