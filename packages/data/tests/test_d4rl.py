@@ -1,16 +1,13 @@
-"""D4RL files written by hand with h5py, against a plain loop over D4RL's rules."""
+"""D4RL files written by hand with h5py."""
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset, read_d4rl
-
-h5py = pytest.importorskip("h5py", reason="needs the extra 'data'")
 
 
 def write(path, **arrays):
@@ -41,21 +38,6 @@ def hopper_like(steps=12, terminal=(3,), timeout=(8,), seed=0) -> dict:
 
 def without(arrays: dict, *names: str) -> dict:
     return {name: value for name, value in arrays.items() if name not in names}
-
-
-def loop_rows(terminals, timeouts, max_episode_steps) -> list[int]:
-    """Rows that `d4rl.qlearning_dataset` (D4RL 1.1) keeps, counter included; the oracle."""
-    rows, counter = [], 0
-    for i in range(len(terminals) - 1):
-        timed_out = timeouts[i] if timeouts is not None else counter == max_episode_steps - 1
-        if timed_out:
-            counter = 0
-            continue
-        if terminals[i]:
-            counter = 0
-        counter += 1
-        rows.append(i)
-    return rows
 
 
 def test_reads_every_array(tmp_path):
@@ -138,33 +120,10 @@ def test_a_terminal_step_at_the_limit_has_both_flags(tmp_path):
     assert data.truncated[3]
 
 
-@settings(max_examples=300, deadline=None)
-@given(
-    terminals=st.lists(st.sampled_from([False, False, False, True]), min_size=1, max_size=60),
-    limit=st.integers(1, 9),
-)
-def test_d4rls_own_counter_equals_the_loop(terminals, limit):
-    from paperloop_data.formats.boundaries import d4rl_time_outs
-
-    terminals = np.array(terminals)
-    kept = ~d4rl_time_outs(terminals, limit)
-    kept[-1] = False
-    assert np.flatnonzero(kept).tolist() == loop_rows(terminals, None, limit)
-
-
-def test_d4rls_own_counter_through_a_file(tmp_path):
-    arrays = without(hopper_like(30, terminal=(2, 12, 13, 20), timeout=()), "timeouts")
-    path = write(tmp_path / "a.hdf5", **arrays)
-    data = read_d4rl(path, max_episode_steps=4, step_counter="d4rl")
-    assert data.transitions("d4rl").rows.tolist() == loop_rows(arrays["terminals"], None, 4)
-    exact = read_d4rl(path, max_episode_steps=4)
-    assert exact.transitions("d4rl").rows.tolist() != loop_rows(arrays["terminals"], None, 4)
-
-
 def test_mismatch_finds_the_ends_that_the_flags_would(tmp_path):
     arrays = hopper_like(200, terminal=(30, 77), timeout=(50, 120, 121))
     expected = read_d4rl(write(tmp_path / "a.hdf5", **arrays))
-    with pytest.warns(UserWarning, match="pass|Pass max_episode_steps"):
+    with pytest.warns(UserWarning, match="such as max_episode_steps=1000, to cut by it"):
         found = read_d4rl(write(tmp_path / "b.hdf5", **without(arrays, "timeouts")))
     assert found.equals(expected)
     assert found.provenance[-1]["episode_ends"] == "mismatch"
@@ -176,7 +135,7 @@ def test_nothing_tells_the_time_outs(tmp_path):
         EpisodeDataset.load(path)
     with pytest.raises(UserError, match="needs 'timeouts'"):
         EpisodeDataset.load(path, episode_ends="timeouts")
-    with pytest.raises(UserError, match="needs max_episode_steps"):
+    with pytest.raises(UserError, match="needs the time limit"):
         EpisodeDataset.load(path, episode_ends="steps")
     with pytest.raises(UserError, match="at least 1"):
         EpisodeDataset.load(path, max_episode_steps=0)
@@ -201,6 +160,48 @@ def test_antmaze_episodes(tmp_path):
     assert by_goal.lengths.tolist() == [6, 6]
     assert np.flatnonzero(by_goal.truncated).tolist() == [5]
     assert by_goal.terminated.sum() == 3
+
+
+def test_goals_that_cannot_tell_episodes_apart_are_refused(tmp_path):
+    arrays = antmaze_like()
+    for goals, message in [
+        (np.ones((12, 2)), "infos/goal never changes"),
+        (np.full((12, 2), np.nan), "infos/goal holds NaN"),
+    ]:
+        path = write(tmp_path / "a.hdf5", **arrays | {"infos/goal": goals})
+        with pytest.raises(UserError, match=f"{message}.*; read it with episode_ends='timeouts'"):
+            read_d4rl(path, episode_ends="goal")
+    # Four episodes of three steps, of which the second and third have the same goal.
+    ends = {"timeouts": np.arange(12) % 3 == 2, "infos/goal": np.repeat([1.0, 2, 2, 3], 3)[:, None]}
+    merged = r"ends at row 5 \(episode 1, step 2\), where infos/goal does not change"
+    with pytest.raises(UserError, match=merged):
+        read_d4rl(write(tmp_path / "b.hdf5", **without(arrays, "next_observations") | ends), episode_ends="goal")
+    following = np.roll(arrays["observations"], -1, axis=0)
+    following[[2, 5, 8, 11]] += 1
+    told = without(arrays, "timeouts") | {"infos/goal": ends["infos/goal"], "next_observations": following}
+    with pytest.raises(UserError, match=merged):
+        read_d4rl(write(tmp_path / "c.hdf5", **told), episode_ends="goal")
+
+
+def test_time_outs_out_of_step_with_the_goals_do_not_count_against_them(tmp_path):
+    """AntMaze v0 marks a time-out every 10 rows, say, where episodes have 11."""
+    arrays = without(hopper_like(121, terminal=(), timeout=()), "next_observations")
+    arrays |= {"timeouts": np.arange(121) % 10 == 9, "infos/goal": np.repeat(np.arange(11.0), 11)}
+    data = read_d4rl(write(tmp_path / "a.hdf5", **arrays), episode_ends="goal")
+    assert data.lengths.tolist() == [11] * 11
+
+
+def test_findings_recognise_flags_that_stay_on_at_the_goal(tmp_path):
+    """Six episodes of 30 steps, of which the last 10 each are at the goal."""
+    arrays = without(hopper_like(180, terminal=(), timeout=()), "timeouts", "next_observations")
+    arrays |= {"terminals": np.arange(180) % 30 >= 20, "timeouts": np.arange(180) % 30 == 29}
+    path = write(tmp_path / "a.hdf5", **arrays)
+    data = read_d4rl(path)
+    assert data.num_episodes == 60
+    assert any("54 of 60 episodes are one terminal step right after another" in said for said in data.findings())
+    right = read_d4rl(path, episode_ends="timeouts")
+    assert right.num_episodes == 6
+    assert not any("right after another" in said for said in right.findings())
 
 
 def test_antmaze_episodes_survive_writing(tmp_path):
@@ -246,6 +247,16 @@ def test_a_cut_becomes_a_time_out_except_at_the_end(tmp_path):
     assert again.episode_starts.tolist() == [0, 5, 9]
     assert np.flatnonzero(again.truncated).tolist() == [4, 8]
     assert again.transitions("d4rl").rows.tolist() == data.transitions("d4rl").rows.tolist()
+
+
+@pytest.mark.parametrize("name", ["a.hdf5", "a.npz", "a-v0"])
+def test_episodes_of_one_step_are_read(tmp_path, name):
+    ones = np.ones(3)
+    data = EpisodeDataset(np.eye(3), ones, ones, ones, np.zeros(3), next_observations=np.eye(3)[::-1])
+    again = EpisodeDataset.load(data.save(tmp_path / name))
+    assert again.equals(data)
+    assert again.lengths.tolist() == [1, 1, 1]
+    assert not any("one terminal step" in said for said in again.findings())
 
 
 def test_extras_with_d4rls_names_are_refused(tmp_path):

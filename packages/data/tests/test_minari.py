@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from paperloop_data import EpisodeDataset, read_minari
-
-h5py = pytest.importorskip("h5py", reason="needs the extra 'data'")
+from paperloop_data import EpisodeDataset, dataset_path, format_of, read_minari
 
 BOX = {"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3}
 
@@ -144,6 +143,40 @@ def test_incomplete_folders(tmp_path):
     (folder / "data" / "main_data.hdf5").unlink()
     with pytest.raises(UserError, match=r"main_data\.hdf5 is missing"):
         EpisodeDataset.load(folder)
+
+
+def test_what_changed_after_we_wrote_it_is_named(tmp_path):
+    spec = {"env_spec": json.dumps({"id": "Pendulum-v1", "kwargs": {"g": 2.0}})}
+    folder = random_dataset().save(tmp_path / "x-v0", metadata=spec)
+    metadata, main = folder / "data" / "metadata.json", folder / "data" / "main_data.hdf5"
+    written, content = metadata.read_text(), main.read_bytes()
+    for changed in (written.replace("2.0", "3.0"), written.replace('"env_spec"', '"env_spek"', 1)):
+        metadata.write_text(changed)
+        with pytest.raises(UserError, match=r"env_spec in metadata\.json is not what was written"):
+            EpisodeDataset.load(folder)
+    metadata.write_text(written)
+    main.write_bytes(content + b"0")
+    with pytest.raises(UserError, match=r"main_data\.hdf5 is not what was written"):
+        EpisodeDataset.load(folder)
+    changed = json.loads(written)
+    del changed["paperloop_sha256"]  # which is what the message advises
+    metadata.write_text(json.dumps(changed))
+    assert EpisodeDataset.load(folder).equals(random_dataset())
+
+
+def test_a_local_dataset_is_found_by_its_id(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    data = random_dataset()
+    data.save(tmp_path / "mujoco" / "hopper" / "expert-v0", dataset_id="mujoco/hopper/expert-v0")
+    assert EpisodeDataset.load("mujoco/hopper/expert-v0").equals(data)
+    assert format_of("mujoco/hopper/expert-v0") == "minari"
+    assert dataset_path("mujoco/hopper/expert-v0") == tmp_path / "mujoco" / "hopper" / "expert-v0"
+    with pytest.raises(UserError, match=r"no Minari dataset of that id in .*`minari download mujoco/hopper/medium-v0`"):
+        EpisodeDataset.load("mujoco/hopper/medium-v0")
+    monkeypatch.delenv("MINARI_DATASETS_PATH")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    data.save(tmp_path / ".minari" / "datasets" / "a-v0")
+    assert EpisodeDataset.load("a-v0").equals(data)
 
 
 def test_jpeg_images_are_refused(tmp_path):

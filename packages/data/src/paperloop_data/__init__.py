@@ -1,33 +1,65 @@
-"""Offline datasets as episodes: D4RL HDF5, Minari folders and npz, read and written without their packages.
+"""Offline datasets as episodes: D4RL HDF5, Minari folders and npz, read and written without the packages of that name.
 
-    from paperloop_data import EpisodeDataset, read_d4rl
+    from paperloop_data import EpisodeDataset
 
     data = EpisodeDataset.load("hopper_medium-v2.hdf5")
     batch = data.transitions("exact")
     data.top(fraction=0.1).save("best.npz")
 
-HDF5 and Minari need the extra `data` (h5py); npz needs nothing.
+What opens files is imported when it is first used.
 """
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from paperloop_data.dataset import Episode, EpisodeDataset
 from paperloop_data.download import download
-from paperloop_data.formats.d4rl import read_d4rl, write_d4rl
-from paperloop_data.formats.minari import read_minari, write_minari
-from paperloop_data.formats.npz import read_npz, write_npz
+from paperloop_data.environment import RecordedEnvironment, environment_of
+from paperloop_data.formats.reading import Reading
 from paperloop_data.scores import REFERENCE_SCORES, normalised_score
+from paperloop_data.summary import findings
 from paperloop_data.transitions import Transitions
+
+if TYPE_CHECKING:
+    from paperloop_data.io import (
+        dataset_path,
+        format_of,
+        load,
+        read_d4rl,
+        read_minari,
+        read_npz,
+        save,
+        write_d4rl,
+        write_minari,
+        write_npz,
+    )
 
 __all__ = [
     "REFERENCE_SCORES",
     "Episode",
     "EpisodeDataset",
+    "Reading",
+    "RecordedEnvironment",
     "Transitions",
+    "dataset_path",
     "download",
+    "environment_of",
+    "findings",
+    "format_of",
+    "load",
     "normalised_score",
     "read_d4rl",
     "read_minari",
     "read_npz",
+    "save",
     "write_d4rl",
     "write_minari",
     "write_npz",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # What opens files waits for h5py, which a command's --help does not need.
+    if name in __all__:
+        return getattr(importlib.import_module("paperloop_data.io"), name)
+    raise AttributeError(f"module 'paperloop_data' has no attribute {name!r}")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from paperloop.errors import UserError
+from paperloop_data.text import shown
 
 __all__ = [
     "blocks",
+    "check_rows",
     "check_starts",
     "first_nonfinite",
     "flag_column",
     "frozen",
-    "names",
     "nonfinite_rows",
     "number_array",
     "number_column",
     "place",
     "same_bits",
+    "starts_after",
+    "starts_of",
 ]
 
 #: Values looked at in one go where a temporary array is needed, so that a check of 1 GB does not allocate 1 GB.
@@ -44,10 +47,12 @@ def number_array(value: Any, field: str, where: str) -> np.ndarray:
         array = np.asarray(value)
     except ValueError:  # NumPy refuses ragged nested lists
         raise UserError(
-            f"{where}: {field} is ragged (its rows differ in shape); give one array with a row for each step."
+            f"{where}: {shown(field)} is ragged (its rows differ in shape); give one array with a row for each step."
         ) from None
     if array.dtype.kind not in "biuf":
-        raise UserError(f"{where}: {field} is of type {array.dtype}; give real numbers (booleans, integers or floats).")
+        raise UserError(
+            f"{where}: {shown(field)} is of type {array.dtype}; give real numbers (booleans, integers or floats)."
+        )
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     return np.ascontiguousarray(array) if array.ndim else array
@@ -67,7 +72,9 @@ def flag_column(value: Any, field: str, where: str) -> np.ndarray:
     wrong = (array != 0) & (array != 1)
     if wrong.any():
         row = int(wrong.argmax())
-        raise UserError(f"{where}: {field} holds {array[row]} at row {row}; a flag is 0 or 1, so mend or recompute it.")
+        raise UserError(
+            f"{where}: {shown(field)} holds {array[row]} at row {row}; a flag is 0 or 1, so fix or recompute it."
+        )
     return array.astype(bool)
 
 
@@ -75,7 +82,7 @@ def _column(array: np.ndarray, field: str, where: str) -> np.ndarray:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
-        raise UserError(f"{where}: {field} is of shape {array.shape}; give one value for each step, shape (N,).")
+        raise UserError(f"{where}: {shown(field)} is of shape {array.shape}; give one value for each step, shape (N,).")
     return array
 
 
@@ -153,6 +160,21 @@ def same_bits(a: np.ndarray | None, b: np.ndarray | None) -> bool:
     return bool(np.array_equal(a.reshape(-1).view(np.uint8), b.reshape(-1).view(np.uint8)))
 
 
-def names(fields: Mapping[str, Any]) -> str:
-    """Return the keys of `fields` for a message."""
-    return ", ".join(sorted(fields)) or "nothing"
+def check_rows(array: Any, field: str, steps: int, where: str) -> None:
+    """Raise unless `array` has one row for each of the `steps` observations."""
+    if np.ndim(array) == 0 or len(array) != steps:
+        rows = "is a single number" if np.ndim(array) == 0 else f"has {len(array)} rows"
+        raise UserError(
+            f"{where}: {shown(field)} {rows}, but observations has {steps}; give arrays with one row for each step."
+        )
+
+
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """Return the first row of each episode, (E,) int64, from their lengths."""
+    return np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+
+
+def starts_after(ends: np.ndarray) -> np.ndarray:
+    """Return the first row of each episode, (E,) int64, from booleans that say which rows are last."""
+    last = np.flatnonzero(ends)
+    return np.concatenate([[0], last[last < len(ends) - 1] + 1])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -14,8 +12,8 @@ import numpy as np
 
 from paperloop.errors import UserError
 from paperloop_data import arrays, summary
-from paperloop_data.episodes import concatenate_datasets, select_episodes
-from paperloop_data.fields import ARRAY_FIELDS, checked_fields
+from paperloop_data.episodes import concatenate_datasets, select_episodes, top_episodes
+from paperloop_data.fields import ARRAY_FIELDS, PER_STEP, EpisodeArrays
 from paperloop_data.transitions import Semantics, Transitions, make_transitions, next_rows
 
 __all__ = ["Episode", "EpisodeDataset"]
@@ -45,8 +43,7 @@ class Episode(NamedTuple):
     extras: Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class EpisodeDataset:
+class EpisodeDataset(EpisodeArrays):
     """N steps in E episodes, one row a step, the episodes one after another.
 
     The arrays are read-only views of what is given: nothing is copied unless the layout in memory demands it, so do not
@@ -72,91 +69,12 @@ class EpisodeDataset:
         provenance: what was done to get here, oldest first; readers, writers and selections add to it.
 
     Raises:
-        UserError: the arrays are empty, disagree in length or shape, are no numbers, or hold NaN or infinities. The
+        UserError: the arrays are empty, disagree in length or shape, are not numbers, or hold NaN or infinities. The
             message names the file where one was read, the field, and the episode and row.
     """
 
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    episode_starts: np.ndarray = None  # ty: ignore[invalid-assignment]  # filled in below, so that readers see an array
-    next_observations: np.ndarray | None = None
-    final_observations: np.ndarray | None = None
-    extras: Mapping[str, np.ndarray] = field(default_factory=dict)
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    provenance: tuple[Mapping[str, Any], ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "provenance", tuple(self.provenance))
-        fields = checked_fields({name: getattr(self, name) for name in ARRAY_FIELDS}, self.where)
-        for name, value in fields.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "attributes", MappingProxyType(dict(self.attributes)))
-        self._refuse_nonfinite()
-
-    def _refuse_nonfinite(self) -> None:
-        for name in ("observations", "actions", "rewards", "next_observations", "final_observations"):
-            array = getattr(self, name)
-            row = None if array is None else arrays.first_nonfinite(array)
-            if array is None or row is None:
-                continue
-            values = array[row].reshape(-1)
-            value = values[~np.isfinite(values)][0]
-            at = f"episode {row}" if name == "final_observations" else arrays.place(row, self.episode_starts)
-            raise UserError(
-                f"{self.where}: {name} holds {value} at {at}; mend the data, or load it with drop_nonfinite=True to "
-                "leave such episodes out."
-            )
-
-    # Sizes and boundaries
-
-    @property
-    def where(self) -> str:
-        """How error messages call this dataset: the file it came from, or "dataset"."""
-        return next((str(step["file"]) for step in reversed(self.provenance) if "file" in step), "dataset")
-
-    @property
-    def num_steps(self) -> int:
-        """N."""
-        return len(self.rewards)
-
-    @property
-    def num_episodes(self) -> int:
-        """E."""
-        return len(self.episode_starts)
-
     def __len__(self) -> int:
         return self.num_episodes
-
-    @functools.cached_property
-    def episode_ends(self) -> np.ndarray:
-        """(E,) int64, one past the last row of each episode."""
-        return arrays.frozen(np.append(self.episode_starts[1:], self.num_steps))
-
-    @functools.cached_property
-    def lengths(self) -> np.ndarray:
-        """(E,) int64, steps in each episode."""
-        return arrays.frozen(self.episode_ends - self.episode_starts)
-
-    @functools.cached_property
-    def episode_of_row(self) -> np.ndarray:
-        """(N,) int64, the episode that each row belongs to."""
-        return arrays.frozen(np.repeat(np.arange(self.num_episodes), self.lengths))
-
-    @functools.cached_property
-    def step_of_row(self) -> np.ndarray:
-        """(N,) int64, the steps before each row within its episode."""
-        return arrays.frozen(np.arange(self.num_steps) - np.repeat(self.episode_starts, self.lengths))
-
-    @functools.cached_property
-    def cut(self) -> np.ndarray:
-        """(E,) booleans, the episodes whose last row is neither terminated nor truncated."""
-        last = self.episode_ends - 1
-        return arrays.frozen(~(self.terminated[last] | self.truncated[last]))
-
-    # Reading episodes and transitions
 
     def episode(self, index: int) -> Episode:
         """Return views of one episode; negative indices count from the end.
@@ -194,13 +112,6 @@ class EpisodeDataset:
 
     def __iter__(self) -> Iterator[Episode]:
         return (self.episode(index) for index in range(self.num_episodes))
-
-    def returns(self, discount: float = 1.0) -> np.ndarray:
-        """Return Σ_t discount^t r_t of each episode, (E,) float64."""
-        rewards = self.rewards.astype(np.float64)
-        if discount != 1.0:
-            rewards *= np.float64(discount) ** self.step_of_row
-        return np.add.reduceat(rewards, self.episode_starts)
 
     def transitions(
         self,
@@ -264,21 +175,7 @@ class EpisodeDataset:
         Raises:
             UserError: not exactly one of count and fraction, or out of range, or scores of another shape.
         """
-        if (count is None) == (fraction is None):
-            raise UserError("Give top() either count or fraction.")
-        if fraction is not None:
-            if not 0 < fraction <= 1:
-                raise UserError(f"The fraction of top() lies in (0, 1]; got {fraction}.")
-            count = int(np.ceil(fraction * self.num_episodes - 1e-9))  # 0.1 of 30 episodes is 3 in spite of rounding
-        assert count is not None
-        if not 1 <= count <= self.num_episodes:
-            raise UserError(
-                f"{self.where}: top({count}) of {self.num_episodes} episodes; count lies in 1 to {self.num_episodes}."
-            )
-        ranked = self.returns() if scores is None else np.asarray(scores, np.float64)
-        if ranked.shape != (self.num_episodes,) or np.isnan(ranked).any():
-            raise UserError(f"{self.where}: scores are {self.num_episodes} numbers without NaN, one for each episode.")
-        return self.select(np.argsort(-ranked, kind="stable")[:count])
+        return top_episodes(self, count, fraction, scores)
 
     @staticmethod
     def concatenate(datasets: Sequence[EpisodeDataset], *, extras: Literal["all", "common"] = "all") -> EpisodeDataset:
@@ -315,11 +212,11 @@ class EpisodeDataset:
         """Return mean and standard deviation (ddof 0) of the observations, each (*obs) float64."""
         return summary.moments(self.observations)
 
-    def findings(self, *, action_low: Any = -1.0, action_high: Any = 1.0) -> list[str]:
-        """Return one sentence for each thing that is legal but often a mistake; see `paperloop_data.summary`.
+    def findings(self, *, action_low: Any = None, action_high: Any = None) -> list[str]:
+        """Return a sentence for each thing that is legal but often a mistake; see `paperloop_data.findings`.
 
         Args:
-            action_low: lower bound of the actions, a number or (*act).
+            action_low: lower bound of the actions, a number or (*act); None where it is not known.
             action_high: upper bound, likewise.
         """
         return summary.findings(self, action_low, action_high)
@@ -330,8 +227,7 @@ class EpisodeDataset:
         How next observations are stored (by row, or by episode), attributes and provenance do not count.
         """
         same = all(
-            arrays.same_bits(getattr(self, name), getattr(other, name))
-            for name in ("observations", "actions", "rewards", "terminated", "truncated", "episode_starts")
+            arrays.same_bits(getattr(self, name), getattr(other, name)) for name in (*PER_STEP, "episode_starts")
         )
         return (
             same
@@ -344,7 +240,7 @@ class EpisodeDataset:
         # For worker processes and deepcopy: the read-only mappings cannot be copied themselves.
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain = values | {"extras": dict(self.extras), "attributes": dict(self.attributes)}
-        return EpisodeDataset, tuple(plain.values())
+        return type(self), tuple(plain.values())
 
     def __repr__(self) -> str:
         act = f"actions {self.actions.shape[1:]} {self.actions.dtype}"
@@ -355,18 +251,18 @@ class EpisodeDataset:
 
     @staticmethod
     def load(path: str | Path, **options: Any) -> EpisodeDataset:
-        """Read a D4RL HDF5 file, a Minari folder, or an npz file; the content tells which.
+        """Read a D4RL HDF5 file, a Minari folder or an npz archive; the content tells which. See `paperloop_data.load`.
 
         Args:
-            path: the file or folder.
-            options: passed to `read_d4rl`, `read_minari` or `read_npz`.
+            path: the file or folder, or the id of a local Minari dataset, such as "mujoco/hopper/expert-v0".
+            options: fields of `paperloop_data.Reading`, such as episode_ends="timeouts" or drop_nonfinite=True.
 
         Raises:
             UserError: there is no such file, or it is none of these, damaged, or its content does not fit together.
         """
         from paperloop_data.io import load
 
-        return load(Path(path), options)
+        return load(path, **options)
 
     def save(
         self,
@@ -392,4 +288,4 @@ class EpisodeDataset:
         """
         from paperloop_data.io import save
 
-        return save(self, Path(path), format, overwrite, options)
+        return save(self, path, format=format, overwrite=overwrite, **options)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import re
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from paperloop.errors import UserError
@@ -17,8 +18,6 @@ from paperloop.files import write_atomically
 from paperloop_data.formats.writing import refuse_existing, saving
 
 __all__ = ["download"]
-
-PIECE = 1 << 20
 
 
 def download(
@@ -58,58 +57,44 @@ def download(
     if path.is_file() and file_sha256(path) == sha256:
         return path
     refuse_existing(path, overwrite, "its checksum is another one; move it away")
+    by_hand = f"where there is no network, put the file at {path} by hand (SHA-256 {sha256})"
+
+    def fetch(temporary: Path) -> None:
+        digest, received = hashlib.sha256(), 0
+        with _network(url, by_hand):
+            answer = urllib.request.urlopen(url, timeout=timeout)
+        with answer, temporary.open("wb") as file:
+            length = answer.headers.get("Content-Length")
+            total = int(length) if length and length.isdigit() else None
+            while True:
+                with _network(url, by_hand):
+                    piece = answer.read(1 << 20)
+                if not piece:
+                    break
+                digest.update(piece)
+                received += len(piece)
+                file.write(piece)
+                if progress is not None:
+                    progress(received, total)
+        if total is not None and received != total:
+            raise UserError(f"{url} broke off after {received} of {total} bytes; try again, or {by_hand}.")
+        if digest.hexdigest() != sha256:
+            raise UserError(
+                f"{url} has the SHA-256 {digest.hexdigest()} and not {sha256}; the file there has changed or the "
+                "checksum is wrong, so nothing was kept."
+            )
+
     with saving(path):
-        write_atomically(path, lambda temporary: _fetch(url, path, temporary, sha256, timeout, progress))
+        write_atomically(path, fetch)
     return path
 
 
-def _fetch(
-    url: str,
-    path: Path,
-    temporary: Path,
-    sha256: str,
-    timeout: float,
-    progress: Callable[[int, int | None], None] | None,
-) -> None:
-    by_hand = f"where there is no network, put the file at {path} by hand (SHA-256 {sha256})"
-    digest, received = hashlib.sha256(), 0
-    with temporary.open("wb") as file:
-        try:
-            with urllib.request.urlopen(url, timeout=timeout) as answer:
-                length = answer.headers.get("Content-Length")
-                total = int(length) if length and length.isdigit() else None
-                while piece := answer.read(PIECE):
-                    digest.update(piece)
-                    received += len(piece)
-                    _write(file, piece)
-                    if progress is not None:
-                        progress(received, total)
-        except urllib.error.HTTPError as error:
-            raise UserError(f"{url} answers {error.code} {error.reason}; check the address, or {by_hand}.") from None
-        except _FullDisk as error:
-            raise error.reason from None
-        except (OSError, http.client.HTTPException) as error:  # URLError, timeouts and broken connections
-            reason = getattr(error, "reason", error)
-            raise UserError(f"{url} cannot be fetched ({reason}); try again, or {by_hand}.") from None
-    if total is not None and received != total:
-        raise UserError(f"{url} broke off after {received} of {total} bytes; try again, or {by_hand}.")
-    if digest.hexdigest() != sha256:
-        raise UserError(
-            f"{url} has the SHA-256 {digest.hexdigest()} and not {sha256}; the file there has changed or the checksum "
-            "is wrong, so nothing was kept."
-        )
-
-
-class _FullDisk(Exception):
-    """Carries a failure to write past the handler of network failures, since both are OSError."""
-
-    def __init__(self, reason: OSError) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-def _write(file, piece: bytes) -> None:
+@contextlib.contextmanager
+def _network(url: str, by_hand: str) -> Generator[None]:
     try:
-        file.write(piece)
-    except OSError as error:
-        raise _FullDisk(error) from None
+        yield
+    except urllib.error.HTTPError as error:
+        raise UserError(f"{url} answers {error.code} {error.reason}; check the address, or {by_hand}.") from None
+    except (OSError, http.client.HTTPException) as error:  # URLError, timeouts and broken connections
+        reason = getattr(error, "reason", error)
+        raise UserError(f"{url} cannot be fetched ({reason}); try again, or {by_hand}.") from None

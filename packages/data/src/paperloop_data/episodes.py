@@ -1,52 +1,48 @@
-"""Datasets made of the episodes of others: a selection, or several one after another."""
+"""Datasets made of the episodes of others: a selection, the best, or several one after another."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import Any, TypeVar
 
 import numpy as np
 
 from paperloop.errors import UserError
+from paperloop_data.arrays import starts_of
+from paperloop_data.fields import PER_STEP, EpisodeArrays
 from paperloop_data.transitions import next_rows
 
-if TYPE_CHECKING:
-    from paperloop_data.dataset import EpisodeDataset
+__all__ = ["concatenate_datasets", "select_episodes", "top_episodes"]
 
-__all__ = ["concatenate_datasets", "select_episodes"]
+Data = TypeVar("Data", bound=EpisodeArrays)
 
 
-def select_episodes(data: EpisodeDataset, episodes: Any) -> EpisodeDataset:
+def select_episodes(data: Data, episodes: Any) -> Data:
     """See `EpisodeDataset.select`."""
-    from paperloop_data.dataset import EpisodeDataset
-
     index = _indices(data, episodes)
     step = {"action": "select", "episodes": len(index), "of": data.num_episodes}
-    provenance = (*data.provenance, step)
-    per_row = {n: getattr(data, n) for n in ("observations", "actions", "rewards", "terminated", "truncated")}
-    per_row |= {f"extras/{name}": array for name, array in data.extras.items()}
-    if data.next_observations is not None:
-        per_row["next_observations"] = data.next_observations
     lengths = data.lengths[index]
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    if (np.diff(index) == 1).all():  # neighbours in order: views
+    starts = starts_of(lengths)
+    neighbours = (np.diff(index) == 1).all()  # in order, so that views will do
+    if neighbours:
         rows: Any = slice(int(data.episode_starts[index[0]]), int(data.episode_ends[index[-1]]))
-        taken = {name: array[rows] for name, array in per_row.items()}
     else:
         rows = np.arange(lengths.sum()) + np.repeat(data.episode_starts[index] - starts, lengths)
-        taken = {name: np.take(array, rows, axis=0) for name, array in per_row.items()}
-    extras = {name: taken.pop(f"extras/{name}") for name in data.extras}
-    final = None if data.final_observations is None else data.final_observations[index]
-    return EpisodeDataset(
-        **taken,
+
+    def taken(array: np.ndarray | None) -> Any:
+        return None if array is None else array[rows] if neighbours else np.take(array, rows, axis=0)
+
+    return dataclasses.replace(
+        data,
+        **{name: taken(getattr(data, name)) for name in (*PER_STEP, "next_observations")},
         episode_starts=starts,
-        final_observations=final,
-        extras=extras,
-        attributes=data.attributes,
-        provenance=provenance,
+        final_observations=None if data.final_observations is None else data.final_observations[index],
+        extras={name: taken(array) for name, array in data.extras.items()},
+        provenance=(*data.provenance, step),
     )
 
 
-def _indices(data: EpisodeDataset, episodes: Any) -> np.ndarray:
+def _indices(data: EpisodeArrays, episodes: Any) -> np.ndarray:
     if isinstance(episodes, slice):
         index = np.arange(data.num_episodes)[episodes]
     else:
@@ -69,22 +65,39 @@ def _indices(data: EpisodeDataset, episodes: Any) -> np.ndarray:
     return np.where(index < 0, index + data.num_episodes, index)
 
 
-def concatenate_datasets(datasets: list[EpisodeDataset], extras: str) -> EpisodeDataset:
-    """See `EpisodeDataset.concatenate`."""
-    from paperloop_data.dataset import EpisodeDataset
+def top_episodes(data: Data, count: int | None, fraction: float | None, scores: Any | None) -> Data:
+    """See `EpisodeDataset.top`."""
+    if (count is None) == (fraction is None):
+        raise UserError("Give top() either count or fraction.")
+    if fraction is not None:
+        if not 0 < fraction <= 1:
+            raise UserError(f"The fraction of top() lies in (0, 1]; got {fraction}.")
+        count = int(np.ceil(fraction * data.num_episodes - 1e-9))  # 0.1 of 30 episodes is 3 in spite of rounding
+    assert count is not None
+    if not 1 <= count <= data.num_episodes:
+        raise UserError(
+            f"{data.where}: top({count}) of {data.num_episodes} episodes; count lies in 1 to {data.num_episodes}."
+        )
+    ranked = data.returns() if scores is None else np.asarray(scores, np.float64)
+    if ranked.shape != (data.num_episodes,) or np.isnan(ranked).any():
+        raise UserError(f"{data.where}: scores are {data.num_episodes} numbers without NaN, one for each episode.")
+    return select_episodes(data, np.argsort(-ranked, kind="stable")[:count])
 
+
+def concatenate_datasets(datasets: list[Data], extras: str) -> Data:
+    """See `EpisodeDataset.concatenate`."""
     if not datasets:
         raise UserError("concatenate() needs at least one dataset.")
     if extras not in ("all", "common"):
         raise UserError(f"The extras of concatenate() are 'all' or 'common'; got {extras!r}.")
     head = datasets[0]
     for number, data in enumerate(datasets[1:], start=1):
-        for name in ("observations", "actions"):
-            one, other = getattr(head, name).shape[1:], getattr(data, name).shape[1:]
-            if one != other:
+        for name, one in _by_step(head).items():
+            other = _by_step(data).get(name, one)
+            if one.shape[1:] != other.shape[1:]:
                 raise UserError(
-                    f"{data.where}: {name} of dataset {number} have shape {other} a step, those of dataset 0 "
-                    f"({head.where}) {one}; concatenate datasets of one environment."
+                    f"{data.where}: {name!r} of dataset {number} has shape {other.shape[1:]} a step, that of dataset 0 "
+                    f"({head.where}) {one.shape[1:]}; concatenate datasets of one environment."
                 )
         differing = sorted(head.extras.keys() ^ data.extras.keys())
         if differing and extras == "all":
@@ -92,35 +105,25 @@ def concatenate_datasets(datasets: list[EpisodeDataset], extras: str) -> Episode
                 f"{data.where}: dataset {number} and dataset 0 ({head.where}) do not share the extra "
                 f"{differing[0]!r}; pass extras='common' to keep only what all have."
             )
-        for name in head.extras.keys() & data.extras.keys():
-            one, other = head.extras[name].shape[1:], data.extras[name].shape[1:]
-            if one != other:
-                raise UserError(
-                    f"{data.where}: the extra {name!r} of dataset {number} has shape {other} a step, that of dataset 0 "
-                    f"({head.where}) {one}; leave it out of one of them with replace(extras=...)."
-                )
-    common = [name for name in head.extras if all(name in data.extras for data in datasets)]
 
-    fields: dict[str, Any] = {
-        name: np.concatenate([getattr(data, name) for data in datasets])
-        for name in ("observations", "actions", "rewards", "terminated", "truncated")
-    }
-    offsets = np.concatenate([[0], np.cumsum([data.num_steps for data in datasets])[:-1]])
+    fields: dict[str, Any] = {name: np.concatenate([getattr(data, name) for data in datasets]) for name in PER_STEP}
+    offsets = starts_of(np.array([data.num_steps for data in datasets]))
     fields["episode_starts"] = np.concatenate(
         [data.episode_starts + offset for data, offset in zip(datasets, offsets, strict=True)]
     )
-    if all(data.final_observations is not None for data in datasets):
-        fields["final_observations"] = np.concatenate([data.final_observations for data in datasets])
-    else:
-        following = [next_rows(data) for data in datasets]
-        stored = [rows for rows in following if rows is not None]
-        if stored and len(stored) < len(datasets):
-            number = next(i for i, rows in enumerate(following) if rows is None)
-            raise UserError(
-                f"{datasets[number].where}: dataset {number} stores no next observations, but others do; give them, or "
-                "drop those of the others with replace(next_observations=None, final_observations=None)."
-            )
-        fields["next_observations"] = np.concatenate(stored) if stored else None
+    following = [next_rows(data) for data in datasets]
+    stored = [rows for rows in following if rows is not None]
+    finals = [data.final_observations for data in datasets if data.final_observations is not None]
+    if stored and len(stored) < len(datasets):
+        number = next(i for i, rows in enumerate(following) if rows is None)
+        raise UserError(
+            f"{datasets[number].where}: dataset {number} stores no next observations, but others do; give them, or "
+            "drop those of the others with replace(next_observations=None, final_observations=None)."
+        )
+    by_episode = len(finals) == len(datasets)
+    fields["final_observations"] = np.concatenate(finals) if by_episode else None
+    fields["next_observations"] = np.concatenate(stored) if stored and not by_episode else None
+    common = [name for name in head.extras if all(name in data.extras for data in datasets)]
     fields["extras"] = {name: np.concatenate([data.extras[name] for data in datasets]) for name in common}
     attributes = {
         key: value
@@ -128,4 +131,8 @@ def concatenate_datasets(datasets: list[EpisodeDataset], extras: str) -> Episode
         if all(key in data.attributes and data.attributes[key] == value for data in datasets)
     }
     step = {"action": "concatenate", "parts": [list(data.provenance) for data in datasets]}
-    return EpisodeDataset(**fields, attributes=attributes, provenance=(step,))
+    return dataclasses.replace(head, **fields, attributes=attributes, provenance=(step,))
+
+
+def _by_step(data: EpisodeArrays) -> dict[str, np.ndarray]:
+    return {"observations": data.observations, "actions": data.actions, **data.extras}

@@ -1,62 +1,124 @@
-"""Which format a path is of."""
+"""Loading and saving a dataset whatever its format, and finding Minari's local datasets by their ids."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from paperloop.errors import UserError
+from paperloop.files import check_is_file
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats.d4rl import read_d4rl, write_d4rl
 from paperloop_data.formats.hdf5 import is_hdf5
-from paperloop_data.formats.minari import MAIN_FILE, data_folder, read_minari, write_minari
+from paperloop_data.formats.minari import DATASET_ID, MAIN_FILE, data_folder, read_minari, write_minari
 from paperloop_data.formats.npz import read_npz, write_npz
+from paperloop_data.text import shown
 
-__all__ = ["load", "save"]
+__all__ = [
+    "Format",
+    "dataset_path",
+    "format_of",
+    "load",
+    "read_d4rl",
+    "read_minari",
+    "read_npz",
+    "save",
+    "write_d4rl",
+    "write_minari",
+    "write_npz",
+]
 
-HDF5_SUFFIXES = (".hdf5", ".h5", ".hdf")
+Format = Literal["d4rl", "minari", "npz"]
+
+SUFFIXES: dict[str, Format] = {".hdf5": "d4rl", ".h5": "d4rl", ".hdf": "d4rl", ".npz": "npz", "": "minari"}
 
 
-def load(path: Path, options: Mapping[str, Any]) -> EpisodeDataset:
-    """See `EpisodeDataset.load`."""
-    if path.is_dir():
-        if data_folder(path) is None:
-            raise UserError(f"{path} is no Minari folder: neither data/{MAIN_FILE} nor {MAIN_FILE} is in it.")
-        return read_minari(path, **options)
-    if not path.exists():
-        raise UserError(f"There is no dataset at {path}; check the path.")
+def dataset_path(name: str | Path) -> Path:
+    """Return where a dataset lies: the path itself if something is there, else the local Minari dataset of that id.
+
+    Minari keeps datasets in the folder that the environment variable MINARI_DATASETS_PATH names, by default
+    `~/.minari/datasets`. Nothing is downloaded.
+
+    Raises:
+        UserError: there is neither.
+    """
+    path = Path(name)
     try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); check its permissions.") from None
-    if path.name == MAIN_FILE and (path.parent / "metadata.json").exists():
-        return read_minari(path.parent, **options)
-    if is_hdf5(path) or path.suffix.lower() in HDF5_SUFFIXES:
-        return read_d4rl(path, **options)
-    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06") or path.suffix.lower() == ".npz":
-        return read_npz(path, **options)
-    if path.suffix.lower() in (".pkl", ".pickle"):
-        raise UserError(f"{path} is a pickle, which can run code and is never loaded; convert it to npz.")
-    raise UserError(f"{path} is no HDF5 file, npz archive or Minari folder; convert it to one of these.")
-
-
-def save(data: EpisodeDataset, path: Path, format: str | None, overwrite: bool, options: Mapping[str, Any]) -> Path:
-    """See `EpisodeDataset.save`."""
-    suffix = path.suffix.lower()
-    if format is None:
-        if suffix in HDF5_SUFFIXES:
-            format = "d4rl"
-        elif suffix == ".npz":
-            format = "npz"
-        elif suffix == "":
-            format = "minari"
-        else:
+        path.stat()
+    except FileNotFoundError:
+        identity = path.as_posix()
+        root = Path(os.environ.get("MINARI_DATASETS_PATH") or "~/.minari/datasets").expanduser()
+        if not DATASET_ID.fullmatch(identity):
+            raise UserError(f"There is no dataset at {shown(path)}; check the path.") from None
+        if data_folder(root / identity) is None:
             raise UserError(
-                f"{path}: the suffix {suffix!r} names no format; use .hdf5, .npz or none (Minari), or pass format=."
-            )
+                f"There is no dataset at {identity}, and no Minari dataset of that id in {shown(root)}; fetch it with "
+                f"`minari download {identity}`, or let MINARI_DATASETS_PATH name the folder that it is in."
+            ) from None
+        return root / identity
+    except (OSError, ValueError) as error:  # a circle of links, a folder that may not be entered, a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{shown(path)} cannot be read: {reason}.") from None
+    return path
+
+
+def format_of(name: str | Path) -> Format:
+    """Return the format of a dataset, by its content.
+
+    Raises:
+        UserError: there is no such file or folder, it cannot be read, or it is of none of the formats.
+    """
+    path = dataset_path(name)
+    if path.is_dir():
+        if not os.access(path, os.R_OK | os.X_OK):
+            raise UserError(f"{shown(path)} cannot be read: you lack the permission.")
+        if data_folder(path) is None:
+            raise UserError(f"{shown(path)} is not a Minari folder: neither data/{MAIN_FILE} nor {MAIN_FILE} is in it.")
+        return "minari"
+    check_is_file(path)
+    if path.name == MAIN_FILE and (path.parent / "metadata.json").exists():
+        return "minari"
+    by_suffix = SUFFIXES.get(path.suffix.lower() or "none")
+    with path.open("rb") as file:
+        head = file.read(4)
+    if is_hdf5(path) or by_suffix == "d4rl":
+        return "d4rl"
+    if head in (b"PK\x03\x04", b"PK\x05\x06") or by_suffix == "npz":
+        return "npz"
+    if path.suffix.lower() in (".pkl", ".pickle"):
+        raise UserError(f"{shown(path)} is a pickle, which can run code and is never loaded; convert it to npz.")
+    raise UserError(f"{shown(path)} is not an HDF5 file, npz archive or Minari folder; convert it to one of these.")
+
+
+def load(name: str | Path, **options: Any) -> EpisodeDataset:
+    """Read a D4RL HDF5 file, a Minari folder or an npz archive; the content tells which.
+
+    Args:
+        name: the file or folder, or the id of a local Minari dataset, such as "mujoco/hopper/expert-v0".
+        options: fields of `Reading`.
+
+    Raises:
+        UserError: there is no such file, or it is none of these, damaged, or its content does not fit together.
+    """
+    path, format = dataset_path(name), format_of(name)
+    if format == "minari":
+        return read_minari(path.parent if path.name == MAIN_FILE else path, **options)
+    return read_d4rl(path, **options) if format == "d4rl" else read_npz(path, **options)
+
+
+def save(
+    data: EpisodeDataset, path: str | Path, *, format: Format | None = None, overwrite: bool = False, **options: Any
+) -> Path:
+    """Write a dataset; see `EpisodeDataset.save`."""
+    path = Path(path)
+    chosen = format or SUFFIXES.get(path.suffix.lower())
     writers = {"d4rl": write_d4rl, "npz": write_npz, "minari": write_minari}
-    if format not in writers:
-        raise UserError(f"The format is 'd4rl', 'npz' or 'minari'; got {format!r}.")
-    return writers[format](data, path, overwrite=overwrite, **options)
+    if chosen is None:
+        raise UserError(
+            f"{shown(path)}: the suffix {path.suffix!r} is not that of a format; use .hdf5, .npz or none (Minari), or "
+            "name the format."
+        )
+    if chosen not in writers:
+        raise UserError(f"The format is 'd4rl', 'npz' or 'minari'; got {chosen!r}.")
+    return writers[chosen](data, path, overwrite=overwrite, **options)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from paperloop.errors import setting
 from paperloop_data import arrays
-
-if TYPE_CHECKING:
-    from paperloop_data.dataset import EpisodeDataset
+from paperloop_data.fields import EpisodeArrays
 
 __all__ = ["findings", "moments", "statistics"]
 
@@ -35,7 +34,7 @@ def _spread(values: np.ndarray) -> dict[str, float]:
     }
 
 
-def statistics(data: EpisodeDataset) -> dict[str, Any]:
+def statistics(data: EpisodeArrays) -> dict[str, Any]:
     """See `EpisodeDataset.statistics`."""
     last = data.episode_ends - 1
     return {
@@ -50,15 +49,20 @@ def statistics(data: EpisodeDataset) -> dict[str, Any]:
     }
 
 
-def findings(data: EpisodeDataset, action_low: Any, action_high: Any) -> list[str]:
+def findings(data: EpisodeArrays, action_low: Any = None, action_high: Any = None) -> list[str]:
     """Return a sentence for each of these that holds.
 
     Actions out of bounds; observation dimensions or rewards that never change; NaN in an extra; flags inside episodes;
-    episodes of one step in bulk (AntMaze cut at every goal step); every episode of one length and all "terminated" (a
-    time limit recorded as an end of the environment's own); the same episode twice.
+    episodes of one step after a terminal step (AntMaze, cut at every goal step); every episode of one length and all
+    "terminated" (a time limit recorded as an end of the environment's own); the same episode twice.
+
+    Args:
+        data: the dataset.
+        action_low: lower bound of the actions, a number or (*act); None where it is not known.
+        action_high: upper bound, likewise.
     """
     said = []
-    if data.actions.dtype.kind == "f":
+    if data.actions.dtype.kind == "f" and action_low is not None and action_high is not None:
         outside = (data.actions < action_low) | (data.actions > action_high)
         if outside.any():
             row = int(outside.reshape(data.num_steps, -1).any(axis=1).argmax())
@@ -85,11 +89,14 @@ def findings(data: EpisodeDataset, action_low: Any, action_high: Any) -> list[st
         if inside.any():
             at = arrays.place(int(inside.argmax()), data.episode_starts)
             said.append(f"{int(inside.sum())} steps inside episodes are {name}, the first at {at}.")
-    short = data.lengths == 1
-    if data.num_episodes > 2 and short.mean() > 0.5:
+    # Where the flag stays on at the goal, every step there is taken for an episode of its own.
+    after_end = np.append(False, data.terminated[data.episode_ends[:-1] - 1])
+    short = (data.lengths == 1) & data.terminated[data.episode_starts] & after_end
+    if short.sum() > 0.05 * data.num_episodes and data.lengths.max() > 1:
         said.append(
-            f"{int(short.sum())} of {data.num_episodes} episodes have one step: where the terminal flag stays on at "
-            "the goal (AntMaze), read the file with episode_ends='goal' or 'timeouts'."
+            f"{int(short.sum())} of {data.num_episodes} episodes are one terminal step right after another: if the "
+            f"terminal flag stays on at the goal, as in AntMaze, read the file with "
+            f"{setting('episode_ends', 'timeouts')} or {setting('episode_ends', 'goal')}."
         )
     one_length = data.num_episodes > 1 and data.lengths.min() == data.lengths.max() > 1
     if one_length and data.terminated[data.episode_ends - 1].all() and not data.truncated.any():
@@ -103,15 +110,16 @@ def findings(data: EpisodeDataset, action_low: Any, action_high: Any) -> list[st
     return said
 
 
-def _twins(data: EpisodeDataset) -> tuple[int, int] | None:
+def _twins(data: EpisodeArrays) -> tuple[int, int] | None:
     """The first two episodes with equal observations, actions and rewards."""
     candidates: dict[tuple[int, float, bytes], list[int]] = {}
     returns = data.returns()
     for episode, start in enumerate(data.episode_starts):
         key = (int(data.lengths[episode]), float(returns[episode]), data.observations[start].tobytes())
         for twin in candidates.setdefault(key, []):
-            a, b = data.episode(twin), data.episode(episode)
-            if all(arrays.same_bits(getattr(a, n), getattr(b, n)) for n in ("observations", "actions", "rewards")):
+            a, b = (slice(data.episode_starts[n], data.episode_ends[n]) for n in (twin, episode))
+            whole = (data.observations, data.actions, data.rewards)
+            if all(arrays.same_bits(array[a], array[b]) for array in whole):
                 return twin, episode
         candidates[key].append(episode)
     return None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from paperloop.errors import UserError
 from paperloop_data.arrays import frozen
-
-if TYPE_CHECKING:
-    from paperloop_data.dataset import EpisodeDataset
+from paperloop_data.fields import EpisodeArrays
 
 __all__ = ["Semantics", "Transitions", "make_transitions", "next_rows"]
 
@@ -38,7 +36,7 @@ class Transitions(NamedTuple):
 
 
 def make_transitions(
-    data: EpisodeDataset, semantics: Semantics, *, terminate_on_end: bool, dtype: np.dtype | None
+    data: EpisodeArrays, semantics: Semantics, *, terminate_on_end: bool, dtype: np.dtype | None
 ) -> Transitions:
     """See `EpisodeDataset.transitions`."""
     if semantics == "d4rl":
@@ -63,7 +61,7 @@ def make_transitions(
     )
 
 
-def next_rows(data: EpisodeDataset) -> np.ndarray | None:
+def next_rows(data: EpisodeArrays) -> np.ndarray | None:
     """Return the observation after each step, (N, *obs), from what is stored; None where nothing is."""
     if data.next_observations is not None:
         return data.next_observations
@@ -75,7 +73,7 @@ def next_rows(data: EpisodeDataset) -> np.ndarray | None:
     return frozen(following)
 
 
-def _d4rl(data: EpisodeDataset, terminate_on_end: bool, dtype: np.dtype | None) -> Transitions:
+def _d4rl(data: EpisodeArrays, terminate_on_end: bool, dtype: np.dtype | None) -> Transitions:
     # The last row has no next row. A time-out is left out, because its next row belongs to the next episode; a terminal
     # step is kept, because nothing bootstraps from its next observation. An end with neither flag is a cut: the flags
     # of a D4RL file can leave one only at the last row, and elsewhere (episodes stored one by one) it is a time-out.

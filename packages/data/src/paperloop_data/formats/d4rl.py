@@ -1,116 +1,102 @@
-"""The D4RL HDF5 layout: flat arrays of N rows, `infos/*` beside them, scalars under `metadata/`.
+"""The D4RL HDF5 layout: flat arrays of N rows, further ones under `infos/`, scalars under `metadata/`.
 
 Source: D4RL 1.1, `scripts/generation/mujoco/collect_data.py` and `d4rl/offline_env.py`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from paperloop.errors import UserError
 from paperloop.files import write_atomically
+from paperloop_data.arrays import starts_after
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats import hdf5
-from paperloop_data.formats.boundaries import EndRule, StepCounter, starts_after
-from paperloop_data.formats.flat import CORE, build_flat
-from paperloop_data.formats.memory import check_fits
-from paperloop_data.formats.reading import changed_options, wants_extra
+from paperloop_data.formats.flat import FIELDS, build_flat
+from paperloop_data.formats.reading import Reading, check_fits
 from paperloop_data.formats.writing import attributes_json, read_record, refuse_existing, saving, write_record
+from paperloop_data.text import checked_attributes, shown
 from paperloop_data.transitions import next_rows
 
 __all__ = ["read_d4rl", "write_d4rl"]
 
-#: What we keep beside D4RL's own arrays; its loader takes both for metadata.
+#: What we keep next to D4RL's own arrays; its loader takes both for metadata.
 STARTS = "metadata/episode_starts"
 ATTRIBUTES = "metadata/paperloop"
 
-#: Metadata arrays up to this size become attributes; larger ones are a policy's weights, which are left where they are.
-SMALL = 64
 
-
-def read_d4rl(
-    path: str | Path,
-    *,
-    episode_ends: EndRule = "auto",
-    max_episode_steps: int | None = None,
-    step_counter: StepCounter = "exact",
-    default_reward: float | None = None,
-    states_only: bool = False,
-    extras: bool | Sequence[str] = True,
-    drop_nonfinite: bool = False,
-) -> EpisodeDataset:
+def read_d4rl(path: str | Path, **options: Any) -> EpisodeDataset:
     """Read a D4RL HDF5 file.
 
     Everything with one row a step beyond D4RL's own arrays becomes an extra under its full name, such as "infos/goal";
-    metadata scalars and texts become `attributes["metadata"]`. `virtual/` (chunks of files that were split) is ignored.
+    texts, numbers under `metadata/` and attributes of the file become `attributes["metadata"]`. `virtual/` (chunks of
+    files that were split) is ignored. Nothing is read from other files: links, external storage and virtual datasets
+    are refused.
 
     Args:
         path: the file.
-        episode_ends: what ends an episode: "auto", "flags", "timeouts", "steps", "goal" or "mismatch". See
-            `paperloop_data.formats.boundaries.resolve_ends`. For AntMaze give "goal" or "timeouts".
-        max_episode_steps: the time limit, for files without `timeouts`. Files without `terminals` need it too;
-            then no step counts as terminal, and a warning says so.
-        step_counter: "d4rl" repeats the off-by-one of D4RL's own counter in such files.
-        default_reward: the reward of every step where the file has none.
-        states_only: for demonstrations of states: where the file has no actions, they are of no width, (N, 0), and
-            where it has no flags of termination, no step terminates.
-        extras: False for none, or the names of those wanted.
-        drop_nonfinite: leave out episodes with NaN or infinities instead of refusing the file.
+        options: fields of `paperloop_data.Reading`.
 
     Raises:
-        UserError: h5py is missing, or the file is damaged, misses an array, or its arrays do not fit together.
+        UserError: the file is locked or damaged, misses an array, or its arrays do not fit together.
     """
     path = Path(path)
-    options = changed_options(
-        locals(),
-        episode_ends="auto",
-        max_episode_steps=None,
-        step_counter="exact",
-        default_reward=None,
-        states_only=False,
-        extras=True,
-        drop_nonfinite=False,
-    )
-    with hdf5.opened_to_read(path, path.name) as file:
-        found = _datasets(file)
-        attributes, skipped = _attributes(found)
-        steps = found["observations"].shape[:1] if "observations" in found else ()
-        wanted, ignored = {}, []
-        for name, dataset in found.items():
-            if name in CORE:
+    where, reading = shown(path.name), Reading.of(path, options, minari=False)
+    with hdf5.opened_to_read(path, where) as file:
+        holds = hdf5.datasets(file, where)
+        attributes, skipped = _attributes(file, holds, where)
+        steps = holds["observations"].shape[:1] if "observations" in holds else ()
+        wanted = {}
+        for name, dataset in holds.items():
+            if name in FIELDS:
                 wanted[name] = dataset
-            elif not name.startswith(("metadata/", "virtual/")) and wants_extra(extras, name):
+            elif not name.startswith(("metadata/", "virtual/")) and reading.wants(name):
                 if dataset.shape and dataset.shape[:1] == steps and dataset.dtype.kind in "biuf":
                     wanted[name] = dataset
-                else:
-                    ignored.append(name)
-        check_fits(sum(dataset.nbytes for dataset in wanted.values()), path.name)
-        values = {name: _read(dataset, name, path.name) for name, dataset in wanted.items()}
-        starts = _read(found[STARTS], STARTS, path.name) if STARTS in found else None
-    if ignored or skipped:
-        attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *ignored, *skipped})
-    if not isinstance(extras, bool):
-        missing = sorted(set(extras) - values.keys())
-        if missing:
-            raise UserError(f"{path.name}: there is no extra {missing[0]!r}; leave it out of extras.")
-    return build_flat(
-        {name: value for name, value in values.items() if name in CORE},
-        {name: value for name, value in values.items() if name not in CORE},
-        starts=starts,
-        attributes=attributes,
-        read=read_record(path, path, "d4rl", options),
-        episode_ends=episode_ends,
-        max_episode_steps=max_episode_steps,
-        step_counter=step_counter,
-        default_reward=default_reward,
-        states_only=states_only,
-        drop_nonfinite=drop_nonfinite,
-    )
+                elif not _is_text(dataset):
+                    skipped.append(name)
+        check_fits(sum(dataset.nbytes for dataset in wanted.values()), where)
+        found = {name: hdf5.read(dataset, name, where) for name, dataset in wanted.items()}
+        if STARTS in holds:
+            check_fits(holds[STARTS].nbytes, where)
+            found["episode_starts"] = hdf5.read(holds[STARTS], STARTS, where)
+    if skipped:
+        attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *skipped})
+    read = read_record(path, path, "d4rl", reading.changed())
+    return build_flat(found, holds, attributes=attributes, read=read, reading=reading)
+
+
+def _attributes(file: h5py.File, holds: Mapping[str, h5py.Dataset], where: str) -> tuple[dict[str, Any], list[str]]:
+    """What the file says about itself, and the names of metadata too large to be attributes."""
+    attributes: dict[str, Any] = {}
+    if ATTRIBUTES in holds:
+        attributes = checked_attributes(hdf5.read_text(holds[ATTRIBUTES], ATTRIBUTES, where), where)
+    skipped, metadata = [], hdf5.facts(file)
+    if isinstance(file.get("metadata"), h5py.Group):
+        metadata |= hdf5.facts(file["metadata"])
+    for name, dataset in holds.items():
+        stated = name.startswith("metadata/") and name not in (STARTS, ATTRIBUTES)
+        if not stated and not (_is_text(dataset) and not name.startswith(("virtual/", "metadata/"))):
+            continue
+        small = dataset.size is not None and dataset.size <= hdf5.SMALL
+        value = hdf5.plain(hdf5.read(dataset, name, where)) if small else None
+        if value is None:
+            skipped.append(name)
+        else:
+            metadata[name.removeprefix("metadata/")] = value
+    if metadata:
+        ours = attributes.get("metadata", {})  # our record of them has a checksum
+        attributes["metadata"] = metadata | (ours if isinstance(ours, dict) else {})
+    return attributes, skipped
+
+
+def _is_text(dataset: h5py.Dataset) -> bool:
+    return dataset.shape == () and (dataset.dtype.kind == "S" or h5py.check_string_dtype(dataset.dtype) is not None)
 
 
 def write_d4rl(data: EpisodeDataset, path: str | Path, *, overwrite: bool = False, compress: bool = False) -> Path:
@@ -133,9 +119,8 @@ def write_d4rl(data: EpisodeDataset, path: str | Path, *, overwrite: bool = Fals
         UserError: the path exists, cannot be written, or an extra has a name that D4RL uses.
     """
     path = Path(path)
-    hdf5.import_h5py()
     refuse_existing(path, overwrite)
-    reserved = [name for name in data.extras if name in CORE or name.split("/")[0] in ("metadata", "virtual")]
+    reserved = [name for name in data.extras if name in FIELDS or name.split("/")[0] in ("metadata", "virtual")]
     if reserved:
         raise UserError(f"{data.where}: the extra {reserved[0]!r} has a name that D4RL files use otherwise; rename it.")
     timeouts = data.truncated.copy()
@@ -152,60 +137,19 @@ def write_d4rl(data: EpisodeDataset, path: str | Path, *, overwrite: bool = Fals
         contents["next_observations"] = following
     if not np.array_equal(starts_after(data.terminated | timeouts), data.episode_starts):
         contents[STARTS] = data.episode_starts
-    provenance = (*data.provenance, write_record("d4rl"))
-    text = attributes_json(data.attributes, provenance, data.where)
-    stated = data.attributes.get("metadata", {})
-    metadata = {n: v for n, v in stated.items() if isinstance(v, str | int | float | list)}
+    text = attributes_json(data.attributes, (*data.provenance, write_record("d4rl")), data.where)
+    stated = data.attributes.get("metadata")
+    metadata = {n: hdf5.plain(v) for n, v in stated.items()} if isinstance(stated, Mapping) else {}
 
     def fill(temporary: Path) -> None:
         with hdf5.opened_to_write(temporary) as file:
             for name, array in {**contents, **data.extras}.items():
                 hdf5.write_array(file, name, array, compress)
             for name, value in metadata.items():
-                file.create_dataset(f"metadata/{name}", data=value)
+                if value is not None and f"metadata/{name}" not in (STARTS, ATTRIBUTES):
+                    file.create_dataset(f"metadata/{name}", data=value)
             hdf5.write_text(file, ATTRIBUTES, text)
 
     with saving(path):
         write_atomically(path, fill)
     return path
-
-
-def _datasets(file: Any) -> dict[str, Any]:
-    """Every dataset below the root, by its path."""
-    found: dict[str, Any] = {}
-    h5py = hdf5.import_h5py()
-    file.visititems(lambda name, item: found.__setitem__(name, item) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
-def _read(dataset: Any, name: str, where: str) -> np.ndarray:
-    try:
-        return dataset[()]
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"{where}: {name} is damaged or cut short ({str(error).splitlines()[0]}); fetch or write the file again."
-        ) from error
-
-
-def _attributes(found: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What the file says about itself, and the names of metadata too large to be attributes."""
-    attributes = json.loads(hdf5.read_text(found[ATTRIBUTES])) if ATTRIBUTES in found else {}
-    metadata, skipped = {}, []
-    for name, dataset in found.items():
-        if not name.startswith("metadata/") or name in (STARTS, ATTRIBUTES):
-            continue
-        if dataset.size is None or dataset.size > SMALL:
-            skipped.append(name)
-            continue
-        value = dataset[()]
-        if isinstance(value, bytes):
-            value = value.decode(errors="replace")
-        elif isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biuf":
-            value = value.tolist()
-        else:
-            skipped.append(name)
-            continue
-        metadata[name.removeprefix("metadata/")] = value
-    if metadata:
-        attributes["metadata"] = metadata | attributes.get("metadata", {})  # our record of them has a checksum
-    return attributes, skipped

@@ -1,37 +1,48 @@
-"""Opening and filling HDF5 files: h5py on demand, checksums on every block, one sentence for damage."""
+"""HDF5: one sentence for damage, nothing read from outside the file, a checksum on every block written."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import math
 import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from paperloop.errors import UserError
+from paperloop.files import check_is_file
+from paperloop_data.text import shown
 
-__all__ = ["import_h5py", "is_hdf5", "opened_to_read", "opened_to_write", "read_text", "write_array", "write_text"]
+__all__ = [
+    "check_link",
+    "check_stored",
+    "datasets",
+    "facts",
+    "is_hdf5",
+    "opened_to_read",
+    "opened_to_write",
+    "read",
+    "read_text",
+    "reason",
+    "write_array",
+    "write_text",
+]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 #: Blocks of about this many bytes: large enough to read fast, small enough for the checksum of each to mean something.
 BLOCK_BYTES = 1 << 20
 
+#: H5L_TYPE_HARD of the library.
+HARD_LINK = 0
 
-def import_h5py() -> Any:
-    """Return h5py.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        import h5py
-    except ImportError:
-        raise UserError("HDF5 files and Minari folders need h5py; run: pip install h5py.") from None
-    return h5py
+#: Values up to this size may be facts about a file; larger ones are arrays, such as a policy's weights.
+SMALL = 64
 
 
 def is_hdf5(path: Path) -> bool:
@@ -41,35 +52,160 @@ def is_hdf5(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def opened_to_read(path: Path, where: str) -> Generator[Any]:
+def opened_to_read(path: Path, where: str) -> Generator[h5py.File]:
     """Open `path` for reading; whatever HDF5 finds damaged, at once or while reading, is one sentence.
 
     Raises:
-        UserError: the file is damaged, cut short, or no HDF5 file.
+        UserError: the file cannot be read, is locked, damaged, cut short, or not an HDF5 file.
     """
-    h5py = import_h5py()
+    check_is_file(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking="best-effort") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
-        if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError):
-            raise UserError(f"{path} cannot be read ({os.strerror(error.errno or 0)}); check the path.") from None
-        reason = str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        why = reason(error)
+        if "unable to lock file" in why:
+            if getattr(error, "errno", None) in (errno.EAGAIN, errno.EACCES):
+                raise UserError(
+                    f"{where} is locked: another process has it open for writing; wait until that one is done, or read "
+                    "a copy."
+                ) from None
+            raise UserError(
+                f"{where} is on a file system without file locks; set the environment variable "
+                "HDF5_USE_FILE_LOCKING=FALSE, or read a copy on a local disk."
+            ) from None
         raise UserError(
-            f"{where} is damaged, cut short, or no HDF5 file ({reason}); fetch or write it again."
+            f"{where} is damaged, cut short, or not an HDF5 file ({why}); fetch or write it again."
         ) from error
 
 
+def reason(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    lines = str(error).strip("'\"").splitlines()
+    return shown(lines[0]) if lines else type(error).__name__
+
+
+# Reading, without leaving the file
+
+
+def datasets(item: h5py.Group | h5py.Dataset, where: str) -> dict[str, h5py.Dataset]:
+    """Return every dataset below an item by its path from there; the item itself under "" if it is one.
+
+    Raises:
+        UserError: there is a link that is not a plain one: it may lead to another file, or in a circle.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    seen, pending = set(), [("", item)]
+    while pending:
+        prefix, item = pending.pop()
+        if isinstance(item, h5py.Dataset):
+            found[prefix] = item
+        elif isinstance(item, h5py.Group) and item not in seen:
+            seen.add(item)
+            for name in item:
+                path = f"{prefix}/{name}" if prefix else name
+                check_link(item.id, name.encode(errors="surrogateescape"), path, where)
+                pending.append((path, item[name]))
+    return found
+
+
+def check_link(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> None:
+    """Raise unless `name` is in `group` itself.
+
+    Raises:
+        UserError: it is a soft or an external link, which may lead out of the file.
+    """
+    if group.links.get_info(name).type != HARD_LINK:
+        raise UserError(
+            f"{where}: {shown(path)} is a link to elsewhere, and links are not followed; store the data itself in the "
+            "file."
+        )
+
+
+def check_stored(dataset: h5py.h5d.DatasetID, path: str, where: str, file_bytes: int) -> None:
+    """Raise unless all values of a dataset are in its own file. What was never written would be read as zeros.
+
+    Raises:
+        UserError: they are in other files, were never written, or are more than the file can hold.
+    """
+    properties = dataset.get_create_plist()
+    layout = properties.get_layout()
+    if layout == h5py.h5d.VIRTUAL or properties.get_external_count():
+        kind = "is a virtual dataset" if layout == h5py.h5d.VIRTUAL else "is in external storage"
+        raise UserError(
+            f"{where}: {shown(path)} {kind}, so its values are in other files, which are not followed; store the "
+            "values in the file."
+        )
+    size = math.prod(dataset.shape)
+    if size == 0 or layout == h5py.h5d.COMPACT:
+        return
+    missing, needed = dataset.get_storage_size() == 0, size * dataset.get_type().get_size()
+    if layout == h5py.h5d.CHUNKED:
+        chunks = math.prod(-(-n // c) for n, c in zip(dataset.shape, properties.get_chunk(), strict=True))
+        missing = dataset.get_num_chunks() < chunks
+        needed = 0  # chunks may be compressed; those that are there have been counted
+    if missing or needed > file_bytes:
+        what = "were never written" if missing else f"would take {needed} bytes, more than the file has"
+        raise UserError(f"{where}: values of {shown(path)} {what}; fetch or write the file again.")
+
+
+def read(dataset: h5py.Dataset, path: str, where: str) -> Any:
+    """Return the values of a dataset, after `check_stored`.
+
+    Raises:
+        UserError: they are not in the file, or damaged.
+    """
+    check_stored(dataset.id, path, where, os.stat(dataset.file.filename).st_size)
+    try:
+        return dataset[()]
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{where}: {shown(path)} is damaged or cut short ({reason(error)}); fetch or write the file again."
+        ) from error
+
+
+def facts(item: h5py.Group) -> dict[str, Any]:
+    """Return the small attributes of a group that are texts or numbers."""
+    found = {}
+    for name in item.attrs:
+        with contextlib.suppress(OSError, TypeError, ValueError, RuntimeError):  # types that h5py cannot read
+            value = plain(item.attrs[name])
+            if value is not None:
+                found[name] = value
+    return found
+
+
+def plain(value: Any) -> Any:
+    """Return a small text, number or list of numbers as Python has it; None for anything else."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist() if value.dtype.kind in "biufU" and value.size <= SMALL else None
+    return value if isinstance(value, str | bool | int | float) else None
+
+
+def read_text(dataset: h5py.Dataset, path: str, where: str) -> str:
+    """Return what `write_text` stored.
+
+    Raises:
+        UserError: it is not such a text.
+    """
+    if dataset.dtype != np.uint8 or len(dataset.shape) != 1:
+        raise UserError(f"{where}: {path} is not a text of bytes; fetch or write the file again.")
+    return read(dataset, path, where).tobytes().decode()
+
+
+# Writing
+
+
 @contextlib.contextmanager
-def opened_to_write(path: Path) -> Generator[Any]:
+def opened_to_write(path: Path) -> Generator[h5py.File]:
     """Create `path`. The file format of HDF5 1.10 is asked for, because it has checksums on its own structures.
 
     Raises:
         OSError: the disk is full, or failed otherwise.
     """
-    h5py = import_h5py()
-    with path.open("w+b", buffering=0) as raw:
-        disk = _Disk(raw)
+    with _Disk(path, "w+b") as disk:
         try:
             with h5py.File(disk, "w", libver=("v110", "v110")) as file:
                 yield file
@@ -78,56 +214,36 @@ def opened_to_write(path: Path) -> Generator[Any]:
                 raise disk.failure
 
 
-class _Disk(io.RawIOBase):
+class _Disk(io.FileIO):
     """A file that notes a failed write and goes on, because HDF5 does not: it crashes the process on closing."""
 
-    def __init__(self, raw: io.FileIO) -> None:
-        self.raw = raw
-        self.failure: OSError | None = None
+    failure: OSError | None = None
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         done = 0
         try:
             while self.failure is None and done < len(view):
-                done += self.raw.write(view[done:]) or 0
+                done += super().write(view[done:]) or 0
         except OSError as error:
             self.failure = error
         return len(view)
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        count = 0 if self.failure else self.raw.readinto(view) or 0
+        count = 0 if self.failure else super().readinto(view) or 0
         view[count:] = bytes(len(view) - count)  # what was not written reads as zeros
         return len(view)
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self.raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.raw.tell()
-
     def truncate(self, size: int | None = None) -> int:
         try:
-            return self.raw.truncate(size)
+            return super().truncate(size)
         except OSError as error:
             self.failure = self.failure or error
             return size or 0
 
-    def flush(self) -> None:
-        """Nothing is held back; the caller syncs the whole file."""
 
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-
-def write_array(group: Any, name: str, array: np.ndarray, compress: bool = False) -> None:
+def write_array(group: h5py.Group, name: str, array: np.ndarray, compress: bool = False) -> None:
     """Store `array` in blocks with a Fletcher-32 checksum each, so that a flipped bit is an error when read."""
     if array.size == 0:
         group.create_dataset(name, data=array)
@@ -138,11 +254,6 @@ def write_array(group: Any, name: str, array: np.ndarray, compress: bool = False
     group.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True, **options)
 
 
-def write_text(group: Any, name: str, text: str) -> None:
+def write_text(group: h5py.Group, name: str, text: str) -> None:
     """Store `text` as bytes of UTF-8, with the checksum that HDF5 offers for blocks but not for strings."""
     write_array(group, name, np.frombuffer(text.encode(), np.uint8))
-
-
-def read_text(dataset: Any) -> str:
-    """Return what `write_text` stored."""
-    return bytes(dataset[()]).decode()

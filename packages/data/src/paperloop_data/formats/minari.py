@@ -1,10 +1,11 @@
-"""Minari folders: `data/metadata.json` beside `data/main_data.hdf5`, which holds one group for each episode.
+"""Minari folders: `data/metadata.json` and `data/main_data.hdf5`, which holds one group for each episode.
 
 Source: Minari 0.5.4, `minari/dataset/_storages/hdf5_storage.py`, whose files these are; the package is not needed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -12,14 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
+from paperloop.files import check_is_file, sha256
 from paperloop_data import arrays
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats import hdf5
-from paperloop_data.formats.memory import check_fits
-from paperloop_data.formats.reading import build, changed_options, wants_extra
+from paperloop_data.formats.reading import Reading, build, check_fits
 from paperloop_data.formats.writing import (
     attributes_json,
     read_record,
@@ -28,9 +30,10 @@ from paperloop_data.formats.writing import (
     write_folder_atomically,
     write_record,
 )
+from paperloop_data.text import checked_attributes, names, parsed, shown
 from paperloop_data.transitions import next_rows
 
-__all__ = ["MAIN_FILE", "data_folder", "read_minari", "write_minari"]
+__all__ = ["DATASET_ID", "MAIN_FILE", "data_folder", "read_minari", "write_minari"]
 
 MAIN_FILE = "main_data.hdf5"
 METADATA_FILE = "metadata.json"
@@ -41,8 +44,11 @@ LAYOUT_VERSION = "0.5.3"
 #: Minari's own pattern of a dataset's name: (namespace/)name-v<number>.
 DATASET_ID = re.compile(r"(?:[-_\w][-_\w/]*[-_\w]+/)?[-_\w]+?-v\d+")
 
+#: Where we keep the SHA-256 of the main file and of each of the metadata that we write.
+DIGESTS = "paperloop_sha256"
+
 #: Metadata that follow from the episodes, or that are ours, and are therefore not attributes.
-DERIVED = ("total_episodes", "total_steps", "dataset_size", "data_format", "jpeg_encoding", "paperloop")
+DERIVED = ("total_episodes", "total_steps", "dataset_size", "data_format", "jpeg_encoding", "paperloop", DIGESTS)
 
 #: Where next observations go that are not the next rows, which the layout has no room for.
 STORED_NEXT = "next_observations"
@@ -53,14 +59,7 @@ def data_folder(path: Path) -> Path | None:
     return next((f for f in (path / "data", path) if (f / MAIN_FILE).is_file() or (f / METADATA_FILE).is_file()), None)
 
 
-def read_minari(
-    path: str | Path,
-    *,
-    observation_keys: Sequence[str] | None = None,
-    action_keys: Sequence[str] | None = None,
-    extras: bool | Sequence[str] = True,
-    drop_nonfinite: bool = False,
-) -> EpisodeDataset:
+def read_minari(path: str | Path, **options: Any) -> EpisodeDataset:
     """Read a Minari dataset folder in its HDF5 format.
 
     The last of an episode's T+1 observations becomes its final observation. `infos/*` with T or T+1 rows become extras,
@@ -69,43 +68,41 @@ def read_minari(
 
     Args:
         path: the dataset's folder, which holds `data/`, or that `data/` itself.
-        observation_keys: for Dict and Tuple observations, the parts to flatten and concatenate as the observation, such
-            as ("observation", "desired_goal"); nested parts are "a/b", parts of a Tuple "_index_0". The other parts
-            become extras, such as "observations/achieved_goal".
-        action_keys: the same for actions.
-        extras: False for none, or the names of those wanted.
-        drop_nonfinite: leave out episodes with NaN or infinities instead of refusing the dataset.
+        options: fields of `paperloop_data.Reading`.
 
     Raises:
-        UserError: h5py is missing, the folder is damaged or incomplete, its format or spaces are not supported, or its
-            arrays do not fit together. The message names the episode.
+        UserError: the folder is damaged or incomplete, was changed after we wrote it, its format or spaces are not
+            supported, or its arrays do not fit together. The message names the episode.
     """
     path = Path(path)
-    folder = data_folder(path)
+    where, folder, reading = shown(path.name), data_folder(path), Reading.of(path, options, minari=True)
     if folder is None:
-        raise UserError(f"{path} is no Minari folder: neither data/{MAIN_FILE} nor {MAIN_FILE} is in it.")
-    options = changed_options(locals(), observation_keys=None, action_keys=None, extras=True, drop_nonfinite=False)
-    metadata = _read_metadata(folder, path.name)
+        raise UserError(f"{shown(path)} is not a Minari folder: neither data/{MAIN_FILE} nor {MAIN_FILE} is in it.")
+    metadata = _read_metadata(folder, where)
     main = folder / MAIN_FILE
-    if not main.is_file():
-        raise UserError(f"{path}: {MAIN_FILE} is missing; copy the folder again.")
-    ours = json.loads(metadata["paperloop"]) if "paperloop" in metadata else {}
-    with hdf5.opened_to_read(main, f"{path.name}/{MAIN_FILE}") as file:
-        groups = _episode_groups(file, metadata, path.name)
-        fields, skipped = _read_episodes(groups, metadata, observation_keys, action_keys, extras, path.name)
+    if not main.exists():
+        raise UserError(f"{shown(path)}: {MAIN_FILE} is missing; copy the folder again.")
+    read = read_record(path, check_is_file(main), "minari", reading.changed())
+    _refuse_changed(metadata, read["sha256"], where)
+    ours = checked_attributes(metadata["paperloop"], where) if "paperloop" in metadata else {}
+    with hdf5.opened_to_read(main, f"{where}/{MAIN_FILE}") as file:
+        reader = _Reader(_episode_groups(file, metadata, where), where, main.stat().st_size)
+        total = metadata.get("total_steps", int(reader.lengths.sum()))
+        if total != reader.lengths.sum():
+            raise UserError(
+                f"{where}: {METADATA_FILE} says {shown(total)} steps, {MAIN_FILE} holds {reader.lengths.sum()}; copy "
+                "the folder again."
+            )
+        fields, skipped = _read_episodes(reader, metadata, reading)
     root = set(ours.pop("root_extras", ()))
     fields["extras"] = {
         name.removeprefix("infos/") if name in root else name: value for name, value in fields["extras"].items()
     }
+    reading.check_extras(fields["extras"], where)
     attributes = {**ours, "minari": {key: value for key, value in metadata.items() if key not in DERIVED}}
     if skipped:
         attributes["not_loaded"] = skipped
-    return build(
-        fields,
-        attributes=attributes,
-        read=read_record(path, main, "minari", options),
-        drop_nonfinite=drop_nonfinite,
-    )
+    return build(fields, attributes=attributes, read=read, drop_nonfinite=reading.drop_nonfinite)
 
 
 def write_minari(
@@ -138,13 +135,14 @@ def write_minari(
         UserError: the path exists, or cannot be written, or the dataset has no final observations.
     """
     path = Path(path)
-    hdf5.import_h5py()
     refuse_existing(path, overwrite)
     if path.exists() and data_folder(path) is None:
-        raise UserError(f"{path} exists and is no Minari folder, so it is not overwritten; choose another name.")
+        raise UserError(
+            f"{shown(path)} exists and is not a Minari folder, so it is not overwritten; choose another name."
+        )
     dataset_id = path.name if dataset_id is None else dataset_id
     if not DATASET_ID.fullmatch(dataset_id):
-        raise UserError(f"A Minari dataset is named like 'namespace/name-v0'; got {dataset_id!r}: pass dataset_id.")
+        raise UserError(f"A Minari dataset is named like 'namespace/name-v0'; got {dataset_id!r}; choose such a name.")
     following = next_rows(data)
     if following is None:
         raise UserError(
@@ -153,7 +151,8 @@ def write_minari(
         )
     final = following[data.episode_ends - 1]
     infos, root = _infos(data, following)
-    stated = dict(data.attributes.get("minari", {}))
+    stated = data.attributes.get("minari")
+    stated = dict(stated) if isinstance(stated, Mapping) else {}
     provenance = (*data.provenance, write_record("minari"))
     ours = {key: value for key, value in data.attributes.items() if key != "minari"}
     if root:
@@ -192,7 +191,8 @@ def write_minari(
                 for name, array in episode.items():
                     hdf5.write_array(group, name, array, compress)
         contents["dataset_size"] = round((folder / MAIN_FILE).stat().st_size / 1e6, 1)
-        (folder / METADATA_FILE).write_text(json.dumps(contents))
+        digests = {key: _digest(value) for key, value in contents.items()} | {MAIN_FILE: sha256(folder / MAIN_FILE)}
+        (folder / METADATA_FILE).write_text(json.dumps({**contents, DIGESTS: digests}))
 
     with saving(path):
         write_folder_atomically(path, fill)
@@ -203,77 +203,82 @@ def write_minari(
 
 
 def _read_metadata(folder: Path, where: str) -> dict[str, Any]:
+    path = folder / METADATA_FILE
+    if not path.exists():
+        raise UserError(f"{where}: {METADATA_FILE} is missing; copy the folder again.")
+    check_is_file(path)
     try:
-        metadata = json.loads((folder / METADATA_FILE).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{where}: {METADATA_FILE} is missing; copy the folder again.") from None
+        metadata = parsed(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"{where}: {METADATA_FILE} is damaged ({error}); copy the folder again.") from None
+        raise UserError(f"{where}: {METADATA_FILE} is damaged ({shown(error)}); copy the folder again.") from None
     if not isinstance(metadata, dict):
-        raise UserError(f"{where}: {METADATA_FILE} is no JSON object; copy the folder again.")
+        raise UserError(f"{where}: {METADATA_FILE} is not a JSON object; copy the folder again.")
     stored_as = metadata.get("data_format", "hdf5")
     if stored_as != "hdf5":
         raise UserError(
-            f"{where} is stored as {stored_as}; only Minari's HDF5 format is read, so write it again with "
+            f"{where} is stored as {shown(stored_as)}; only Minari's HDF5 format is read, so write it again with "
             "data_format='hdf5'."
         )
     return metadata
 
 
-def _episode_groups(file: Any, metadata: Mapping[str, Any], where: str) -> list[Any]:
+def _digest(value: Any) -> str:
+    """SHA-256 of a value as JSON, as hexadecimal digits."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_changed(metadata: Mapping[str, Any], main: str, where: str) -> None:
+    """Raise if the folder is one of ours and was changed after it was written; Minari's own keep no digests.
+
+    Raises:
+        UserError: it was; the message names what.
+    """
+    digests = metadata.get(DIGESTS)
+    for name, digest in digests.items() if isinstance(digests, Mapping) else ():
+        if digest != (main if name == MAIN_FILE else _digest(metadata[name]) if name in metadata else None):
+            what = MAIN_FILE if name == MAIN_FILE else f"{shown(name)} in {METADATA_FILE}"
+            raise UserError(
+                f"{where}: {what} is not what was written; copy the folder again or, if the change is meant, delete "
+                f"the entry {DIGESTS!r} of {METADATA_FILE}."
+            )
+
+
+def _episode_groups(file: h5py.File, metadata: Mapping[str, Any], where: str) -> list[h5py.h5g.GroupID]:
     """The groups of the episodes in order, as h5py's low-level identifiers, which open ten times faster."""
     present = {name for name in file if name.startswith("episode_")}
     count = metadata.get("total_episodes", len(present))
     if count != len(present):
         raise UserError(
-            f"{where}: {METADATA_FILE} says {count} episodes, {MAIN_FILE} holds {len(present)}; copy the folder again."
+            f"{where}: {METADATA_FILE} says {shown(count)} episodes, {MAIN_FILE} holds {len(present)}; copy the folder "
+            "again."
         )
     if not present:
         raise UserError(f"{where}: there are no episodes in it; give at least one.")
     missing = next((n for n in range(len(present)) if f"episode_{n}" not in present), None)
     if missing is not None:
         raise UserError(f"{where}: episode {missing} is missing; copy the folder again.")
-    low = hdf5.import_h5py().h5g
-    return [low.open(file.id, f"episode_{number}".encode()) for number in range(len(present))]
+    for number in range(len(present)):
+        hdf5.check_link(file.id, f"episode_{number}".encode(), f"episode_{number}", where)
+    return [h5py.h5g.open(file.id, f"episode_{number}".encode()) for number in range(len(present))]
 
 
-def _leaves(item: Any, prefix: str = "") -> dict[str, Any]:
-    """The datasets below an item, by path; the item itself under "" if it is one."""
-    if hasattr(item, "dtype"):
-        return {prefix: item}
-    found: dict[str, Any] = {}
-    for name, child in item.items():
-        if child is None:  # a link to nowhere
-            raise KeyError(f"{prefix}/{name} cannot be opened")
-        found |= _leaves(child, f"{prefix}/{name}" if prefix else name)
-    return found
+def _read_episodes(reader: _Reader, metadata: Mapping[str, Any], reading: Reading) -> tuple[dict[str, Any], list[str]]:
+    """Return the array fields, extras among them, and the names of arrays that are not numbers of one shape."""
+    lengths = reader.lengths
+    total = sum(leaf.nbytes for leaf in reader.leaves.values()) / int(lengths[0]) * int(lengths.sum())
+    check_fits(int(total), reader.where)
 
-
-def _read_episodes(
-    groups: list[Any],
-    metadata: Mapping[str, Any],
-    observation_keys: Sequence[str] | None,
-    action_keys: Sequence[str] | None,
-    extras: bool | Sequence[str],
-    where: str,
-) -> tuple[dict[str, Any], list[str]]:
-    reader = _Reader(groups, where)
-    lengths, starts = reader.lengths, reader.starts
-    total = sum(leaf.nbytes for leaf in _leaves(reader.head).values()) / int(lengths[0]) * int(lengths.sum())
-    check_fits(int(total), where)
-
-    fields: dict[str, Any] = {"episode_starts": starts}
+    fields: dict[str, Any] = {"episode_starts": reader.starts}
     fields["rewards"], _ = reader.read("rewards")
     fields["terminated"], _ = reader.read("terminations")
     fields["truncated"], _ = reader.read("truncations")
-    fields["observations"], final, rest = _parts(reader, "observations", observation_keys, metadata)
-    fields["actions"], _, more = _parts(reader, "actions", action_keys, metadata)
+    fields["observations"], final, rest = _parts(reader, "observations", reading.observation_keys, metadata)
+    fields["actions"], _, more = _parts(reader, "actions", reading.action_keys, metadata)
 
     further, skipped = {}, []
-    infos = [f"infos/{name}" for name in sorted(_leaves(reader.head["infos"]))] if "infos" in reader.head else []
     stored_next = f"infos/{STORED_NEXT}"
-    for name in [*rest, *more, *infos]:
-        if name != stored_next and not wants_extra(extras, name):
+    for name in [*rest, *more, *sorted(name for name in reader.leaves if name.startswith("infos/"))]:
+        if name != stored_next and not reading.wants(name):
             continue
         try:
             further[name], _ = reader.read(name)
@@ -290,36 +295,33 @@ def _parts(
     reader: _Reader, field: str, keys: Sequence[str] | None, metadata: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """Read observations or actions: (rows, final rows or None, names of the parts that were not asked for)."""
-    where, leaves = reader.where, _leaves(reader.head[field])
-    singular = field.removesuffix("s")
-    if "" in leaves:
+    where, option = reader.where, f"{field.removesuffix('s')}_keys"
+    if field in reader.leaves:
         if keys is not None:
-            raise UserError(f"{where}: {field} is one array, so {singular}_keys does not apply; leave it out.")
-        _refuse_jpeg(leaves[""], metadata.get(f"{singular}_space"), field, where)
+            raise UserError(f"{where}: {field} is one array, so {setting(option)} does not apply; leave it out.")
+        _refuse_jpeg(reader.leaves[field], metadata.get(f"{field.removesuffix('s')}_space"), field, where)
         values, final = reader.read(field)
         return values, final, []
-    if keys is None:
+    parts = {name.removeprefix(f"{field}/"): name for name in reader.leaves if name.startswith(f"{field}/")}
+    if not keys:
         raise UserError(
-            f"{where}: {field} is made of parts ({', '.join(sorted(leaves))}); name those to concatenate, such as "
-            f"{singular}_keys=({next(iter(sorted(leaves)))!r},)."
+            f"{where}: {field} are made of parts ({names(parts)}); name those to concatenate, such as "
+            f"{setting(option, (min(parts, default='observation'),))}."
         )
-    unknown = [key for key in keys if key not in leaves]
-    if unknown or not keys:
-        raise UserError(
-            f"{where}: {field} has no part {unknown[0] if unknown else '(none given)'!r}; it has "
-            f"{', '.join(sorted(leaves))}."
-        )
-    read = [reader.read(f"{field}/{key}") for key in keys]
+    unknown = [key for key in keys if key not in parts]
+    if unknown:
+        raise UserError(f"{where}: {field} has no part {unknown[0]!r}; it has {names(parts)}.")
+    read = [reader.read(parts[key]) for key in keys]
     values = np.concatenate([part.reshape(len(part), -1) for part, _ in read], axis=1)
     finals = [part.reshape(len(part), -1) for _, part in read if part is not None]
     final = np.concatenate(finals, axis=1) if len(finals) == len(read) else None
-    return values, final, [f"{field}/{name}" for name in leaves if name not in keys]
+    return values, final, [name for part, name in parts.items() if part not in keys]
 
 
-def _refuse_jpeg(dataset: Any, space: Any, field: str, where: str) -> None:
+def _refuse_jpeg(dataset: h5py.Dataset, space: Any, field: str, where: str) -> None:
     """Minari stores images as rows of JPEG bytes; the space tells, because the rows are then not of its shape."""
     try:
-        shape = tuple(json.loads(space)["shape"])
+        shape = tuple(parsed(space)["shape"])
     except (TypeError, ValueError, KeyError):
         return
     if dataset.dtype.kind == "O" or (dataset.dtype == np.uint8 and len(shape) > 1 and dataset.shape[1:] != shape):
@@ -336,39 +338,32 @@ class _Reader:
     Attributes:
         lengths: (E,) int64, by the rewards.
         starts: (E,) int64.
-        head: the first episode's group.
+        leaves: the datasets of the first episode, by path.
     """
 
-    def __init__(self, groups: list[Any], where: str) -> None:
-        h5py = hdf5.import_h5py()
-        self.where, self._groups = where, groups
-        self._h5g, self._h5d, self._all = h5py.h5g, h5py.h5d, h5py.h5s.ALL
-        self.head = h5py.Group(groups[0])
+    def __init__(self, groups: list[h5py.h5g.GroupID], where: str, file_bytes: int) -> None:
+        self.where, self._groups, self._file_bytes = where, groups, file_bytes
+        self.leaves = hdf5.datasets(h5py.Group(groups[0]), where)
         for name in ("observations", "actions", "rewards", "terminations", "truncations"):
-            self._open(name, 0, item=True)
-        self.lengths = np.array([self._open("rewards", n).shape[0] for n in range(len(groups))], np.int64)
+            parts = name in ("observations", "actions") and any(leaf.startswith(f"{name}/") for leaf in self.leaves)
+            if name not in self.leaves and not parts:
+                raise UserError(f"{where}: episode 0 has no {name}; it holds {names(self.leaves)}.")
+        opened = [self._open("rewards", number) for number in range(len(groups))]
+        self.lengths = np.array([dataset.shape[0] if dataset.shape else 0 for dataset in opened], np.int64)
         if not self.lengths.all():
             raise UserError(f"{where}: episode {int(self.lengths.argmin())} has no steps; remove it with Minari.")
-        self.starts = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
+        self.starts = arrays.starts_of(self.lengths)
 
-    def _open(self, name: str, number: int, item: bool = False) -> Any:
-        try:
-            return self.head[name] if item else self._h5d.open(self._groups[number], name.encode())
-        except KeyError:
-            if self._linked(name, number):
-                raise  # it is there, but damaged
-            raise _UnfitError(
-                f"{self.where}: episode {number} has no {name}; copy or write the folder again."
-            ) from None
-
-    def _linked(self, name: str, number: int) -> bool:
+    def _open(self, name: str, number: int) -> h5py.h5d.DatasetID:
         group = self._groups[number]
-        *parents, last = name.encode().split(b"/")
-        for parent in parents:
-            if not group.links.exists(parent):
-                return False
-            group = self._h5g.open(group, parent)
-        return group.links.exists(last)
+        *parents, last = name.encode(errors="surrogateescape").split(b"/")
+        for part in (*parents, last):
+            if not group.links.exists(part):
+                raise _UnfitError(f"{self.where}: episode {number} has no {shown(name)}; copy or write it again.")
+            hdf5.check_link(group, part, f"episode_{number}/{name}", self.where)
+            if part is not last:
+                group = h5py.h5g.open(group, part)
+        return h5py.h5d.open(group, last)
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the T rows of every episode, (N, ...), and the T+1st, (E, ...), where there is one.
@@ -376,9 +371,11 @@ class _Reader:
         Raises:
             UserError: it is damaged; `_UnfitError`: it is no array of numbers of one shape in every episode.
         """
-        head = self._open(name, 0, item=True)
+        if name not in self.leaves:
+            raise _UnfitError(f"{self.where}: {shown(name)} are not one array; write the dataset again.")
+        head = self.leaves[name]
         if head.dtype.kind not in "biuf":
-            raise _UnfitError(f"{self.where}: {name} are of type {head.dtype}; only numbers are read.")
+            raise _UnfitError(f"{self.where}: {shown(name)} are of type {head.dtype}; only numbers are read.")
         dtype, shape, kind = head.dtype.newbyteorder("="), head.shape[1:], head.id.get_type()
         longer = head.shape[:1] == (int(self.lengths[0]) + 1,)
         values = np.empty((int(self.lengths.sum()), *shape), dtype)
@@ -388,16 +385,17 @@ class _Reader:
             wanted = (length + longer, *shape)
             if dataset.shape != wanted or dataset.get_type() != kind:
                 raise _UnfitError(
-                    f"{self.where}: episode {number} has {name} of shape {dataset.shape} and type {dataset.dtype}, "
-                    f"where {wanted} and {head.dtype} follow from its {length} rewards and from episode 0; mend or "
-                    "remove it."
+                    f"{self.where}: episode {number} has {shown(name)} of shape {dataset.shape} and type "
+                    f"{dataset.dtype}, where {wanted} and {head.dtype} follow from its {length} rewards and from "
+                    "episode 0; fix or remove it."
                 )
+            hdf5.check_stored(dataset, f"episode_{number}/{name}", self.where, self._file_bytes)
             rows = np.empty(wanted, dtype)
             try:
-                dataset.read(self._all, self._all, rows)
+                dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, rows)
             except (OSError, RuntimeError) as error:
                 raise UserError(
-                    f"{self.where}: {name} of episode {number} is damaged ({str(error).splitlines()[0]}); copy the "
+                    f"{self.where}: {shown(name)} of episode {number} is damaged ({hdf5.reason(error)}); copy the "
                     "folder again."
                 ) from error
             values[start : start + length] = rows[:length]
@@ -433,7 +431,7 @@ def _space(stated: Any, values: np.ndarray) -> str:
     """Minari's JSON of a Gymnasium space: the one that was read if it still fits, else one without knowledge."""
     shape = list(values.shape[1:])
     try:
-        space = json.loads(stated)
+        space = parsed(stated)
         if space["type"] == "Box" and space["shape"] == shape and space["dtype"] == str(values.dtype):
             return stated
         if space["type"] in ("Discrete", "MultiDiscrete", "MultiBinary") and values.dtype.kind in "biu":

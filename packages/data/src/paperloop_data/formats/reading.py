@@ -1,46 +1,108 @@
-"""What every reader does: take its options, fill in what the file lacks, make the dataset with its provenance."""
+"""What every reader shares: its options, a look at how much memory is needed, the dataset with its provenance."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.fields import checked_fields, without_nonfinite
+from paperloop_data.text import shown
 
-__all__ = ["build", "changed_options", "needed_names", "rewards_or_default", "wants_extra"]
+__all__ = ["EndRule", "Reading", "build", "check_fits"]
 
+EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
 
-def wants_extra(extras: bool | Sequence[str], name: str) -> bool:
-    """Whether the option `extras` asks for the array `name`."""
-    return extras if isinstance(extras, bool) else name in extras
-
-
-def changed_options(options: Mapping[str, Any], **defaults: Any) -> dict[str, Any]:
-    """Return the options that differ from their defaults, for the provenance."""
-    return {name: options[name] for name, default in defaults.items() if options[name] != default}
+#: Options that only one kind of file knows.
+FLAT_ONLY = ("episode_ends", "max_episode_steps", "default_reward", "states_only")
+MINARI_ONLY = ("observation_keys", "action_keys")
 
 
-def needed_names(need_actions: bool, default_reward: float | None, *flags: str) -> str:
-    """Return the arrays that a flat file needs, for a message."""
-    names = ["observations", *["actions"] * need_actions, *["rewards"] * (default_reward is None), *flags]
-    return ", ".join(names[:-1]) + f" and {names[-1]}"
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a file is read.
+
+    Attributes:
+        episode_ends: what ends an episode of a flat file (HDF5, npz); see `paperloop_data.formats.boundaries`. "auto"
+            takes what the file states. For AntMaze give "timeouts" or "goal".
+        max_episode_steps: the time limit, for flat files without time-outs. Files without terminals need it too; then
+            no step counts as terminal, and a warning says so.
+        default_reward: the reward of every step where a flat file has none.
+        states_only: for demonstrations of states: where a flat file has no actions, they are of no width, (N, 0), and
+            where it has no flags of termination, no step terminates.
+        observation_keys: for Dict and Tuple observations of Minari, the parts to flatten and concatenate, such as
+            ("observation", "desired_goal"); nested parts are "a/b", parts of a Tuple "_index_0". The other parts become
+            extras, such as "observations/achieved_goal".
+        action_keys: the same for actions.
+        extras: True for all further arrays with one row a step, False for none, or the names of those wanted.
+        drop_nonfinite: leave out episodes with NaN or infinities instead of refusing the file.
+    """
+
+    episode_ends: EndRule = "auto"
+    max_episode_steps: int | None = None
+    default_reward: float | None = None
+    states_only: bool = False
+    observation_keys: Sequence[str] | None = None
+    action_keys: Sequence[str] | None = None
+    extras: bool | Sequence[str] = True
+    drop_nonfinite: bool = False
+
+    @classmethod
+    def of(cls, path: Path, options: Mapping[str, Any], *, minari: bool) -> Reading:
+        """Return the options of a reader.
+
+        Raises:
+            UserError: there is no such option, or it does not belong to the format.
+        """
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in options.keys() - known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
+            raise UserError(f"{shown(path)}: datasets are not read with an option {name!r}; {hint}")
+        reading = cls(**options)
+        for name in FLAT_ONLY if minari else MINARI_ONLY:
+            if name in reading.changed():
+                reason = "Minari folders, which keep episodes apart" if minari else "files that are not Minari folders"
+                raise UserError(f"{shown(path)}: {setting(name)} does not apply to {reason}; leave it out.")
+        return reading
+
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, for the provenance."""
+        values = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
+        return {name: value for name, (value, default) in values.items() if value != default}
+
+    def wants(self, extra: str) -> bool:
+        """Whether the array `extra` is asked for."""
+        return self.extras if isinstance(self.extras, bool) else extra in self.extras
+
+    def check_extras(self, found: Mapping[str, Any], where: str) -> None:
+        """Raise if an extra that was asked for by name is not in `found`."""
+        missing = [] if isinstance(self.extras, bool) else sorted(set(self.extras) - found.keys())
+        if missing:
+            raise UserError(f"{where}: there is no extra {missing[0]!r}; leave it out of extras.")
 
 
-def rewards_or_default(rewards: Any, default: float | None, steps: int, where: str) -> Any:
-    """Return `rewards`, or `default` for every step where there are none.
+def check_fits(needed: int, where: str) -> None:
+    """Raise if `needed` bytes exceed the physical memory, where the system tells how much that is.
 
     Raises:
-        UserError: there are neither.
+        UserError: it does not fit. A damaged header that declares an absurd shape ends here as well.
     """
-    if rewards is not None:
-        return rewards
-    if default is None:
-        raise UserError(f"{where}: there are no rewards; pass default_reward=0.0 if the method does not need them.")
-    return np.full(steps, default, np.float32)
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return
+    if needed > total > 0:
+        raise UserError(
+            f"{where}: its arrays need {needed / 2**30:.1f} GiB, but this machine has {total / 2**30:.1f} GiB; leave "
+            "out extras (extras=False in Python), split the file, or check that it is not damaged."
+        )
 
 
 def build(
@@ -56,7 +118,7 @@ def build(
     """
     attributes = dict(attributes)
     older = tuple(attributes.pop("provenance", ()))
-    where = str(read["file"])
+    where = shown(read["file"])
     if drop_nonfinite:
         fields, dropped = without_nonfinite(checked_fields(fields, where), where)
         read = {**read, "dropped_nonfinite_episodes": dropped}

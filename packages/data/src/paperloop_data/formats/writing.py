@@ -13,17 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.files import fsync_folder, fsync_tree, leftovers, remove_leftovers, sha256
+from paperloop_data.text import shown
 
 __all__ = ["attributes_json", "read_record", "refuse_existing", "saving", "write_folder_atomically", "write_record"]
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("paperloop")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        return "unknown"
 
 
 def read_record(path: Path, file: Path, format: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,24 +35,24 @@ def read_record(path: Path, file: Path, format: str, options: Mapping[str, Any])
         "sha256": sha256(file),
         "format": format,
         "options": dict(options),
-        "paperloop": _version(),
+        "paperloop": importlib.metadata.version("paperloop-data"),
     }
 
 
 def write_record(format: str) -> dict[str, Any]:
     """Return the provenance of a writing."""
-    return {"action": "write", "format": format, "paperloop": _version()}
+    return {"action": "write", "format": format, "paperloop": importlib.metadata.version("paperloop-data")}
 
 
 def attributes_json(attributes: Mapping[str, Any], provenance: tuple[Mapping[str, Any], ...], where: str) -> str:
     """Return attributes and provenance as one JSON text.
 
     Raises:
-        UserError: a value is of no type that JSON knows.
+        UserError: a value is not of a type that JSON knows.
     """
     try:
         return json.dumps({**attributes, "provenance": list(provenance)}, default=_plain)
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{where}: attributes must be of types that JSON knows ({error}); convert or drop them."
         ) from None
@@ -72,15 +66,16 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def refuse_existing(path: Path, overwrite: bool, mend: str = "pass overwrite=True, or choose another name") -> None:
+def refuse_existing(path: Path, overwrite: bool, fix: str | None = None) -> None:
     """Raise unless `path` is free or may be replaced."""
+    overwriting = setting("overwrite", True)
     if not overwrite and os.path.lexists(path):
-        raise UserError(f"{path} exists already; {mend}.")
+        raise UserError(f"{shown(path)} exists already; {fix or f'choose another name, or give {overwriting}'}.")
 
 
 @contextlib.contextmanager
 def saving(path: Path) -> Generator[None]:
-    """Make the parent folder, remove halves that killed processes left, and turn refusals into one sentence."""
+    """Make the parent folder, remove partial files of killed processes, and turn refusals into one sentence."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(leftovers(path))
@@ -90,7 +85,8 @@ def saving(path: Path) -> Generator[None]:
     except (OSError, RuntimeError, ValueError) as error:  # h5py raises the latter two for some failed writes
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(
-            f"{path} cannot be written ({reason}); free some space or choose another folder, nothing was changed."
+            f"{shown(path)} cannot be written ({reason}); free some space or choose another folder; nothing was "
+            "changed."
         ) from error
 
 

@@ -1,0 +1,83 @@
+"""Which environment a dataset was recorded in, wherever its file says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from paperloop_data.fields import EpisodeArrays
+from paperloop_data.text import parsed
+
+__all__ = ["RecordedEnvironment", "environment_of"]
+
+#: Names under which files keep a whole specification, or only a name; the first that says something counts.
+#: `env_spec` is Gymnasium's and Minari's, `env_args` robomimic's; `env_id`, `env` and `env_name` are everybody's.
+PLACES = ("env_spec", "env_args", "env_id", "env_name", "env", "environment", "eval_env_spec")
+IDS = ("id", "env_id", "env_name")
+ARGUMENTS = ("kwargs", "env_kwargs")
+
+
+@dataclass(frozen=True)
+class RecordedEnvironment:
+    """The environment that a dataset states.
+
+    Attributes:
+        id: its name, such as "Hopper-v5".
+        kwargs: the arguments that it was made with; empty where none are recorded.
+        max_episode_steps: its time limit, or None where none is recorded.
+        spec: the whole specification as it was recorded, additional wrappers included; empty where there is only a
+            name.
+    """
+
+    id: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_episode_steps: int | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+def environment_of(data: EpisodeArrays) -> RecordedEnvironment | None:
+    """Return the environment that a dataset states, or None.
+
+    Looked for in the dataset's own attributes, in what its file keeps as metadata (`attributes["metadata"]`: arrays
+    under `metadata/` and attributes of an HDF5 file, texts of an npz archive), and in Minari's metadata
+    (`attributes["minari"]`). A specification of the same environment is preferred to its bare name.
+    """
+    found = list(_stated(data.attributes))
+    same = [one for one in found if one.id == found[0].id]
+    return max(
+        same, key=lambda one: (bool(one.spec), bool(one.kwargs), one.max_episode_steps is not None), default=None
+    )
+
+
+def _stated(attributes: Mapping[str, Any]) -> Iterator[RecordedEnvironment]:
+    for place in (attributes, attributes.get("metadata"), attributes.get("minari")):
+        if not isinstance(place, Mapping):
+            continue
+        for name in PLACES:
+            value = _value(place.get(name))
+            if isinstance(value, Mapping):
+                stated = next((value[key] for key in IDS if isinstance(value.get(key), str) and value[key]), None)
+                if stated is not None:
+                    yield _recorded(stated, value, value)
+            elif isinstance(value, str) and value:
+                yield _recorded(value, place, {})
+
+
+def _value(value: Any) -> Any:
+    """What a value says: the object in a JSON text, else the text or mapping itself."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str) and value.lstrip().startswith(("{", '"')):
+        try:
+            return parsed(value)
+        except ValueError:
+            return None
+    return value
+
+
+def _recorded(name: str, place: Mapping[str, Any], spec: Mapping[str, Any]) -> RecordedEnvironment:
+    kwargs = next((found for key in ARGUMENTS if isinstance(found := _value(place.get(key)), Mapping)), {})
+    limit = place.get("max_episode_steps")
+    is_limit = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 1
+    return RecordedEnvironment(name, kwargs, limit if is_limit else None, spec)
