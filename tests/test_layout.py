@@ -13,7 +13,7 @@ from tools.workspace import REPO, members
 each = pytest.mark.parametrize("member", members(), ids=lambda member: member.folder.name)
 
 #: No module may load one of these on import; a command's --help would wait for it.
-HEAVY = ("jax", "jaxlib", "flax", "optax", "orbax", "torch", "safetensors", "tensorflow")
+HEAVY = ("jax", "jaxlib", "flax", "optax", "torch", "safetensors", "tensorflow")
 
 
 def test_the_members_are_the_expected_ones():

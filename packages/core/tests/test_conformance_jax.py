@@ -7,10 +7,9 @@ from typing import NamedTuple
 import pytest
 
 jax = pytest.importorskip("jax")
-pytest.importorskip("orbax.checkpoint")
 import jax.numpy as jnp
 
-from paperloop.conformance import ConformanceError, check_trainer
+from paperloop.conformance import ConformanceError, check_trainer, fingerprint
 from paperloop.jax_backend import load_pytree, save_pytree
 
 
@@ -139,6 +138,47 @@ def test_wrong_leaves_are_named(tmp_path):
     ]:
         with pytest.raises(CheckpointError, match=complaint):
             load_pytree(tmp_path, like)
+
+
+def test_every_dtype_and_a_spread_array_come_back(tmp_path):
+    from jax.sharding import NamedSharding, PartitionSpec
+
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    spread = jax.device_put(jnp.arange(4.0), NamedSharding(mesh, PartitionSpec("x")))
+    values = jnp.linspace(-3, 3, 6)
+    state = {
+        "bf16": values.astype(jnp.bfloat16),
+        "f8": values.astype(jnp.float8_e4m3fn),
+        "f16": values.astype(jnp.float16),
+        "i4": jnp.arange(-8, 8).astype(jnp.int4),
+        "bool": values > 0,
+        "scalar": jnp.uint32(2**32 - 1),
+        "empty": jnp.zeros((0, 3)),
+        "keys": jax.random.split(jax.random.key(3, impl="rbg"), 2),
+        "spread": spread,
+        "pair": (jnp.ones(1), [jnp.zeros(2)]),
+    }
+    save_pytree(state, tmp_path)
+    again = load_pytree(tmp_path, jax.tree.map(lambda x: x, state))
+    assert fingerprint(again) == fingerprint(state)
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    assert again["spread"].sharding == spread.sharding
+    assert not again["bf16"].committed
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    from paperloop import CheckpointError
+
+    state = {"w": jnp.ones(100)}
+    save_pytree(state, tmp_path)
+    whole = (tmp_path / "leaves.npz").read_bytes()
+    for broken in (whole[:-50], whole[:200] + bytes([whole[200] ^ 1]) + whole[201:], b""):
+        (tmp_path / "leaves.npz").write_bytes(broken)
+        with pytest.raises(CheckpointError, match=r"leaves\.npz cannot be read"):
+            load_pytree(tmp_path, state)
+    (tmp_path / "tree.json").write_text("[" * 10_000)
+    with pytest.raises(CheckpointError, match=r"tree\.json cannot be read"):
+        load_pytree(tmp_path, state)
 
 
 def test_another_x64_setting_is_refused(tmp_path):

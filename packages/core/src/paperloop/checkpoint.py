@@ -7,7 +7,7 @@
         DONE             the SHA-256 of manifest.json, written last: a folder without it is garbage
       latest             the name of the newest complete one, replaced atomically
 
-Neither orbax nor safetensors notices a flipped byte in an array file, hence the manifest; DONE guards the manifest.
+Not every format notices a flipped byte (safetensors does not), hence the manifest; DONE guards the manifest.
 """
 
 from __future__ import annotations

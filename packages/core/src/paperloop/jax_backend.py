@@ -1,11 +1,10 @@
-"""Saving and restoring JAX pytrees, through orbax. The only module that knows orbax.
+"""Saving and restoring JAX pytrees.
 
     payload/
       tree.json    path, shape and dtype of every leaf, and the JAX settings that the numbers depend on
-      arrays/      what orbax wrote
+      leaves.npz   the leaves in the order of `tree.json`, named 0, 1, 2 ...
 
-orbax loads a tree of another shape with an error that names no leaf, and casts another dtype silently; `tree.json` is
-compared first, so that the message says which leaf differs and how.
+`tree.json` is compared before anything is read, so that a message says which leaf differs and how.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from paperloop.errors import CheckpointError, UserError
 from paperloop.files import write_json
@@ -23,16 +24,18 @@ __all__ = ["load_pytree", "save_pytree"]
 def save_pytree(tree: Any, folder: Path) -> None:
     """Write a pytree of arrays (typed PRNG keys included) into the existing `folder`.
 
+    Arrays that are spread over the devices of this process are gathered.
+
     Raises:
-        UserError: orbax is not installed, or a leaf is no array.
+        UserError: a leaf is not a JAX array.
     """
     import jax
 
-    ocp = _orbax()
-    leaves = _describe(tree)
-    write_json(folder / "tree.json", {"jax": jax.__version__, "settings": _settings(), "leaves": leaves})
-    if leaves:  # orbax refuses an empty tree
-        ocp.save((folder / "arrays").absolute(), tree)
+    write_json(folder / "tree.json", {"jax": jax.__version__, "settings": _settings(), "leaves": _describe(tree)})
+    leaves = jax.device_get([_key_data(leaf) for leaf in jax.tree.leaves(tree)])
+    # NumPy writes its own dtypes only; bfloat16 and its kin go as the bytes that they are.
+    plain = [leaf if leaf.dtype.isbuiltin else leaf.view(f"u{leaf.dtype.itemsize}") for leaf in leaves]
+    np.savez(folder / "leaves.npz", **{str(index): leaf for index, leaf in enumerate(plain)})
 
 
 def load_pytree(folder: Path, like: Any) -> Any:
@@ -43,54 +46,54 @@ def load_pytree(folder: Path, like: Any) -> Any:
         like: a pytree with the same leaves: their shapes, dtypes and shardings are used, not their values.
 
     Raises:
-        CheckpointError: a leaf is missing, unknown, or has another shape or dtype, or a JAX setting that changes the
-            numbers differs; the message names it.
+        CheckpointError: a file cannot be read; a leaf is missing, unknown, or has another shape or dtype; or a JAX
+            setting that changes the numbers differs. The message names it.
     """
     import jax
 
-    ocp = _orbax()
     try:
         saved = json.loads((folder / "tree.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        settings, described = dict(saved["settings"]), dict(saved["leaves"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'tree.json'} cannot be read ({error}).") from None
     for name, here in _settings().items():
-        there = saved["settings"][name]
-        if there != here:
+        if settings.get(name) != here:
             raise CheckpointError(
-                f"The checkpoint in {folder} was made with jax_{name}={there} and this process has {here}, which "
-                f"changes dtypes or random numbers: set jax_{name} to {there}."
+                f"The checkpoint in {folder} was made with jax_{name}={settings.get(name)} and this process has "
+                f"{here}, which changes dtypes or random numbers: set jax_{name} to {settings.get(name)}."
             )
-    _compare(saved["leaves"], _describe(like), folder)
-    if not saved["leaves"]:
-        return like
-    # Without a template orbax turns named tuples into lists; with it, structure and sharding come back as given.
-    template = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-    return jax.tree.map(_settle, ocp.load((folder / "arrays").absolute(), template), like)
-
-
-def _orbax() -> Any:
+    _compare(described, _describe(like), folder)
+    leaves, structure = jax.tree.flatten(like)
     try:
-        from orbax.checkpoint import v1
-    except ImportError as error:
-        raise UserError(f"Saving JAX states needs orbax ({error}): pip install 'paperloop[jax]'.") from None
-    return v1
+        with np.load(folder / "leaves.npz") as file:
+            loaded = {name: file[str(index)] for index, name in enumerate(described)}
+    except Exception as error:  # zipfile and NumPy have many ways to say that a file is damaged
+        raise CheckpointError(f"{folder / 'leaves.npz'} cannot be read ({type(error).__name__}: {error}).") from None
+    ordered = [loaded[name] for name in _describe(like)]
+    return jax.tree.unflatten(structure, [_place(value, leaf) for value, leaf in zip(ordered, leaves, strict=True)])
 
 
-def _settle(loaded: Any, like: Any) -> Any:
-    """Return `loaded` as free to move between devices as `like` is.
+def _key_data(leaf: Any) -> Any:
+    import jax
 
-    orbax pins every array to its device. jit compiles anew for pinned arguments, so that each function called on a
-    restored state would be compiled twice.
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def _place(value: np.ndarray, like: Any) -> Any:
+    """Return `value` as an array of the dtype of `like`, where `like` is.
+
+    An array that jit may move between devices stays one: jit compiles anew for arguments that are pinned to a device,
+    so that each function called on a restored state would be compiled twice.
     """
     import jax
-    import numpy as np
 
-    if getattr(like, "committed", True):
-        return loaded
-    if jax.dtypes.issubdtype(loaded.dtype, jax.dtypes.prng_key):
-        data = jax.numpy.asarray(np.asarray(jax.random.key_data(loaded)))
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(loaded))
-    return jax.numpy.asarray(np.asarray(loaded))
+    key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
+    if not key and value.dtype != like.dtype:
+        value = value.view(like.dtype)
+    array = jax.numpy.asarray(value)
+    if key:
+        array = jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    return jax.device_put(array, like.sharding) if getattr(like, "committed", True) else array
 
 
 def _settings() -> dict[str, bool]:
@@ -115,7 +118,7 @@ def _describe(tree: Any) -> dict[str, list[Any]]:
     return leaves
 
 
-def _compare(saved: dict[str, list[Any]], here: dict[str, list[Any]], folder: Path) -> None:
+def _compare(saved: dict[str, Any], here: dict[str, list[Any]], folder: Path) -> None:
     where = f"The checkpoint in {folder} does not fit this configuration"
     advice = "use the config.json that it was made with"
     for name, (shape, dtype) in here.items():

@@ -15,7 +15,7 @@ from typing import Any
 __all__ = ["provenance", "utc_now"]
 
 #: Distributions whose version can change a result; the versions of the absent ones are left out.
-WATCHED = ("paperloop", "numpy", "scipy", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "torch", "safetensors")
+WATCHED = ("paperloop", "numpy", "scipy", "jax", "jaxlib", "flax", "optax", "torch", "safetensors")
 
 
 def utc_now() -> str:
