@@ -73,7 +73,7 @@ def test_damage_is_refused_by_name_and_falls_back_when_asked(tmp_path, damage, c
     damage(checkpoints.path(30))
     with pytest.raises(CheckpointError, match=complaint) as error:
         checkpoints.find()
-    assert "--fallback" in str(error.value)
+    assert "resume with fallback=True" in str(error.value)
     assert checkpoints.find(fallback=True) == 20
 
 
@@ -87,7 +87,7 @@ def test_fallback_with_nothing_intact(tmp_path):
 def test_a_pointer_to_nowhere_is_refused(tmp_path):
     checkpoints = save(tmp_path, 10)
     (tmp_path / "latest").write_text("0000000011\n")
-    with pytest.raises(CheckpointError, match=r"latest names '0000000011'.*steps \[10\]; resume with fallback \("):
+    with pytest.raises(CheckpointError, match=r"latest names '0000000011'.*steps \[10\]; resume with fallback=True"):
         checkpoints.find()
     assert checkpoints.find(fallback=True) == 10
 
@@ -200,3 +200,15 @@ assert checkpoints.find() == 1
     assert result.returncode == 0, result.stderr
     assert "step 1 is intact" in result.stdout
     assert sorted(os.listdir(tmp_path)) == ["0000000001", "latest"]
+
+
+@pytest.mark.parametrize(
+    "manifest", ["[]", "{}", '{"format": 2, "step": 1, "files": {"payload/a": 5}}', "[" * 10_000, "5"]
+)
+def test_a_manifest_that_is_whole_and_yet_none(tmp_path, manifest):
+    checkpoints = Checkpoints(tmp_path)
+    folder = checkpoints.save(1, lambda p: (p / "a").write_bytes(b"x"), {})
+    (folder / "manifest.json").write_text(manifest)
+    (folder / "DONE").write_text(sha256(folder / "manifest.json") + "\n")
+    with pytest.raises(CheckpointError, match="is not a manifest"):
+        verify(folder)

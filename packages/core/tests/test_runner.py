@@ -30,6 +30,7 @@ class WalkTrainer:
     """A random walk: the smallest state that shows whether the random stream is restored."""
 
     donates = True
+    headlines = ("loss",)
     resume_ignores = ("note",)
 
     def __init__(self, config):
@@ -122,11 +123,11 @@ def test_a_run_that_goes_on_says_where(tmp_path, capsys, monkeypatch):
     run(make(WalkConfig()), folder, steps=4)
     assert capsys.readouterr().err == ""
     run(make(WalkConfig()), folder, steps=6)
-    assert capsys.readouterr().err == f"{folder} goes on from step 4 of 6.\n"
+    assert capsys.readouterr().err == f"{folder} resumes from step 4 of 6.\n"
     run(make(WalkConfig()), folder, steps=6)
     assert capsys.readouterr().err == f"{folder} is complete (6 of 6 steps): nothing is left to train.\n"
     run(make(WalkConfig()), folder, steps=8, progress=False)
-    assert capsys.readouterr().err == f"{folder} goes on from step 6 of 8.\n"
+    assert capsys.readouterr().err == f"{folder} resumes from step 6 of 8.\n"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     run(make(WalkConfig()), folder, steps=8, progress=False)
     assert capsys.readouterr().err == ""
@@ -151,7 +152,7 @@ def test_restore_and_evaluate(tmp_path):
     assert metrics["held_out"]["mean"] == rows(tmp_path / "a")[-1]["mean"]
     with pytest.raises(CheckpointError, match=r"no checkpoint at step 3; it has \[2, 4, 6\]"):
         restore(trainer, tmp_path / "a", step=3)
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         restore(trainer, tmp_path / "absent")
 
 
@@ -171,7 +172,7 @@ def test_what_is_refused(tmp_path):
     assert not (tmp_path / "new").exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         run(make(WalkConfig()), tmp_path / "other", steps=2)
     assert os.listdir(tmp_path / "other") == ["thesis.tex"]
     with pytest.raises(UserError, match="is a file"):
@@ -194,7 +195,7 @@ def test_what_is_refused(tmp_path):
         run(make(WalkConfig()), folder, steps=2, evaluators={"train": mean_evaluator})
     for content in ("\xff", "[]", "{}"):
         (folder / "run.json").write_text(content, encoding="latin-1")
-        with pytest.raises(UserError, match=r"run\.json (cannot be read|is no record|is not a JSON file)"):
+        with pytest.raises(UserError, match=r"run\.json (cannot be read|is not the record|is not a JSON file)"):
             run(make(WalkConfig()), folder, steps=2)
 
 
@@ -244,15 +245,36 @@ def test_a_metric_may_not_be_called_like_a_part_of_the_row(tmp_path):
         run(make(WalkConfig()), tmp_path, steps=2, evaluators={"held_out": lambda state, seed: {"step": 10**6}})
 
 
-def test_a_damaged_line_costs_no_other_row(tmp_path):
+@pytest.mark.parametrize("harm", ["digit", "torn", "deleted", "cut", "foreign", "pipe"])
+def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, harm):
     run(make(WalkConfig()), tmp_path, steps=6, log_every=1)
     path = tmp_path / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:2], "?" + lines[2], *lines[3:], '{"step": 7}\n', '{"step": 3']))
-    run(make(WalkConfig()), tmp_path, steps=7, log_every=1)
-    now = path.read_text().splitlines(keepends=True)
-    assert now[:6] == [*lines[:2], "?" + lines[2], *lines[3:]]
-    assert [json.loads(line)["step"] for line in now[6:]] == [7]
+    whole = "".join(lines)
+    new = {
+        "digit": whole.replace('"step": 3', '"step": 9', 1),
+        "torn": "".join([*lines[:2], "?" + lines[2], *lines[3:]]),
+        "cut": whole[:-10],
+        "foreign": whole.replace("loss", "toll"),
+    }.get(harm)
+    path.unlink()
+    if harm == "pipe":
+        os.mkfifo(path)
+    elif new is not None:
+        path.write_text(new)
+    for steps in (6, 8):
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl is not what .*: restore the file, or resume with"):
+            run(make(WalkConfig()), tmp_path, steps=steps, log_every=1)
+    if harm == "pipe":
+        return
+    assert not path.exists() if new is None else path.read_text() == new
+    with pytest.warns(UserWarning, match=r"rows up to step 6 are kept, and all of it as metrics\.jsonl\.damaged"):
+        state = run(make(WalkConfig()), tmp_path, steps=8, log_every=1, fallback=True)
+    assert fingerprint(state) == fingerprint(run(make(WalkConfig()), tmp_path / "b", steps=8))
+    kept = {"deleted": [], "cut": [1, 2, 3, 4, 5], "foreign": [1, 2, 3, 4, 5, 6]}.get(harm, [1, 2, 4, 5, 6])
+    assert [row["step"] for row in rows(tmp_path)] == [*kept, 7, 8]
+    assert (tmp_path / "metrics.jsonl.damaged").read_text() == (new or "")
+    run(make(WalkConfig()), tmp_path, steps=9, log_every=1)  # and all is well again
 
 
 def test_a_saved_run_without_checkpoints_is_not_started_anew(tmp_path):
@@ -270,8 +292,82 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     run(make(WalkConfig()), tmp_path / "b", steps=2, seed=1)
     shutil.rmtree(tmp_path / "a" / "checkpoints")
     shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
-    with pytest.raises(CheckpointError, match="with seed 1, not of WalkTrainer with seed 0"):
+    with pytest.raises(CheckpointError, match="is of seed 1, not 0: it was copied"):
         run(make(WalkConfig()), tmp_path / "a", steps=4)
+
+
+def test_checkpoints_of_another_configuration_are_refused(tmp_path):
+    run(make(WalkConfig(note="x")), tmp_path / "a", steps=2)
+    run(make(WalkConfig(bad_at=9)), tmp_path / "b", steps=2)
+    shutil.rmtree(tmp_path / "a" / "checkpoints")
+    shutil.copytree(tmp_path / "b" / "checkpoints", tmp_path / "a" / "checkpoints")
+    for call in (
+        lambda trainer: run(trainer, tmp_path / "a", steps=4),
+        lambda trainer: restore(trainer, tmp_path / "a"),
+    ):
+        with pytest.raises(CheckpointError, match=r"is of configuration \w+, not \w+: it was copied from another run"):
+            call(make(WalkConfig(note="x")))
+    run(make(WalkConfig(bad_at=9, note="y")), tmp_path / "b", steps=4)  # a field that may change does not count
+
+
+def test_a_run_of_the_old_version_is_refused_with_the_reason(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=2)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "schema": 1, "versions": {"outerloop": "0.1.0"}}))
+    with pytest.raises(UserError, match=r"was written by outerloop .*train again in a new folder"):
+        run(make(WalkConfig()), tmp_path, steps=2)
+
+
+@pytest.mark.parametrize("damage", [{"schema": "2"}, {"seed": None}, {"status": 1}, {"start": []}, {"method": {}}])
+def test_a_record_of_wrong_types_is_refused(tmp_path, damage):
+    run(make(WalkConfig()), tmp_path, steps=2)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, **damage}))
+    with pytest.raises(UserError, match=r"run\.json is not the record of a run"):
+        run(make(WalkConfig()), tmp_path, steps=2)
+
+
+class IdleTrainer(WalkTrainer):
+    """Fills a buffer, for ever."""
+
+    def progress(self, state):
+        return {"env_steps": state.n, "updates": 0}
+
+
+def test_a_run_that_learned_nothing_says_so(tmp_path, capsys):
+    run(IdleTrainer(WalkConfig()), tmp_path / "idle", steps=3, progress=False)
+    said = "made no update (updates 0): nothing was learned in 3 steps."
+    assert said in capsys.readouterr().err
+    assert json.loads((tmp_path / "idle" / "run.json").read_text())["notes"] == [f"{tmp_path / 'idle'} {said}"]
+    run(make(WalkConfig()), tmp_path / "busy", steps=3, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_names_of_metrics_and_agents_are_recorded(tmp_path):
+    trainer = make(WalkConfig())
+    trainer.agents = ("td3", "td3", "td3-c")
+    run(trainer, tmp_path, steps=1)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["headlines"] == ["loss"]
+    assert record["agents"] == ["td3", "td3", "td3-c"]
+
+
+def test_a_complete_run_on_a_read_only_folder_is_returned(tmp_path, monkeypatch):
+    first = run(make(WalkConfig()), tmp_path, steps=2)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    # Root may write everywhere, so no mode would stop it.
+    monkeypatch.setattr(paperloop.runfolder.RunFolder, "lock", lambda self: pytest.fail("the folder is locked"))
+    assert fingerprint(run(make(WalkConfig()), tmp_path, steps=2)) == fingerprint(first)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=2)
+    (tmp_path / ".run.json.999999999.tmp").write_text("{")
+    (tmp_path / f".config.json.{os.getppid()}.tmp").write_text("{")
+    run(make(WalkConfig()), tmp_path, steps=3)
+    assert not (tmp_path / ".run.json.999999999.tmp").exists()
+    assert (tmp_path / f".config.json.{os.getppid()}.tmp").exists()  # that process lives
 
 
 def test_fallback_on_a_new_run(tmp_path):
@@ -337,7 +433,7 @@ def test_damage_is_refused_and_falls_back_to_the_same_run(tmp_path):
     damaged = bytearray(victim.read_bytes())
     damaged[-1] ^= 1
     victim.write_bytes(damaged)
-    with pytest.raises(CheckpointError, match=r"x\.npy has changed; resume with fallback"):
+    with pytest.raises(CheckpointError, match=r"x\.npy has changed; resume with fallback=True"):
         run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1)
     state = run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1, fallback=True)
     straight = run(make(WalkConfig()), tmp_path / "b", steps=8, save_every=2, log_every=1)
@@ -456,7 +552,7 @@ def test_a_signal_finishes_the_step_saves_and_exits_non_zero(tmp_path, signum):
     step = record["step"]
     assert (tmp_path / "checkpoints" / f"{step:010d}" / "DONE").exists()
     assert rows(tmp_path)[-1]["step"] == step
-    assert f"Saved at step {step} of 500 in {tmp_path}: the same command goes on from there.\n" in errors
+    assert f"Saved at step {step} of 500 in {tmp_path}: the same command resumes from there.\n" in errors
 
 
 def test_two_processes_on_one_folder(tmp_path):

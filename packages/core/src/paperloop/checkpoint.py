@@ -20,12 +20,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paperloop.errors import CheckpointError
+from paperloop.errors import CheckpointError, setting
 from paperloop.files import fsync_folder, fsync_tree, sha256, write_atomically, write_json
 
 __all__ = ["Checkpoints", "verify"]
 
-FORMAT = 1
+#: 2: `metrics` and `config` in the manifest.
+FORMAT = 2
 TEMPORARY = ".tmp-"
 
 
@@ -96,7 +97,7 @@ class Checkpoints:
             rest = f"the checkpoint at step {kept[-1]} is intact" if kept else "no earlier checkpoint exists"
             raise CheckpointError(
                 f"Could not write the checkpoint of step {step} in {self.folder} ({_reason(error)}); {rest}: "
-                "mend the cause (free space, permissions) and resume."
+                "fix the cause (free space, permissions) and resume."
             ) from error
         for old in self.steps()[: -self.keep]:
             with contextlib.suppress(OSError):
@@ -118,7 +119,7 @@ class Checkpoints:
         if name.isdecimal() and int(name) in steps:
             return steps[-1]  # a kill between DONE and `latest` leaves a newer one than it names, which is complete
         raise CheckpointError(
-            f"{pointer} names {name!r}, which is no complete checkpoint; the complete ones are at steps "
+            f"{pointer} names {name!r}, which is not a complete checkpoint; the complete ones are at steps "
             f"{steps or 'none'}."
         )
 
@@ -141,7 +142,8 @@ class Checkpoints:
         except CheckpointError as error:
             if not fallback:
                 others = [s for s in self.steps() if s != newest]
-                hint = "; resume with fallback (--fallback) to use the newest intact checkpoint" if others else ""
+                fallback_on = setting("fallback", True)
+                hint = f"; resume with {fallback_on} to use the newest intact checkpoint" if others else ""
                 raise CheckpointError(str(error).rstrip(".") + hint + ".") from None
         for step in reversed(self.steps()):
             with contextlib.suppress(CheckpointError):
@@ -188,6 +190,8 @@ def verify(folder: Path) -> dict[str, Any]:
     folder = Path(folder)
     try:
         return _verify(folder)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):  # whole, and yet not ours
+        raise CheckpointError(f"Checkpoint {folder} is damaged: manifest.json is not a manifest.") from None
     except OSError as error:  # a bad sector, permissions
         name = f": {Path(error.filename).name}" if error.filename else ""
         raise CheckpointError(f"Checkpoint {folder} cannot be read ({error.strerror or error}{name}).") from None

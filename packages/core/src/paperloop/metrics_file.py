@@ -8,20 +8,23 @@ may leave a torn last line, which is not counted.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
 import json
 import math
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import CheckpointError, UserError, setting
+from paperloop.files import check_is_file, write_atomically
 
-__all__ = ["Curve", "JsonlSink", "Rows", "curve", "metric_names", "read_metrics", "truncate_rows"]
+__all__ = ["Curve", "JsonlSink", "Rows", "curve", "metric_names", "read_metrics"]
 
 Rows = Sequence[dict[str, Any]]
 RESERVED = ("step", "wall", "split")
@@ -33,19 +36,62 @@ class JsonlSink:
 
     NaN and infinities, for which JSON has no word, become null.
 
-    Rows are buffered and made durable before every checkpoint, so after a kill the rows up to the restored step are
-    all there, and `open` cuts off whatever came after it.
+    Rows are buffered and made durable before every checkpoint, whose manifest records size and SHA-256 of the file up
+    to there (`mark`). After a kill the rows up to the restored step are all there, and `open` cuts off what came after.
     """
 
     def __init__(self) -> None:
         self._file: io.BufferedWriter | None = None
         self._flushed = time.monotonic()
+        self._size, self._hash = 0, hashlib.sha256()
+
+    def resume(self, run_dir: Path, step: int, mark: Mapping[str, Any], *, salvage: bool = False) -> None:
+        """Check that the file begins with what a checkpoint vouches for; call it before `open`.
+
+        Args:
+            run_dir: the run folder.
+            step: the step of the checkpoint.
+            mark: what `mark` returned when it was written.
+            salvage: copy a file that does not fit to metrics.jsonl.damaged, and keep of it the rows that are whole and
+                not later than `step`.
+
+        Raises:
+            CheckpointError: the file is missing, shorter, or has changed, and `salvage` is False.
+        """
+        path = run_dir / "metrics.jsonl"
+        try:
+            self._size, self._hash = _prefix(path, int(mark["bytes"]))
+            fault = "" if self._hash.hexdigest() == mark["sha256"] else "its rows have changed since"
+        except UserError as error:
+            fault = str(error).removeprefix(f"{path} ").rstrip(".")
+        if not fault:
+            return
+        if not salvage:
+            raise CheckpointError(
+                f"{path} is not what the checkpoint was written with ({fault}): restore the file, or resume with "
+                f"{setting('fallback', True)}, which keeps its whole rows and a copy as metrics.jsonl.damaged."
+            )
+        content = check_is_file(path).read_bytes() if path.exists() else b""
+        write_atomically(path.with_name("metrics.jsonl.damaged"), content)
+        kept = b"".join(line for line in content.splitlines(keepends=True) if _step_of(line) <= step)
+        write_atomically(path, kept)
+        self._size, self._hash = len(kept), hashlib.sha256(kept)
+        warnings.warn(
+            f"{path} is not what the checkpoint was written with ({fault}): its {len(kept.splitlines())} whole rows up "
+            f"to step {step} are kept, and all of it as metrics.jsonl.damaged.",
+            stacklevel=3,
+        )
+
+    def mark(self) -> dict[str, Any]:
+        """Return size and SHA-256 of what has been written, for a checkpoint's manifest."""
+        return {"bytes": self._size, "sha256": self._hash.hexdigest()}
 
     def open(self, run_dir: Path, step: int) -> None:
-        """Cut the file after the rows of `step` (0 for a new run: empty) and append from there."""
+        """Cut the file after what `resume` vouched for (nothing in a new run) and append from there."""
         path = run_dir / "metrics.jsonl"
         path.touch()
-        truncate_rows(path, step)
+        if path.stat().st_size != self._size:
+            os.truncate(path, self._size)
         self._file = path.open("ab")
 
     def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
@@ -57,7 +103,10 @@ class JsonlSink:
             text = json.dumps(row, allow_nan=False)
         except ValueError:
             text = json.dumps(_finite_or_null(row))
-        self._file.write(text.encode() + b"\n")
+        line = text.encode() + b"\n"
+        self._file.write(line)
+        self._size += len(line)
+        self._hash.update(line)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._file.flush()
             self._flushed = time.monotonic()
@@ -74,28 +123,6 @@ class JsonlSink:
         if self._file is not None:
             self._file.close()
             self._file = None
-
-
-def truncate_rows(path: Path, step: int) -> None:
-    """Cut a metrics file behind its last whole row of `step` or before it.
-
-    A damaged line further up is left for its reader to complain about: cutting there would lose the rows behind it.
-    At step 0, where no checkpoint exists, nothing is kept: the run starts anew and writes its first rows again.
-    """
-    end = place = 0
-    if step > 0:
-        with path.open("rb") as file:
-            for line in file:
-                place += len(line)
-                try:
-                    if json.loads(line)["step"] > step:
-                        break
-                except (ValueError, KeyError, TypeError):
-                    continue
-                if line.endswith(b"\n"):
-                    end = place
-    if end != path.stat().st_size:
-        os.truncate(path, end)
 
 
 class Curve(NamedTuple):
@@ -120,10 +147,10 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
             the file and the line.
     """
     path = Path(run_dir) / "metrics.jsonl"
+    if not path.exists():
+        raise UserError(f"{path} does not exist: give the folder of a run that has written metrics.")
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: give the folder of a run that has written metrics.") from None
+        content = check_is_file(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from None
     lines = content.splitlines()
@@ -136,13 +163,13 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         rows = json.loads(b"[" + b",".join(line for line in whole if line.strip()) + b"]")  # one call for all lines
         if len(rows) != sum(bool(line.strip()) for line in whole) or not all(map(_is_row, rows)):
             rows = None  # "1},{2" in one line would pass as two
-    except ValueError:
+    except (ValueError, RecursionError):
         rows = None
     if rows is None:
         rows = _line_by_line(path, whole)
     try:
         row = json.loads(last)
-    except ValueError:
+    except (ValueError, RecursionError):
         return rows
     if _is_row(row):
         rows.append(row)
@@ -220,11 +247,11 @@ def _line_by_line(path: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
             continue
         try:
             row: Any = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not _is_row(row):
             raise UserError(
-                f"{path}, line {number} is no row of metrics (an object with step, wall and split): "
+                f"{path}, line {number} is not a row of metrics (an object with step, wall and split): "
                 "restore the file, or delete that line."
             )
         rows.append(row)
@@ -232,7 +259,31 @@ def _line_by_line(path: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
 
 
 def _is_row(row: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(row, dict) and all(name in row for name in RESERVED)
+    if not isinstance(row, dict) or not all(name in row for name in RESERVED):
+        return False
+    step, wall, split = (row[name] for name in RESERVED)
+    return type(step) is int and type(wall) in (int, float) and isinstance(split, str)
+
+
+def _step_of(line: bytes) -> float:
+    """The step of a whole row; infinity for anything else."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return math.inf
+    return row["step"] if _is_row(row) and line.endswith(b"\n") else math.inf
+
+
+def _prefix(path: Path, size: int) -> tuple[int, Any]:
+    """The size and the hash so far of the first `size` bytes of a file."""
+    digest, left = hashlib.sha256(), size
+    with check_is_file(path).open("rb") as file:
+        while left and (block := file.read(min(left, 2**20))):
+            digest.update(block)
+            left -= len(block)
+    if left:
+        raise UserError(f"{path} has {size - left} bytes instead of at least {size}.")
+    return size, digest
 
 
 def _finite_or_null(value: Any) -> Any:

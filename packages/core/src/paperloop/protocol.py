@@ -13,7 +13,7 @@ A method is a `Trainer`: configuration and data bound to five functions of an ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -38,11 +38,16 @@ class Trainer(Protocol[State]):
         config: a frozen dataclass that survives a round trip through JSON (`paperloop.settings`).
         donates: optional; True says that `step` may consume the buffers of the state it is given, so that the caller
             must not use that state again. Absent means False.
-        resume_ignores: optional; dotted names of configuration fields that may differ when a run goes on, because the
+        headlines: names of the metrics that a progress bar and a report show first, most telling first.
+        agents: optional; one label for each entry of the leading axis of the metrics. Entries with equal labels are
+            repetitions of one another, entries with different ones are different arms and are never pooled. Absent
+            means that the leading axis, where there is one, is seeds of one arm.
+        resume_ignores: optional; dotted names of configuration fields that may differ when a run resumes, because the
             results up to there do not depend on them. Absent means none.
     """
 
     config: Any
+    headlines: Sequence[str]
 
     def init(self, seed: int) -> State:
         """Return the state before the first step, with every random stream derived from `seed`."""

@@ -20,14 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from paperloop.checkpoint import Checkpoints
-from paperloop.errors import UserError
-from paperloop.files import write_json
+from paperloop.errors import CheckpointError, UserError
+from paperloop.files import remove_leftovers, write_json
 from paperloop.provenance import provenance, utc_now
-from paperloop.settings import config_hash, read_json, save_config, to_dict
+from paperloop.settings import config_hash, json_hash, read_json, save_config, to_dict
 
 __all__ = ["RunFolder"]
 
-SCHEMA = 1
+#: 2: headlines, agents and notes; the manifests of checkpoints vouch for metrics.jsonl and the configuration.
+SCHEMA = 2
+#: What run.json must hold, and of which type.
+_KEYS = {"schema": int, "status": str, "method": str, "seed": int, "start": str}
 
 
 class RunFolder:
@@ -52,8 +55,8 @@ class RunFolder:
         if not path.exists():
             return None
         record = read_json(path)
-        if not isinstance(record, dict) or not {"schema", "status", "method", "seed", "start"} <= record.keys():
-            raise UserError(f"{path} is no record of a run: restore it, or start in a new run folder.")
+        if not isinstance(record, dict) or not all(type(record.get(key)) is kind for key, kind in _KEYS.items()):
+            raise UserError(f"{path} is not the record of a run: restore it, or start in a new run folder.")
         return record
 
     def check(self, trainer: Any, *, seed: int, resume: str) -> dict[str, Any] | None:
@@ -77,7 +80,7 @@ class RunFolder:
             if resume == "must":
                 raise UserError(f"There is no run in {self.path} to resume: name its folder, or start without resume.")
             if self.path.is_dir() and not all(_may_precede(p) for p in self.path.iterdir()):
-                raise UserError(f"{self.path} exists and is no run folder (no run.json): choose another folder.")
+                raise UserError(f"{self.path} exists and is not a run folder (no run.json): choose another folder.")
         elif resume == "never":
             raise UserError(f"{self.path} already holds a run: choose another folder, or resume it.")
         else:
@@ -85,9 +88,9 @@ class RunFolder:
         return record
 
     def start(self, trainer: Any, *, seed: int, previous: Mapping[str, Any] | None, parent: Path | None) -> None:
-        """Write config.json and run.json for a run that begins or goes on. The lock is held.
+        """Write config.json and run.json for a run that begins or resumes. The lock is held.
 
-        A run that goes on may have changed the fields that its trainer's `resume_ignores` names.
+        A run that resumes may have changed the fields that its trainer's `resume_ignores` names.
         """
         record = {
             "schema": SCHEMA,
@@ -95,9 +98,11 @@ class RunFolder:
             "method": method_name(trainer),
             "seed": seed,
             "config_hash": config_hash(trainer.config),
+            "headlines": list(getattr(trainer, "headlines", ())),
+            "agents": None if getattr(trainer, "agents", None) is None else list(trainer.agents),
             "start": previous["start"] if previous else utc_now(),
             "end": None,
-            "resumed": (previous.get("resumed", 0) + 1) if previous else 0,
+            "resumed": (int(previous.get("resumed") or 0) + 1) if previous else 0,
             "parent": str(parent) if parent is not None else (previous or {}).get("parent"),
             **provenance(),
         }
@@ -121,7 +126,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(
                 f"The run folder {self.path} cannot be written ({error.strerror or error}): what was saved is intact; "
-                "mend the cause (free space, permissions) and resume, or choose another folder."
+                "fix the cause (free space, permissions) and resume, or choose another folder."
             ) from error
 
     @contextlib.contextmanager
@@ -145,17 +150,37 @@ class RunFolder:
                 raise UserError(f"{self.path} is in use by {holder}: wait for it, or choose another folder.") from None
             except OSError as error:  # a file system without locks
                 warnings.warn(f"{self.path} cannot be locked ({error.strerror}): run one process on it.", stacklevel=4)
+            remove_leftovers(self.path.glob(".*.tmp"))
             with contextlib.suppress(OSError):  # a full disk must not prevent a resume that only reads
                 file.truncate(0)
                 file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
                 file.flush()
             yield
 
+    def check_manifest(self, step: int, manifest: Mapping[str, Any], trainer: Any, seed: int) -> None:
+        """Refuse a checkpoint that was copied from another run.
+
+        Raises:
+            CheckpointError: it is of another method, seed or configuration.
+        """
+        for what, there, here in (
+            ("of", manifest.get("method"), method_name(trainer)),
+            ("of seed", manifest.get("seed"), seed),
+            ("of configuration", manifest.get("config"), resume_hash(trainer)),
+        ):
+            if there != here:
+                raise CheckpointError(
+                    f"Checkpoint {self.checkpoints.path(step)} is {what} {there}, not {here}: it was copied from "
+                    "another run; restore the checkpoints of this one, or choose another folder."
+                )
+
     def _check_same(self, trainer: Any, record: Mapping[str, Any], seed: int) -> None:
         if record.get("schema") != SCHEMA:
+            old = "outerloop" if "outerloop" in (record.get("versions") or {}) else "another version of paperloop"
             raise UserError(
-                f"{self.path} was written with run schema {record.get('schema')}, and this version reads {SCHEMA}: "
-                "resume it with the paperloop version that wrote it."
+                f"{self.path} was written by {old} (run schema {record['schema']}, and this version reads {SCHEMA}), "
+                "whose checkpoints do not vouch for what this version checks: resume it with the version that wrote "
+                "it, or train again in a new folder."
             )
         if record["method"] != method_name(trainer):
             raise UserError(
@@ -169,7 +194,7 @@ class RunFolder:
             saved = read_json(self.path / "config.json")["config"]
         except (KeyError, TypeError):
             raise UserError(
-                f"{self.path / 'config.json'} is no configuration: restore it, or start in a new run folder."
+                f"{self.path / 'config.json'} is not a configuration: restore it, or start in a new run folder."
             ) from None
         here = to_dict(trainer.config)
         free = tuple(getattr(trainer, "resume_ignores", ()))
@@ -184,6 +209,19 @@ class RunFolder:
 def method_name(trainer: Any) -> str:
     """The name by which a run folder knows a method: its class, without the module, which changes with the import."""
     return type(trainer).__qualname__
+
+
+def resume_hash(trainer: Any) -> str:
+    """Return the hash of the settings that must be equal when a run resumes: all but `resume_ignores`."""
+    document = to_dict(trainer.config)
+    for name in getattr(trainer, "resume_ignores", ()):
+        *parents, last = name.split(".")
+        node: Any = document
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return json_hash(document)
 
 
 def _may_precede(path: Path) -> bool:

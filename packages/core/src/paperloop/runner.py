@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -17,12 +14,15 @@ from typing import Any, Literal
 import numpy as np
 
 from paperloop.checkpoint import verify
-from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.errors import CheckpointError, NonFiniteError, UserError, setting
 from paperloop.metrics_file import RESERVED, JsonlSink
 from paperloop.progress import Progress
 from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
-from paperloop.runfolder import RunFolder, method_name
+from paperloop.runfolder import RunFolder, method_name, resume_hash
 from paperloop.seeds import check_seed, fold_seed
+from paperloop.signals import caught_signals
+
+STOPPING = "Stopping after this step, and saving; again to stop at once."
 
 __all__ = ["Interrupted", "evaluate", "restore", "run", "to_host"]
 
@@ -69,7 +69,7 @@ def run(
         evaluators: name -> evaluator, called before the first step, every `eval_every` steps and after the last. The
             name is the `split` of its rows, so it is not "train". Each gets the same seed every time, so that its
             numbers are comparable.
-        log_every: write the metrics of every so-manieth step; None means about 100 rows in all.
+        log_every: write the metrics of every n-th step; None means about 100 rows in all.
         eval_every: None means before the first step and after the last only.
         eval_at: more steps after which to evaluate, for a grid that is dense where much happens.
         save_every: checkpoint every so many steps, and after the last. None leaves it to `save_minutes`.
@@ -81,9 +81,9 @@ def run(
             with a warning.
         on_nonfinite: "stop" ends the run with `NonFiniteError` when a training metric is not finite at a step that is
             logged or saved; "continue" goes on.
-        progress: where the error stream is a terminal, show a bar there, and say where a run goes on or that it is
+        progress: where the error stream is a terminal, show a bar there, and say where a run resumes or that it is
             complete already. Elsewhere, as in a log, that is said in any case.
-        parent: the run that this one goes out from, for run.json.
+        parent: the run that this one starts from, for run.json.
 
     Returns:
         The state after the last step.
@@ -115,9 +115,14 @@ def run(
         save_every=save_every,
         save_seconds=60 * save_minutes,
         on_nonfinite=on_nonfinite,
-        sinks=[JsonlSink(), *sinks],
+        rows=JsonlSink(),
+        sinks=list(sinks),
     )
-    folder.check(trainer, seed=seed, resume=resume)  # before the lock leaves a file in somebody else's folder
+    previous = folder.check(trainer, seed=seed, resume=resume)  # before the lock leaves a file in somebody's folder
+    if not fallback and previous and previous["status"] == "complete" and folder.checkpoints.steps()[-1:] == [steps]:
+        state = loop.begin(previous, fallback=False)  # nothing is written, so the folder may be read-only
+        _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
+        return state
     with folder.lock():
         previous = folder.check(trainer, seed=seed, resume=resume)
         state = loop.begin(previous, fallback=fallback)
@@ -125,20 +130,23 @@ def run(
             _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
             return state
         if loop.start:
-            _say(f"{folder.path} goes on from step {loop.start} of {steps}.", progress)
+            _say(f"{folder.path} resumes from step {loop.start} of {steps}.", progress)
         try:
             folder.start(trainer, seed=seed, previous=previous, parent=parent)
-            with _signals() as caught, loop.open_sinks(), contextlib.closing(loop.bar(progress)) as bar:
+            with caught_signals(STOPPING) as caught, loop.open_sinks(), contextlib.closing(loop.bar(progress)) as bar:
                 state = loop.train(state, caught, bar)
         except Interrupted as stop:
             folder.finish("interrupted", step=stop.step)
-            _say(f"Saved at step {stop.step} of {steps} in {folder.path}: the same command goes on from there.", True)
+            _say(f"Saved at step {stop.step} of {steps} in {folder.path}: the same command resumes from there.", True)
             raise
         except BaseException as error:
             with contextlib.suppress(UserError):  # the disk may be the reason
                 folder.finish("failed", error=f"{type(error).__name__}: {error}")
             raise
-        folder.finish("complete", step=steps, wall=round(loop.wall, 3), progress=dict(loop.progress))
+        notes = loop.notes()
+        for note in notes:
+            _say(f"warning: {note}", True)
+        folder.finish("complete", step=steps, wall=round(loop.wall, 3), progress=dict(loop.progress), notes=notes)
     return state
 
 
@@ -152,7 +160,7 @@ def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = No
     folder = RunFolder(Path(run_dir))
     record = folder.record()
     if record is None:
-        raise UserError(f"{run_dir} is no run folder (no run.json): name the folder that training wrote.")
+        raise UserError(f"{run_dir} is not a run folder (no run.json): name the folder that training wrote.")
     folder.check(trainer, seed=record["seed"], resume="must")
     if step is None:
         step = folder.checkpoints.find(fallback=fallback)
@@ -162,6 +170,7 @@ def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = No
         verify(folder.checkpoints.path(step))
     else:
         raise CheckpointError(f"{run_dir} has no checkpoint at step {step}; it has {folder.checkpoints.steps()}.")
+    folder.check_manifest(step, folder.checkpoints.manifest(step), trainer, record["seed"])
     return trainer.restore(folder.checkpoints.path(step) / "payload", trainer.init(record["seed"]))
 
 
@@ -202,6 +211,7 @@ class _Loop:
     save_every: int | None
     save_seconds: float
     on_nonfinite: str
+    rows: JsonlSink
     sinks: list[Any]
     start: int = 0
     fell_back: bool = False
@@ -229,12 +239,8 @@ class _Loop:
         state = self.trainer.init(self.seed)
         if found is not None:
             manifest = checkpoints.manifest(found)
-            origin, here = (manifest["method"], manifest["seed"]), (method_name(self.trainer), self.seed)
-            if origin != here:
-                raise CheckpointError(
-                    f"Checkpoint {checkpoints.path(found)} is of {origin[0]} with seed {origin[1]}, not of {here[0]} "
-                    f"with seed {here[1]}: it was copied from another run."
-                )
+            self.folder.check_manifest(found, manifest, self.trainer, self.seed)
+            self.rows.resume(self.folder.path, found, manifest["metrics"], salvage=fallback)
             state = self.trainer.restore(checkpoints.path(found) / "payload", state)
             self.start, self.wall, self.progress = found, manifest["wall"], manifest["progress"]
         if fallback:
@@ -243,7 +249,7 @@ class _Loop:
             if self.fell_back:
                 print(
                     f"Falling back: the checkpoint of step {newest} in {self.folder.path} is damaged and is kept as "
-                    f"damaged-*; going on from step {found}.",
+                    f"damaged-*; resuming from step {found}.",
                     file=sys.stderr,
                 )
         return state
@@ -251,11 +257,24 @@ class _Loop:
     @contextlib.contextmanager
     def open_sinks(self) -> Generator[None]:
         with contextlib.ExitStack() as stack:
+            with self.folder.writing():
+                self.rows.open(self.folder.path, self.start)
+            stack.callback(self._close_rows)
             for sink in self.sinks:
-                with self._writing(sink):
-                    sink.open(self.folder.path, self.start)
+                sink.open(self.folder.path, self.start)
                 stack.callback(self._guard, sink, "close")
             yield
+
+    def _close_rows(self) -> None:
+        with self.folder.writing():
+            self.rows.close()
+
+    def notes(self) -> list[str]:
+        """What somebody should know about a run that ended well."""
+        idle = [name for name, value in self.progress.items() if name.endswith("updates") and value == 0]
+        if not idle:
+            return []
+        return [f"{self.folder.path} made no update ({', '.join(idle)} 0): nothing was learned in {self.steps} steps."]
 
     def bar(self, enabled: bool) -> Progress:
         return Progress(self.steps, self.start, enabled=enabled, label=self.folder.path.name)
@@ -310,7 +329,9 @@ class _Loop:
         # A bad row is written too: it shows what happened.
         self._write(step, wall, "train", {**host, **{f"progress/{k}": v for k, v in self.progress.items()}})
         self._check_finite(host, step)
-        headline = next((k for k in ("return", "loss", "score") if k in host), next(iter(host), None))
+        headline = next(
+            (name for name in getattr(self.trainer, "headlines", ()) if name in host), next(iter(host), None)
+        )
         if headline is not None:
             bar.update(step, f"{headline} {float(np.mean(host[headline])):.4g}")
 
@@ -321,7 +342,7 @@ class _Loop:
             last_good = f"the last checkpoint is at step {kept[-1]}" if kept else "no checkpoint was written yet"
             raise NonFiniteError(
                 f"Metric {', '.join(sorted(bad))} is not finite at step {step}; {last_good}: lower the learning rate "
-                "or look into the data, or run with on_nonfinite='continue'."
+                f"or look into the data, or run with {setting('on_nonfinite', 'continue')}."
             )
 
     def _evaluate(self, state: Any, step: int) -> None:
@@ -334,6 +355,8 @@ class _Loop:
         meta = {
             "method": method_name(self.trainer),
             "seed": self.seed,
+            "config": resume_hash(self.trainer),
+            "metrics": self.rows.mark(),
             "wall": self.wall,
             "progress": dict(self.progress),
         }
@@ -343,57 +366,31 @@ class _Loop:
         taken = [name for name in RESERVED if name in metrics]
         if taken:
             raise UserError(f"Metric {', '.join(taken)} of {split} has a name that every row has already: rename it.")
+        with self.folder.writing():
+            self.rows.write(step, wall, split, metrics)
         for sink in list(self.sinks):
             self._guard(sink, "write", step, wall, split, metrics)
 
     def _flush(self) -> None:
+        with self.folder.writing():
+            self.rows.flush()
         for sink in list(self.sinks):
             self._guard(sink, "flush")
 
     def _guard(self, sink: Any, call: str, *args: Any) -> None:
-        """Call a sink. metrics.jsonl must work; any other sink that fails is dropped, and training goes on."""
+        """Call a sink. One that fails is dropped, and training continues; metrics.jsonl is not one of these."""
         try:
-            with self._writing(sink):
-                getattr(sink, call)(*args)
+            getattr(sink, call)(*args)
         except Exception as error:
-            if isinstance(sink, JsonlSink):
-                raise
             if sink in self.sinks:  # and not dropped before, when it is closed
                 self.sinks.remove(sink)
             warnings.warn(f"{type(sink).__name__} failed in {call} and is dropped: {error}", stacklevel=2)
-
-    def _writing(self, sink: Any) -> contextlib.AbstractContextManager[None]:
-        return self.folder.writing() if isinstance(sink, JsonlSink) else contextlib.nullcontext()
 
 
 def _say(text: str, wanted: bool) -> None:
     """One line on the error stream: where it is no terminal, whoever reads it later wants to know."""
     if wanted or not sys.stderr.isatty():
         print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _signals() -> Generator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one takes its usual effect at once."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught  # Python delivers signals to the main thread only
-        return
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(signum: int, frame: Any) -> None:
-        caught.append(signum)
-        signal.signal(signum, signal.SIG_DFL)
-        with contextlib.suppress(OSError):  # not print, which refuses to be called while the main program prints
-            os.write(2, b"Stopping after this step, and saving; again to stop at once.\n")
-
-    for s in previous:
-        signal.signal(s, note)
-    try:
-        yield caught
-    finally:
-        for s, handler in previous.items():
-            signal.signal(s, handler)
 
 
 def _check_range(**values: int | None) -> None:

@@ -26,6 +26,7 @@ class RunOptions:
         log_every: steps between rows of metrics (None: the method's choice)
         eval_every: steps between evaluations (None: the method's choice)
         save_every: steps between checkpoints (None: the method's choice)
+        on_nonfinite: end the run when a training metric is not finite, or continue
         sinks: where metrics go next to metrics.jsonl: tensorboard, wandb, trackio
         quiet: no progress bar, no tables; warnings are shown all the same
     """
@@ -38,10 +39,11 @@ class RunOptions:
     log_every: Count | None = None
     eval_every: Count | None = None
     save_every: Count | None = None
+    on_nonfinite: Literal["stop", "continue"] = "stop"
     sinks: tuple[SinkName, ...] = ()
     quiet: bool = False
 
     def run_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `paperloop.run` that these options decide: all but `out` and `sinks`."""
-        names = ("seed", "resume", "fallback", "log_every", "eval_every", "save_every")
+        names = ("seed", "resume", "fallback", "log_every", "eval_every", "save_every", "on_nonfinite")
         return {name: getattr(self, name) for name in names} | {"progress": not self.quiet}
