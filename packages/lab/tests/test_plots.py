@@ -59,11 +59,12 @@ def test_abscissae(tmp_path, x, end):
     assert plots.pool_curves([a], "solve_rate", "mazes", x=x)[0][-1] == end
 
 
-def test_learning_curves_draw_the_statistic_and_its_interval(tmp_path):
+def test_curves_show_the_statistic_and_its_interval(tmp_path):
     curves = np.random.default_rng(0).random((4, 6))
     a = write_run(tmp_path / "a", range(4), curves)
     b = write_run(tmp_path / "b", range(4), curves[:, 0])
-    figure = plots.learning_curves({"ACCEL": [a], "DR": [b]}, "solve_rate", "mazes", reps=500, seed=3)
+    pooled = {name: plots.pool_curves([run], "solve_rate", "mazes") for name, run in (("ACCEL", a), ("DR", b))}
+    figure = plots.curves_figure(pooled, "solve_rate", "mazes", reps=500, seed=3)
     (axes,) = figure.axes
     expected = stats.curve_interval(curves.T, reps=500, seed=3)
     np.testing.assert_allclose(axes.lines[0].get_ydata(), expected.point)
@@ -72,27 +73,23 @@ def test_learning_curves_draw_the_statistic_and_its_interval(tmp_path):
     vertices = band.get_paths()[0].vertices
     assert {*np.round(expected.low, 9), *np.round(expected.high, 9)} <= {*np.round(vertices[:, 1], 9)}
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("step", "solve rate")
-    named = " ".join(text.get_text() for text in axes.texts)
-    assert "ACCEL, n=6" in named
-    assert "DR, n=1" in named
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["ACCEL, n=6", "DR, n=1"]
 
 
-def test_labels_of_lines_that_end_together_do_not_overlap(tmp_path):
-    runs = {f"method {i}": [write_run(tmp_path / str(i), [0, 1], [0.0, 0.9 + i * 1e-3])] for i in range(6)}
-    figure = plots.learning_curves(runs, "solve_rate", "mazes")
-    figure.draw_without_rendering()
-    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert len(boxes) == 6
-    for i, box in enumerate(boxes):
-        assert all(not box.overlaps(other) for other in boxes[i + 1 :])
+def test_many_lines_are_told_apart():
+    curves = {f"method {i}": (np.arange(2.0), np.full((1, 1, 2), i)) for i in range(9)}
+    axes = plots.curves_figure(curves, "solve_rate", "mazes").axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [f"{label}, n=1" for label in curves]
+    looks = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
+    assert len(looks) == 9
 
 
-def test_many_lines_get_a_legend(tmp_path):
-    runs = {f"method {i}": [write_run(tmp_path / str(i), [0, 1], [0.0, i])] for i in range(9)}
-    axes = plots.learning_curves(runs, "solve_rate", "mazes").axes[0]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(runs)
-    styles = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
-    assert len(styles) == 9
+@pytest.mark.parametrize("text", ["$x_", "$a_$", "$$", "a_{b", r"\frac{", "x\x1b[31m", "50% $\\"])
+def test_text_is_drawn_as_it_is(text, tmp_path):
+    figure = plots.interval_bars({text: {text: stats.Interval(0.5, 0.4, 0.7)}}, xlabel=text, title=text)
+    plots.save_figure(figure, tmp_path / "a.png")
+    curves = {text: (np.arange(2.0), np.ones((2, 1, 2)))}
+    plots.save_figure(plots.curves_figure(curves, text, text, x=text), tmp_path / "b.png")
 
 
 def test_interval_bars_span_the_intervals():
@@ -104,24 +101,14 @@ def test_interval_bars_span_the_intervals():
     assert [text.get_text() for text in first.get_yticklabels()] == ["A", "B"]
 
 
-def test_performance_profiles_draw_the_profile():
-    scores = {"A": np.random.default_rng(0).random((5, 4)), "B": {"maze": [0.1, 0.9]}}
-    axes = plots.performance_profile_plot(scores, np.linspace(0, 1, 5), reps=100).axes[0]
-    np.testing.assert_allclose(
-        axes.lines[0].get_ydata(), stats.performance_profile(scores["A"], np.linspace(0, 1, 5)).point
-    )
-    np.testing.assert_allclose(axes.lines[1].get_ydata(), [1, 0.5, 0.5, 0.5, 0])
-    assert plots.performance_profile_plot(scores, reps=10).axes[0].get_xlim() == (
-        min(0.1, scores["A"].min()),
-        max(0.9, scores["A"].max()),
-    )
-
-
 def test_a_figure_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
     figure = plots.interval_bars({"IQM": {"A": stats.Interval(0.5, 0.4, 0.7)}})
     path = plots.save_figure(figure, tmp_path / "new" / "bars.png")
     content = path.read_bytes()
     assert content.startswith(b"\x89PNG")
+    vector = path.with_suffix(".pdf").read_bytes()
+    assert vector.startswith(b"%PDF")
+    assert b"CreationDate" not in vector
 
     def fail(temporary, **_):
         temporary.write_bytes(b"half")
@@ -131,7 +118,7 @@ def test_a_figure_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"bars\.png cannot be written \(No space left"):
         plots.save_figure(figure, path)
     assert path.read_bytes() == content
-    assert [p.name for p in path.parent.iterdir()] == ["bars.png"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["bars.pdf", "bars.png"]
 
 
 def test_importing_needs_no_matplotlib_and_drawing_no_pyplot():
@@ -148,7 +135,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path):
     tasks = write_run(tmp_path / "tasks", [0, 1], [[[1.0, 2.0]], [[1.0, 2.0]]])
     nothing = write_run(tmp_path / "nothing", [0, 1], [np.nan, np.nan])
     for folders, metric, message in [
-        ([a, late], "solve_rate", "no step in common"),
+        ([a, late], "solve_rate", "no point in common"),
         ([a, tasks], "solve_rate", "different axes"),
         ([nothing], "solve_rate", "no finite value"),
         ([a], "solved_rate", f"no metric 'solved_rate' in split 'mazes' of {a}: there is solve_rate"),
@@ -158,11 +145,10 @@ def test_bad_input_is_one_clear_sentence(tmp_path):
             plots.pool_curves(folders, metric, "mazes")
     with pytest.raises(UserError, match="no counter 'frames'"):
         plots.pool_curves([a], "solve_rate", "mazes", x="frames")
-    for draw in (plots.interval_bars, plots.performance_profile_plot):
-        with pytest.raises(UserError, match="nothing to draw"):
-            draw({})
     with pytest.raises(UserError, match="nothing to draw"):
-        plots.learning_curves({}, "solve_rate")
+        plots.interval_bars({})
+    with pytest.raises(UserError, match="nothing to draw"):
+        plots.curves_figure({}, "solve_rate")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Reading metrics.jsonl, and reports from run folders."""
 
+import importlib
 import json
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 
 from paperloop.errors import UserError
 from paperloop.metrics_file import curve, metric_names, read_metrics
-from paperloop_lab import stats
+from paperloop_lab import reading, stats
 from paperloop_lab.report import report, report_command
+
+report_module = importlib.import_module("paperloop_lab.report")
 
 GOOD = '{"step": 1, "wall": 0.5, "split": "train", "loss": 1.5}\n'
 
@@ -24,7 +27,9 @@ def row(step, split="train", **metrics):
     return {"step": step, "wall": 2.0 * step, "split": split, **metrics}
 
 
-def write_run(folder, config, finals, *, kind="my_method.config.PLRConfig", status="complete", seed=0, steps=20):
+def write_run(
+    folder, config, finals, *, kind="my_method.config.PLRConfig", status="complete", seed=0, steps=20, **record
+):
     """A run with an evaluator "mazes" whose solve rate ends at `finals` (a number, or one per seed)."""
     finals = np.asarray(finals, float)
     lines(
@@ -38,12 +43,20 @@ def write_run(folder, config, finals, *, kind="my_method.config.PLRConfig", stat
             )
         ),
     )
-    (folder / "run.json").write_text(json.dumps({"schema": 1, "status": status, "method": "my_method.T", "seed": seed}))
+    record = {
+        "schema": 1,
+        "status": status,
+        "method": "my_method.T",
+        "seed": seed,
+        "headlines": ["solve_rate"],
+        **record,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
     (folder / "config.json").write_text(json.dumps({"schema": 1, "type": kind, "config": config}))
     return folder
 
 
-# ---------------------------------------------------------------------------------------------------- metrics.jsonl
+# metrics.jsonl
 
 
 def test_rows_are_read_as_written(tmp_path):
@@ -102,22 +115,33 @@ def test_a_curve_that_cannot_be_read_says_why(tmp_path):
             curve(run, name, split)
 
 
-# ----------------------------------------------------------------------------------------------------------- report
+# Report
+
+#: Tests of what is drawn; the others leave that out, which would take most of their time.
+DRAWN = {
+    "test_what_is_written",
+    "test_the_command_prints_a_table",
+    "test_names_cannot_steer_terminal_or_figures",
+}
 
 
-def test_runs_that_differ_in_the_seed_only_are_pooled(tmp_path):
+@pytest.fixture(autouse=True)
+def drawing(request, monkeypatch):
+    if request.function.__name__ not in DRAWN:
+        monkeypatch.setattr(report_module, "_draw", lambda *_: ())
+
+
+def test_runs_of_equal_configuration_are_pooled_and_others_are_not(tmp_path):
     for seed in range(10, 13):
-        config = {"lr": 1e-3, "ppo": {"clip": 0.2}, "seed": seed}
+        config = {"lr": 1e-3, "ppo": {"clip": 0.2}}
         write_run(tmp_path / f"plr{seed}", config, [seed / 100, 0.5], seed=seed)
-    write_run(tmp_path / "other", {"lr": 1e-2, "ppo": {"clip": 0.2}, "seed": 0}, 0.9)
-    write_run(
-        tmp_path / "accel", {"lr": 1e-2, "ppo": {"clip": 0.2}, "seed": 0}, 0.9, kind="my_method.config.ACCELConfig"
-    )
+    write_run(tmp_path / "other", {"lr": 1e-2, "ppo": {"clip": 0.2}}, 0.9)
+    write_run(tmp_path / "accel", {"lr": 1e-2, "ppo": {"clip": 0.2}}, 0.9, kind="my_method.config.ACCELConfig")
     found = report([tmp_path], metrics=["solve_rate"], reps=500)
-    assert [(group.label, group.seeds) for group in found.groups] == [
-        ("ACCEL", 1), ("PLR (lr=0.01)", 1), ("PLR (lr=0.001)", 6)
+    assert [(group.label, len(group.runs), group.agents, group.seeds) for group in found.groups] == [
+        ("ACCEL", 1, 1, 1), ("PLR (lr=0.01)", 1, 1, 1), ("PLR (lr=0.001)", 3, 6, 6)
     ]  # fmt: skip
-    final = found.groups[2].finals["mazes"]["solve_rate"]
+    final = found.groups[2].finals["mazes", "solve_rate"]
     pooled = [0.10, 0.5, 0.11, 0.5, 0.12, 0.5]
     np.testing.assert_allclose(final.values[:, 0], pooled)
     assert final.interval == stats.stratified_bootstrap(final.values, reps=500)
@@ -125,34 +149,90 @@ def test_runs_that_differ_in_the_seed_only_are_pooled(tmp_path):
     assert found.folder == tmp_path / "report"
 
 
-def test_other_groupings(tmp_path):
-    for parent in ("a", "b"):
-        for seed in range(2):
-            write_run(tmp_path / parent / f"s{seed}", {"lr": seed}, 0.5)
-    folders = [tmp_path / "a", tmp_path / "b"]
-    by_parent = report(folders, tmp_path / "out", group_by="parent", metrics=["loss"])
-    assert [(g.label, len(g.runs)) for g in by_parent.groups] == [("a", 2), ("b", 2)]
-    by_run = report(folders, tmp_path / "out", group_by="run", metrics=["loss"])
-    assert [g.label for g in by_run.groups] == ["s0", "s1", "s0 #2", "s1 #2"]
+ARMS = ["td3", "td3c", "td3", "td3c"]
+
+
+def test_arms_of_one_run_are_never_pooled(tmp_path, capsys, monkeypatch):
+    """Two learners of two seeds each in one program, in two runs: 0.1, 0.3 and 0.2, 0.4 are td3's returns."""
+    monkeypatch.setenv("COLUMNS", "120")
+    for seed, shift in ((0, 0.0), (1, 0.1)):
+        values = [0.1 + shift, 0.8 + shift, 0.3 + shift, 0.6 + shift]
+        write_run(tmp_path / f"run{seed}", {"lr": 1}, values, seed=seed, agents=ARMS)
+    found = report([tmp_path], reps=200)
+    told = [(group.label, len(group.runs), group.agents, group.seeds) for group in found.groups]
+    assert told == [("td3", 2, 4, 4), ("td3c", 2, 4, 4)]
+    values = [group.finals["mazes", "solve_rate"].values[:, 0].tolist() for group in found.groups]
+    np.testing.assert_allclose(values, [[0.1, 0.3, 0.2, 0.4], [0.8, 0.6, 0.9, 0.7]])
+    for group in found.groups:  # the figure draws the same agents
+        _, curves = group.curve(("mazes", "solve_rate"), "step")
+        np.testing.assert_allclose(curves[:, 0, -1], group.finals["mazes", "solve_rate"].values[:, 0])
+    report_command([tmp_path / "run0"])
+    printed = capsys.readouterr().out
+    assert [line.split()[-3:] for line in printed.splitlines() if " td3c " in line][-1] == ["1", "2", "2"]
+    markdown = (tmp_path / "run0" / "plots" / "report.md").read_text()
+    assert "| td3 | complete | 1 | 2 | 2 | 20 | 40.0 s |" in markdown
+
+
+def test_arms_of_different_configurations_stay_apart(tmp_path):
+    for lr in (1, 2):
+        write_run(tmp_path / f"lr{lr}", {"lr": lr}, [0.1, 0.2], agents=["a", "b"])
+    labels = [group.label for group in report([tmp_path], reps=50).groups]
+    assert labels == ["PLR (lr=1) · a", "PLR (lr=1) · b", "PLR (lr=2) · a", "PLR (lr=2) · b"]
+
+
+def test_one_number_for_all_arms_belongs_to_none_of_them(tmp_path):
+    run = lines(tmp_path, row(0, speed=5.0, loss=[1.0, 2.0]))
+    (run / "run.json").write_text(json.dumps({"agents": ["a", "b"]}))
+    found = report([run], reps=50)
+    assert [(group.arm, list(group.finals)) for group in found.groups] == [
+        ("a", [("train", "loss")]), ("b", [("train", "loss")]), (None, [("train", "speed")])
+    ]  # fmt: skip
+    assert found.groups[2].label == f"{tmp_path.name}, all agents"
+
+
+def test_a_leading_axis_that_does_not_fit_the_agents_is_an_error(tmp_path):
+    run = write_run(tmp_path / "run", {"lr": 1}, [0.1, 0.2, 0.3], agents=["a", "b"])
+    with pytest.raises(UserError, match=r"'loss' of train in .*run has 3 entries .* names 2 agents"):
+        report([run])
+
+
+def test_runs_with_one_seed_are_counted_once(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, {"lr": 1}, [0.1, 0.2], seed=7)
+    found = report([tmp_path], reps=50)
+    (group,) = found.groups
+    assert (len(group.runs), group.agents, group.seeds) == (2, 4, 2)
+    assert any("seed 7 is in several runs, which are not independent" in note for note in found.notes)
+
+
+def test_repetitions_may_differ_in_fields_that_are_named(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path / f"s{seed}", {"lr": 1, "data": {"seed": seed}}, 0.5, seed=seed)
+    assert [group.label for group in report([tmp_path], reps=50).groups] == ["PLR (seed=0)", "PLR (seed=1)"]
+    (group,) = report([tmp_path], ignore=["data.seed"], reps=50).groups
+    assert (group.label, group.seeds) == ("PLR", 2)
+    by_run = report([tmp_path], group_by="run", ignore=["data.seed"], reps=50)
+    assert [group.label for group in by_run.groups] == ["s0", "s1"]
 
 
 def test_what_is_written(tmp_path):
-    run = write_run(tmp_path / "run", {"lr": 1}, [0.4, 0.6, 0.8])
+    run = write_run(tmp_path / "run", {"lr": 1}, [0.4, 0.6, 0.8], headlines=["solve_rate", "train/loss", "absent"])
     found = report([run], reps=200)
-    assert found.headlines == (("mazes", "solve_rate"), ("train", "loss"))  # evaluators first
-    names = {"mazes-solve_rate.png", "train-loss.png", "report.md", "report.json"}
-    assert {p.name for p in (run / "plots").iterdir()} == names
+    assert found.headlines == (("mazes", "solve_rate"), ("train", "loss"))  # in the trainer's order
+    drawn = {f"{name}.{kind}" for name in ("mazes-solve_rate", "train-loss") for kind in ("png", "pdf")}
+    assert {p.name for p in (run / "plots").iterdir()} == drawn | {"report.md", "report.json"}
     content = json.loads((run / "plots" / "report.json").read_text())
     (group,) = content["groups"]
     final = group["final"]["mazes"]["solve_rate"]
     assert final["values"] == [0.4, 0.6, 0.8]
     assert final["point"] == pytest.approx(0.6)
     assert final["low"] <= 0.6 <= final["high"]
+    assert (final["runs"], final["agents"], final["seeds"]) == (1, 3, 3)
     assert group["runs"][0]["steps"] == 20
     assert group["runs"][0]["wall"] == 40.0
     assert "progress/env_steps" not in group["final"]["train"]
     text = (run / "plots" / "report.md").read_text()
-    assert "| PLR | complete | 1 | 3 | 20 | 40.0 s |" in text
+    assert "| PLR | complete | 1 | 3 | 3 | 20 | 40.0 s |" in text
     assert "![mazes-solve_rate](mazes-solve_rate.png)" in text
     assert "| length |" in text  # every metric, not only the headlines
 
@@ -170,39 +250,144 @@ def test_the_command_prints_a_table(tmp_path, capsys, monkeypatch):
     assert f"1 figure, report.md, report.json: {tmp_path / 'out'}" in printed.replace("\n", "")
 
 
+def test_names_cannot_steer_terminal_or_figures(tmp_path, capsys, monkeypatch):
+    """Escape sequences, rich's markup and matplotlib's mathematics in a label, a metric and a split."""
+    monkeypatch.setenv("COLUMNS", "200")
+    metric = "$x_\x1b[31m[red]"
+    run = lines(
+        tmp_path / "run", row(0, "$\\frac{$", **{metric: [1.0, 2.0]}), row(1, "$\\frac{$", **{metric: [1.0, 2.0]})
+    )
+    (run / "run.json").write_text(json.dumps({"agents": ["\x1b]0;title\x07 $a_$", "$\\b"], "status": "\x1b[2J"}))
+    report_command([run])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert "$x_\\x1b[31m[red]" in printed
+    written = (run / "plots" / "report.md").read_text()
+    assert "\x1b" not in written
+    assert len(list((run / "plots").glob("*.png"))) == 1
+
+
 def test_axes_behind_the_seeds_are_strata(tmp_path):
     run = lines(tmp_path / "run", row(0, "mazes", solve=[[0.0, 1.0], [0.0, 1.0]]))
-    interval = report([run], reps=300).groups[0].finals["mazes"]["solve"].interval
+    interval = report([run], reps=300).groups[0].finals["mazes", "solve"].interval
     assert interval == (0.5, 0.5, 0.5)  # all spread is between the tasks, which are not resampled
 
 
-def test_many_metrics_are_narrowed_to_the_telling_ones(tmp_path):
-    names = [*(f"weird{i}" for i in range(20)), "train_return", "grad_norm"]
-    run = lines(tmp_path / "run", row(0, **dict.fromkeys(names, 1.0)), row(0, "eval", zeta=1.0, solve_rate=1.0))
-    assert report([run]).headlines == (("eval", "solve_rate"), ("train", "train_return"))
-    bare = lines(tmp_path / "bare", row(0, **dict.fromkeys(names[:20], 1.0)))
-    assert len(report([bare]).headlines) == 6
+def test_without_headlines_the_first_metrics_are_shown(tmp_path):
+    names = [f"weird{i}" for i in range(20)]
+    run = lines(tmp_path / "run", row(0, **dict.fromkeys(names, 1.0)), row(0, "eval", zeta=1.0))
+    assert report([run], reps=50).headlines == (("eval", "zeta"), *(("train", name) for name in names[:5]))
 
 
 def test_runs_without_metrics_or_of_unequal_length_are_noted(tmp_path):
-    write_run(tmp_path / "a", {"lr": 1, "seed": 0}, 0.5)
-    write_run(tmp_path / "b", {"lr": 1, "seed": 1}, 0.7, steps=10, status="interrupted")
-    write_run(tmp_path / "c", {"lr": 1, "seed": 2}, 0.7, status="failed")
+    write_run(tmp_path / "a", {"lr": 1}, 0.5)
+    write_run(tmp_path / "b", {"lr": 1}, 0.7, steps=10, status="interrupted", seed=1)
+    write_run(tmp_path / "c", {"lr": 1}, 0.7, status="failed", seed=2)
     (tmp_path / "c" / "metrics.jsonl").unlink()
     found = report([tmp_path])
     assert found.groups[0].status == "1 complete, 1 interrupted, 1 failed"
     assert any("c (failed) has no metrics" in note for note in found.notes)
     assert any("b ends at step 10 of 20" in note for note in found.notes)
-    assert len(found.groups[0].finals["mazes"]["solve_rate"].values) == 2
+    final = found.groups[0].finals["mazes", "solve_rate"]
+    assert (final.runs, final.agents, final.seeds) == (2, 2, 2)
 
 
 def test_a_seed_whose_last_value_is_missing_is_taken_at_the_last_whole_row(tmp_path):
     run = lines(
         tmp_path / "run", row(0, r=[1.0, 2.0]), row(5, r=[3.0, 4.0]), row(9, r=[None, 6.0]), row(9, "e", q=None)
     )
-    final = report([run]).groups[0].finals["train"]["r"]
-    np.testing.assert_array_equal(final.values[:, 0], [3, 4])
-    assert final.step == 5
+    for metrics in (["r"], ["q"]):  # whether all of its rows are kept or only the last
+        if metrics == ["q"]:
+            (run / "metrics.jsonl").open("a").write(json.dumps(row(9, "e", q=1.0)) + "\n")
+        final = report([run], metrics=metrics).groups[0].finals["train", "r"]
+        np.testing.assert_array_equal(final.values[:, 0], [3, 4])
+        assert final.step == 5
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (["text", "more"], "it is not a number"),
+        ([{"a": 1}, {"a": 2}], "it is not a number"),
+        ([[1, "2"], [1, "2"]], "it is not a number"),
+        ([[], []], "it is empty"),
+        ([[1.0], [1.0, 2.0]], r"it changes its shape"),
+        ([[[1], [1, 2]]] * 2, "lists of different lengths"),
+        ([10**400, 10**400], "too large"),
+    ],
+)
+def test_metrics_that_are_no_numbers_are_left_out_and_said(tmp_path, values, reason):
+    run = lines(tmp_path, *(row(step, odd=value, loss=1.0) for step, value in enumerate(values)))
+    for names in (None, ["loss"]):
+        found = report([run], metrics=names, reps=50)
+        assert list(found.groups[0].finals) == [("train", "loss")]
+        (note,) = [note for note in found.notes if "metric 'odd' of train is left out" in note]
+        assert reason in note
+    with pytest.raises(UserError, match=f"No run has a metric 'odd'.*{reason}"):
+        report([run], metrics=["odd"])
+
+
+def test_numbers_beyond_an_integer_are_numbers(tmp_path):
+    run = lines(tmp_path, row(0, big=2**70, none=None), row(1, big=2**70, none=None))
+    found = report([run], reps=50)
+    assert found.groups[0].finals["train", "big"].interval.point == float(2**70)
+    assert ("train", "none") not in found.groups[0].finals
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ({"step": "1"}, "its step is not a whole number"),
+        ({"step": 1.5}, "its step is not a whole number"),
+        ({"step": True}, "its step is not a whole number"),
+        ({"step": -1}, "its step is not a whole number"),
+        ({"step": 2**70}, "its step is not a whole number"),
+        ({"wall": None}, "its wall is not a number"),
+        ({"split": ["train"]}, "its split is not a name"),
+        ("[" * 10_000 + "]" * 10_000 + "\n", "it is not JSON"),
+        ('{"step": 2, "wa\n', "it is not JSON"),
+        (f"{GOOD.strip()},{GOOD}", "it is not JSON"),
+        ("[]\n", "it is not an object with step"),
+    ],
+)
+def test_rows_of_a_wrong_type_are_named(tmp_path, bad, reason):
+    run = lines(tmp_path, GOOD, bad if isinstance(bad, str) else {**row(1, loss=1.0), **bad}, GOOD)
+    with pytest.raises(UserError, match=rf"metrics\.jsonl, line 2 is not a row of metrics: {reason}"):
+        report([run])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("run.json", '{"agents": 3}', '"agents" in .*run.json is not a list of names'),
+        ("run.json", '{"headlines": [1]}', '"headlines" in .*run.json is not a list of names'),
+        ("run.json", "[]", "run.json does not hold a JSON object"),
+        ("config.json", '{"schema": 1, "config": 5}', '"config" in .*config.json is not a JSON object'),
+        ("config.json", "{", "config.json"),
+    ],
+)
+def test_records_of_a_wrong_type_are_named(tmp_path, file, content, message):
+    run = write_run(tmp_path / "run", {"lr": 1}, 0.5)
+    (run / file).write_text(content)
+    with pytest.raises(UserError, match=message):
+        report([run])
+
+
+def test_the_parts_of_a_long_file_are_read_as_one(tmp_path, monkeypatch):
+    """Parts of a few lines; rows out of order, a value that comes late, one that goes."""
+    rows = [row(step, loss=float(step), **({"late": step} if step > 30 else {"early": step})) for step in range(60)]
+    run = lines(tmp_path, *rows, row(10, loss=-1.0), '{"step": 99')
+    whole = curve(run, "loss")
+    for size in (1, 100, 1 << 20):
+        monkeypatch.setattr(reading, "CHUNK", size)
+        read = reading.read_run(run, lambda split, name: name == "loss")
+        for ours, theirs in zip(read.curves["train", "loss"], whole, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert {name: (float(value[0, 0]), step) for (_, name), (value, step) in read.last.items()} == {
+            "loss": (-1.0, 10), "late": (59, 59), "early": (30, 30)
+        }  # fmt: skip
+        assert (read.steps, read.wall) == (59, 118.0)
 
 
 def test_bad_input_is_one_clear_sentence(tmp_path):
@@ -214,13 +399,13 @@ def test_bad_input_is_one_clear_sentence(tmp_path):
     bare = lines(tmp_path / "bare", "")
     for runs, options, message in [
         ([], {}, "at least one run folder"),
-        ([tmp_path / "absent"], {}, "absent is no folder"),
-        ([empty], {}, "empty is no run folder"),
+        ([tmp_path / "absent"], {}, "absent is not a folder"),
+        ([empty], {}, "empty is not a run folder"),
         ([torn], {}, r"torn.run\.json"),
-        ([bare], {}, "No run among .*bare has a row"),
-        ([run], {"metrics": ["solved"]}, "No run has a metric 'solved'; there is mazes/solve_rate"),
+        ([bare], {}, "No run among .*bare has a metric"),
+        ([run], {"metrics": ["solved"]}, "No run has a metric 'solved' that can be shown; there is mazes/solve_rate"),
         ([run], {"statistic": "max"}, "iqm, mean or median"),
-        ([run], {"group_by": "name"}, "config, parent or run"),
+        ([run], {"group_by": "name"}, "config or run"),
     ]:
         with pytest.raises(UserError, match=message):
             report(runs, tmp_path / "out", **options)

@@ -16,8 +16,9 @@ from paperloop.errors import UserError
 from paperloop.settings import config_document
 from paperloop_lab.cli import main
 from paperloop_lab.sweep.engines import Job, LocalEngine, SubmittedJob
+from paperloop_lab.sweep.grid import make_grid
 from paperloop_lab.sweep.loop import run_sweep
-from paperloop_lab.sweep.plan import SweepRun, differences, make_grid, read_sweep, run_status, write_sweep
+from paperloop_lab.sweep.plan import SweepRun, differences, read_sweep, run_status, write_sweep
 
 # A method that counts to ten and writes run.json like the runner. `steps.log` has a row for each step done, so that
 # the tests can see what was done twice.
@@ -129,7 +130,7 @@ def test_options_on_the_command_line(tmp_path):
     )
     assert run.argv(tmp_path)[2:] == [
         "--config",
-        str(tmp_path / "sweep_config.json"),
+        str(tmp_path / ".sweep_config.json"),
         "--out",
         str(tmp_path),
         "--resume",
@@ -149,14 +150,25 @@ GOOD = {"command": ["x"], "config": {"a": 1}}
 @pytest.mark.parametrize(
     ("line", "word"),
     [
-        ("{", "is no JSON"),
-        ("[]", "is no JSON object"),
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
         (json.dumps({**GOOD, "arg": {}}), 'did you mean "args"'),
         (json.dumps({"config": {}}), '"command" must be'),
         (json.dumps({**GOOD, "command": "x train"}), '"command" must be'),
         (json.dumps({**GOOD, "config": None}), '"config" must be'),
         (json.dumps({**GOOD, "args": []}), '"args" must be'),
         (json.dumps({**GOOD, "args": {"out": "x"}}), '"out"'),
+        (
+            json.dumps({**GOOD, "args": {"out=elsewhere": True}}),
+            '"out=elsewhere" in "args" is not the name of an option',
+        ),
+        (json.dumps({**GOOD, "args": {"-o": "x"}}), '"-o" in "args" is not the name of an option'),
+        (json.dumps({**GOOD, "command": ["x", "--out=elsewhere"]}), '"out"'),
+        (
+            json.dumps({"command": ["paperloop", "report"], "config": {}, "args": {"metric": 1}}),
+            'did you mean "metrics"',
+        ),
+        (json.dumps({"command": ["paperloop", "reprot"], "config": {}}), 'no command "reprot"'),
         (json.dumps({**GOOD, "args": {"x": {}}}), '"x" must be'),
         ('{"command": ["x"], "config": {"a": NaN}}', "NaN"),
         (json.dumps(GOOD), "same run as line 1"),
@@ -218,7 +230,7 @@ def test_only_what_is_left_is_run(tmp_path, capsys, command):
     for run in more:
         assert steps(out / run.id) == list(range(10))
         assert json.loads((out / run.id / "run.json").read_text())["seed"] == str(run.args["seed"])
-        assert json.loads((out / run.id / "sweep_config.json").read_text()) == run.config
+        assert json.loads((out / run.id / ".sweep_config.json").read_text()) == run.config
     assert main(["sweep", str(path), "--out", str(out)]) == 0
     assert " start " not in capsys.readouterr().out
 
@@ -232,11 +244,11 @@ def test_failures_are_listed_with_the_end_of_their_log(tmp_path, capsys, command
     text = capsys.readouterr().out
     assert f"failed: {bad.id}" in text
     assert "exit code 1, run.json: running" in text
-    assert str(out / bad.id / "sweep.log") in text
+    assert str(out / bad.id / ".sweep.log") in text
     assert "ValueError: the reason" in text
     assert run_status(out / good.id) == "complete", "a failure stops nobody else"
     assert main(["sweep", str(path), "--out", str(out)]) == 0, "it is tried again, and resumes behind the fault"
-    log = (out / bad.id / "sweep.log").read_text()
+    log = (out / bad.id / ".sweep.log").read_text()
     assert log.count("# 20") == 2, "one header per attempt"
 
 
@@ -250,7 +262,10 @@ def test_exit_code_zero_without_a_complete_run_is_a_failure(tmp_path, capsys):
 ENGINES = [["--engine", "local"], ["--engine", "slurm", "--slurm-cluster", "local"]]
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=["local", "submitit"])
+ENGINES_OF_TESTS = [ENGINES[0], pytest.param(ENGINES[1], marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("engine", ENGINES_OF_TESTS, ids=["local", "submitit"])
 def test_killed_half_way_and_run_again(tmp_path, command, engine):
     """Six runs, two workers; the sweep's whole process group is killed when two are done; then again, to the end."""
     if "slurm" in engine:
@@ -268,7 +283,7 @@ def test_killed_half_way_and_run_again(tmp_path, command, engine):
     first.wait()
     before = complete()
     assert 2 <= len(before) < 6
-    stamps = {key: (out / key / "sweep.log").stat().st_mtime_ns for key in before}
+    stamps = {key: (out / key / ".sweep.log").stat().st_mtime_ns for key in before}
 
     second = sweep_process(arguments, stdout=subprocess.PIPE, text=True)
     text, _ = second.communicate(timeout=180)
@@ -276,13 +291,17 @@ def test_killed_half_way_and_run_again(tmp_path, command, engine):
     assert sorted(complete()) == sorted(run.id for run in runs)
     for run in runs:
         assert steps(out / run.id) == list(range(10)), "no step twice, none missing"
-    assert {key: (out / key / "sweep.log").stat().st_mtime_ns for key in before} == stamps, "the done are left alone"
+    assert {key: (out / key / ".sweep.log").stat().st_mtime_ns for key in before} == stamps, "the done are left alone"
     assert "6 of 6 runs complete" in text
 
 
 @pytest.mark.parametrize(
     ("engine", "signum"),
-    [(ENGINES[0], signal.SIGINT), (ENGINES[0], signal.SIGTERM), (ENGINES[1], signal.SIGTERM)],
+    [
+        (ENGINES[0], signal.SIGINT),
+        pytest.param(ENGINES[0], signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(ENGINES[1], signal.SIGTERM, marks=pytest.mark.slow),
+    ],
     ids=["local-int", "local-term", "submitit-term"],
 )
 def test_signals_reach_the_runs_once_and_are_waited_for(tmp_path, command, engine, signum):
@@ -330,7 +349,7 @@ def test_a_second_signal_kills(tmp_path):
     assert sweep.poll() is None
     sweep.send_signal(signal.SIGINT)
     text, _ = sweep.communicate(timeout=60)
-    assert "killing 1 runs" in text
+    assert "killing 1 run" in text
     assert sweep.returncode == 130
 
 
@@ -350,6 +369,7 @@ def test_no_run_outlives_a_killed_sweep_and_its_lock_holds_until_it_has_saved(tm
     wait_for(lambda: engine.finished() == {run.id: "exit code 0"})
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_the_work(tmp_path, command, capsys):
     path, out = tmp_path / "sweep.jsonl", tmp_path / "out"
     runs = grid(command, path, pause=0.05)
@@ -388,13 +408,14 @@ def test_a_live_table_on_a_terminal(tmp_path, command):
     assert b"2 of 2 runs complete" in text
 
 
+@pytest.mark.slow
 def test_preempted_submitit_jobs_save_and_go_on(tmp_path, command):
     """The warning that SLURM sends before the time limit: the run saves and stops, and the job is queued again."""
     submitit = pytest.importorskip("submitit")
     (run,) = make_grid(command, Config(pause=0.2), {})
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "sweep_config.json").write_text(json.dumps(run.config))
+    (folder / ".sweep_config.json").write_text(json.dumps(run.config))
     executor = submitit.AutoExecutor(tmp_path / "jobs", cluster="local")
     executor.update_parameters(timeout_min=5)
     submitted = executor.submit(SubmittedJob(), Job(run.id, tuple(run.argv(folder)), str(folder), str(tmp_path)))

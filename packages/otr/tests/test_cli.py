@@ -413,7 +413,10 @@ def test_diagnose(small, labelled, tmp_path, capsys):
     folder = tmp_path / "diagnosis"
     code, text, _ = run(capsys, "diagnose", labelled, "--out", folder)
     assert code == 0
-    assert sorted(p.name for p in folder.iterdir()) == ["diagnosis.json", "plan.png", "returns.png"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "diagnosis.json",
+        *(f"{n}.{k}" for n in ("plan", "returns") for k in ("pdf", "png")),
+    ]
     found = json.loads((folder / "diagnosis.json").read_text())
     from scipy.stats import spearmanr
 
@@ -440,7 +443,7 @@ def test_diagnose_with_truth_and_demonstrations_elsewhere(small, tmp_path, capsy
     truth = small.save(tmp_path / "truth.npz")
     arguments = ["diagnose", out, "--truth", truth, "--demos", demos, "--out", tmp_path / "d", "--quiet"]
     assert run(capsys, *arguments) == (0, "", "")
-    assert sorted(p.suffix for p in (tmp_path / "d").iterdir()) == [".json", ".png", ".png"]
+    assert sorted(p.suffix for p in (tmp_path / "d").iterdir()) == [".json", ".pdf", ".pdf", ".png", ".png"]
 
     other = small.select([0, 1]).save(tmp_path / "other.npz")
     assert "name the data that was labelled" in fails(capsys, "diagnose", out, "--truth", other)

@@ -246,7 +246,7 @@ def _check_kills(make: Any, config: Any, folder: Path, seed: int, steps: int, ki
     pause = 0.15  # per row, so that the kills find the run at work
     spec = _spec(make, config, action="run", run_dir=str(killed), seed=seed, steps=steps, pause=pause)
     for kill in range(kills):
-        marker = killed / "sweep_marker"
+        marker = killed / ".marker"
         marker.unlink(missing_ok=True)
         child = subprocess.Popen(_child(folder, spec), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 600
@@ -307,7 +307,7 @@ class _SlowSink:
         self.pause = pause
 
     def open(self, run_dir: Path, step: int) -> None:
-        self.marker = run_dir / "sweep_marker"
+        self.marker = run_dir / ".marker"
 
     def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
         self.marker.touch()

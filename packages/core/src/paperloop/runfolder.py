@@ -227,9 +227,9 @@ def resume_hash(trainer: Any) -> str:
 def _may_precede(path: Path) -> bool:
     """Whether a file may lie in a run folder before run.json does.
 
-    A process killed in between leaves the lock and config.json; a sweep puts its own files there first.
+    A process killed in between leaves the lock and config.json; a sweep puts its own dot-files there first.
     """
-    return path.name in (".lock", "config.json") or path.name.startswith("sweep") or path.name.endswith(".tmp")
+    return path.name == "config.json" or path.name.startswith(".") or path.name.endswith(".tmp")
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:

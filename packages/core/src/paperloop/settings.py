@@ -36,6 +36,7 @@ import enum
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
@@ -399,7 +400,13 @@ def json_hash(value: Any) -> str:
 
 
 def _type_name(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__name__}"
+    """Module and class. A script's own module is called by its file, so that the name is that of an import too."""
+    module = cls.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = spec.name.removesuffix(".__main__") if spec is not None else Path(file).stem if file else module
+    return f"{module}.{cls.__name__}"
 
 
 def _identity(name: str) -> list[str]:

@@ -1,7 +1,9 @@
-"""The command `paperloop`: reports, checks of run folders, sweeps."""
+"""The command `paperloop`: reports, checks of run folders, grids and sweeps."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,9 +27,10 @@ class ReportOptions:
     Attributes:
         runs: run folders, or folders that hold run folders
         out: where to write table and figures
-        metrics: names of the metrics to show; none given: the report's choice
-        group_by: which runs count as repetitions of one another
-        statistic: over seeds
+        metrics: names of the metrics to show; none given: what the trainer names as its headlines
+        group_by: which runs may be pooled: those of equal configuration, or none
+        ignore: settings in which repetitions may differ, such as seed or data.path
+        statistic: over the agents of a group
         confidence: of the intervals
         x: the horizontal axis: step, wall or a metric
     """
@@ -35,7 +38,8 @@ class ReportOptions:
     runs: Positional[tuple[Path, ...]]
     out: Path | None = None
     metrics: tuple[str, ...] = ()
-    group_by: Literal["config", "parent", "run"] = "config"
+    group_by: Literal["config", "run"] = "config"
+    ignore: tuple[str, ...] = ()
     statistic: Literal["iqm", "mean", "median"] = "iqm"
     confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
     x: str = "step"
@@ -61,7 +65,7 @@ class SweepOptions:
         out: the folder that holds the run folders
         engine: where the runs are executed
         jobs: how many run at the same time
-        dry_run: list the runs and their states, and run none
+        dry_run: list the runs with their states and command lines, and run none
         cpus: CPU cores for a run (slurm, ray)
         gpus: GPUs for a run (slurm, ray)
         wait: no-wait: submit and leave; the same command later shows and repairs what became of it (slurm)
@@ -94,12 +98,33 @@ class SweepOptions:
             raise fault(self, "slurm_extra", "a list of name=value, such as account=lab")
 
 
+@settings
+class GridOptions:
+    """What `paperloop grid` takes.
+
+    Attributes:
+        command: after --, the command as you would type it, such as minimax-ued train --preset small
+        vary: options of that command and their values, such as ppo.lr=1e-3,1e-4 n_envs=16,32
+        seeds: runs of each combination, with seeds 0, 1 ...
+        out: the sweep file to write (default: standard output)
+    """
+
+    command: Positional[tuple[str, ...]]
+    vary: tuple[str, ...] = ()
+    seeds: Count | None = None
+    out: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not all(name and values for name, _, values in (item.partition("=") for item in self.vary)):
+            raise fault(self, "vary", "a list of option=value,value,..., such as ppo.lr=1e-3,1e-4")
+
+
 @app.command(options=ReportOptions)
 def report(options: ReportOptions) -> int | None:
     """Write a table and figures from run folders."""
     from paperloop_lab.report import report_command
 
-    choices = {name: getattr(options, name) for name in ("group_by", "statistic", "confidence", "x")}
+    choices = {name: getattr(options, name) for name in ("group_by", "ignore", "statistic", "confidence", "x")}
     return report_command(options.runs, out=options.out, metrics=options.metrics or None, **choices)
 
 
@@ -136,13 +161,35 @@ def show(options: FolderOptions) -> None:
     from rich.table import Table
 
     from paperloop.settings import read_json
+    from paperloop_lab.sweep.plan import flattened
 
     table = Table(box=None, show_header=False)
     for name in ("run.json", "config.json"):
-        for key, value in _leaves(read_json(options.folder / name)):
+        for key, value in flattened(read_json(options.folder / name)).items():
             table.add_row(printable(key), "" if value is None else printable(str(value)))
         table.add_row("", "")
     Console(highlight=False, markup=False).print(table)
+
+
+@app.command(options=GridOptions, essentials=("vary", "seeds"))
+def grid(options: GridOptions) -> None:
+    """Write a sweep file: every combination of some options of a command, as complete configurations."""
+    from paperloop_lab.sweep.grid import grid_of_command
+    from paperloop_lab.sweep.plan import line, write_sweep
+
+    vary = {}
+    for item in options.vary:
+        name, _, values = item.partition("=")
+        vary[name.removeprefix("--").replace("_", "-")] = values.split(",")
+    if options.seeds is not None:
+        vary["seed"] = [str(seed) for seed in range(options.seeds)]
+    runs = grid_of_command(options.command, vary)
+    if options.out is None:
+        sys.stdout.writelines(map(line, runs))
+    else:
+        write_sweep(runs, options.out)
+    product = " x ".join(f"{len(values)} of {name}" for name, values in vary.items())
+    print(f"{len(runs)} runs{': ' * bool(product)}{product}", file=sys.stderr)
 
 
 @app.command(options=SweepOptions)
@@ -154,7 +201,8 @@ def sweep(options: SweepOptions) -> int:
     runs = read_sweep(options.file)
     if options.dry_run:
         for run, label, status in plan(runs, options.out):
-            print(printable(f"{status:<11} {options.out / run.id}  {label}"))
+            print(printable(f"{status:<11} {run.id}  {label}"))
+            print(printable(f"{'':<11} {shlex.join(run.argv(options.out / run.id))}"))
         return 0
     engine = _engine(options)
     try:
@@ -180,12 +228,6 @@ def _engine(options: SweepOptions):
     }
     parameters = {name: value for name, value in parameters.items() if value is not None}
     return SlurmEngine(options.out, options.jobs, options.slurm_cluster, parameters)
-
-
-def _leaves(tree: object, path: str = "") -> list[tuple[str, object]]:
-    if not isinstance(tree, dict):
-        return [(path, tree)]
-    return [leaf for name, sub in tree.items() for leaf in _leaves(sub, f"{path}.{name}" if path else str(name))]
 
 
 main = app.main

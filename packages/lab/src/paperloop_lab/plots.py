@@ -1,4 +1,4 @@
-"""Figures: learning curves from run folders, interval bars and performance profiles. Each is returned, not shown.
+"""Figures in one style: lines with bands, interval bars, learning curves from rows of metrics.
 
 Figures are made by matplotlib's objects and not by pyplot, so that nothing global changes and no window is needed.
 Matplotlib itself is imported by the first figure.
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.files import write_atomically
 from paperloop.metrics_file import Curve, Rows, curve, metric_names, read_metrics
 from paperloop_lab import stats
@@ -25,15 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLOURS",
+    "abscissa",
+    "band",
+    "curves_figure",
     "interval_bars",
-    "learning_curves",
-    "performance_profile_plot",
+    "legend",
+    "new_figure",
+    "plain",
+    "pool",
     "pool_curves",
     "save_figure",
     "significant",
+    "style",
 ]
 
-#: Told apart by colour-blind eyes and in grey (Okabe and Ito 2008, its yellow left out: too pale for a line).
+#: Told apart by colour-blind eyes and in grey (Okabe and Ito 2008, without its yellow, which is too pale for a line).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 GRID, INK, FAINT = "#E6E6E6", "#222222", "#666666"
@@ -41,131 +46,151 @@ POINTS = 150  # on a curve; more rows than that are averaged in bins
 NAMES = {"iqm": "interquartile mean", "mean": "mean", "median": "median", "optimality_gap": "optimality gap"}
 
 
-def learning_curves(
-    runs: Mapping[str, Sequence[Path | Rows]],
+# The style
+
+
+def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """Return a figure of some inches and its axes, as matplotlib's `subplots` does, in the style of all figures."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(rows, columns)
+    for axes in np.ravel(grid):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color("#AAAAAA")
+        axes.grid(visible=True, color=GRID, lw=0.8, zorder=0)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=9, colors=FAINT, length=0)
+        for text in (axes.xaxis.label, axes.yaxis.label):
+            text.set(color=INK, fontsize=10)
+        for place in ("left", "center", "right"):
+            axes.set_title("", loc=place, fontsize=11, color=INK)
+    return figure, grid
+
+
+def style(number: int) -> dict[str, Any]:
+    """Return colour and dashes of the n-th line, as keywords of matplotlib's `plot`."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
+
+
+def band(axes: Axes, x: Any, interval: stats.Interval, number: int, label: str = "") -> None:
+    """Draw an interval of curves, (n,) each, as the n-th line; shaded where its ends are not the line itself."""
+    looks = style(number)
+    axes.plot(
+        x, interval.point, lw=2.0, marker="o" if len(x) == 1 else None, label=plain(label), zorder=3, **looks
+    )  # fmt: skip
+    if not np.array_equal(interval.low, interval.high):
+        axes.fill_between(x, interval.low, interval.high, color=looks["color"], alpha=0.17, lw=0, zorder=2)
+
+
+def legend(axes: Axes) -> None:
+    """Name the lines: in the axes, or next to them where there are many."""
+    labels = axes.get_legend_handles_labels()[1]
+    place: dict[str, Any] = {}
+    if len(labels) > 6 or sum(map(len, labels)) > 90:
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
+    if labels:
+        axes.legend(fontsize=9, frameon=False, labelcolor=INK, **place)
+
+
+def plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: `$` starts no formula, and control characters are shown escaped."""
+    return printable(text).replace("$", r"\$")
+
+
+def save_figure(figure: Figure, path: Path, *, dpi: int = 160) -> Path:
+    """Write a figure as PNG, and as PDF next to it, each whole or not at all; return the path of the PNG.
+
+    The folder is made if absent. The PDF holds no date.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    from matplotlib import rc_context
+
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=dpi))
+        with rc_context({"pdf.fonttype": 42}):  # text stays text
+            dateless = {"CreationDate": None}
+            write_atomically(
+                path.with_suffix(".pdf"), lambda temporary: figure.savefig(temporary, format="pdf", metadata=dateless)
+            )
+    except OSError as error:
+        raise UserError(f"The figure {path} cannot be written ({error.strerror}): choose another folder.") from None
+    return path
+
+
+def significant(value: float) -> str:
+    """Return three significant digits, without an exponent where it can be avoided."""
+    if not math.isfinite(value):
+        return "–"
+    if value and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.2e}"
+    digits = 3 if value == 0 else max(0, min(4, 2 - math.floor(math.log10(abs(value)))))
+    return f"{value:.{digits}f}"
+
+
+# Kinds of figures
+
+
+def curves_figure(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
     metric: str,
     split: str = "train",
     *,
     x: str = "step",
     statistic: str = "iqm",
-    confidence: float | None = 0.95,
+    confidence: float = 0.95,
     reps: int = 2_000,
     seed: int = 0,
-    title: str | None = None,
-    ylabel: str | None = None,
 ) -> Figure:
     """Draw one curve per label: a statistic over seeds, with its bootstrap interval shaded.
 
     Args:
-        runs: label -> run folders, or the rows of each. The seeds of a folder (the leading axis of the metric) and
-            those of several folders are pooled; see `pool_curves`.
-        metric: the name of a metric.
-        split: "train", or the name of an evaluator.
-        x: "step"; "wall", the running time; or a counter of the trainer's progress such as "env_steps".
+        curves: label -> points (n,) and values (seeds, tasks, n), from `pool_curves` or `pool`. Entries along the first
+            axis must be repetitions of one another.
+        metric: the name of the metric, for the axis.
+        split: "train", or the name of an evaluator, for the title.
+        x: what the points are: "step", "wall" in seconds, or the name of a counter.
         statistic: over seeds, one of `paperloop_lab.stats.STATISTICS`.
-        confidence: pointwise coverage of the shaded interval; None draws none. One seed has none.
+        confidence: pointwise coverage of the interval. One seed has none.
         reps: resamples of the bootstrap.
         seed: of the bootstrap.
-        title: by default the metric and the split.
-        ylabel: by default the metric.
 
     Raises:
-        UserError: a folder lacks the metric, or the curves of one label have no step in common.
+        UserError: there is no curve.
     """
-    if not runs:
-        raise UserError("There is nothing to draw: give at least one label with a run folder.")
-    drawn, tasks = {}, 1
-    for label, folders in runs.items():
-        at, values = pool_curves(folders, metric, split, x=x)  # (points,), (seeds, tasks, points)
-        if confidence is None:
-            band = stats.curve_interval(values, statistic, reps=1, seed=seed)
-        else:
-            band = stats.curve_interval(values, statistic, reps=reps, confidence=confidence, seed=seed)
-        drawn[label] = at, band, len(values)
-        tasks = max(tasks, values.shape[1])
-    figure, axes = _figure(6.4, 3.9)
-    top = max(float(at[-1]) for at, _, _ in drawn.values())
-    scale, xlabel = _time_unit(top) if x == "wall" else (1.0, _words(x))
-    for number, (at, band, seeds) in enumerate(drawn.values()):
-        style = _style(number)
-        marker = "o" if len(at) == 1 else None
-        axes.plot(at / scale, band.point, lw=2.0, marker=marker, solid_capstyle="round", zorder=3, **style)
-        if confidence is not None and seeds > 1:
-            axes.fill_between(at / scale, band.low, band.high, color=style["color"], alpha=0.17, lw=0, zorder=2)
-    first = min(float(at[0]) for at, _, _ in drawn.values())
-    if first < top:  # a single point keeps matplotlib's own limits
-        axes.set_xlim(first / scale, top / scale)
+    if not curves:
+        raise UserError("There is nothing to draw: give at least one curve.")
+    figure, axes = new_figure(6.4, 3.9)
+    first, last = (pick(float(at[end]) for at, _ in curves.values()) for pick, end in ((min, 0), (max, -1)))
+    scale, xlabel = _time_unit(last) if x == "wall" else (1.0, _words(x))
+    ends = []
+    for number, (label, (at, values)) in enumerate(curves.items()):
+        interval = stats.curve_interval(values, statistic, reps=reps, confidence=confidence, seed=seed)
+        band(axes, at / scale, interval, number, f"{label}, n={len(values)}" if label else "")
+        ends += [interval.point.min(), interval.point.max()]
+    if first < last:  # a single point keeps matplotlib's own limits
+        axes.set_xlim(first / scale, last / scale)
     axes.margins(y=0.06)
-    _fit_unit_interval(axes, [v for _, band, _ in drawn.values() for v in (band.point.min(), band.point.max())])
-    axes.set_xlabel(xlabel, color=INK, fontsize=10)
-    axes.set_ylabel(ylabel or _words(metric), color=INK, fontsize=10)
-    where = "training" if split == "train" else _words(split)
-    axes.set_title(title or f"{_words(metric)} · {where}", loc="left", fontsize=11.5, color=INK, pad=8)
-    if x != "wall" and top >= 10_000:
-        axes.xaxis.set_major_formatter(_thousands)
-    counts = sorted({seeds for _, _, seeds in drawn.values()})
-    labels = list(drawn)
-    if len(counts) > 1:
-        labels = [f"{label}, n={seeds}" for label, (_, _, seeds) in drawn.items()]
-    _label_lines(figure, axes, labels, [(at[-1] / scale, band.point[-1]) for at, band, _ in drawn.values()])
-    _caption(figure, _curve_caption(statistic, confidence, counts, tasks))
+    if min(ends) >= 0 and 0.5 < max(ends) <= 1:  # rates are shown on all of [0, 1], so that figures can be compared
+        axes.set_ylim(-0.02, 1.02)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(_words(metric))
+    axes.set_title(f"{_words(metric)} · {'training' if split == 'train' else _words(split)}", loc="left")
+    if x != "wall" and last >= 10_000:
+        from matplotlib.ticker import EngFormatter
+
+        axes.xaxis.set_major_formatter(EngFormatter())
+    legend(axes)
+    shaded = any(len(values) > 1 for _, values in curves.values())
+    text = f"{NAMES[statistic]} over seeds" + (f"; shaded: {confidence:.0%} bootstrap interval" if shaded else "")
+    figure.supxlabel(text if shaded else "one seed", fontsize=8, color=FAINT, x=0.99, ha="right")
     return figure
-
-
-def pool_curves(
-    folders: Sequence[Path | Rows], metric: str, split: str = "train", *, x: str = "step", points: int = POINTS
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the curves of all seeds of several runs on common points.
-
-    Each seed's curve is interpolated linearly on the union of all points that lie where every seed has values, so the
-    set of seeds is the same everywhere and no curve is extended. If those points are more than `points`, each curve
-    is averaged in that many bins of equal width instead. Rows that hold null or NaN for a seed are left out for it.
-
-    Args:
-        folders: run folders, or the rows of runs (`read_metrics`).
-        metric: the name of a metric; its leading axis, if it has one, is the seed axis, and further axes are tasks.
-        split: "train", or the name of an evaluator.
-        x: as in `learning_curves`.
-        points: the most points to return.
-
-    Returns:
-        The points (n,) and the values (seeds, tasks, n).
-
-    Raises:
-        UserError: a run lacks the metric, or there is no point that all have in common.
-    """
-    lines: list[list[tuple[np.ndarray, np.ndarray]]] = []  # seeds, of tasks, of points and values
-    if isinstance(folders, (str, Path)):
-        folders = [Path(folders)]
-    for folder in folders:
-        rows = read_metrics(Path(folder)) if isinstance(folder, (str, Path)) else folder
-        try:
-            one = curve(rows, metric, split)
-        except UserError as error:
-            raise UserError(str(error).replace("these rows", str(folder))) from None
-        at = _abscissa(folder, rows, one, x, split)
-        values = one.values.reshape(len(at), one.values.shape[1] if one.values.ndim > 1 else 1, -1)
-        for seed in range(values.shape[1]):
-            kept = [np.isfinite(values[:, seed, task]) for task in range(values.shape[2])]
-            lines.append([(at[k], values[k, seed, task]) for task, k in enumerate(kept)])
-    if len({len(tasks) for tasks in lines}) != 1:
-        raise UserError(f"The runs to pool have metric {metric!r} with different axes: plot them under labels apart.")
-    flat = [line for tasks in lines for line in tasks]
-    if not all(len(at) for at, _ in flat):
-        raise UserError(f"Metric {metric!r} in split {split!r} has no finite value for some seed: leave that run out.")
-    start, end = max(at[0] for at, _ in flat), min(at[-1] for at, _ in flat)
-    union = np.unique(np.concatenate([at for at, _ in flat]))
-    union = union[(union >= start) & (union <= end)]
-    if not union.size:
-        raise UserError(
-            f"The runs to pool have no {_words(x)} in common for metric {metric!r}: let them run equally far, or plot "
-            "them under labels apart."
-        )
-    if len(union) <= points:
-        return union, np.array([[np.interp(union, *line) for line in tasks] for tasks in lines])
-    edges = np.linspace(start, end, points + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-    return centres, np.array([[_binned(line, edges, centres) for line in tasks] for tasks in lines])
 
 
 def interval_bars(
@@ -181,118 +206,135 @@ def interval_bars(
     labels = list(next(iter(intervals.values()), ()))
     if not labels:
         raise UserError("There is nothing to draw: give at least one panel with one interval.")
-    figure, row = _figure(1.6 + 2.5 * len(intervals), 0.95 + 0.36 * len(labels) + 0.3 * bool(title), len(intervals))
-    for axes, (name, panel) in zip(np.atleast_1d(row), intervals.items(), strict=True):
+    figure, row = new_figure(1.6 + 2.5 * len(intervals), 0.95 + 0.36 * len(labels), 1, len(intervals))
+    for axes, (name, panel) in zip(np.ravel(row), intervals.items(), strict=True):
         for number, label in enumerate(labels):
-            if label not in panel:
-                continue
-            point, low, high = panel[label]
-            colour = _style(number)["color"]
-            axes.barh(number, high - low, 0.56, left=low, color=colour, alpha=0.5, lw=0, zorder=2)
-            axes.vlines(point, number - 0.36, number + 0.36, color=INK, lw=2.0, zorder=3)
-        axes.set_yticks(range(len(labels)), labels if axes.get_subplotspec().is_first_col() else [""] * len(labels))
+            if label in panel:
+                point, low, high = panel[label]
+                axes.barh(number, high - low, 0.56, left=low, color=style(number)["color"], alpha=0.5, zorder=2)
+                axes.vlines(point, number - 0.36, number + 0.36, color=INK, lw=2.0, zorder=3)
+        shown = [plain(label) for label in labels] if axes is np.ravel(row)[0] else [""] * len(labels)
+        axes.set_yticks(range(len(labels)), shown)
         axes.set_ylim(len(labels) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", labelsize=10, labelcolor=INK)
-        axes.spines["left"].set_visible(False)
-        axes.use_sticky_edges = False  # a bar's start is no origin
+        axes.use_sticky_edges = False  # a bar's start is not an origin
         axes.margins(x=0.12)
-        axes.xaxis.set_major_locator(_ticks(4))
-        axes.set_title(name, fontsize=10.5, color=INK, pad=6)
-        axes.set_xlabel(xlabel, fontsize=9.5, color=INK)
+        axes.locator_params(axis="x", nbins=4)
+        axes.set_title(plain(name))
+        axes.set_xlabel(plain(xlabel))
     if title:
-        figure.suptitle(title, fontsize=11.5, color=INK)
+        figure.suptitle(plain(title), fontsize=11.5, color=INK)
     return figure
 
 
-def performance_profile_plot(
-    scores: Mapping[str, stats.Scores],
-    taus: ArrayLike | None = None,
-    *,
-    xlabel: str = "score",
-    reps: int = 2_000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> Figure:
-    """Draw, for each label, the fraction of runs that score above every threshold, with its interval shaded.
+# Curves of several runs on common points
+
+
+def pool_curves(
+    runs: Sequence[Path | Rows], metric: str, split: str = "train", *, x: str = "step", points: int = POINTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the curves of all seeds of several runs of one arm on common points; see `pool`.
 
     Args:
-        scores: label -> scores as in `paperloop_lab.stats`: (runs, tasks), (runs,), or a mapping task -> (runs,).
-        taus: thresholds; by default 101 from the lowest to the highest score.
-        xlabel: what the scores are, with their unit.
-        reps: resamples of the bootstrap.
-        confidence: pointwise coverage.
-        seed: of the bootstrap.
-    """
-    if not scores:
-        raise UserError("There is nothing to draw: give the scores of at least one label.")
-    if taus is None:
-        every = np.concatenate([stats.flat_scores(s) for s in scores.values()])
-        taus = np.linspace(every.min(), every.max(), 101)
-    taus = np.asarray(taus, float)
-    figure, axes = _figure(6.4, 3.9)
-    for number, (label, matrix) in enumerate(scores.items()):
-        profile = stats.performance_profile(matrix, taus, reps=reps, confidence=confidence, seed=seed)
-        style = _style(number)
-        axes.plot(taus, profile.point, lw=2.0, drawstyle="steps-post", label=label, zorder=3, **style)
-        axes.fill_between(
-            taus, profile.low, profile.high, step="post", color=style["color"], alpha=0.17, lw=0, zorder=2
-        )
-    axes.set_xlim(taus[0], taus[-1])
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel(f"{xlabel} τ", fontsize=10, color=INK)
-    axes.set_ylabel("fraction of runs above τ", fontsize=10, color=INK)
-    _legend(axes)
-    _caption(figure, f"shaded: {confidence:.0%} stratified bootstrap interval, pointwise")
-    return figure
+        runs: run folders, or the rows of runs (`paperloop.metrics_file.read_metrics`), which are repetitions of one
+            another. Where the agents of a run are of different arms, use `paperloop_lab.report.report`.
+        metric: the name of a metric; its leading axis, if it has one, is the seed axis, and further axes are tasks.
+        split: "train", or the name of an evaluator.
+        x: "step"; "wall", the running time; or a counter of the trainer's progress such as "env_steps".
+        points: the most points to return.
 
-
-def save_figure(figure: Figure, path: Path, *, dpi: int = 160) -> Path:
-    """Write a figure as PNG, whole or not at all, and return the path. Its folder is made if absent.
+    Returns:
+        The points (n,) and the values (seeds, tasks, n).
 
     Raises:
-        UserError: it cannot be written.
+        UserError: a run lacks the metric, or there is no point that all have in common.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda temporary: figure.savefig(temporary, format="png", dpi=dpi))
-    except OSError as error:
-        raise UserError(f"The figure {path} cannot be written ({error.strerror}): choose another folder.") from None
-    return path
+    found = []
+    for run in [Path(runs)] if isinstance(runs, (str, Path)) else runs:
+        rows = read_metrics(Path(run)) if isinstance(run, (str, Path)) else run
+        where = str(run) if isinstance(run, (str, Path)) else "these rows"
+        try:
+            one = curve(rows, metric, split)
+        except UserError as error:
+            raise UserError(str(error).replace("these rows", where)) from None
+        counters = {}
+        known = metric_names(rows) if x not in ("step", "wall") else {}
+        for name, place in [(name, place) for name in (x, f"progress/{x}") for place in (split, *known)]:
+            if name not in counters and name in known.get(place, ()):
+                counters[name] = curve(rows, name, place)
+        values = one.values.reshape(len(one.steps), one.values.shape[1] if one.values.ndim > 1 else 1, -1)
+        found.append((abscissa(one, x, counters, where), values))
+    return pool(found, f"metric {metric!r} of {split}", points)
 
 
-# ------------------------------------------------------------------------------------------------------- the abscissa
+def pool(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], what: str = "these curves", points: int = POINTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return curves of several runs, which are repetitions of one another, on common points.
+
+    Each curve is interpolated linearly on the union of all points that lie where every seed has values, so the set of
+    seeds is the same everywhere and no curve is extended. If those points are more than `points`, each curve is
+    averaged in that many bins of equal width instead. Values that are not finite are left out.
+
+    Args:
+        curves: of each run the points (n,), ascending, and the values (n, seeds, tasks).
+        what: what they are, for messages.
+        points: the most points to return.
+
+    Returns:
+        The points (m,) and the values (seeds, tasks, m).
+    """
+    if len({values.shape[2] for _, values in curves}) != 1:
+        raise UserError(f"The runs to pool have {what} with different axes: plot them under labels of their own.")
+    tasks = curves[0][1].shape[2]
+    lines = []
+    for at, values in curves:
+        for line in values.reshape(len(at), -1).T:
+            kept = np.isfinite(line)
+            lines.append((at[kept], line[kept]))
+    if not all(len(at) for at, _ in lines):
+        raise UserError(f"For some seed {what} has no finite value: leave that run out.")
+    start, end = max(at[0] for at, _ in lines), min(at[-1] for at, _ in lines)
+    union = np.unique(np.concatenate([at for at, _ in lines]))
+    union = union[(union >= start) & (union <= end)]
+    if not union.size:
+        raise UserError(f"The runs to pool have no point in common for {what}: let them run equally far.")
+    if len(union) > points:
+        edges = np.linspace(start, end, points + 1)
+        union = (edges[1:] + edges[:-1]) / 2
+        drawn = [_binned(at, values, edges, union) for at, values in lines]
+    else:
+        drawn = [np.interp(union, at, values) for at, values in lines]
+    return union, np.array(drawn).reshape(-1, tasks, len(union))
 
 
-def _abscissa(folder: Path | Rows, rows: Rows, one: Curve, x: str, split: str) -> np.ndarray:
-    """The points at which `one` was measured, in terms of `x`."""
+def abscissa(one: Curve, x: str, counters: Mapping[str, Curve], where: str = "these rows") -> np.ndarray:
+    """Return the points (n,) at which a curve was measured, in terms of `x`.
+
+    Args:
+        one: the curve.
+        x: "step", "wall", or a counter.
+        counters: the run's curves of that name, or of `progress/NAME`, as the runner calls a trainer's counters.
+        where: the run, for the message that there is no such counter.
+    """
     if x == "step":
         return one.steps.astype(float)
     if x == "wall":
         return one.wall
-    names = metric_names(rows)
-    for place in [split, *(s for s in names if s != split)]:
-        for name in (x, f"progress/{x}"):  # the runner logs a trainer's counters under progress/
-            if name in names.get(place, ()):
-                counter = curve(rows, name, place)
-                at, count = counter.steps, counter.values.reshape(len(counter.steps), -1).mean(axis=1)
-                if name.startswith("progress/") and at[0] > 0:
-                    at, count = np.append(0, at), np.append(0.0, count)  # before the first step nothing was done
-                return np.interp(one.steps, at, count)
-    raise UserError(
-        f"There is no counter {x!r} in {folder if isinstance(folder, (str, Path)) else 'these rows'}: log it as a "
-        'metric, or take x="step" or "wall".'
-    )
+    for name in (x, f"progress/{x}"):
+        if name in counters:
+            at, values = counters[name].steps, counters[name].values
+            count = values.reshape(len(at), -1).mean(axis=1)
+            if name.startswith("progress/") and at[0] > 0:
+                at, count = np.append(0, at), np.append(0.0, count)  # before the first step nothing was done
+            return np.interp(one.steps, at, count)
+    raise UserError(f'There is no counter {x!r} in {where}: log it as a metric, or choose x="step" or "wall".')
 
 
-def _binned(line: tuple[np.ndarray, np.ndarray], edges: np.ndarray, centres: np.ndarray) -> np.ndarray:
+def _binned(at: np.ndarray, values: np.ndarray, edges: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Bin means of one curve; a bin without a row is interpolated."""
-    at, values = line
-    inside = (at >= edges[0]) & (at <= edges[-1])
-    where = np.clip(np.searchsorted(edges, at[inside], side="right") - 1, 0, len(centres) - 1)
-    count = np.bincount(where, minlength=len(centres))
-    total = np.bincount(where, values[inside], minlength=len(centres))
+    count, _ = np.histogram(at, edges)
+    total, _ = np.histogram(at, edges, weights=values)
     return np.interp(centres, centres[count > 0], total[count > 0] / count[count > 0])
 
 
@@ -303,114 +345,5 @@ def _time_unit(seconds: float) -> tuple[float, str]:
     return 1.0, "running time (seconds)"
 
 
-# --------------------------------------------------------------------------------------------------------- the looks
-
-
-def _figure(width: float, height: float, panels: int = 1) -> tuple[Figure, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    row = figure.subplots(1, panels)
-    for axes in np.atleast_1d(row):
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            axes.spines[side].set_color("#AAAAAA")
-        axes.grid(visible=True, color=GRID, lw=0.8, zorder=0)
-        axes.set_axisbelow(True)
-        axes.tick_params(labelsize=9, colors=FAINT, length=0)
-    return figure, row
-
-
-def _style(number: int) -> dict[str, Any]:
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": DASHES[number // len(COLOURS) % len(DASHES)]}
-
-
 def _words(name: str) -> str:
-    return name.replace("_", " ").replace("/", " / ")
-
-
-def _thousands(value: float, _: int | None = None) -> str:
-    for scale, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if abs(value) >= scale:
-            return f"{value / scale:g}{unit}"
-    return f"{value:g}"
-
-
-def _ticks(most: int) -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(most)
-
-
-def _fit_unit_interval(axes: Axes, ends: Sequence[float]) -> None:
-    """Show rates on all of [0, 1] when they use much of it, so that figures of one metric can be compared."""
-    if min(ends) >= 0 and 0.5 < max(ends) <= 1:
-        axes.set_ylim(-0.02, 1.02)
-
-
-def _label_lines(figure: Figure, axes: Axes, labels: Sequence[str], ends: Sequence[tuple[float, float]]) -> None:
-    """Name each line at its end, apart from one another; in a legend where there are too many or they end early."""
-    right = axes.get_xlim()[1]
-    lines = [line for line in axes.get_lines()]
-    for line, label in zip(lines, labels, strict=True):
-        line.set_label(label)
-    if len(labels) == 1 and not labels[0]:
-        return
-    if len(labels) > 6 or max(map(len, labels)) > 30 or any(x < 0.98 * right for x, _ in ends):
-        _legend(axes)
-        return
-    low, high = axes.get_ylim()
-    height = figure.get_figheight() * 72 * 0.72  # of the axes, in points, nearly
-    gap = 12.5 * (high - low) / height
-    order = sorted(range(len(ends)), key=lambda i: ends[i][1])
-    places = [ends[i][1] for i in order]
-    for _ in range(200):  # push neighbours apart until all labels have room; the order is kept
-        moved = False
-        for a in range(len(places) - 1):
-            need = gap - (places[a + 1] - places[a])
-            if need > 1e-3 * gap:
-                places[a], places[a + 1], moved = places[a] - need / 2, places[a + 1] + need / 2, True
-        if not moved:
-            break
-    for place, i in zip(places, order, strict=True):
-        axes.annotate(
-            labels[i], (1.0, place), xycoords=("axes fraction", "data"), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=10, color=_style(i)["color"], annotation_clip=False,
-        )  # fmt: skip
-
-
-def _legend(axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    style: dict[str, Any] = {"fontsize": 9.5, "frameon": False, "labelcolor": INK, "handlelength": 2.0}
-    if len(labels) > 6 or sum(map(len, labels)) > 90:  # beside the axes, where it hides nothing
-        style |= {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
-    axes.legend(handles, labels, **style)
-
-
-def _caption(figure: Figure, text: str) -> None:
-    figure.supxlabel(text, fontsize=8, color=FAINT, x=0.99, ha="right")
-
-
-def _curve_caption(statistic: str, confidence: float | None, seeds: Sequence[int], tasks: int) -> str:
-    many = f"{seeds[0]} seeds" if len(seeds) == 1 else "n seeds"
-    if list(seeds) == [1]:
-        many = "one seed"
-    if tasks == 1 and list(seeds) == [1]:
-        return many
-    text = f"{NAMES[statistic]} of {many}" + (f" on {tasks} tasks" if tasks > 1 else "")
-    if confidence is not None and list(seeds) != [1]:
-        text += f"; shaded: {confidence:.0%} bootstrap interval"
-    return text
-
-
-def significant(value: float) -> str:
-    """Three significant digits, without an exponent where it can be avoided."""
-    if not math.isfinite(value):
-        return "–"
-    if value and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.2e}"
-    digits = 3 if value == 0 else max(0, min(4, 2 - math.floor(math.log10(abs(value)))))
-    return f"{value:.{digits}f}"
+    return plain(name.replace("_", " ").replace("/", " / "))

@@ -1,10 +1,11 @@
 """Where the runs of a sweep are executed: processes here, jobs on SLURM, tasks on Ray.
 
-All engines run the same `Job`, a command in its run folder, and none knows whether the run is done: run.json does.
+All engines run the same `Job`, a command in its run folder. Whether the run is done is for run.json to say.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import ctypes
 import dataclasses
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from paperloop.errors import UserError
 from paperloop.files import write_json
@@ -49,31 +50,41 @@ class Job:
     @property
     def log(self) -> Path:
         """The file that takes what the run prints."""
-        return Path(self.folder) / "sweep.log"
+        return Path(self.folder) / ".sweep.log"
 
 
-class Engine(Protocol):
-    """Runs jobs. Never blocks; the sweep's loop asks it a few times a second."""
+class Engine(abc.ABC):
+    """Runs jobs, at most `jobs` at a time. Never blocks; the sweep's loop asks it a few times a second."""
+
+    def __init__(self, jobs: int):
+        self._jobs = jobs
+        self._active: dict[str, Any] = {}  # id -> what runs the job
 
     def room(self) -> int:
-        """How many more jobs may be started now."""
-        ...
+        """Return how many more jobs may be started now."""
+        return self._jobs - len(self._active)
 
+    @abc.abstractmethod
     def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
         """Start jobs; return those that were not, because another process works on them."""
-        ...
 
-    def finished(self) -> Mapping[str, str]:
-        """Ids of jobs that ended since the last call, with how they ended: "exit code 1"."""
-        ...
+    @abc.abstractmethod
+    def end_of(self, running: Any) -> str | None:
+        """Return how what runs a job ended, such as "exit code 1"; None while it runs."""
 
+    @abc.abstractmethod
     def stop(self, signum: int, kill: bool) -> None:
         """Ask all jobs to save and stop; with `kill`, end them at once."""
-        ...
 
-    def close(self) -> None:
+    def finished(self) -> Mapping[str, str]:
+        """Return the ids of jobs that ended since the last call, with how they ended."""
+        ended = {key: end for key, running in self._active.items() if (end := self.end_of(running)) is not None}
+        for key in ended:
+            del self._active[key]
+        return ended
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing
         """Release what the engine holds."""
-        ...
 
 
 class Busy(Exception):
@@ -81,7 +92,7 @@ class Busy(Exception):
 
 
 class Process:
-    """A job's process in this machine, with its log and its lock.
+    """A job's process on this machine, with its log and its lock.
 
     The process has a process group of its own, so that a Ctrl-C on the terminal reaches it once, through `stop`, and
     not twice. It inherits the lock, so that the run stays locked for as long as anybody works on it, also when the
@@ -93,7 +104,7 @@ class Process:
 
     def __init__(self, job: Job):
         folder = Path(job.folder)
-        self._lock = _acquire(folder / "sweep.lock")
+        self._lock = _acquire(folder / ".sweep.lock")
         try:
             with job.log.open("ab") as log:
                 log.write(f"# {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {' '.join(job.argv)}\n".encode())
@@ -162,19 +173,11 @@ def execute(job: Job, running: Callable[[Process], None] = lambda process: None)
             process.stop(signal.SIGTERM, kill=False)
 
 
-class LocalEngine:
-    """At most `jobs` processes on this machine."""
-
-    def __init__(self, jobs: int):
-        self._jobs = jobs
-        self._active: dict[str, Process] = {}
-
-    def room(self) -> int:
-        """See `Engine`."""
-        return self._jobs - len(self._active)
+class LocalEngine(Engine):
+    """Processes on this machine."""
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """See `Engine`."""
+        """Start a process for each job."""
         busy = []
         for job in jobs:
             try:
@@ -183,20 +186,14 @@ class LocalEngine:
                 busy.append(job)
         return busy
 
-    def finished(self) -> Mapping[str, str]:
-        """See `Engine`."""
-        ended = {key: end for key, process in self._active.items() if (end := process.poll()) is not None}
-        for key in ended:
-            del self._active[key]
-        return ended
+    def end_of(self, running: Process) -> str | None:
+        """Ask the process."""
+        return running.poll()
 
     def stop(self, signum: int, kill: bool) -> None:
-        """See `Engine`."""
+        """Pass the signal on."""
         for process in self._active.values():
             process.stop(signum, kill)
-
-    def close(self) -> None:
-        """See `Engine`."""
 
 
 class SubmittedJob:
@@ -236,11 +233,11 @@ class SubmittedJob:
             process.stop(signal.SIGTERM, kill=False)
 
 
-class SlurmEngine:
+class SlurmEngine(Engine):
     """Jobs on a SLURM cluster, through submitit; `cluster="local"` runs submitit's own processes here.
 
     On SLURM all jobs are queued at once, as one array of which `jobs` run at a time. They outlive this process: their
-    numbers are kept in the run folders (sweep_job.json), and a later sweep waits for those still queued or running
+    numbers are kept in the run folders (.sweep_job.json), and a later sweep waits for those still queued or running
     instead of submitting them again. Stopping cancels them, and SLURM gives them its KillWait (30 s unless the cluster
     says otherwise) to save.
 
@@ -260,10 +257,10 @@ class SlurmEngine:
         try:
             import submitit
         except ImportError:
-            raise UserError("the engine slurm needs submitit: pip install 'paperloop-lab[slurm]'.") from None
-        self._submitit = submitit
-        self._cluster, self._jobs = cluster, jobs
-        self._folder = out.absolute() / "sweep_slurm"
+            raise UserError("The engine slurm needs submitit: pip install 'paperloop-lab[slurm]'.") from None
+        super().__init__(jobs)
+        self._submitit, self._cluster = submitit, cluster
+        self._folder = out.absolute() / ".sweep_slurm"
         try:
             self._executor = submitit.AutoExecutor(self._folder, cluster=cluster)
             self._executor.update_parameters(**parameters)
@@ -271,14 +268,13 @@ class SlurmEngine:
                 self._executor.update_parameters(slurm_array_parallelism=jobs)
         except (RuntimeError, ValueError, NameError, AssertionError) as error:
             raise UserError(f"submitit refuses: {' '.join(str(error).split())}") from None
-        self._active: dict[str, Any] = {}
 
     def room(self) -> int:
-        """See `Engine`."""
+        """Return how many more jobs may be queued: on a cluster, all."""
         return sys.maxsize if self._cluster == "slurm" else self._jobs - len(self._active)
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """See `Engine`."""
+        """Queue jobs, and wait for those that an earlier sweep queued."""
         new = []
         for job in jobs:
             alive = self._alive(job)
@@ -290,18 +286,20 @@ class SlurmEngine:
             for job, submitted in zip(new, self._executor.map_array(SubmittedJob(), new), strict=True):
                 self._active[job.id] = submitted
                 record = {"cluster": self._cluster, "job_id": submitted.job_id}
-                write_json(Path(job.folder) / "sweep_job.json", record)
+                write_json(Path(job.folder) / ".sweep_job.json", record)
         return ()
 
-    def finished(self) -> Mapping[str, str]:
-        """See `Engine`."""
-        ended = {key: self._end(submitted) for key, submitted in self._active.items() if submitted.done()}
-        for key in ended:
-            del self._active[key]
-        return ended
+    def end_of(self, running: Any) -> str | None:
+        """Ask submitit."""
+        if not running.done():
+            return None
+        try:
+            return str(running.result())
+        except Exception as error:  # submitit's own: time limit, node failure, a crash before our code ran
+            return f"{running.state}: {(str(error).splitlines() or [type(error).__name__])[0]}"
 
     def stop(self, signum: int, kill: bool) -> None:
-        """See `Engine`."""
+        """Cancel all."""
         for submitted in self._active.values():
             if self._cluster == "local" and not kill:
                 # `cancel` gives a second only; a local job's number is its controller's, which passes SIGTERM on.
@@ -310,12 +308,9 @@ class SlurmEngine:
             else:
                 submitted.cancel(check=False)
 
-    def close(self) -> None:
-        """See `Engine`."""
-
     def _alive(self, job: Job) -> Any:
         """The job of an earlier sweep that is still queued or running on the cluster, or None."""
-        path = Path(job.folder) / "sweep_job.json"
+        path = Path(job.folder) / ".sweep_job.json"
         if self._cluster != "slurm" or not path.exists():
             return None
         record = read_json(path)
@@ -324,15 +319,8 @@ class SlurmEngine:
         submitted = self._submitit.SlurmJob(folder=self._folder, job_id=record["job_id"])
         return submitted if submitted.state.split(" ")[0] in self.ALIVE else None
 
-    @staticmethod
-    def _end(submitted: Any) -> str:
-        try:
-            return str(submitted.result())
-        except Exception as error:  # submitit's own: time limit, node failure, a crash before our code ran
-            return f"{submitted.state}: {(str(error).splitlines() or [type(error).__name__])[0]}"
 
-
-class RayEngine:
+class RayEngine(Engine):
     """Tasks on a Ray cluster, at most `jobs` at a time. The nodes share the sweep's folder.
 
     Args:
@@ -349,49 +337,39 @@ class RayEngine:
         try:
             import ray  # ty: ignore[import-not-found]
         except ImportError:
-            raise UserError("the engine ray needs Ray: pip install 'paperloop-lab[ray]'.") from None
-        self._ray, self._jobs = ray, jobs
+            raise UserError("The engine ray needs Ray: pip install 'paperloop-lab[ray]'.") from None
+        super().__init__(jobs)
+        self._ray = ray
         try:
             if address is None:
                 ray.init(address="local", num_cpus=math.ceil(jobs * cpus), include_dashboard=False, log_to_driver=False)
             else:
                 ray.init(address=address, log_to_driver=False)
         except ConnectionError as error:
-            raise UserError(f"there is no Ray cluster at {address}: {error}") from None
+            raise UserError(f"There is no Ray cluster at {address}: {error}") from None
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(execute)
-        self._active: dict[str, Any] = {}
-
-    def room(self) -> int:
-        """See `Engine`."""
-        return self._jobs - len(self._active)
 
     def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """See `Engine`."""
-        for job in jobs:
-            self._active[job.id] = self._task.remote(job)
+        """Start a task for each job."""
+        self._active.update({job.id: self._task.remote(job) for job in jobs})
         return ()
 
-    def finished(self) -> Mapping[str, str]:
-        """See `Engine`."""
-        if not self._active:
-            return {}
-        references = list(self._active.values())
-        ready, _ = self._ray.wait(references, num_returns=len(references), timeout=0)
-        ended = {}
-        for key in [key for key, reference in self._active.items() if reference in ready]:
-            try:
-                ended[key] = str(self._ray.get(self._active.pop(key)))
-            except self._ray.exceptions.RayError as error:  # the node died, the task was cancelled, ...
-                ended[key] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        return ended
+    def end_of(self, running: Any) -> str | None:
+        """Ask Ray."""
+        if not self._ray.wait([running], timeout=0)[0]:
+            return None
+        try:
+            return str(self._ray.get(running))
+        except self._ray.exceptions.RayError as error:  # the node died, the task was cancelled, ...
+            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
     def stop(self, signum: int, kill: bool) -> None:
-        """See `Engine`."""
+        """Cancel all."""
         for reference in self._active.values():
             self._ray.cancel(reference, force=kill)  # without force, a KeyboardInterrupt inside `execute`
 
     def close(self) -> None:
-        """See `Engine`."""
+        """Leave the cluster."""
         self._ray.shutdown()
 
 

@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.files import write_json
 from paperloop_lab.sweep.engines import Engine, Job
-from paperloop_lab.sweep.plan import SweepRun, differences, find_command, run_status
+from paperloop_lab.sweep.plan import SweepRun, differences, find_program, run_status
 
 __all__ = ["Failure", "SweepResult", "plan", "run_sweep"]
 
@@ -99,7 +99,7 @@ def run_sweep(
     planned = plan(runs, out)
     before = tuple(run.id for run, _, status in planned if status == "complete")
     labels = {run.id: label for run, label, _ in planned}
-    programs = {run.command[0]: find_command(run.command[0]) for run, _, status in planned if status != "complete"}
+    programs = {run.command[0]: find_program(run.command[0]) for run, _, status in planned if status != "complete"}
     queue = [_prepare(run, out, programs) for run, _, status in planned if status != "complete"]
     display = _Display(stream or sys.stdout, labels, len(runs), len(before))
     active: dict[str, Job] = {}
@@ -113,7 +113,7 @@ def run_sweep(
             if len(caught) > told:
                 told = len(caught)
                 queue, busy = [], []
-                display.event(f"stopping {len(active)} runs" if told == 1 else f"killing {len(active)} runs")
+                display.event(f"stopping {_runs(len(active))}" if told == 1 else f"killing {_runs(len(active))}")
                 engine.stop(caught[0], kill=told > 1)
             if busy and time.monotonic() >= retry:
                 queue, busy = [*queue, *busy], []
@@ -149,7 +149,7 @@ def run_sweep(
 def _prepare(run: SweepRun, out: Path, programs: dict[str, str]) -> Job:
     """Make the run folder with the configuration in it."""
     folder = (out / run.id).absolute()
-    config = folder / "sweep_config.json"
+    config = folder / ".sweep_config.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Written once: a process of another sweep may be reading it.
@@ -194,11 +194,12 @@ class _Display:
         from rich.console import Console
 
         self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=not stream.isatty())
-        self._labels, self._total, self._done, self._failed = labels, total, done, 0
+        self._labels = {key: printable(label) for key, label in labels.items()}
+        self._total, self._done, self._failed = total, done, 0
         self._active: dict[str, tuple[Job, float]] = {}
-        self._live = None
-        self._next = 0.0
         self._waiting: set[str] = set()
+        self._live: Any = None
+        self._next = 0.0
 
     def __enter__(self) -> _Display:
         self.event(f"{self._total} runs, {self._done} complete already")
@@ -217,64 +218,61 @@ class _Display:
 
     def event(self, text: str) -> None:
         """Print one line."""
-        self._console.print(text)
+        self._console.print(printable(text))
         self._console.file.flush()
+
+    def _job_event(self, word: str, job: Job, detail: str = "") -> None:
+        self.event(f"[{self._done}/{self._total}] {word:<9} {job.id} {self._labels[job.id]}{detail}")
 
     def started(self, job: Job) -> None:
         self._active[job.id] = (job, time.monotonic())
         self._waiting.discard(job.id)
         if self._live is None:
-            self.event(f"{self._count()} start     {job.id} {self._labels[job.id]}")
+            self._job_event("start", job)
 
     def waits(self, job: Job) -> None:
         if job.id not in self._waiting:
             self._waiting.add(job.id)
-            self.event(f"{self._count()} waiting   {job.id} {self._labels[job.id]}: another process works on it")
+            self._job_event("waiting", job, ": another process works on it")
 
     def ended(self, job: Job, status: str, reason: str) -> None:
         _, began = self._active.pop(job.id, (job, time.monotonic()))
-        self._done += status == "complete"
-        self._failed += status != "complete"
-        word = "complete " if status == "complete" else "ended    "
-        detail = "" if status == "complete" and reason == "exit code 0" else f": {reason}, {status}"
-        seconds = time.monotonic() - began
-        self.event(f"{self._count()} {word} {job.id} {self._labels[job.id]} ({seconds:.0f} s){detail}")
+        complete = status == "complete"
+        self._done, self._failed = self._done + complete, self._failed + (not complete)
+        detail = "" if complete and reason == "exit code 0" else f": {reason}, {status}"
+        self._job_event("complete" if complete else "ended", job, f" ({time.monotonic() - began:.0f} s){detail}")
 
     def draw(self) -> None:
         """Refresh the table, twice a second at most."""
         if self._live is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REDRAW_SECONDS
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.table import Table
 
-        table = Table(box=None, pad_edge=False)
+        failed = f", {self._failed} failed" if self._failed else ""
+        table = Table(box=None, pad_edge=False, title=f"{self._done} of {self._total} complete{failed}")
         for name in ("run", "what differs", "time", "last line of its log"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
         for job, began in self._active.values():
             minutes, seconds = divmod(int(time.monotonic() - began), 60)
-            table.add_row(job.id, self._labels[job.id], f"{minutes}:{seconds:02d}", _last_line(job.log))
-        failed = f", {self._failed} failed" if self._failed else ""
-        self._live.update(
-            Group(f"{self._count()} complete{failed}", ProgressBar(self._total, self._done, width=40), table),
-            refresh=True,
-        )
+            table.add_row(job.id, self._labels[job.id], f"{minutes}:{seconds:02d}", printable(_last_line(job.log)))
+        self._live.update(table, refresh=True)
 
     def summary(self, result: SweepResult) -> None:
         """Say what became of all runs, and show the end of each failed run's log."""
         for failure in result.failed:
             self.event(f"\nfailed: {failure.id} {failure.label}: {failure.reason}\n  {failure.log}")
-            for line in failure.tail():
-                self.event(f"    {line}")
+            for text in failure.tail():
+                self.event(f"    {text}")
         done = len(result.before) + len(result.completed)
         rest = self._total - done - len(result.failed)
         text = f"{done} of {self._total} runs complete ({len(result.before)} before, {len(result.completed)} now)"
         text += f", {len(result.failed)} failed" if result.failed else ""
         self.event(text + (f", {rest} left" if rest else ""))
 
-    def _count(self) -> str:
-        return f"[{self._done}/{self._total}]"
+
+def _runs(number: int) -> str:
+    return f"{number} run{'s' * (number != 1)}"
 
 
 def _last_line(path: Path) -> str:

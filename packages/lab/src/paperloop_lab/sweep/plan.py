@@ -7,39 +7,31 @@ Each line of the file is one run:
 Its id is a hash of that line's content, its folder is `<out>/<id>`, and it is done when run.json there says
 "complete". So a sweep needs no state of its own: run it again, on any engine, and it does what is left.
 
-    <out>/<id>/sweep_config.json   the configuration, passed on as --config
-    <out>/<id>/sweep.log           what the run printed, one part per attempt
-    <out>/<id>/sweep.lock          held while a process works on the run
+    <out>/<id>/.sweep_config.json   the configuration, passed on as --config
+    <out>/<id>/.sweep.log           what the run printed, one part per attempt
+    <out>/<id>/.sweep.lock          held while a process works on the run
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.cli import RunOptions
+from paperloop.cli.options import Typed
 from paperloop.errors import UserError
 from paperloop.files import write_atomically
-from paperloop.settings import (
-    config_document,
-    did_you_mean,
-    field_paths,
-    field_types,
-    json_hash,
-    parse_json,
-    read_json,
-    replace_in,
-)
+from paperloop.settings import did_you_mean, field_paths, json_hash, parse_json, read_json
+from paperloop_lab.sweep.commands import app_command
 
-__all__ = ["SweepRun", "differences", "find_command", "make_grid", "read_sweep", "run_status", "write_sweep"]
+__all__ = ["SweepRun", "differences", "find_program", "read_sweep", "run_status", "write_sweep"]
 
-RESERVED = ("config", "out", "resume", "preset")
+RESERVED = ("config", "out", "resume", "preset")  # what the sweep itself gives to a command, or has resolved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +39,7 @@ class SweepRun:
     """One run of a sweep.
 
     Attributes:
-        command: program and sub-command, such as ("minimax-ued", "train").
+        command: program and sub-command, such as ("minimax-ued", "train"), and arguments without a name.
         config: the complete configuration, as `save_config` writes it.
         args: further options of the command: name -> string, number, bool, list of these, or None to leave it out.
     """
@@ -67,24 +59,24 @@ class SweepRun:
 
     def argv(self, folder: Path) -> list[str]:
         """Return the command line that does the run in `folder`, or what is left of it."""
-        argv = [*self.command, "--config", str(folder / "sweep_config.json"), "--out", str(folder), "--resume", "auto"]
+        argv = [*self.command, "--config", str(folder / ".sweep_config.json"), "--out", str(folder), "--resume", "auto"]
         for name, value in self.args.items():
-            option = name.replace("_", "-")
+            holder, dot, last = name.replace("_", "-").rpartition(".")
             if isinstance(value, bool):
-                argv.append(f"--{option}" if value else f"--no-{option}")
+                argv.append(f"--{holder}{dot}{'' if value else 'no-'}{last}")
             elif isinstance(value, list):
-                argv += [f"--{option}", *map(str, value)]
+                argv += [f"--{holder}{dot}{last}", *map(str, value)]
             elif value is not None:
-                argv.append(f"--{option}={value}")
+                argv.append(f"--{holder}{dot}{last}={value}")
         return argv
 
 
 def read_sweep(path: Path | str) -> list[SweepRun]:
-    """Read a sweep file.
+    """Read a sweep file, and check the names of its options against the commands' own, where these are known.
 
     Raises:
-        UserError: the file cannot be read or has no run, or a line is no run or the same as another; the message names
-            the line.
+        UserError: the file cannot be read or has no run, or a line is not a run or the same as another; the message
+            names the line.
     """
     path = Path(path)
     try:
@@ -93,6 +85,7 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
         raise UserError(f"The sweep file {path} cannot be read: {getattr(error, 'strerror', error)}.") from None
     runs: list[SweepRun] = []
     seen: dict[str, int] = {}
+    known: dict[tuple[str, ...], tuple[str, list[str]] | None] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -100,6 +93,14 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
         run = _parse(line, where)
         if run.id in seen:
             raise UserError(f"{where} is the same run as line {seen[run.id]}: remove one of them.")
+        if run.command not in known:
+            known[run.command] = _options(run.command, where)
+        if (found := known[run.command]) is not None:
+            prog, names = found
+            names = [*names, *field_paths(run.config.get("config") or {})]
+            for name in run.args:
+                if name.replace("-", "_") not in names:
+                    raise UserError(f'{where}: {prog} has no option "{name}"{did_you_mean(name, names)}')
         seen[run.id] = number
         runs.append(run)
     if not runs:
@@ -109,50 +110,12 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
 
 def write_sweep(runs: Sequence[SweepRun], path: Path | str) -> None:
     """Write a sweep file, atomically: one line for each run."""
-    text = "".join(json.dumps(run.to_dict(), allow_nan=False) + "\n" for run in runs)
-    write_atomically(Path(path), text.encode())
+    write_atomically(Path(path), "".join(line(run) for run in runs).encode())
 
 
-def make_grid(
-    command: Sequence[str],
-    base_config: Any,
-    axes: Mapping[str, Sequence[Any]],
-    path: Path | str | None = None,
-    *,
-    args: Mapping[str, Any] | None = None,
-    schema: int = 1,
-) -> list[SweepRun]:
-    """Make the runs of a full grid, the last axis varying fastest, and write them to `path`.
-
-    >>> make_grid(["my-method", "train"], TrainConfig(), {"ppo.lr": [1e-4, 1e-3], "seed": range(5)}, "sweep.jsonl")
-
-    Args:
-        command: program and sub-command.
-        base_config: the configuration that the axes change.
-        axes: dotted path of a field, or an option of `RunOptions` such as "seed" -> the values it takes.
-        path: the file to write; None writes none.
-        args: options that all runs get.
-        schema: the schema number of the configuration.
-
-    Raises:
-        UserError: an axis is empty or names nothing (with the nearest name), or a value does not fit.
-    """
-    paths = field_paths(base_config)
-    options = [name for name in field_types(RunOptions) if name not in RESERVED]
-    for name, values in axes.items():
-        if name not in paths and name not in options:
-            raise UserError(f'there is no field "{name}" to vary{did_you_mean(name, [*paths, *options])}')
-        if len(values) == 0:
-            raise UserError(f'the axis "{name}" has no values.')
-    runs = []
-    for values in itertools.product(*axes.values()):
-        point = dict(zip(axes, values, strict=True))
-        config = replace_in(base_config, {k: v for k, v in point.items() if k in paths})
-        extra = {k: v for k, v in point.items() if k not in paths}
-        runs.append(SweepRun(tuple(command), config_document(config, schema), {**(args or {}), **extra}))
-    if path is not None:
-        write_sweep(runs, path)
-    return runs
+def line(run: SweepRun) -> str:
+    """Return the line of a sweep file that holds a run."""
+    return json.dumps(run.to_dict(), allow_nan=False) + "\n"
 
 
 def run_status(folder: Path) -> str:
@@ -168,32 +131,49 @@ def run_status(folder: Path) -> str:
 
 def differences(runs: Sequence[SweepRun]) -> list[str]:
     """Return a short label for each run: the values in which the runs differ."""
-    leaves = [dict(_leaves(run.to_dict(), "")) for run in runs]
+    leaves = [flattened(run.to_dict()) for run in runs]
     names = list(dict.fromkeys(name for leaf in leaves for name in leaf))
     varied = [name for name in names if len({json.dumps(leaf.get(name)) for leaf in leaves}) > 1]
-    return [" ".join(f"{_short(n)}={_brief(leaf[n])}" for n in varied if n in leaf) for leaf in leaves]
+    short = {name: re.sub(r"^(config\.config|config|args)\.", "", name) for name in varied}
+    return [" ".join(f"{short[n]}={_brief(leaf[n])}" for n in varied if n in leaf) for leaf in leaves]
 
 
-def find_command(name: str) -> str:
-    """Return the path of a program: on PATH, or beside this Python, where it is when no environment is activated.
+def find_program(name: str) -> str:
+    """Return the path of a program: next to this Python, where it is when no environment is activated, or on PATH.
 
     Raises:
         UserError: there is none.
     """
     beside = Path(sys.executable).parent / name
-    found = shutil.which(name) or (str(beside) if beside.is_file() else None)
+    found = str(beside) if beside.is_file() else shutil.which(name)
     if found is None:
         raise UserError(f'the program "{name}" is not installed here: pip install it, or correct the sweep file.')
     return found
 
 
-def _parse(line: str, where: str) -> SweepRun:
+def flattened(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return dotted path -> leaf of a JSON object."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {k: v for name, sub in tree.items() for k, v in flattened(sub, f"{path}.{name}" if path else name).items()}
+
+
+def _options(command: Sequence[str], where: str) -> tuple[str, list[str]] | None:
+    """What the command is called, and its options; None where it is not one of `paperloop.cli`."""
     try:
-        data = parse_json(line)
+        found = app_command(command)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    return None if found is None else (found[0].prog, list(Typed(found[0], ()).table))
+
+
+def _parse(text: str, where: str) -> SweepRun:
+    try:
+        data = parse_json(text)
     except ValueError as error:
-        raise UserError(f"{where} is no JSON: {error}.") from None
+        raise UserError(f"{where} is not JSON: {error}.") from None
     if not isinstance(data, dict):
-        raise UserError(f"{where} is no JSON object.")
+        raise UserError(f"{where} is not a JSON object.")
     known = [field.name for field in dataclasses.fields(SweepRun)]
     for key in data:
         if key not in known:
@@ -206,17 +186,14 @@ def _parse(line: str, where: str) -> SweepRun:
     if not isinstance(args, dict):
         raise UserError(f'{where}: "args" must be an object of options.')
     for name, value in args.items():
-        if name.replace("-", "_") in RESERVED:
-            raise UserError(f'{where}: "args" may not hold "{name}", which the sweep sets itself.')
+        if not re.fullmatch(r"[A-Za-z][\w.-]*", name):
+            raise UserError(f'{where}: "{name}" in "args" is not the name of an option.')
         if not all(isinstance(v, str | int | float | None) for v in (value if isinstance(value, list) else [value])):
             raise UserError(f'{where}: the option "{name}" must be a string, number, bool or list of these.')
+    for name in (*args, *(word[2:].partition("=")[0] for word in command if word.startswith("--"))):
+        if name.replace("-", "_") in RESERVED:
+            raise UserError(f'{where}: the run may not have the option "{name}", which the sweep sets itself.')
     return SweepRun(tuple(command), config, args)
-
-
-def _leaves(tree: Any, path: str) -> list[tuple[str, Any]]:
-    if not isinstance(tree, dict):
-        return [(path, tree)]
-    return [leaf for name, sub in tree.items() for leaf in _leaves(sub, f"{path}.{name}" if path else name)]
 
 
 def _brief(value: Any) -> str:
@@ -225,11 +202,3 @@ def _brief(value: Any) -> str:
     if len(text) <= 40:
         return text
     return f"[{len(value)} items]" if isinstance(value, list) else f"{text[:37]}..."
-
-
-def _short(name: str) -> str:
-    """`config.config.ppo.lr` -> `ppo.lr`, `args.seed` -> `seed`."""
-    for prefix in ("config.config.", "config.", "args."):
-        if name.startswith(prefix):
-            return name.removeprefix(prefix)
-    return name

@@ -1,0 +1,235 @@
+"""Which agents are repetitions of one another, and the last values of their metrics.
+
+Agents are pooled where all that is known says that they are alike: the method, the whole configuration and the label
+that the trainer gives the agent. What differs in any of these is a group of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from paperloop.errors import printable
+from paperloop_lab import plots, stats
+from paperloop_lab.reading import Key, Run
+
+__all__ = ["Final", "Group", "make_groups"]
+
+WHOLE = None  # the arm of numbers that a run of several arms gives for all of them together
+
+
+@dataclasses.dataclass(frozen=True)
+class Final:
+    """The last values of one metric in one group.
+
+    Attributes:
+        interval: the statistic over agents and its interval.
+        values: (agents, tasks).
+        step: the step of the last value, the smallest of the runs pooled.
+        runs: from how many run folders they are.
+        seeds: independent repetitions: agents, but those of runs with equal seeds counted once.
+    """
+
+    interval: stats.Interval
+    values: np.ndarray
+    step: int
+    runs: int
+    seeds: int
+
+    @property
+    def agents(self) -> int:
+        """How many agents are pooled."""
+        return len(self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Agents that are repetitions of one another.
+
+    Attributes:
+        label: how to call it in tables and figures.
+        arm: the label of its agents in their runs; "" where these have none, None for numbers that belong to all
+            agents of runs of several arms.
+        runs: their run folders.
+        finals: (split, metric) -> last values.
+    """
+
+    label: str
+    arm: str | None
+    runs: tuple[Run, ...]
+    finals: dict[Key, Final]
+
+    @property
+    def agents(self) -> int:
+        """Agents of all runs together."""
+        return max((final.agents for final in self.finals.values()), default=0)
+
+    @property
+    def seeds(self) -> int:
+        """Independent repetitions among them."""
+        return max((final.seeds for final in self.finals.values()), default=0)
+
+    @property
+    def status(self) -> str:
+        """One word, or the number of runs in each state."""
+        states = Counter(run.status for run in self.runs)
+        return next(iter(states)) if len(states) == 1 else ", ".join(f"{n} {s}" for s, n in states.most_common())
+
+    def curve(self, key: Key, x: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the points (n,) and the values (agents, tasks, n) of a metric; None where the group has none."""
+        found = []
+        for run in self.runs:
+            if key in run.curves and key in self.finals and (entries := _entries(run, key, self.arm)) is not None:
+                counters = {name: one for (_, name), one in reversed(run.curves.items())}
+                counters |= {name: one for (split, name), one in run.curves.items() if split == key[0]}
+                at = plots.abscissa(run.curves[key], x, counters, str(run.path))
+                values = run.curves[key].values
+                values = values.reshape(len(at), values.shape[1] if values.ndim > 1 else 1, -1)
+                found.append((at, values[:, entries]))
+        return plots.pool(found, f"metric {key[1]!r} of {key[0]} in {self.label}") if found else None
+
+
+def make_groups(
+    runs: Sequence[Run], group_by: str, ignore: Sequence[str], statistic: str, confidence: float, reps: int, seed: int
+) -> tuple[list[Group], list[str]]:
+    """Return the groups of runs and what a reader should know of them; the arguments are those of `report`."""
+    alike: dict[str, list[Run]] = {}
+    for run in runs:
+        key = str(run.path)
+        if group_by == "config" and (run.config or run.config_type):
+            known = [run.record.get("method"), run.config_type, _compared(run, ignore)]
+            key = json.dumps(known, sort_keys=True, default=str)
+        alike.setdefault(key, []).append(run)
+    bases = _labels(list(alike.values()), ignore) if group_by == "config" else _unique([run.path.name for run in runs])
+    groups, notes = [], []
+    for base, members in zip(bases, alike.values(), strict=True):
+        arms: list[str | None] = list(dict.fromkeys(arm for run in members for arm in run.arms))
+        for arm in [*arms, *([WHOLE] if len(arms) > 1 else [])]:
+            some = [run for run in members if arm is WHOLE or arm in run.arms]
+            label = f"{base}, all agents" if arm is WHOLE else arm or base
+            if arm and len(bases) > 1:
+                label = f"{base} · {arm}"
+            finals = _finals(some, arm, label, (statistic, confidence, reps, seed), notes)
+            if finals or arm is not WHOLE:
+                groups.append(Group(printable(label), arm, tuple(some), finals))
+        notes += _notes(base, members)
+    return groups, notes
+
+
+def _entries(run: Run, key: Key, arm: str | None) -> np.ndarray | None:
+    if arm is WHOLE:
+        return np.array([0]) if key in run.scalars and len(run.arms) > 1 else None
+    return run.entries(key, arm)
+
+
+def _finals(
+    runs: Sequence[Run], arm: str | None, label: str, bootstrap: tuple[str, float, int, int], notes: list[str]
+) -> dict[Key, Final]:
+    statistic, confidence, reps, seed = bootstrap
+    finals: dict[Key, Final] = {}
+    keys = dict.fromkeys((split, name) for run in runs for split, names in run.names.items() for name in names)
+    for key in keys:
+        if key[1].startswith("progress/"):
+            continue
+        values, steps, seeds = [], [], {}
+        for run in runs:
+            entries = _entries(run, key, arm) if key in run.last else None
+            if entries is None:
+                continue
+            last, step = run.last[key]
+            values.append(last[entries])
+            steps.append(step)
+            origin = json.dumps(run.record.get("seed", str(run.path)))
+            seeds[origin] = max(seeds.get(origin, 0), len(entries))
+        if len({one.shape[1] for one in values}) > 1:
+            notes.append(f"{label}: metric {key[1]!r} of {key[0]} has different axes in its runs and is left out.")
+        elif values:
+            pooled = np.concatenate(values)
+            interval = stats.stratified_bootstrap(pooled, statistic, reps=reps, confidence=confidence, seed=seed)
+            finals[key] = Final(interval, pooled, min(steps), len(values), sum(seeds.values()))
+    return finals
+
+
+def _notes(label: str, runs: Sequence[Run]) -> list[str]:
+    notes = []
+    for run in runs:
+        if not run.names:
+            notes.append(f"{run.path} ({run.status}) has no metrics and counts nowhere.")
+        for (split, name), reason in run.odd.items():
+            notes.append(f"{run.path}: metric {name!r} of {split} is left out, because {reason}.")
+    runs = [run for run in runs if run.names]
+    seeds = Counter(json.dumps(run.record["seed"]) for run in runs if "seed" in run.record)
+    if repeated := sorted(seed for seed, count in seeds.items() if count > 1):
+        notes.append(
+            f"{label}: seed {', '.join(repeated)} is in several runs, which are not independent repetitions: the "
+            "interval counts them as if they were."
+        )
+    lengths = {run.path.name: run.steps for run in runs}
+    if len(set(lengths.values())) > 1:
+        short = min(lengths, key=lengths.__getitem__)
+        notes.append(
+            f"{label}: runs of unequal length are pooled ({short} ends at step {lengths[short]:,} of "
+            f"{max(lengths.values()):,}); last values are each run's own last, curves end with the shortest."
+        )
+    return notes
+
+
+# Names
+
+
+def _compared(run: Run, ignore: Sequence[str]) -> dict[str, Any]:
+    """The leaves of a configuration that tell runs apart."""
+    flat = _flattened(run.config)
+    return {name: value for name, value in flat.items() if not any(f"{name}.".startswith(f"{i}.") for i in ignore)}
+
+
+def _labels(groups: Sequence[Sequence[Run]], ignore: Sequence[str]) -> list[str]:
+    """A name for each group: its method, and what sets its configuration apart from others of that method."""
+    methods = [_method(group[0]) for group in groups]
+    flat = [_compared(group[0], ignore) for group in groups]
+    labels = []
+    for number, group in enumerate(groups):
+        alike = [flat[i] for i, method in enumerate(methods) if method == methods[number]]
+        names = dict.fromkeys(name for one in alike for name in one)
+        odd = [n for n in names if len({repr(one.get(n)) for one in alike}) > 1 and n in flat[number]]
+        if len(alike) > 1 and (not odd or len(odd) > 3):
+            labels.append(group[0].path.name)
+            continue
+        last = Counter(name.rsplit(".", 1)[-1] for name in odd)
+        short = {name: name.rsplit(".", 1)[-1] for name in odd}
+        told = [f"{short[n] if last[short[n]] == 1 else n}={_value(flat[number][n])}" for n in odd]
+        labels.append(f"{methods[number]} ({', '.join(told)})" if told else methods[number])
+    return _unique(labels)
+
+
+def _method(run: Run) -> str:
+    if isinstance(run.config.get("method"), str):
+        return run.config["method"]
+    last = (run.config_type or str(run.record.get("method") or run.path.name)).rsplit(".", 1)[-1]
+    return re.sub(r"(Config|Trainer)$", "", last) or last
+
+
+def _flattened(config: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(config, Mapping):
+        return {path: config}
+    return {k: v for name, value in config.items() for k, v in _flattened(value, f"{path}.{name}".lstrip(".")).items()}
+
+
+def _value(value: Any) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _unique(labels: Sequence[str]) -> list[str]:
+    seen: Counter[str] = Counter()
+    unique = []
+    for label in labels:
+        seen[label] += 1
+        unique.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    return unique

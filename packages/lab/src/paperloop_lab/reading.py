@@ -1,0 +1,323 @@
+"""Run folders as a report reads them: what the run says of itself, and its metrics in one pass over the file.
+
+Of a metric that is drawn, every row is kept, as arrays; of any other, the last value. So a run of a million rows takes
+the memory of the columns that are drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paperloop.errors import UserError
+from paperloop.metrics_file import RESERVED, Curve
+from paperloop.settings import read_json
+
+__all__ = ["Key", "Run", "find_runs", "read_run"]
+
+Key = tuple[str, str]  # split and metric
+CHUNK = 4 << 20  # bytes of metrics.jsonl that are parsed at a time
+NUMBERS = {bool, int, float, type(None)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run folder, as read.
+
+    Attributes:
+        path: the folder.
+        record: run.json, or {}.
+        config: the fields of config.json, or {}.
+        config_type: the type named there, or "".
+        headlines: metrics that the trainer wants shown first.
+        agents: one label for each entry of the metrics' leading axis; empty where that axis is seeds of one arm.
+        names: split -> its metrics, as they first appear.
+        last: the last value of each metric in which all numbers are finite, (agents, tasks), and its step.
+        scalars: metrics without a leading axis.
+        curves: the metrics of which every row was to be kept.
+        odd: metrics that cannot be used -> why.
+        steps: the last step that has a row.
+        wall: seconds of running time up to the last row.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+    config: Mapping[str, Any]
+    config_type: str
+    headlines: tuple[str, ...]
+    agents: tuple[str, ...]
+    names: dict[str, list[str]]
+    last: dict[Key, tuple[np.ndarray, int]]
+    scalars: frozenset[Key]
+    curves: dict[Key, Curve]
+    odd: dict[Key, str]
+    steps: int
+    wall: float
+
+    @property
+    def status(self) -> str:
+        """What run.json says: "running", "complete", "interrupted" or "failed"; "unknown" without it."""
+        return str(self.record.get("status", "unknown"))
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The different labels of its agents; one without a name where the agents have no labels."""
+        return tuple(dict.fromkeys(self.agents)) or ("",)
+
+    def entries(self, key: Key, arm: str) -> np.ndarray | None:
+        """Return which entries of a metric's leading axis belong to an arm; None where it does not say whose it is."""
+        if key in self.scalars:
+            return np.array([0]) if len(self.arms) == 1 else None
+        if not self.agents:
+            return np.arange(len(self.last[key][0]))
+        return np.flatnonzero([label == arm for label in self.agents])
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """Return the run folders among `paths` and directly below them, each once, in order.
+
+    Raises:
+        UserError: a path is not a folder, or holds no run.
+    """
+    if not paths:
+        raise UserError("There is nothing to report: give at least one run folder.")
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            raise UserError(f"{path} is not a folder: give the folder of a run, or one that holds runs.")
+        inside = [path] if _is_run(path) else sorted((p for p in path.iterdir() if _is_run(p)), key=_natural)
+        if not inside:
+            raise UserError(f"{path} is not a run folder and holds none (no run.json or metrics.jsonl).")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name: False, *, rows: bool = True) -> Run:
+    """Read a run folder.
+
+    Args:
+        folder: a folder with run.json, or with metrics.jsonl only.
+        keep: tells of a split and a metric whether every row of it is needed.
+        rows: False leaves the metrics out.
+
+    Raises:
+        UserError: a file is damaged or holds values of a wrong type, or a leading axis does not fit the agents.
+    """
+    record, document = (_object(folder / name) for name in ("run.json", "config.json"))
+    config = document.get("config", {k: v for k, v in document.items() if k not in ("schema", "type")})
+    if not isinstance(config, dict):
+        raise UserError(f'"config" in {folder / "config.json"} is not a JSON object: restore it, or leave the run out.')
+    headlines, agents = (_labels(record, name, folder) for name in ("headlines", "agents"))
+    columns = _Columns(keep)
+    path = folder / "metrics.jsonl"
+    if rows and path.exists():
+        for lines, first in _chunks(path):
+            columns.add(_rows(lines, path, first))
+    run = Run(
+        path=folder, record=record, config=config, config_type=str(document.get("type") or ""), headlines=headlines,
+        agents=agents, names={split: list(names) for split, names in columns.names.items()}, last=columns.last,
+        scalars=frozenset(columns.scalars), curves=columns.curves(), odd=columns.odd, steps=columns.steps,
+        wall=columns.wall,
+    )  # fmt: skip
+    for (split, name), (values, _) in run.last.items():
+        if agents and (split, name) not in run.scalars and len(values) != len(agents):
+            raise UserError(
+                f"Metric {name!r} of {split} in {folder} has {len(values)} entries along its leading axis, and "
+                f"run.json names {len(agents)} agents: correct the trainer's `agents`, or leave the run out."
+            )
+    return run
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "metrics.jsonl").is_file()
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort seed-2 before seed-10."""
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def _object(path: Path) -> dict[str, Any]:
+    value = read_json(path) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object: restore it, or leave this run out.")
+    return value
+
+
+def _labels(record: Mapping[str, Any], name: str, folder: Path) -> tuple[str, ...]:
+    value = record.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
+        raise UserError(f'"{name}" in {folder / "run.json"} is not a list of names: restore it, or leave the run out.')
+    return tuple(value)
+
+
+def _chunks(path: Path) -> Iterator[tuple[list[bytes], int]]:
+    """Yield the lines of a file in parts, each with the number of its first line; the last line in a part of its own.
+
+    A process that is killed leaves a torn last line, and a machine that crashes a tail of zero bytes: neither counts.
+    """
+    number, rest = 1, b""
+    try:
+        with path.open("rb") as file:
+            while data := file.read(CHUNK):
+                rest += data
+                cut = rest.rfind(b"\n", 0, rest.rfind(b"\n")) + 1  # the last whole line may be the file's last
+                if cut:
+                    lines = rest[:cut].split(b"\n")[:-1]
+                    yield lines, number
+                    number, rest = number + len(lines), rest[cut:]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from None
+    lines = rest.split(b"\n")
+    while lines and not lines[-1].strip(b" \t\r\0"):
+        lines.pop()
+    if lines[:-1]:
+        yield lines[:-1], number
+    if lines and _problem(lines[-1]) is None:
+        yield lines[-1:], number + len(lines) - 1
+
+
+def _rows(lines: list[bytes], path: Path, first: int) -> list[dict[str, Any]]:
+    """Parse lines, all in one call; line by line only to say which of them is damaged."""
+    lines_with = [line for line in lines if line.strip()]
+    try:
+        rows = json.loads(b"[" + b",".join(lines_with) + b"]")
+        steps, walls, splits = zip(*[(row["step"], row["wall"], row["split"]) for row in rows], strict=True) or [()] * 3
+        if (
+            len(rows) == len(lines_with)  # "1},{2" in one line would pass as two
+            and set(map(type, steps)) == {int}
+            and min(steps) >= 0
+            and max(steps) < 2**63
+            and set(map(type, walls)) <= {int, float}
+            and all(map(math.isfinite, walls))
+            and set(map(type, splits)) == {str}
+        ):
+            return rows
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        if not lines_with:
+            return []
+    for number, line in enumerate(lines, first):
+        if line.strip() and (problem := _problem(line)):
+            raise UserError(f"{path}, line {number} is not a row of metrics: {problem}; restore the file.")
+    return [json.loads(line) for line in lines_with]
+
+
+def _problem(line: bytes) -> str | None:
+    """What is wrong with a line, or None."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    if not isinstance(row, dict) or not row.keys() >= set(RESERVED):
+        return "it is not an object with step, wall and split"
+    step, wall, split = (row[name] for name in RESERVED)
+    if type(step) is not int or not 0 <= step < 2**63:
+        return "its step is not a whole number from 0 on"
+    if type(wall) not in (int, float) or not math.isfinite(wall):
+        return "its wall is not a number of seconds"
+    return None if isinstance(split, str) else "its split is not a name"
+
+
+class _Columns:
+    """Gathers columns, part by part."""
+
+    def __init__(self, keep: Callable[[str, str], bool]):
+        self.names: dict[str, dict[str, None]] = {}
+        self.last: dict[Key, tuple[np.ndarray, int]] = {}
+        self.scalars: set[Key] = set()
+        self.odd: dict[Key, str] = {}
+        self.steps, self.wall = 0, 0.0
+        self._keep = keep
+        self._parts: dict[Key, list[Curve]] = {}
+        self._shapes: dict[Key, tuple[int, ...]] = {}
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take some rows more."""
+        by_split: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_split.setdefault(row["split"], []).append(row)
+        for split, some in by_split.items():
+            self.steps = max(self.steps, max(row["step"] for row in some))
+            self.wall = max(self.wall, float(max(row["wall"] for row in some)))
+            found = dict.fromkeys(itertools.chain.from_iterable(some))
+            names = self.names.setdefault(split, {})
+            names.update(dict.fromkeys(name for name in found if name not in RESERVED))
+            for name in found:
+                if name in RESERVED or (split, name) in self.odd:
+                    continue
+                try:
+                    self._add((split, name), some)
+                except (ValueError, TypeError, OverflowError) as error:
+                    self._forget((split, name), str(error))
+
+    def _add(self, key: Key, rows: Sequence[dict[str, Any]]) -> None:
+        name = key[1]
+        if self._keep(*key):
+            rows = [row for row in rows if name in row]
+            values = self._array(key, [row[name] for row in rows])
+            steps, walls = np.array([row["step"] for row in rows]), np.array([row["wall"] for row in rows], float)
+            self._parts.setdefault(key, []).append(Curve(steps, walls, values))
+            whole = np.flatnonzero(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+            if whole.size:
+                self.last[key] = _entries(values[whole[-1]]), int(steps[whole[-1]])
+            return
+        for row in reversed(rows):
+            if name not in row:
+                continue
+            value = self._array(key, [row[name]])[0]
+            if np.isfinite(value).all():
+                self.last[key] = _entries(value), row["step"]
+                return
+
+    def _array(self, key: Key, raw: list[Any]) -> np.ndarray:
+        """Values as floats, null as NaN; a ValueError says what else they are."""
+        try:
+            values = np.asarray(raw)
+        except ValueError:
+            raise ValueError("it changes its shape, or holds lists of different lengths") from None
+        if values.dtype.kind == "O" and set(map(type, values.ravel().tolist())) <= NUMBERS:
+            values = values.astype(float)
+        if values.dtype.kind not in "fiub":
+            raise ValueError("it is not a number or an array of numbers")
+        if not values.size:
+            raise ValueError("it is empty")
+        shape = values.shape[1:]
+        if self._shapes.setdefault(key, shape) != shape:
+            before, after = list(self._shapes[key]), list(shape)
+            raise ValueError(f"it changes its shape, from {before} to {after}")
+        if not shape:
+            self.scalars.add(key)
+        return values.astype(float)
+
+    def _forget(self, key: Key, reason: str) -> None:
+        self.odd[key] = reason
+        for held in (self.last, self._parts, self._shapes):
+            held.pop(key, None)
+        self.scalars.discard(key)
+
+    def curves(self) -> dict[Key, Curve]:
+        """Every kept column in the order of steps; of two values at one step the later counts."""
+        return {key: _ordered(parts) for key, parts in self._parts.items()}
+
+
+def _entries(value: np.ndarray) -> np.ndarray:
+    """One value as (agents, tasks)."""
+    return value.reshape(len(value) if value.ndim else 1, -1)
+
+
+def _ordered(parts: Iterable[Curve]) -> Curve:
+    steps, wall, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if np.any(np.diff(steps) <= 0):
+        order = np.argsort(steps, kind="stable")
+        order = order[np.append(np.diff(steps[order]) > 0, True)]
+        steps, wall, values = steps[order], wall[order], values[order]
+    return Curve(steps, wall, values)
