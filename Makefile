@@ -13,7 +13,7 @@ BOOT := $(shell command -v python3 || command -v python)
 PACKAGES := $(sort $(patsubst packages/%/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-isolated wheels lock clean require-python
+.PHONY: help setup demo test test-full check test-isolated wheels lock clean require-python
 
 help: ## what there is
 	@echo "make <target> [PYTHON=3.12] [TORCH=none] [TIER=smoke|cpu|gpu] [ARGS=...]"
@@ -35,11 +35,14 @@ setup: require-python ## make or mend the environment (.venv, or .venv-3.12 with
 demo: $(READY) ## train a small agent, evaluate it, draw figures and a GIF into demo/
 	@$(PY) tools/demo.py --out demo $(ARGS)
 
-test: $(READY) ## all tests
+test: $(READY) ## all tests but the slow ones
 	@$(PY) -m tools.run_tests $(if $(ARGS),-- $(ARGS))
 
-test-%: $(READY) ## one package's tests, e.g. make test-core; test-workspace: the tests in tests/
-	@$(PY) -m tools.run_tests $* $(if $(ARGS),-- $(ARGS))
+test-full: $(READY) ## all tests
+	@$(PY) -m tools.run_tests --full $(if $(ARGS),-- $(ARGS))
+
+test-%: $(READY) ## one package's tests, e.g. make test-core; test-workspace: those in tests/; test-full-core: slow ones too
+	@$(PY) -m tools.run_tests $(if $(filter full-%,$*),--full )$(patsubst full-%,%,$*) $(if $(ARGS),-- $(ARGS))
 
 check: $(READY) ## format, lint, types, dependencies, import rules, lock, wheel names
 	@$(PY) -m tools.check $(ARGS)

@@ -1,8 +1,9 @@
 """Run the tests: each package, the workspace's own and the benchmarks' in a process of their own.
 
-    python -m tools.run_tests                 everything
-    python -m tools.run_tests core workspace  some of it
-    python -m tools.run_tests core -- -k seed options after `--` go to pytest
+    python -m tools.run_tests                 every suite, without what is marked slow
+    python -m tools.run_tests --full          the slow tests too
+    python -m tools.run_tests core workspace  some suites
+    python -m tools.run_tests core -- -k seed options after `--` go to pytest; with -m, that decides about slow tests
 
 A process each, because some settings of JAX are process-wide, so that one package's tests could change another's.
 """
@@ -75,6 +76,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     cut = argv.index("--") if "--" in argv else len(argv)
     names, options = argv[:cut], argv[cut + 1 :]
+    full = "--full" in names
+    names = [name for name in names if name != "--full"]
+    if not full and "-m" not in options:
+        options = ["-m", "not slow", *options]
     known = suites()
     if unknown := [name for name in names if name not in known]:
         print(f"tests: no suite {', '.join(unknown)}; there are {', '.join(known)}", file=sys.stderr)
