@@ -1,7 +1,10 @@
 """The conformance suite on a small real JAX trainer: ridge regression by SGD, several seeds in one program."""
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -29,6 +32,8 @@ class RegressionState(NamedTuple):
 
 class RegressionTrainer:
     """Minimises mean (w.x - 1.x)^2 over x ~ N(0, I); the loss goes to zero."""
+
+    headlines = ("loss",)
 
     donates = True
 
@@ -88,7 +93,7 @@ class ChangesItsKeys(RegressionTrainer):
 def test_jax_trainer_meets_the_contract(tmp_path):
     other = RegressionConfig(features=5)
     passed = check_trainer(make, RegressionConfig(), folder=tmp_path, other_config=other, kills=1)
-    assert len(passed) == 7
+    assert len(passed) == 8
 
 
 def test_it_learns():
@@ -187,3 +192,24 @@ def test_another_x64_setting_is_refused(tmp_path):
     save_pytree({"w": jnp.ones(2)}, tmp_path)
     with jax.enable_x64(True), pytest.raises(CheckpointError, match="jax_enable_x64=False"):
         load_pytree(tmp_path, {"w": jnp.ones(2, jnp.float32)})
+
+
+def test_a_full_disk_is_one_sentence(tmp_path):
+    """A file-size limit stands in for the full disk, as in test_checkpoint.py."""
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_conformance_jax import RegressionConfig, make
+from paperloop import CheckpointError, run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    run(make(RegressionConfig(features=20_000)), {str(tmp_path / "run")!r}, steps=1)
+except CheckpointError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len((done.stdout + done.stderr).splitlines()) == 1
+    assert "Could not write the checkpoint of step 1" in done.stdout
+    assert "File too large" in done.stdout

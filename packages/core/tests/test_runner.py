@@ -16,7 +16,7 @@ import pytest
 
 import paperloop
 from paperloop import CheckpointError, Interrupted, NonFiniteError, UserError, restore, run
-from paperloop.conformance import check_trainer, fingerprint
+from paperloop.conformance import ConformanceError, check_trainer, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -606,3 +606,15 @@ def test_falling_back_keeps_the_damaged_checkpoint_and_rolls_the_record_back(tmp
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert (tmp_path / "a" / "checkpoints" / "damaged-0000000006" / "payload" / "x.npy").exists()
     assert "Falling back: the checkpoint of step 6" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bad", [{"headlines": ()}, {"headlines": "loss"}, {"agents": "ab"}, {"agents": ("a", "b")}])
+def test_names_that_are_missing_or_do_not_fit_break_the_contract(tmp_path, bad):
+    def misnamed(config):
+        trainer = make(config)
+        trainer.headlines = ("x",)
+        vars(trainer).update(bad)
+        return trainer
+
+    with pytest.raises(ConformanceError, match=r"headlines|agents"):
+        check_trainer(misnamed, WalkConfig(), folder=tmp_path)

@@ -80,6 +80,8 @@ def check_trainer(
     note("the configuration is a frozen dataclass and survives a round trip through JSON")
     trainer = make(config)
     _require(trainer.config == config, "trainer.config is not the configuration that it was made with")
+    _check_names(trainer)
+    note("headlines and agents are names")
 
     first, second = fingerprint(trainer.init(seed)), fingerprint(trainer.init(seed))
     _same(first, second, "init with the same seed twice gives different states")
@@ -199,9 +201,18 @@ def _check_config(config: Any) -> None:
     _require(from_dict(type(config), json.loads(text)) == config, "the configuration changes in a trip through JSON")
 
 
+def _check_names(trainer: Any) -> None:
+    headlines, agents = getattr(trainer, "headlines", ()), getattr(trainer, "agents", None)
+    for what, names in (("headlines", headlines), ("agents", () if agents is None else agents)):
+        good = not isinstance(names, str) and all(isinstance(name, str) for name in names)
+        _require(good, f"{what} is not a sequence of names")
+    _require(len(headlines) > 0, "headlines is missing or empty: name the metrics that a report shows first")
+
+
 def _check_step(trainer: Any, seed: int, steps: int) -> None:
     state = trainer.init(seed)
     donates = getattr(trainer, "donates", False)
+    headlines, agents = set(trainer.headlines), getattr(trainer, "agents", None)
     shapes: dict[str, Any] | None = None
     progress = dict(trainer.progress(state))
     began = progress
@@ -222,6 +233,8 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
         _require(not bad, f"metrics {bad} are not finite")
         here = {name: (value.shape, value.dtype) for name, value in host.items()}
         _require(shapes is None or here == shapes, "the metrics' keys, shapes or dtypes change between steps")
+        for name in () if agents is None else headlines & host.keys():
+            _require(len(np.atleast_1d(host[name])) == len(agents), f"{name} has another length than agents")
         shapes = here
         now = dict(trainer.progress(state))
         _require(set(now) == set(progress), "progress changes its keys")
