@@ -35,21 +35,12 @@ def twelve(**fields) -> EpisodeDataset:
     return line(12, **{"terminated": terminated, "truncated": truncated} | fields)
 
 
-def loop_qlearning(dataset: dict, max_episode_steps: int | None, terminate_on_end: bool) -> dict:
-    """What D4RL 1.1 does, step by step, from its description; the oracle."""
+def loop_qlearning(dataset: dict) -> dict:
+    """D4RL 1.1's `qlearning_dataset` for a file with time-outs, as a plain loop; the oracle."""
     out = {"observations": [], "actions": [], "rewards": [], "next_observations": [], "terminals": []}
-    counter = 0
     for i in range(len(dataset["rewards"]) - 1):
-        if "timeouts" in dataset:
-            timed_out = bool(dataset["timeouts"][i])
-        else:
-            timed_out = counter == max_episode_steps - 1
-        if timed_out and not terminate_on_end:
-            counter = 0
+        if dataset["timeouts"][i]:
             continue
-        if timed_out or dataset["terminals"][i]:
-            counter = 0
-        counter += 1
         out["observations"].append(np.float32(dataset["observations"][i]))
         out["actions"].append(np.float32(dataset["actions"][i]))
         out["rewards"].append(np.float32(dataset["rewards"][i]))
@@ -136,16 +127,15 @@ def test_exact_transitions_from_final_observations():
 
 
 def test_exact_needs_next_observations():
-    with pytest.raises(UserError, match=r"transitions\('d4rl'\)"):
+    with pytest.raises(UserError, match="semantics='d4rl'"):
         twelve().transitions("exact")
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     flags=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40),
-    terminate_on_end=st.booleans(),
 )
-def test_d4rl_transitions_equal_the_loop(flags, terminate_on_end):
+def test_d4rl_transitions_equal_the_loop(flags):
     terminals, timeouts = np.array(flags).T
     data = line(len(flags), terminated=terminals, truncated=timeouts)
     raw = {
@@ -155,8 +145,8 @@ def test_d4rl_transitions_equal_the_loop(flags, terminate_on_end):
         "terminals": terminals,
         "timeouts": timeouts,
     }
-    got = data.replace(observations=raw["observations"]).transitions("d4rl", terminate_on_end=terminate_on_end)
-    assert_same_transitions(got, loop_qlearning(raw, None, terminate_on_end))
+    got = data.replace(observations=raw["observations"]).transitions("d4rl")
+    assert_same_transitions(got, loop_qlearning(raw))
 
 
 def test_a_cut_inside_the_data_is_no_transition():
@@ -174,8 +164,6 @@ def test_dtype_of_transitions():
 def test_transitions_refuse_nonsense():
     with pytest.raises(UserError, match="'d4rl' or 'exact'"):
         twelve().transitions("D4RL")
-    with pytest.raises(UserError, match="terminate_on_end"):
-        twelve(next_observations=np.zeros((12, 2))).transitions("exact", terminate_on_end=True)
 
 
 # Episodes

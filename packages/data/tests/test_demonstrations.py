@@ -11,7 +11,7 @@ from paperloop_data import EpisodeDataset, normalised_score
 
 
 def demonstrations() -> Path | None:
-    """`shared/data/demonstrations` beside the repository, looked for above this file and above the working folder."""
+    """`shared/data/demonstrations` next to the repository, looked for above this file and above the working folder."""
     for start in (Path(__file__).resolve(), Path.cwd() / "here"):
         for folder in start.parents:
             if (folder / "shared" / "data" / "demonstrations").is_dir():
@@ -23,7 +23,7 @@ def demonstrations() -> Path | None:
 def folder() -> Path:
     found = demonstrations()
     if found is None:
-        pytest.skip("shared/data/demonstrations is not beside the repository")
+        pytest.skip("shared/data/demonstrations is not next to the repository")
     return found
 
 

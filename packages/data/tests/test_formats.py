@@ -84,7 +84,7 @@ def small(episodes=3, steps=5, seed=0, **fields) -> EpisodeDataset:
 # Round trips
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)  # of six files each
 @given(data=datasets())
 def test_every_format_keeps_every_bit(data):
     with tempfile.TemporaryDirectory() as name:
@@ -96,7 +96,7 @@ def test_every_format_keeps_every_bit(data):
             assert len(here.provenance) == 2 * (step + 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=datasets(), starts=st.data())
 def test_npz_keeps_any_boundaries_and_cuts(data, starts):
     where = sorted(starts.draw(st.sets(st.integers(1, max(1, data.num_steps - 1)), max_size=5)))
@@ -342,6 +342,11 @@ def test_attributes_must_be_json(tmp_path):
     data = small(attributes={"rng": np.random.default_rng(0)})
     with pytest.raises(UserError, match="Generator is not JSON"):
         data.save(tmp_path / "a.npz")
+    deep = []
+    for _ in range(600):
+        deep = [deep]
+    with pytest.raises(UserError, match="nested more than 500 deep"):
+        small(attributes={"a": deep}).save(tmp_path / "a.npz")
     numbers = small(attributes={"a": np.float32(1.5), "b": np.arange(2)})
     assert EpisodeDataset.load(numbers.save(tmp_path / "b.npz")).attributes == {"a": 1.5, "b": [0, 1]}
 
@@ -441,6 +446,7 @@ def test_nothing_left_without_non_finite_episodes(tmp_path):
         ({"timeouts": np.zeros(3, bool)}, "timeouts has 3 rows"),
         ({"actions": np.full((12, 1), np.nan)}, r"actions holds nan at row 0 \(episode 0, step 0\)"),
         ({"next_observations": np.zeros((12, 5))}, "next_observations is of shape"),
+        ({"next_observations": np.full((12, 3), b"x"), "timeouts": None}, "next_observations is of type"),
         ({"observations": np.zeros((0, 3))}, "no steps"),
         ({"rewards": np.array([b"x"] * 12)}, "rewards"),
     ],

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from paperloop.errors import UserError
+from paperloop.errors import CommandWords, UserError, running_command
 from paperloop_data import EpisodeDataset, load
 
 N = 6
@@ -170,6 +170,7 @@ ODD = [
     "[1]",
     "no",
     "[" * 20000,
+    '{"a":' * 600 + "1" + "}" * 600,
 ]
 
 
@@ -323,3 +324,28 @@ def test_an_option_that_does_not_exist_or_does_not_apply(tmp_path):
         load(path, observation_keys=("a",))
     with pytest.raises(UserError, match="episode_ends does not apply to Minari folders"):
         load(minari(tmp_path / "m"), episode_ends="goal")
+
+
+def test_messages_use_the_words_of_the_running_command(tmp_path):
+    paths = ("drop_nonfinite", "max_episode_steps", "default_reward", "observation_keys", "episode_ends")
+    options = {f"loading.{name}": f"--loading.{name.replace('_', '-')}" for name in paths}
+    words = CommandWords("learn train", options, frozenset({"loading.drop_nonfinite"}))
+
+    def parts(file):
+        for number in range(2):
+            file.move(f"episode_{number}/observations", f"episode_{number}/whole")
+            file[f"episode_{number}/observations/state"] = np.zeros((4, 3))
+
+    token = running_command.set(words)
+    try:
+        for path, advice in [
+            (h5(tmp_path / "a.hdf5", rewards=np.full(N, np.nan)), "load it with --loading.drop-nonfinite to leave"),
+            (h5(tmp_path / "b.hdf5", timeouts=None), "such as --loading.max-episode-steps 1000."),
+            (h5(tmp_path / "c.hdf5", rewards=None), "give --loading.default-reward 0.0 if"),
+            (minari(tmp_path / "m", parts), "such as --loading.observation-keys state."),
+        ]:
+            with pytest.raises(UserError) as caught:
+                load(path)
+            assert advice in str(caught.value)
+    finally:
+        running_command.reset(token)

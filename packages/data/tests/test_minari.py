@@ -146,7 +146,7 @@ def test_incomplete_folders(tmp_path):
 
 
 def test_what_changed_after_we_wrote_it_is_named(tmp_path):
-    spec = {"env_spec": json.dumps({"id": "Pendulum-v1", "kwargs": {"g": 2.0}})}
+    spec = {"env_spec": json.dumps({"id": "Pendulum-v1", "kwargs": {"g": 2.0}}), "counts": {2: "a", 10: "b"}}
     folder = random_dataset().save(tmp_path / "x-v0", metadata=spec)
     metadata, main = folder / "data" / "metadata.json", folder / "data" / "main_data.hdf5"
     written, content = metadata.read_text(), main.read_bytes()

@@ -113,13 +113,7 @@ class EpisodeDataset(EpisodeArrays):
     def __iter__(self) -> Iterator[Episode]:
         return (self.episode(index) for index in range(self.num_episodes))
 
-    def transitions(
-        self,
-        semantics: Semantics = "exact",
-        *,
-        terminate_on_end: bool = False,
-        dtype: Any = np.float32,
-    ) -> Transitions:
+    def transitions(self, semantics: Semantics = "exact", *, dtype: Any = np.float32) -> Transitions:
         """Return flat transitions (s, a, r, s', terminal).
 
         Args:
@@ -127,17 +121,12 @@ class EpisodeDataset(EpisodeArrays):
                 `d4rl.qlearning_dataset` (D4RL 1.1) does and most published results stand on: s' is the next row of the
                 file whatever is stored, time-out steps and the last row are left out, so a 1000-step episode becomes
                 999 transitions, and s' of a terminal step is the start of the next episode.
-            terminate_on_end: only with "d4rl", and as D4RL's code has it, which is not what its docstring says:
-                time-out steps are kept, their s' is the start of the next episode, and `terminals` stays what the file
-                says.
             dtype: type that floats are cast to, as D4RL does; None keeps each. Integers and booleans are never cast.
 
         Raises:
             UserError: "exact" without stored next or final observations.
         """
-        return make_transitions(
-            self, semantics, terminate_on_end=terminate_on_end, dtype=None if dtype is None else np.dtype(dtype)
-        )
+        return make_transitions(self, semantics, None if dtype is None else np.dtype(dtype))
 
     # New datasets from old
 
@@ -213,12 +202,7 @@ class EpisodeDataset(EpisodeArrays):
         return summary.moments(self.observations)
 
     def findings(self, *, action_low: Any = None, action_high: Any = None) -> list[str]:
-        """Return a sentence for each thing that is legal but often a mistake; see `paperloop_data.findings`.
-
-        Args:
-            action_low: lower bound of the actions, a number or (*act); None where it is not known.
-            action_high: upper bound, likewise.
-        """
+        """Return a sentence for each thing that is legal but often a mistake; see `paperloop_data.findings`."""
         return summary.findings(self, action_low, action_high)
 
     def equals(self, other: EpisodeDataset) -> bool:
@@ -251,7 +235,7 @@ class EpisodeDataset(EpisodeArrays):
 
     @staticmethod
     def load(path: str | Path, **options: Any) -> EpisodeDataset:
-        """Read a D4RL HDF5 file, a Minari folder or an npz archive; the content tells which. See `paperloop_data.load`.
+        """Read a D4RL HDF5 file, a Minari folder or an npz archive; the content tells which.
 
         Args:
             path: the file or folder, or the id of a local Minari dataset, such as "mujoco/hopper/expert-v0".

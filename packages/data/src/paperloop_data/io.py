@@ -92,15 +92,7 @@ def format_of(name: str | Path) -> Format:
 
 
 def load(name: str | Path, **options: Any) -> EpisodeDataset:
-    """Read a D4RL HDF5 file, a Minari folder or an npz archive; the content tells which.
-
-    Args:
-        name: the file or folder, or the id of a local Minari dataset, such as "mujoco/hopper/expert-v0".
-        options: fields of `Reading`.
-
-    Raises:
-        UserError: there is no such file, or it is none of these, damaged, or its content does not fit together.
-    """
+    """Read a D4RL HDF5 file, a Minari folder or an npz archive; see `EpisodeDataset.load`."""
     path, format = dataset_path(name), format_of(name)
     if format == "minari":
         return read_minari(path.parent if path.name == MAIN_FILE else path, **options)

@@ -101,8 +101,8 @@ def findings(data: EpisodeArrays, action_low: Any = None, action_high: Any = Non
     one_length = data.num_episodes > 1 and data.lengths.min() == data.lengths.max() > 1
     if one_length and data.terminated[data.episode_ends - 1].all() and not data.truncated.any():
         said.append(
-            f"Every episode has {data.lengths[0]} steps and ends terminated: if that is a time limit, use "
-            f"with_time_limit({data.lengths[0]}), or value targets will not bootstrap there."
+            f"Every episode has {data.lengths[0]} steps and ends terminated: if that is a time limit, take it for "
+            f"truncated (with_time_limit({data.lengths[0]}) in Python), or value targets will not bootstrap there."
         )
     twins = _twins(data)
     if twins is not None:

@@ -10,6 +10,9 @@ from paperloop.errors import UserError
 
 __all__ = ["checked_attributes", "names", "parsed", "shown"]
 
+#: What is nested deeper would exhaust the stack further on.
+DEEPEST = 500
+
 
 def shown(name: object) -> str:
     """Return a name for a message, with control characters escaped so that they do not reach the terminal."""
@@ -30,9 +33,15 @@ def parsed(text: Any) -> Any:
         ValueError: it is not JSON, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        level = [value := json.loads(text)]
     except (RecursionError, TypeError) as error:
         raise ValueError(str(error)) from None
+    for _ in range(DEEPEST):
+        holders = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [child for holder in holders for child in holder]
+        if not level:
+            return value
+    raise ValueError(f"nested more than {DEEPEST} deep")
 
 
 def checked_attributes(text: Any, where: str) -> dict[str, Any]:

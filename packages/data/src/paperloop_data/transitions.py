@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop_data.arrays import frozen
 from paperloop_data.fields import EpisodeArrays
 
@@ -35,21 +35,18 @@ class Transitions(NamedTuple):
     rows: np.ndarray
 
 
-def make_transitions(
-    data: EpisodeArrays, semantics: Semantics, *, terminate_on_end: bool, dtype: np.dtype | None
-) -> Transitions:
+def make_transitions(data: EpisodeArrays, semantics: Semantics, dtype: np.dtype | None) -> Transitions:
     """See `EpisodeDataset.transitions`."""
     if semantics == "d4rl":
-        return _d4rl(data, terminate_on_end, dtype)
+        return _d4rl(data, dtype)
     if semantics != "exact":
         raise UserError(f"The semantics of transitions are 'd4rl' or 'exact'; got {semantics!r}.")
-    if terminate_on_end:
-        raise UserError("terminate_on_end belongs to the semantics 'd4rl'; leave it out with 'exact'.")
     following = next_rows(data)
     if following is None:
         raise UserError(
             f"{data.where}: there are no stored next observations, so the last step of each episode has none; use "
-            "transitions('d4rl'), which leaves those steps out, or give next_observations or final_observations."
+            f"{setting('semantics', 'd4rl')}, which leaves those steps out, or give next_observations or "
+            "final_observations."
         )
     return Transitions(
         _cast(data.observations, dtype),
@@ -73,14 +70,13 @@ def next_rows(data: EpisodeArrays) -> np.ndarray | None:
     return frozen(following)
 
 
-def _d4rl(data: EpisodeArrays, terminate_on_end: bool, dtype: np.dtype | None) -> Transitions:
+def _d4rl(data: EpisodeArrays, dtype: np.dtype | None) -> Transitions:
     # The last row has no next row. A time-out is left out, because its next row belongs to the next episode; a terminal
     # step is kept, because nothing bootstraps from its next observation. An end with neither flag is a cut: the flags
     # of a D4RL file can leave one only at the last row, and elsewhere (episodes stored one by one) it is a time-out.
-    keep = np.ones(data.num_steps, bool)
-    if not terminate_on_end:
-        keep &= ~data.truncated
-        keep[data.episode_ends - 1] &= data.terminated[data.episode_ends - 1]
+    last = data.episode_ends - 1
+    keep = ~data.truncated
+    keep[last] &= data.terminated[last]
     keep[-1] = False
     rows = np.flatnonzero(keep)
     return Transitions(

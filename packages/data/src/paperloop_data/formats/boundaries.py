@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
@@ -20,23 +19,10 @@ __all__ = ["resolve_ends"]
 MISMATCH = 1e-6
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Which rule was used, and what it gives.
-
-    Attributes:
-        rule: never "auto".
-        truncated: (N,) booleans.
-        starts: (E,) int64.
-    """
-
-    rule: str
-    truncated: np.ndarray
-    starts: np.ndarray
-
-
-def resolve_ends(fields: Mapping[str, np.ndarray], *, rule: EndRule, max_episode_steps: int | None, where: str) -> Ends:
-    """Return the time-outs and episode starts of flat arrays.
+def resolve_ends(
+    fields: Mapping[str, np.ndarray], *, rule: EndRule, max_episode_steps: int | None, where: str
+) -> tuple[str, np.ndarray, np.ndarray]:
+    """Return the rule that was used (never "auto"), the time-outs (N,) and the episode starts (E,) of flat arrays.
 
     Args:
         fields: "observations" (N, *obs) and "terminals" (N,), and where the file has them "timeouts",
@@ -82,7 +68,7 @@ def resolve_ends(fields: Mapping[str, np.ndarray], *, rule: EndRule, max_episode
         gaps = _gaps(fields["observations"], _need(fields, "next_observations", rule, where))
         truncated = gaps & ~terminals
         ends = gaps | terminals
-    return Ends(rule, truncated, arrays.starts_after(ends))
+    return rule, truncated, arrays.starts_after(ends)
 
 
 def _time_outs(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:

@@ -103,18 +103,19 @@ def build_flat(
     # Lengths are looked at before any rule combines the arrays, so that the message names the array and not the rule.
     for name, value in {**known, **extras}.items():
         arrays.check_rows(value, called.get(name, name), steps, where)
-    if "next_observations" in known and np.shape(known["next_observations"]) != observations.shape:
-        raise UserError(
-            f"{where}: next_observations is of shape {np.shape(known['next_observations'])}, but observations is of "
-            f"shape {observations.shape}; fetch or write the file again."
-        )
+    if "next_observations" in known:
+        following = arrays.number_array(known["next_observations"], "next_observations", where)
+        if following.shape != observations.shape:
+            raise UserError(
+                f"{where}: next_observations is of shape {following.shape}, but observations is of shape "
+                f"{observations.shape}; fetch or write the file again."
+            )
     if starts is None or reading.episode_ends != "auto":
-        ends = resolve_ends({**known, **extras}, rule=reading.episode_ends, max_episode_steps=limit, where=where)
-        truncated, starts = ends.truncated, ends.starts
-        read = {**read, "episode_ends": ends.rule}
+        rule, truncated, starts = resolve_ends(
+            {**known, **extras}, rule=reading.episode_ends, max_episode_steps=limit, where=where
+        )
     else:
-        truncated = known.get("timeouts", np.zeros(steps, bool))
-        read = {**read, "episode_ends": "stored"}
+        rule, truncated = "stored", known.get("timeouts", np.zeros(steps, bool))
     fields = {
         "observations": observations,
         "actions": known["actions"],
@@ -126,4 +127,5 @@ def build_flat(
         "final_observations": final,
         "extras": extras,
     }
+    read = {**read, "episode_ends": rule}
     return build(fields, attributes=attributes, read=read, drop_nonfinite=reading.drop_nonfinite)

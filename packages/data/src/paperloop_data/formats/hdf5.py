@@ -114,6 +114,7 @@ def check_link(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> N
 
     Raises:
         UserError: it is a soft or an external link, which may lead out of the file.
+        RuntimeError: there is no such name.
     """
     if group.links.get_info(name).type != HARD_LINK:
         raise UserError(
@@ -122,12 +123,15 @@ def check_link(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> N
         )
 
 
-def check_stored(dataset: h5py.h5d.DatasetID, path: str, where: str, file_bytes: int) -> None:
-    """Raise unless all values of a dataset are in its own file. What was never written would be read as zeros.
+def check_stored(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], path: str, where: str, file_bytes: int) -> None:
+    """Raise unless all values of a dataset of `shape` are in its own file. What was never written reads as zeros.
 
     Raises:
         UserError: they are in other files, were never written, or are more than the file can hold.
     """
+    size = math.prod(shape)
+    if size == 0 or _in_one_chunk(dataset, shape):
+        return
     properties = dataset.get_create_plist()
     layout = properties.get_layout()
     if layout == h5py.h5d.VIRTUAL or properties.get_external_count():
@@ -136,17 +140,26 @@ def check_stored(dataset: h5py.h5d.DatasetID, path: str, where: str, file_bytes:
             f"{where}: {shown(path)} {kind}, so its values are in other files, which are not followed; store the "
             "values in the file."
         )
-    size = math.prod(dataset.shape)
-    if size == 0 or layout == h5py.h5d.COMPACT:
+    if layout == h5py.h5d.COMPACT:
         return
     missing, needed = dataset.get_storage_size() == 0, size * dataset.get_type().get_size()
     if layout == h5py.h5d.CHUNKED:
-        chunks = math.prod(-(-n // c) for n, c in zip(dataset.shape, properties.get_chunk(), strict=True))
+        chunks = math.prod(-(-n // c) for n, c in zip(shape, properties.get_chunk(), strict=True))
         missing = dataset.get_num_chunks() < chunks
         needed = 0  # chunks may be compressed; those that are there have been counted
     if missing or needed > file_bytes:
         what = "were never written" if missing else f"would take {needed} bytes, more than the file has"
         raise UserError(f"{where}: values of {shown(path)} {what}; fetch or write the file again.")
+
+
+def _in_one_chunk(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...]) -> bool:
+    """Whether one chunk in the file holds all values, as in short episodes: a quick look before the long one."""
+    try:
+        first = dataset.get_chunk_info_by_coord((0,) * len(shape)).byte_offset
+        last = dataset.get_chunk_info_by_coord(tuple(n - 1 for n in shape)).byte_offset
+    except (ValueError, TypeError, RuntimeError):  # it is not in chunks
+        return False
+    return first is not None and first == last
 
 
 def read(dataset: h5py.Dataset, path: str, where: str) -> Any:
@@ -155,7 +168,7 @@ def read(dataset: h5py.Dataset, path: str, where: str) -> Any:
     Raises:
         UserError: they are not in the file, or damaged.
     """
-    check_stored(dataset.id, path, where, os.stat(dataset.file.filename).st_size)
+    check_stored(dataset.id, dataset.shape, path, where, os.stat(dataset.file.filename).st_size)
     try:
         return dataset[()]
     except (OSError, RuntimeError) as error:
@@ -215,7 +228,7 @@ def opened_to_write(path: Path) -> Generator[h5py.File]:
 
 
 class _Disk(io.FileIO):
-    """A file that notes a failed write and goes on, because HDF5 does not: it crashes the process on closing."""
+    """A file that notes a failed write and continues, because HDF5 does not: it crashes the process on closing."""
 
     failure: OSError | None = None
 

@@ -191,8 +191,9 @@ def write_minari(
                 for name, array in episode.items():
                     hdf5.write_array(group, name, array, compress)
         contents["dataset_size"] = round((folder / MAIN_FILE).stat().st_size / 1e6, 1)
-        digests = {key: _digest(value) for key, value in contents.items()} | {MAIN_FILE: sha256(folder / MAIN_FILE)}
-        (folder / METADATA_FILE).write_text(json.dumps({**contents, DIGESTS: digests}))
+        read_back = json.loads(json.dumps(contents))  # keys are texts there
+        digests = {key: _digest(value) for key, value in read_back.items()} | {MAIN_FILE: sha256(folder / MAIN_FILE)}
+        (folder / METADATA_FILE).write_text(json.dumps({**read_back, DIGESTS: digests}))
 
     with saving(path):
         write_folder_atomically(path, fill)
@@ -278,7 +279,7 @@ def _read_episodes(reader: _Reader, metadata: Mapping[str, Any], reading: Readin
     further, skipped = {}, []
     stored_next = f"infos/{STORED_NEXT}"
     for name in [*rest, *more, *sorted(name for name in reader.leaves if name.startswith("infos/"))]:
-        if name != stored_next and not reading.wants(name):
+        if name != stored_next and not (reading.wants(name) or reading.wants(name.removeprefix("infos/"))):
             continue
         try:
             further[name], _ = reader.read(name)
@@ -358,9 +359,13 @@ class _Reader:
         group = self._groups[number]
         *parents, last = name.encode(errors="surrogateescape").split(b"/")
         for part in (*parents, last):
-            if not group.links.exists(part):
-                raise _UnfitError(f"{self.where}: episode {number} has no {shown(name)}; copy or write it again.")
-            hdf5.check_link(group, part, f"episode_{number}/{name}", self.where)
+            try:
+                hdf5.check_link(group, part, f"episode_{number}/{name}", self.where)
+            except RuntimeError:
+                if group.links.exists(part):
+                    raise  # it is there, but damaged
+                what = f"{self.where}: episode {number} has no {shown(name)}"
+                raise _UnfitError(f"{what}; copy or write it again.") from None
             if part is not last:
                 group = h5py.h5g.open(group, part)
         return h5py.h5d.open(group, last)
@@ -369,7 +374,7 @@ class _Reader:
         """Return the T rows of every episode, (N, ...), and the T+1st, (E, ...), where there is one.
 
         Raises:
-            UserError: it is damaged; `_UnfitError`: it is no array of numbers of one shape in every episode.
+            UserError: it is damaged; `_UnfitError`: it is not an array of numbers of one shape in every episode.
         """
         if name not in self.leaves:
             raise _UnfitError(f"{self.where}: {shown(name)} are not one array; write the dataset again.")
@@ -383,13 +388,14 @@ class _Reader:
         for number, (start, length) in enumerate(zip(self.starts.tolist(), self.lengths.tolist(), strict=True)):
             dataset = self._open(name, number)
             wanted = (length + longer, *shape)
-            if dataset.shape != wanted or dataset.get_type() != kind:
+            shape_here = dataset.shape
+            if shape_here != wanted or dataset.get_type() != kind:
                 raise _UnfitError(
-                    f"{self.where}: episode {number} has {shown(name)} of shape {dataset.shape} and type "
+                    f"{self.where}: episode {number} has {shown(name)} of shape {shape_here} and type "
                     f"{dataset.dtype}, where {wanted} and {head.dtype} follow from its {length} rewards and from "
                     "episode 0; fix or remove it."
                 )
-            hdf5.check_stored(dataset, f"episode_{number}/{name}", self.where, self._file_bytes)
+            hdf5.check_stored(dataset, wanted, f"episode_{number}/{name}", self.where, self._file_bytes)
             rows = np.empty(wanted, dtype)
             try:
                 dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, rows)

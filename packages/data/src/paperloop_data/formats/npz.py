@@ -165,7 +165,7 @@ def _joined(found: Mapping[str, np.ndarray], reading: Reading, where: str) -> tu
     for name in ("observations", "actions", "rewards", "terminated", "truncated"):
         fields[name] = _join(episodes, name, numbers, where)
     for name in ("next_observations", "final_observations"):
-        having = [episode[name] is not None for episode in episodes]
+        having = [name in episode for episode in episodes]
         if all(having):
             fields[name] = _join(episodes, name, numbers, where)
         elif any(having):
@@ -182,33 +182,32 @@ def _joined(found: Mapping[str, np.ndarray], reading: Reading, where: str) -> tu
 
 
 def _one_episode(group: Mapping[str, np.ndarray], number: int, reading: Reading, where: str) -> dict[str, Any]:
+    """The arrays of one episode by our names; what may be missing is filled in."""
     at = f"{where}: episode {number}"
     found: dict[str, Any] = {
-        field: next((np.atleast_1d(group[alias]) for alias in aliases if alias in group), None)
+        field: np.atleast_1d(group[next(alias for alias in aliases if alias in group)])
         for field, aliases in ALIASES.items()
+        if not group.keys().isdisjoint(aliases)
     }
-    for name in ("observations", "actions"):
-        if found[name] is None and (name != "actions" or not reading.states_only):
+    for name in ("observations", *["actions"] * (not reading.states_only)):
+        if name not in found:
             raise UserError(f"{at} has no {name} (it holds {names(group)}); add them.")
     # Of observations there may be one more than steps, so they are asked last.
-    counted = next(n for n in ("actions", "rewards", "terminated", "truncated", "observations") if found[n] is not None)
+    counted = next(n for n in ("actions", "rewards", "terminated", "truncated", "observations") if n in found)
     steps = len(found[counted])
-    if found["actions"] is None:
-        found["actions"] = np.empty((steps, 0), np.float32)
     if steps == 0:
         raise UserError(f"{at} has no steps; leave it out of the file.")
-    rewards = rewards_or_default(found["rewards"], reading.default_reward, steps, at)
+    found.setdefault("actions", np.empty((steps, 0), np.float32))
+    rewards = rewards_or_default(found.get("rewards"), reading.default_reward, steps, at)
     found["rewards"] = arrays.number_column(rewards, "rewards", at)
     for name in ("terminated", "truncated"):
-        flags = found[name]
-        found[name] = np.zeros(steps, bool) if flags is None else arrays.flag_column(flags, name, at)
-    found["final_observations"] = None
+        found[name] = arrays.flag_column(found.get(name, np.zeros(steps, bool)), name, at)
     observations = found["observations"]
-    if len(observations) == steps + 1 and found["next_observations"] is None:
+    if len(observations) == steps + 1 and "next_observations" not in found:
         found["observations"], found["final_observations"] = observations[:-1], observations[-1:]
     for name, value in found.items():
-        if value is not None and name != "final_observations" and len(value) != steps:
-            raise UserError(f"{at} has {len(value)} rows of {name}, but {steps} {counted}; give one row for each step.")
+        if name != "final_observations" and len(value) != steps:
+            raise UserError(f"{at} has {len(value)} rows of {name}, but {steps} {counted}; give one for each step.")
     return found
 
 

@@ -79,7 +79,8 @@ class Reading:
 
     def wants(self, extra: str) -> bool:
         """Whether the array `extra` is asked for."""
-        return self.extras if isinstance(self.extras, bool) else extra in self.extras
+        needed = self.episode_ends == "goal" and extra == "infos/goal"
+        return needed or (self.extras if isinstance(self.extras, bool) else extra in self.extras)
 
     def check_extras(self, found: Mapping[str, Any], where: str) -> None:
         """Raise if an extra that was asked for by name is not in `found`."""

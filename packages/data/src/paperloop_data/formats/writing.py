@@ -15,7 +15,7 @@ import numpy as np
 
 from paperloop.errors import UserError, setting
 from paperloop.files import fsync_folder, fsync_tree, leftovers, remove_leftovers, sha256
-from paperloop_data.text import shown
+from paperloop_data.text import parsed, shown
 
 __all__ = ["attributes_json", "read_record", "refuse_existing", "saving", "write_folder_atomically", "write_record"]
 
@@ -48,10 +48,12 @@ def attributes_json(attributes: Mapping[str, Any], provenance: tuple[Mapping[str
     """Return attributes and provenance as one JSON text.
 
     Raises:
-        UserError: a value is not of a type that JSON knows.
+        UserError: a value is not of a type that JSON knows, or nested too deeply to be read again.
     """
     try:
-        return json.dumps({**attributes, "provenance": list(provenance)}, default=_plain)
+        text = json.dumps({**attributes, "provenance": list(provenance)}, default=_plain)
+        parsed(text)
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise UserError(
             f"{where}: attributes must be of types that JSON knows ({error}); convert or drop them."
