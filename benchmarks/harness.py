@@ -245,6 +245,9 @@ def alternate(
 ) -> tuple[Comparison, Json | None]:
     """Start all, then measure one trial of each, `rounds` times over.
 
+    A peer that is not installed or does not start is left out, and the comparison says why. An arm of ours that does
+    not start is an error.
+
     Args:
         contestants: in the order in which each round asks them.
         rounds: trials per contestant.
@@ -253,6 +256,9 @@ def alternate(
 
     Returns:
         The comparison and what `check` returned.
+
+    Raises:
+        ContestantError: an arm of ours does not start, or anyone dies at a trial.
     """
     info: dict[str, Json] = {}
     trials: dict[str, list[Json]] = {}
@@ -263,6 +269,9 @@ def alternate(
             try:
                 info[contestant.name] = contestant.start()
             except ContestantError as error:
+                if getattr(contestant, "peer", None) is None:  # ours: a benchmark without it measures nothing
+                    contestant.stop()
+                    raise
                 skipped[contestant.name] = str(error)
                 log(f"skipped: {error}")
                 contestant.stop()

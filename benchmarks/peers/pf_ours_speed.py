@@ -31,7 +31,12 @@ def setup(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
     config = replace(config, network=network, batch_size=BATCH)
     trainer = OfflineTrainer(
         OfflineConfig(
-            learner=config, updates=10**9, updates_per_step=args.block, seeds=args.agents, devices=args.devices
+            # More than any trial takes, in whole dispatches.
+            learner=config,
+            updates=10**6 * args.block,
+            updates_per_step=args.block,
+            seeds=args.agents,
+            devices=args.devices,
         ),
         data,
         together=args.together,

@@ -67,11 +67,21 @@ def test_an_absent_peer_is_skipped_with_the_reason_and_the_others_play(tmp_path,
     assert "peers.md" in comparison.skipped["peer"]
 
 
-def test_a_contestant_that_cannot_start_is_skipped_with_its_last_words():
-    dying = ChildProcess("broken", ["-c", "raise SystemExit('no such thing as maze')"])
+def test_a_peer_that_cannot_start_is_skipped_with_its_last_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(harness, "PEERS", tmp_path)
+    python = tmp_path / "peer" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    dying = ChildProcess("broken", ["-c", "raise SystemExit('no such thing as maze')"], peer="peer")
     comparison, _ = alternate([dying, child("a", 1)], 1, **SILENT)
     assert list(comparison.trials) == ["a"]
     assert "no such thing as maze" in comparison.skipped["broken"]
+
+
+def test_an_arm_of_ours_that_cannot_start_is_an_error():
+    dying = ChildProcess("broken", ["-c", "raise SystemExit('no such number of updates')"])
+    with pytest.raises(harness.ContestantError, match="broken died at its start: no such number of updates"):
+        alternate([child("a", 1), dying], 1, **SILENT)
 
 
 def test_a_contestant_that_dies_on_the_way_is_an_error():

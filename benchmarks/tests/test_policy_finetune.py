@@ -1,6 +1,7 @@
 """The verdicts of policy-finetune's benchmarks, on curves made by hand, and that their configurations are sound."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -10,13 +11,26 @@ from benchmarks import (
     policy_finetune_controls,
     policy_finetune_improve,
     policy_finetune_offline,
+    policy_finetune_speed,
 )
+from benchmarks.harness import alternate
 from benchmarks.policy_finetune_data import ENV
 from paperloop.config import save_config
 from paperloop.files import write_json
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.study_config import offline_runs, online_runs
 from policy_finetune.study_report import StudyCurve
+
+
+@pytest.mark.slow
+@pytest.mark.jax
+def test_every_arm_of_ours_starts_and_does_the_work_of_the_speed_benchmark():
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    ours = [one for one in policy_finetune_speed.contestants(cores, 32, None) if one.peer is None]
+    assert {policy_finetune_speed.EIGHT, policy_finetune_speed.BESIDE} <= {one.name for one in ours}
+    comparison, checks = alternate(ours, 1, policy_finetune_speed.same_work)
+    assert list(comparison.trials) == [one.name for one in ours]
+    assert checks["equal"], checks
 
 
 def curve(arm, dataset, ratio, start=0):
