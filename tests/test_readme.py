@@ -3,7 +3,8 @@
 The fenced blocks of a README run in the order in which they stand, in one temporary folder: python blocks in one
 interpreter, so that a block sees the names of those before it, and shell blocks line by line where a line starts with
 python or one of the workspace's commands. `make`, `pip` and `git` are not run (a test would start itself, or the
-network), but every target, package and extra that they name must exist. A fence such as ```bash no-run is left out.
+network), but every target, package and extra that they name must exist. A fence such as ```bash no-run is left out,
+and one such as ```python file=mine.py is written to that file. READMEs that train are run by `make test-full`.
 """
 
 import json
@@ -25,6 +26,9 @@ COMMANDS = {command for member in members() for command in member.scripts}
 SHELLS = {"bash", "sh", "shell", "console"}
 FENCE = re.compile(r"(?ms)^(?P<ticks>```+)(?P<language>[\w+-]*)(?P<options>[^\n`]*)\n(?P<code>.*?)^(?P=ticks)[ \t]*$")
 
+#: READMEs whose blocks take seconds; the others train.
+QUICK = {"CONTRIBUTING.md", *(f"packages/{name}/README.md" for name in ("core", "data", "lab"))}
+
 each = pytest.mark.parametrize("readme", READMES, ids=lambda path: str(path.relative_to(REPO)))
 
 #: Runs the blocks. Python blocks share its globals, under their own line numbers, so that a traceback points into the
@@ -33,7 +37,9 @@ RUNNER = """
 import json as _json, subprocess as _subprocess, sys as _sys
 for _block in _json.load(open(_sys.argv[1], encoding="utf-8")):
     print(f"--- line {_block['line']} ({_block['language']})", flush=True)
-    if _block["language"] == "python":
+    if _block["file"]:
+        open(_block["file"], "w", encoding="utf-8").write(_block["code"])
+    elif _block["language"] == "python":
         _code = "\\n" * _block["line"] + _block["code"]
         exec(compile(_code, _block["readme"], "exec"), globals())
     elif _block["code"]:
@@ -132,8 +138,15 @@ def test_every_shell_line_is_known(readme):
     assert not problems, "\n".join(problems)
 
 
-@each
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "readme",
+    [
+        pytest.param(
+            path, id=str(path.relative_to(REPO)), marks=() if str(path.relative_to(REPO)) in QUICK else pytest.mark.slow
+        )
+        for path in READMES
+    ],
+)
 def test_the_blocks_run_in_order(readme, tmp_path):
     runnable = []
     for block in blocks(readme):
@@ -144,7 +157,9 @@ def test_the_blocks_run_in_order(readme, tmp_path):
         else:
             continue
         language = "python" if block.language == "python" else "bash"
-        runnable.append({"language": language, "code": code, "line": block.line, "readme": str(readme)})
+        file = re.search(r"file=(\S+)", block.options)
+        found = {"language": language, "code": code, "line": block.line, "readme": str(readme)}
+        runnable.append({**found, "file": file[1] if file else ""})
     assert any(block["code"] for block in runnable), f"{readme.relative_to(REPO)} shows nothing that runs"
     work = tmp_path / "work"
     work.mkdir()
