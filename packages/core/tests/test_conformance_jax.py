@@ -171,6 +171,27 @@ def test_every_dtype_and_a_spread_array_come_back(tmp_path):
     assert not again["bf16"].committed
 
 
+def test_devices_are_laid_out_or_refused():
+    code = """
+import jax
+from paperloop import UserError
+from paperloop.jax_backend import device_mesh
+jax.config.update("jax_num_cpu_devices", 2)
+assert device_mesh(1, "seed", seeds=3) is None
+assert device_mesh(2, "seed", seeds=4).shape == {"seed": 2}
+for call in (lambda: device_mesh(3, "seed"), lambda: device_mesh(2, "seed", n_seeds=3)):
+    try:
+        call()
+    except UserError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    few, odd = done.stdout.splitlines()
+    assert few.startswith("devices is 3, but JAX sees 2 cpu device(s)")
+    assert odd == "n_seeds is 3, which devices = 2 does not divide: change one of them."
+
+
 def test_a_damaged_file_is_named(tmp_path):
     from paperloop import CheckpointError
 

@@ -1,4 +1,4 @@
-"""Saving and restoring JAX pytrees.
+"""What JAX trainers share: pytrees saved and restored, and devices laid out.
 
     payload/
       tree.json    path, shape and dtype of every leaf, and the JAX settings that the numbers depend on
@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.errors import CheckpointError, UserError
+from paperloop.errors import CheckpointError, UserError, setting
 from paperloop.files import write_json
 
-__all__ = ["load_pytree", "save_pytree"]
+__all__ = ["device_mesh", "load_pytree", "save_pytree"]
 
 
 def save_pytree(tree: Any, folder: Path) -> None:
@@ -71,6 +71,36 @@ def load_pytree(folder: Path, like: Any) -> Any:
         raise CheckpointError(f"{folder / 'leaves.npz'} cannot be read ({type(error).__name__}: {error}).") from None
     ordered = [loaded[name] for name in _describe(like)]
     return jax.tree.unflatten(structure, [_place(value, leaf) for value, leaf in zip(ordered, leaves, strict=True)])
+
+
+def device_mesh(devices: int, axis: str, **counts: int) -> Any:
+    """Return a mesh of one axis over the first devices, or None for one device, which needs none.
+
+    Args:
+        devices: how many.
+        axis: the name of the mesh's axis, such as "seed" or "env".
+        counts: name of a setting -> its value; each is split over the devices.
+
+    Raises:
+        UserError: JAX sees fewer devices, or a count cannot be split into equal parts.
+    """
+    import jax
+
+    available = jax.devices()
+    if devices > len(available):
+        raise UserError(
+            f"{setting('devices')} is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): "
+            "lower it, or on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
+        )
+    for name, count in counts.items():
+        if count % devices:
+            raise UserError(
+                f"{setting(name)} is {count}, which {setting('devices')} = {devices} does not divide: change one of "
+                "them."
+            )
+    if devices == 1:
+        return None
+    return jax.make_mesh((devices,), (axis,), axis_types=(jax.sharding.AxisType.Auto,), devices=available[:devices])
 
 
 def _key_data(leaf: Any) -> Any:
