@@ -233,8 +233,9 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
         _require(not bad, f"metrics {bad} are not finite")
         here = {name: (value.shape, value.dtype) for name, value in host.items()}
         _require(shapes is None or here == shapes, "the metrics' keys, shapes or dtypes change between steps")
-        for name in () if agents is None else headlines & host.keys():
-            _require(len(np.atleast_1d(host[name])) == len(agents), f"{name} has another length than agents")
+        if agents is not None:
+            odd = [name for name in headlines & host.keys() if len(np.atleast_1d(host[name])) != len(agents)]
+            _require(not odd, f"{odd} have another length than agents")
         shapes = here
         now = dict(trainer.progress(state))
         _require(set(now) == set(progress), "progress changes its keys")
