@@ -29,11 +29,14 @@ require-python:
 $(READY): pyproject.toml uv.lock $(wildcard packages/*/pyproject.toml) tools/bootstrap.py tools/lock.py | require-python
 	@$(BOOT) tools/bootstrap.py --python $(PYTHON) --venv $(VENV) --torch $(TORCH)
 
-setup: require-python ## make or mend the environment (.venv, or .venv-3.12 with PYTHON=3.12)
+setup: require-python ## make or repair the environment (.venv, or .venv-3.12 with PYTHON=3.12)
 	@$(BOOT) tools/bootstrap.py --python $(PYTHON) --venv $(VENV) --torch $(TORCH)
 
 demo: $(READY) ## train a small agent, evaluate it, draw figures and a GIF into demo/
 	@$(PY) tools/demo.py --out demo $(ARGS)
+
+demo-%: $(READY) ## one package's demo, e.g. make demo-otr
+	@$(PY) tools/demo.py $* --out demo $(ARGS)
 
 test: $(READY) ## all tests but the slow ones
 	@$(PY) -m tools.run_tests $(if $(ARGS),-- $(ARGS))

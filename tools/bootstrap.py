@@ -4,7 +4,7 @@
 
 It finds uv or installs it, makes the environment, hands over to `tools.lock` for the locked dependencies and the
 packages themselves, adds a CPU build of PyTorch where one can be had without downloading gigabytes, and writes
-`<venv>/.ready` last: an interrupted set-up is never taken for a finished one, and running it again mends it.
+`<venv>/.ready` last: an interrupted set-up is never taken for a finished one, and running it again repairs it.
 
 `python3 tools/bootstrap.py --find 3.12` prints the path of that interpreter, or exits with 1 where there is none.
 

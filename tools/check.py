@@ -1,6 +1,6 @@
 """Everything that can be said about the code without running it: `make check`.
 
-Each check runs, whatever the others say; the last lines are the verdicts. `python -m tools.check --fix` lets ruff mend
+Each check runs, whatever the others say; the last lines are the verdicts. `python -m tools.check --fix` lets ruff fix
 what it can first.
 """
 
@@ -76,7 +76,7 @@ def wheel_names(uv: str) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.check", description=__doc__.splitlines()[0])
-    parser.add_argument("--fix", action="store_true", help="let ruff format and mend first")
+    parser.add_argument("--fix", action="store_true", help="let ruff format and fix first")
     args = parser.parse_args(argv)
     uv = find_uv()
     if args.fix:

@@ -1,6 +1,7 @@
 """Every package's demo, one after the other, into one folder.
 
-    python tools/demo.py --out demo
+    python tools/demo.py --out demo            all of them
+    python tools/demo.py --out demo otr        one
 
 Each package brings its own as `<command> demo --out FOLDER`; a new package adds a line to DEMOS.
 """
@@ -13,29 +14,36 @@ import sys
 import time
 from pathlib import Path
 
-#: Folder below --out -> the command that fills it.
-DEMOS = {
-    "minimax-ued": ["minimax-ued", "demo"],
-    "policy-finetune": ["policy-finetune", "demo"],
-    "otr": ["otr", "demo"],
-}
+#: Package's folder -> the command whose `demo` fills the folder of that name below --out.
+DEMOS = {"minimax": "minimax-ued", "policy-finetune": "policy-finetune", "otr": "otr"}
+#: Figures listed for each demo at the end; the others are next to them.
+LISTED = 4
 
 
 def main() -> int:
     """Run the demos and say where their figures are."""
-    parser = argparse.ArgumentParser(description="Run every package's demo.")
+    parser = argparse.ArgumentParser(description="Run the packages' demos.")
+    parser.add_argument("packages", nargs="*", metavar="PACKAGE", help=f"of {', '.join(DEMOS)}; none given: all")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where the figures go")
-    out = parser.parse_args().out
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.packages if name not in DEMOS]
+    if unknown:
+        print(f"demo: there is no demo of {', '.join(unknown)}; there are {', '.join(DEMOS)}", file=sys.stderr)
+        return 2
     start = time.monotonic()
-    for name, command in DEMOS.items():
-        program = Path(sys.executable).with_name(command[0])
+    figures: list[Path] = []
+    for name in arguments.packages or DEMOS:
         print(f"\n=== {name}", flush=True)
-        code = subprocess.run([program, *command[1:], "--out", out / name], check=False).returncode
+        out = arguments.out / DEMOS[name]
+        program = Path(sys.executable).with_name(DEMOS[name])
+        code = subprocess.run([program, "demo", "--out", out], check=False).returncode
         if code:
             print(f"demo: {name} ended with {code}", file=sys.stderr)
             return code
+        found = sorted((p for suffix in ("gif", "png") for p in out.rglob(f"*.{suffix}")), key=lambda p: len(p.parts))
+        figures += found[:LISTED]
     print(f"\nThe demo took {(time.monotonic() - start) / 60:.1f} minutes. Look at:")
-    for file in sorted(p for suffix in ("png", "gif", "md") for p in out.rglob(f"*.{suffix}")):
+    for file in figures:
         print(f"  {file}")
     return 0
 
