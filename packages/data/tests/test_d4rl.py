@@ -164,12 +164,15 @@ def test_antmaze_episodes(tmp_path):
 
 def test_goals_that_cannot_tell_episodes_apart_are_refused(tmp_path):
     arrays = antmaze_like()
-    for goals, message in [
-        (np.ones((12, 2)), "infos/goal never changes"),
-        (np.full((12, 2), np.nan), "infos/goal holds NaN"),
+    bare = without(arrays, "timeouts", "next_observations")
+    for whole, goals, message in [
+        (arrays, 1.0, "infos/goal never changes.*; read it with episode_ends='timeouts'"),
+        (arrays, np.nan, "infos/goal holds NaN.*; read it with episode_ends='timeouts'"),
+        (without(arrays, "timeouts"), 1.0, "never changes.*; read it with episode_ends='mismatch'"),
+        (bare, 1.0, "never changes.*; read it with episode_ends='steps' and the time limit, such as max_episode"),
     ]:
-        path = write(tmp_path / "a.hdf5", **arrays | {"infos/goal": goals})
-        with pytest.raises(UserError, match=f"{message}.*; read it with episode_ends='timeouts'"):
+        path = write(tmp_path / "a.hdf5", **whole | {"infos/goal": np.full((12, 2), goals)})
+        with pytest.raises(UserError, match=message):
             read_d4rl(path, episode_ends="goal")
     # Four episodes of three steps, of which the second and third have the same goal.
     ends = {"timeouts": np.arange(12) % 3 == 2, "infos/goal": np.repeat([1.0, 2, 2, 3], 3)[:, None]}
@@ -198,7 +201,8 @@ def test_findings_recognise_flags_that_stay_on_at_the_goal(tmp_path):
     path = write(tmp_path / "a.hdf5", **arrays)
     data = read_d4rl(path)
     assert data.num_episodes == 60
-    assert any("54 of 60 episodes are one terminal step right after another" in said for said in data.findings())
+    (said,) = (said for said in data.findings() if "54 of 60 episodes are one terminal step right after" in said)
+    assert said.endswith("as in AntMaze, read the file with episode_ends='timeouts'.")
     right = read_d4rl(path, episode_ends="timeouts")
     assert right.num_episodes == 6
     assert not any("right after another" in said for said in right.findings())

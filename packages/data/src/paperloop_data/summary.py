@@ -93,10 +93,13 @@ def findings(data: EpisodeArrays, action_low: Any = None, action_high: Any = Non
     after_end = np.append(False, data.terminated[data.episode_ends[:-1] - 1])
     short = (data.lengths == 1) & data.terminated[data.episode_starts] & after_end
     if short.sum() > 0.05 * data.num_episodes and data.lengths.max() > 1:
+        by_flags = any(step.get("episode_ends") == "flags" for step in data.provenance)  # so there are time-outs
+        rules = ["timeouts"] * by_flags + ["goal"] * ("infos/goal" in data.extras)
+        ways = " or ".join(setting("episode_ends", rule) for rule in rules)
+        advice = f"read the file with {ways}" if ways else "they belong to the episode before them"
         said.append(
             f"{int(short.sum())} of {data.num_episodes} episodes are one terminal step right after another: if the "
-            f"terminal flag stays on at the goal, as in AntMaze, read the file with "
-            f"{setting('episode_ends', 'timeouts')} or {setting('episode_ends', 'goal')}."
+            f"terminal flag stays on at the goal, as in AntMaze, {advice}."
         )
     one_length = data.num_episodes > 1 and data.lengths.min() == data.lengths.max() > 1
     if one_length and data.terminated[data.episode_ends - 1].all() and not data.truncated.any():

@@ -86,10 +86,12 @@ def _goal_changes(fields: Mapping[str, np.ndarray], where: str) -> np.ndarray:
     """
     goal = _need(fields, "infos/goal", "goal", where)
     if arrays.first_nonfinite(goal) is not None:
-        raise UserError(f"{where}: infos/goal holds NaN or infinity, so it cannot tell episodes apart; {_other_rule()}")
+        raise UserError(
+            f"{where}: infos/goal holds NaN or infinity, so it cannot tell episodes apart; {_other_rule(fields)}"
+        )
     changes = np.append((goal[1:] != goal[:-1]).reshape(len(goal) - 1, goal[0].size).any(axis=1), False)
     if not changes.any():
-        raise UserError(f"{where}: infos/goal never changes, so it cannot tell episodes apart; {_other_rule()}")
+        raise UserError(f"{where}: infos/goal never changes, so it cannot tell episodes apart; {_other_rule(fields)}")
     starts = arrays.starts_after(changes)
     hidden = np.zeros(len(goal), bool)
     if "next_observations" in fields:
@@ -104,13 +106,18 @@ def _goal_changes(fields: Mapping[str, np.ndarray], where: str) -> np.ndarray:
     if hidden.any():
         raise UserError(
             f"{where}: an episode ends at {arrays.place(int(hidden.argmax()), starts)}, where infos/goal does not "
-            f"change, because two episodes in a row have the same goal; {_other_rule()}"
+            f"change, because two episodes in a row have the same goal; {_other_rule(fields)}"
         )
     return changes
 
 
-def _other_rule() -> str:
-    return f"read it with {setting('episode_ends', 'timeouts')} or {setting('episode_ends', 'flags')}."
+def _other_rule(fields: Mapping[str, np.ndarray]) -> str:
+    """Advice that this file can follow."""
+    for rule, needed in (("timeouts", "timeouts"), ("mismatch", "next_observations")):
+        if needed in fields:
+            return f"read it with {setting('episode_ends', rule)}."
+    limit = setting("max_episode_steps", 1000)
+    return f"read it with {setting('episode_ends', 'steps')} and the time limit, such as {limit}."
 
 
 def _gaps(observations: np.ndarray, following: np.ndarray) -> np.ndarray:

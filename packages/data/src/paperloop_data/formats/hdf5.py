@@ -106,7 +106,7 @@ def datasets(item: h5py.Group | h5py.Dataset, where: str) -> dict[str, h5py.Data
                 path = f"{prefix}/{name}" if prefix else name
                 check_link(item.id, name.encode(errors="surrogateescape"), path, where)
                 pending.append((path, item[name]))
-    return found
+    return dict(sorted(found.items()))
 
 
 def check_link(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> None:
