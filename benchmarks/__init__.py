@@ -1,1 +1,1 @@
-"""Benchmarks: what the packages claim, measured beside the peers. See README.md."""
+"""Benchmarks: what the packages claim, measured next to the peers. See README.md."""

@@ -359,7 +359,7 @@ def write_result(name: str, result: Json, folder: Path | None = None) -> Path:
 
 
 def figure_path(name: str, folder: Path | None = None) -> Path:
-    """Where the figure of benchmark `name` goes: beside its JSON."""
+    """Where the figure of benchmark `name` goes: next to its JSON."""
     return (RESULTS if folder is None else folder) / f"{name}.png"
 
 

@@ -12,9 +12,9 @@ that is finished is not trained again.
 that are only looked at; three seeds trained as one program. Solve rate on held-out mazes and on the hardest of them,
 mean win rate on the worst tenth (CVaR, ranked by one round of attempts and measured by another), interquartile mean
 over the twelve test mazes of the literature, all with intervals over seeds, and the untrained student and the random
-policy beside them. Emergent complexity is the claim: the walls and the path length of the levels that ACCEL replays
+policy next to them. Emergent complexity is the claim: the walls and the path length of the levels that ACCEL replays
 rise from those of empty mazes, those of domain randomisation stay where they are. At paper scale the published figures
-stand beside ours.
+stand next to ours.
 
 **small.** 7x7 mazes, 0.6 million environment steps, five seeds. Domain randomisation must solve at least 90 % of 600
 held-out random mazes and 65 % of the hardest 100 of them (longest shortest action sequence). A broken memory reset, a
@@ -79,7 +79,7 @@ class Tier:
         dispatch_steps: environment steps of one dispatch, about, so that rounding up to whole dispatches leaves all
             arms with equally many; None leaves the cycles per dispatch to the preset.
         max_levels: use only so many of the held-out levels, the hard ones among them; None means all.
-        evaluations: along the run, besides the one before it.
+        evaluations: along the run, apart from the one before it.
         attempts: episodes per held-out level.
         cvar: levels, and attempts at each in either round; None leaves the CVaR out.
         test_attempts: episodes per test maze at the end; 0 leaves the test mazes out.
@@ -496,7 +496,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if arm in (args.arm or tier.presets):
                 arms[arm] = train(tier, arm, runs / arm, args.seed, changes, deadline)
     except OutOfTime:
-        print(f"Out of time, and saved: the same command goes on. Done: {', '.join(arms) or 'no arm yet'}.")
+        print(f"Out of time, and saved: the same command continues. Done: {', '.join(arms) or 'no arm yet'}.")
         return AGAIN
     verdict, text = report(args.tier, arms)
     print("\n" + text)

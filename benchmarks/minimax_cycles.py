@@ -1,4 +1,4 @@
-"""How fast whole training cycles run beside minimax-lib, method by method and architecture by architecture.
+"""How fast whole training cycles run next to minimax-lib, method by method and architecture by architecture.
 
     python -m benchmarks.minimax_cycles                       # all eight; one to two hours on two cores
     python -m benchmarks.minimax_cycles --only paired-lstm --only accel-s5 --rounds 3

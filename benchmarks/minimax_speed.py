@@ -1,4 +1,4 @@
-"""How fast the maze and the whole training cycle run, beside the peers on the same cores.
+"""How fast the maze and the whole training cycle run, next to the peers on the same cores.
 
     python -m benchmarks.minimax_speed                    # everything; about ten minutes
     python -m benchmarks.minimax_speed --part env --rounds 9

@@ -17,7 +17,7 @@ Variants: `plain`; `chunks`, sequences cut into four for learning, a quarter of 
 bfloat16 products; `s5`, state-space layers, learned from by an associative scan.
 
 Rows are kept in the result file: with `--minutes` the command stops before it would take longer, and called again it
-goes on with the rows that are missing.
+continues with the rows that are missing.
 """
 
 from __future__ import annotations
@@ -305,7 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not args.again and same.get("device") == device.device_kind and same.get("git") == origin["git"]:
                 continue
             if args.minutes is not None and time.monotonic() - began >= 60 * args.minutes:
-                print("Out of time: the same command goes on with the rows that are missing.", file=sys.stderr)
+                print("Out of time: the same command continues with the rows that are missing.", file=sys.stderr)
                 print(report(rows))
                 return 0
             row = measure(configuration(n_envs, variant, cycles), args.repeats, {"cpu": 2048, "gpu": 8192}[kind])

@@ -29,7 +29,7 @@ hold, or if the tier is smoke; without claims it is 1, and that is said.
 On Hopper OTR's labels pay for lasting, as a constant reward does: both are reported side by side and nothing is
 claimed.
 
-Published D4RL rows stand beside ours. The data are others: our own policies, weaker experts, fewer steps. Scores
+Published D4RL rows stand next to ours. The data are others: our own policies, weaker experts, fewer steps. Scores
 compare by their order and with the dataset's own episodes, not in size.
 """
 
@@ -161,7 +161,7 @@ def jobs_of(tier: Tier, only: Sequence[str] = ()) -> list[Job]:
 
 
 class Cost:
-    """Wall and CPU seconds of the commands that ended, well or not, kept in a file beside what they made.
+    """Wall and CPU seconds of the commands that ended, well or not, kept in a file next to what they made.
 
     Finished work is not run again by a later call. Not counted: commands that were killed together with this program,
     and children that outlived a command.
@@ -233,7 +233,7 @@ def make_data(job: Job, steps: int, folder: Path, workers: int, cost: Cost) -> P
 
 
 def train(job: Job, tier: Tier, file: Path, out: Path, options: argparse.Namespace, single: bool, cost: Cost) -> None:
-    """Run `otr train`, which goes on with what is there."""
+    """Run `otr train`, which continues with what is there."""
     from otr.training_config import TrainConfig
     from paperloop.config import save_config
 

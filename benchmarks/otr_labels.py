@@ -1,4 +1,4 @@
-"""How fast labels are made, beside ott-jax and beside SEABO's k-d tree, on the same cores and with equal results.
+"""How fast labels are made, next to ott-jax and SEABO's k-d tree, on the same cores and with equal results.
 
     python -m benchmarks.otr_labels                                # all parts; about ten minutes on two cores
     python -m benchmarks.otr_labels --part solver --pairs 8 --rounds 3

@@ -16,7 +16,7 @@ The claim, of Luo et al. 2023 (arXiv 2303.17396), in numbers that can fail:
 - TD3 on diverse data does not collapse: median above 0.7;
 - the dip deepens with ε: medians over narrow data fall from 1e-4 over 1e-3 to 5e-3.
 
-The paper's own tables were not available, so no figure of it stands beside ours. How much is gained by the end is
+The paper's own tables were not available, so no figure of it stands next to ours. How much is gained by the end is
 reported for all arms and claimed for none. The arm `no training` says what the noise of short evaluations can do at
 most (`benchmarks.policy_finetune_controls`).
 """

@@ -6,7 +6,7 @@
 Narrow data only, where plain TD3 collapses. The search crosses learner, multiplier schedule (ε growing fifty-fold over
 the first half), critic warm-up, replay, and LayerNorm in all critics, offline and online alike. On Hopper, where none
 of these does both, a second round keeps closer: offline data in the replay, a tenth of ε, the distance to the
-pre-trained policy itself instead of the trailing one, a distance for each action, and a BC term beside the constraint,
+pre-trained policy itself instead of the trailing one, a distance for each action, and a BC term next to the constraint,
 kept or fading. A third has five critics with LayerNorm, all of whose minimum is the target and whose mean the actor
 climbs, with the offline data kept.
 

@@ -3,7 +3,7 @@
     python -m benchmarks.policy_finetune_offline --tier cpu --jobs 2
 
 {HalfCheetah, Hopper, Walker2d}-v5 x {medium-expert, medium-replay}, made from the policies that come with the package
-(200,000 steps each), 128x128 networks, three seeds as one program. Published D4RL rows stand beside ours; the data are
+(200,000 steps each), 128x128 networks, three seeds as one program. Published D4RL rows stand next to ours; the data are
 others: our experts are weaker than D4RL's, so scores compare by their order and with the dataset's own returns, not in
 size.
 """

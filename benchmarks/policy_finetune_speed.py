@@ -1,4 +1,4 @@
-"""How many updates a second policy-finetune makes beside sbx, JAX-CORL and CORL, and how far that is from the hardware.
+"""Updates a second of policy-finetune next to sbx, JAX-CORL and CORL, and how far they are from the hardware.
 
     python -m benchmarks.policy_finetune_speed               # ten to fifteen minutes on a quiet machine
     python -m benchmarks.policy_finetune_speed --rounds 1 --updates 100

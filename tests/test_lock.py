@@ -150,5 +150,5 @@ def test_an_older_version_in_a_portable_lock_stays(tmp_path):
 def test_every_documented_target_is_there():
     listing = subprocess.run(["make", "help"], cwd=lock.REPO, capture_output=True, text=True, check=True).stdout
     targets = set(re.findall(r"(?m)^  (\S+) +\S", listing))
-    wanted = {"setup", "demo", "test", "check", "test-isolated", "wheels", "bench-%", "lock", "clean"}
+    wanted = {"setup", "demo", "test", "test-full", "check", "test-isolated", "wheels", "bench-%", "lock", "clean"}
     assert wanted <= targets

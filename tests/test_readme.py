@@ -94,7 +94,7 @@ def is_run(line):
 
 
 def make_problem(target):
-    """Return why `make target` is no target, or None."""
+    """Return why `make target` is not a target, or None."""
     if target.startswith("test-") and target != "test-isolated":
         return None if target.removeprefix("test-") in suites() else "no such suite of tests"
     if target.startswith("bench-"):

@@ -115,7 +115,7 @@ def make_venv(uv, venv, version):
     if have == version:
         return python
     if have or os.path.exists(venv):
-        say(f"{os.path.relpath(venv, REPO)} is no working Python {version} environment: making it anew")
+        say(f"{os.path.relpath(venv, REPO)} is not a working Python {version} environment: making it anew")
     # Not found here: uv downloads that interpreter, or says why it cannot.
     interpreter = find_python(version, uv) or version
     subprocess.run([uv, "venv", "--quiet", "--no-project", "--clear", "--python", interpreter, venv], check=True)
@@ -131,10 +131,10 @@ def torch_version(python):
 def install_torch(uv, python):
     """Add a CPU build of PyTorch and return its version, or None where none can be had cheaply.
 
-    It is no part of the locked dependencies: on Linux the index's own torch is a CUDA build of several GB. Two sources
+    It is not part of the locked dependencies: on Linux the index's own torch is a CUDA build of several GB. Two sources
     are tried. First, the folders or pages that PIP_FIND_LINKS or UV_FIND_LINKS name, if set: a local wheel costs
     seconds. Then uv's own list of PyTorch's CPU builds, without retries, so that a machine without that connection
-    goes on in a second. Neither can fall back to the CUDA build.
+    continues in a second. Neither can fall back to the CUDA build.
     """
     have = torch_version(python)
     if have:

@@ -80,7 +80,7 @@ class Wheel:
 
     @property
     def top_level(self) -> set[str]:
-        """The names it puts beside those of other distributions."""
+        """The names it puts next to those of other distributions."""
         tops = {name.split("/")[0] for name in self.names}
         return {re.sub(r"\.(py|pyi|so|pyd)$", "", top) for top in tops if not top.endswith(".dist-info")}
 

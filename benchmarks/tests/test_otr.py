@@ -214,7 +214,7 @@ def test_the_smoke_tier_makes_data_trains_and_reports(tmp_path, capsys):
     assert result["cpu_s_of_commands_that_ended"] > 0
     assert (tmp_path / "otr-smoke.png").stat().st_size > 0
     text = capsys.readouterr().out
-    assert "89.6±3.0" in text  # what is published stands beside ours
+    assert "89.6±3.0" in text  # what is published stands next to ours
     (tmp_path / "otr-smoke.json").unlink()
     assert otr.main(arguments) == 0  # reads what is finished
     assert json.loads((tmp_path / "otr-smoke.json").read_text())["rows"] == result["rows"]

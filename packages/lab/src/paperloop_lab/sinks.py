@@ -1,4 +1,4 @@
-"""Where metrics go besides metrics.jsonl: TensorBoard, Weights & Biases and Trackio, each an extra."""
+"""Where metrics go next to metrics.jsonl: TensorBoard, Weights & Biases and Trackio, each an extra."""
 
 from __future__ import annotations
 
@@ -44,30 +44,41 @@ class TensorBoardSink:
 
 
 class WandbSink:
-    """Weights & Biases (extra `wandb`). The run's id is kept in `wandb_id`, so that a resumed run goes on in place.
+    """Weights & Biases (extra `wandb`). The run's id is kept in `wandb_id`, so that a resumed run continues in place.
 
     Args:
         project: the project to log to.
         options: further arguments of `wandb.init`.
     """
 
+    module, name = "wandb", "Weights & Biases"
+
     def __init__(self, project: str = "paperloop", **options: Any) -> None:
         self._project, self._options = project, options
         self._run: Any = None
 
     def open(self, run_dir: Path, step: int) -> None:
-        """Start or continue the W&B run of this folder."""
+        """Start or continue the run of this folder."""
         try:
-            import wandb  # ty: ignore[import-not-found]
+            library = self._library()
         except ImportError:
-            raise UserError("Weights & Biases needs wandb: pip install 'paperloop-lab[wandb]'.") from None
+            raise UserError(f"{self.name} needs {self.module}: pip install 'paperloop-lab[{self.module}]'.") from None
+        self._run = library.init(
+            project=self._project, name=run_dir.name, resume="allow",
+            config=json.loads((run_dir / "config.json").read_text())["config"], **self._place(run_dir), **self._options,
+        )  # fmt: skip
+
+    def _library(self) -> Any:
+        import wandb  # ty: ignore[import-not-found]
+
+        return wandb
+
+    def _place(self, run_dir: Path) -> dict[str, str]:
+        """What tells the service that a run is continued."""
         id_file = run_dir / "wandb_id"
         if not id_file.exists():
             write_atomically(id_file, os.urandom(6).hex().encode())
-        self._run = wandb.init(
-            project=self._project, id=id_file.read_text(), name=run_dir.name, dir=str(run_dir), resume="allow",
-            config=json.loads((run_dir / "config.json").read_text())["config"], **self._options,
-        )  # fmt: skip
+        return {"id": id_file.read_text(), "dir": str(run_dir)}
 
     def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
         """Log one row; our step is the metric `step`, because W&B's own never goes back after a resume."""
@@ -75,42 +86,26 @@ class WandbSink:
         self._run.log({"step": step, "wall": wall, **scalars})
 
     def flush(self) -> None:
-        """W&B uploads by itself."""
+        """The service uploads by itself."""
 
     def close(self) -> None:
-        """Finish the W&B run."""
+        """Finish the run."""
         if self._run is not None:
             self._run.finish()
 
 
-class TrackioSink:
-    """Trackio (extra `trackio`): a local dashboard with the interface of W&B."""
+class TrackioSink(WandbSink):
+    """Trackio (extra `trackio`): a local dashboard with the interface of W&B, which knows a run by its name."""
 
-    def __init__(self, project: str = "paperloop") -> None:
-        self._project = project
-        self._run: Any = None
+    module, name = "trackio", "Trackio"
 
-    def open(self, run_dir: Path, step: int) -> None:
-        """Start or continue the Trackio run of this folder's name."""
-        try:
-            import trackio  # ty: ignore[import-not-found]
-        except ImportError:
-            raise UserError("Trackio needs trackio: pip install 'paperloop-lab[trackio]'.") from None
-        config = json.loads((run_dir / "config.json").read_text())["config"]
-        self._run = trackio.init(project=self._project, name=run_dir.name, config=config, resume="allow")
+    def _library(self) -> Any:
+        import trackio  # ty: ignore[import-not-found]
 
-    def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
-        """Log one row."""
-        scalars = {f"{split}/{name}": value for name, value in flat_scalars(metrics).items()}
-        self._run.log({"step": step, "wall": wall, **scalars})
+        return trackio
 
-    def flush(self) -> None:
-        """Trackio writes by itself."""
-
-    def close(self) -> None:
-        """Finish the Trackio run."""
-        if self._run is not None:
-            self._run.finish()
+    def _place(self, run_dir: Path) -> dict[str, str]:
+        return {}
 
 
 SINKS = {"tensorboard": TensorBoardSink, "wandb": WandbSink, "trackio": TrackioSink}

@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 Scores = ArrayLike | Mapping[str, ArrayLike]
-METHODS = ("percentile", "basic", "BCa")
 #: Names that `stratified_bootstrap` and `curve_interval` resample in vectorised form.
 STATISTICS = ("iqm", "mean", "median", "optimality_gap")
 
@@ -71,7 +70,7 @@ class _Strata(NamedTuple):
         return np.split(self.values, np.cumsum(self.sizes)[:-1])
 
 
-# ------------------------------------------------------------------------------------------------------ aggregates
+# Aggregates
 
 
 def iqm(scores: Scores) -> float:
@@ -115,10 +114,9 @@ def stratified_bootstrap(
     reps: int = 50_000,
     confidence: float = 0.95,
     seed: int = 0,
-    method: str = "percentile",
     gamma: float = 1.0,
 ) -> Interval:
-    """Return a statistic of the scores and its stratified bootstrap interval.
+    """Return a statistic of the scores and its stratified bootstrap interval (percentile).
 
     Args:
         scores: (runs, tasks), or (runs,), or a mapping task -> (runs,).
@@ -127,8 +125,6 @@ def stratified_bootstrap(
         reps: resamples.
         confidence: coverage, in (0, 1).
         seed: of the resampling.
-        method: "percentile"; "basic", the percentile interval mirrored at the point; or "BCa", which corrects bias
-            and skew and needs at least two runs in each task (Efron 1987).
         gamma: of the optimality gap.
 
     Raises:
@@ -136,8 +132,6 @@ def stratified_bootstrap(
     """
     strata = _strata(scores)
     _check(reps, confidence)
-    if method not in METHODS:
-        raise UserError(f"method is {method!r}; it must be one of {', '.join(METHODS)}.")
     if isinstance(statistic, str):
         _check_statistic(statistic)
         point = _point(scores, statistic, gamma)
@@ -145,24 +139,16 @@ def stratified_bootstrap(
         point = float(statistic(scores))
     if max(strata.sizes) == 1:
         return Interval(point, point, point)
-    if method == "BCa" and min(strata.sizes) == 1:
-        raise UserError('method "BCa" leaves out one run at a time, so each task needs two runs; use "percentile".')
     if not isinstance(statistic, str):
-        return _scipy_interval(strata, scores, statistic, point, reps, confidence, seed, method)
+        return _scipy_interval(strata, scores, statistic, point, reps, confidence, seed)
     rng = np.random.default_rng(check_seed(seed))
     compute = _resampled(strata, statistic, gamma)
     distribution = np.concatenate([compute(counts) for counts in _resamples(rng, strata.sizes, reps)])
-    if method == "BCa":  # SciPy leaves one out and corrects; the resamples are ours
-        return _scipy_interval(
-            strata, scores, lambda s: _point(s, statistic, gamma), point, 0, confidence, seed, method, distribution
-        )
     low, high = np.quantile(distribution, _tails(confidence))
-    if method == "basic":
-        low, high = 2 * point - high, 2 * point - low
     return Interval(point, float(low), float(high))
 
 
-# ----------------------------------------------------------------------------------------- comparison, profile, tail
+# Comparison, profile, tail
 
 
 def probability_of_improvement(
@@ -286,7 +272,7 @@ def curve_interval(
 def cvar(values: ArrayLike, alpha: float, *, rank_by: ArrayLike | None = None) -> Any:
     """Return the mean of the worst fraction `alpha` of the values: the conditional value at risk of the lower tail.
 
-    Where alpha * n is no whole number, the next value counts with the remaining weight (Rockafellar and Uryasev
+    Where alpha * n is not a whole number, the next value counts with the remaining weight (Rockafellar and Uryasev
     2002). Choosing the worst values by the very measurement that is averaged biases the tail downwards; `rank_by`
     chooses by an independent one (Rutherford et al. 2024). Values that tie in it share their weight.
 
@@ -319,7 +305,7 @@ def cvar(values: ArrayLike, alpha: float, *, rank_by: ArrayLike | None = None) -
     return tails if tails.ndim else float(tails)
 
 
-# --------------------------------------------------------------------------------------------------- the resampling
+# The resampling
 
 
 def _blocks(reps: int, width: int) -> Iterator[int]:
@@ -396,35 +382,25 @@ def _scipy_interval(
     reps: int,
     confidence: float,
     seed: int,
-    method: str,
-    distribution: np.ndarray | None = None,
 ) -> Interval:
-    """The interval by `scipy.stats.bootstrap`: any statistic, one call a resample; or from a given distribution."""
-    import types
-
+    """The interval of any statistic by `scipy.stats.bootstrap`, one call a resample."""
     from scipy.stats import bootstrap  # the import takes half a second, and the vectorised path does without
+
+    two_axes = not isinstance(scores, Mapping) and np.ndim(scores) == 2
 
     def rebuilt(*columns: np.ndarray) -> float:
         if strata.names is not None:
             return statistic(dict(zip(strata.names, columns, strict=True)))
-        if not isinstance(scores, Mapping) and np.ndim(scores) == 1:
-            return statistic(columns[0])
-        if len({len(c) for c in columns}) == 1:
-            return statistic(np.stack(columns, axis=1))
-        # Only BCa's leave-one-out makes columns unequal, and the named statistics take a mapping.
-        return statistic({str(t): column for t, column in enumerate(columns)})
+        return statistic(np.stack(columns, axis=1) if two_axes else columns[0])
 
-    if method == "BCa" and distribution is None and strata.names is None and len(strata.sizes) > 1:
-        raise UserError('method "BCa" with a function needs scores as a mapping task -> runs; or use "percentile".')
-    given = None if distribution is None else types.SimpleNamespace(bootstrap_distribution=distribution)
     result = bootstrap(
-        strata.columns, rebuilt, n_resamples=reps, confidence_level=confidence, method=method, vectorized=False,
-        rng=np.random.default_rng(check_seed(seed)), bootstrap_result=given,
+        strata.columns, rebuilt, n_resamples=reps, confidence_level=confidence, method="percentile", vectorized=False,
+        rng=np.random.default_rng(check_seed(seed)),
     )  # fmt: skip
     return Interval(point, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-# ------------------------------------------------------------------------------------------------------- arguments
+# Arguments
 
 
 def _point(scores: Scores, statistic: str, gamma: float) -> float:
