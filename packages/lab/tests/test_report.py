@@ -76,7 +76,7 @@ def test_a_last_line_that_lacks_only_its_newline_counts(tmp_path):
 
 @pytest.mark.parametrize("bad", ['{"step": 2, "wa\n', "[]\n", '{"step": 2}\n', f"{GOOD.strip()},{GOOD}", "1\n"])
 def test_a_damaged_line_before_the_last_is_named(tmp_path, bad):
-    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is no row"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl, line 2 is not a row"):
         read_metrics(lines(tmp_path, GOOD, bad, GOOD))
 
 
@@ -108,7 +108,7 @@ def test_a_curve_that_cannot_be_read_says_why(tmp_path):
         ("lost", "train", "no metric 'lost' in split 'train'.*there is loss"),
         ("loss", "test", "no split 'test'.*choose among train"),
         ("a", "train", r"changes its shape, \[2\] at step 0 and \[1\] at step 3"),
-        ("word", "train", "no number or even list at step 0"),
+        ("word", "train", "number or even list at step 0"),
         ("step", "train", "no metric 'step'"),
     ]:
         with pytest.raises(UserError, match=message):
@@ -291,6 +291,12 @@ def test_runs_without_metrics_or_of_unequal_length_are_noted(tmp_path):
     assert any("b ends at step 10 of 20" in note for note in found.notes)
     final = found.groups[0].finals["mazes", "solve_rate"]
     assert (final.runs, final.agents, final.seeds) == (2, 2, 2)
+
+
+def test_what_a_run_notes_of_itself_is_shown(tmp_path):
+    for name, notes in (("a", ["No update was made."]), ("b", 3), ("c", [None])):
+        write_run(tmp_path / name, {"lr": name}, 0.5, notes=notes)
+    assert report([tmp_path], reps=50).notes == (f"{tmp_path / 'a'}: No update was made.",)
 
 
 def test_a_seed_whose_last_value_is_missing_is_taken_at_the_last_whole_row(tmp_path):

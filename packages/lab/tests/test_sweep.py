@@ -189,7 +189,8 @@ def test_bad_lines_are_named(tmp_path, capsys, line, word):
 def test_other_mistakes(tmp_path, capsys, command):
     path = tmp_path / "sweep.jsonl"
     for arguments, word in [
-        ([str(tmp_path / "absent")], "cannot be read"),
+        ([str(tmp_path / "absent")], "absent does not exist"),
+        ([str(tmp_path)], "is a folder, and a file is expected"),
         ([str(path), "--jobs", "0"], "--jobs is 0"),
         ([str(path), "--no-wait"], "--no-wait needs"),
         ([str(path), "--slurm-extra", "x"], "name=value"),

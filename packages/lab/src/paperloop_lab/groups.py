@@ -161,6 +161,8 @@ def _notes(label: str, runs: Sequence[Run]) -> list[str]:
     for run in runs:
         if not run.names:
             notes.append(f"{run.path} ({run.status}) has no metrics and counts nowhere.")
+        said = run.record.get("notes")
+        notes += [f"{run.path}: {note}" for note in said if isinstance(note, str)] if isinstance(said, list) else []
         for (split, name), reason in run.odd.items():
             notes.append(f"{run.path}: metric {name!r} of {split} is left out, because {reason}.")
     runs = [run for run in runs if run.names]

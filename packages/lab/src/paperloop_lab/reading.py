@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from paperloop.errors import UserError
+from paperloop.files import check_is_file
 from paperloop.metrics_file import RESERVED, Curve
 from paperloop.settings import read_json
 
@@ -167,7 +168,7 @@ def _chunks(path: Path) -> Iterator[tuple[list[bytes], int]]:
     """
     number, rest = 1, b""
     try:
-        with path.open("rb") as file:
+        with check_is_file(path).open("rb") as file:
             while data := file.read(CHUNK):
                 rest += data
                 cut = rest.rfind(b"\n", 0, rest.rfind(b"\n")) + 1  # the last whole line may be the file's last

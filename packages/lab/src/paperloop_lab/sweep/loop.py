@@ -6,16 +6,15 @@ import contextlib
 import dataclasses
 import json
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_json
+from paperloop.signals import caught_signals
 from paperloop_lab.sweep.engines import Engine, Job
 from paperloop_lab.sweep.plan import SweepRun, differences, find_program, run_status
 
@@ -107,7 +106,7 @@ def run_sweep(
     completed: list[str] = []
     failed: list[Failure] = []
     retry = 0.0
-    with _signals() as caught, display:
+    with caught_signals(once=False) as caught, display:
         told = 0
         while queue or active or busy:
             if len(caught) > told:
@@ -168,23 +167,6 @@ def _done_elsewhere(job: Job, completed: list[str], display: _Display) -> bool:
     completed.append(job.id)
     display.ended(job, "complete", "by another process")
     return True
-
-
-@contextlib.contextmanager
-def _signals() -> Generator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list, instead of being interrupted by them."""
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    previous = {
-        s: signal.signal(s, lambda signum, frame: caught.append(signum)) for s in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield caught
-    finally:
-        for signum, handler in previous.items():
-            signal.signal(signum, handler)
 
 
 class _Display:

@@ -25,7 +25,7 @@ from typing import Any
 
 from paperloop.cli.options import Typed
 from paperloop.errors import UserError
-from paperloop.files import write_atomically
+from paperloop.files import check_is_file, write_atomically
 from paperloop.settings import did_you_mean, field_paths, json_hash, parse_json, read_json
 from paperloop_lab.sweep.commands import app_command
 
@@ -80,7 +80,9 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = check_is_file(path).read_text(encoding="utf-8").splitlines()
+    except UserError as error:
+        raise UserError(f"The sweep file {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The sweep file {path} cannot be read: {getattr(error, 'strerror', error)}.") from None
     runs: list[SweepRun] = []
