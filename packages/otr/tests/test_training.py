@@ -120,7 +120,7 @@ def test_each_agent_sees_the_rewards_of_its_arm(trained):
         "otr": label(true, demos, preset("otr")).dataset.rewards,
         "constant": np.full(true.num_steps, 1000 / (true.lengths.max() - true.lengths.min())),
     }
-    for agent in trainer.agents:
+    for agent in trainer.members:
         first = int(trainer.data.offset[agent.dataset])
         rows = np.asarray(trainer.data.rows)[first : first + int(trainer.data.size[agent.dataset])]
         rewards = wanted[agent.label.split()[1]]
@@ -137,7 +137,7 @@ def test_ten_percent_is_by_true_or_by_labelled_return(trained):
     config, out, _ = trained
     trainer, _ = offline_trainer(load_config(OfflineConfig, out / "bc"), quiet=True)
     true = EpisodeDataset.load(config.data)
-    sizes = dict(zip((a.label for a in trainer.agents), np.asarray(trainer._own["size"]), strict=True))
+    sizes = dict(zip((a.label for a in trainer.members), np.asarray(trainer._own["size"]), strict=True))
     best = np.argsort(-true.returns(), kind="stable")[:3]
     assert sizes["bc"] == true.num_steps
     assert sizes["bc10 oracle"] == true.lengths[best].sum() == sizes["bc10-labels oracle"]

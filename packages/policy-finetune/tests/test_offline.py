@@ -41,7 +41,7 @@ def close(a, b):
 def test_arms_of_one_program_equal_programs_of_their_own(data, program):
     _, together, metrics = program
     for index, agent in ((0, 0), (1, 1), (5, 5)):
-        config = OfflineConfig(updates_per_step=4, agents=(program[0].agents[agent],))
+        config = OfflineConfig(updates_per_step=4, agents=(program[0].members[agent],))
         trainer = OfflineTrainer(config, data)
         state = trainer.init(0)
         for _ in range(2):
@@ -78,7 +78,7 @@ def test_equal_seeds_start_equal_and_meet_equal_batches(program):
 def test_the_policy_is_the_actor_with_its_own_normaliser_and_outlives_the_state(data, program):
     trainer = program[0]
     state = trainer.init(0)
-    policy, obs = trainer.policy(state), np.ones((6, 4, 3), np.float32)
+    policy, obs = trainer.canonical_policy(state), np.ones((6, 4, 3), np.float32)
     before = policy(obs)
     for i in (0, 3):
         actor = jax.tree.map(lambda x, i=i: np.asarray(x[i]), state.learner.params["actor"])

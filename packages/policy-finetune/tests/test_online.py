@@ -202,7 +202,7 @@ def test_overlap_acts_with_the_policy_of_the_block_before(spec, start):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(late._acting(b)), before)
     # A block of steps from the frozen policy, although the newest one has learned already.
     rows = late.layout.split(np.asarray(b.device.replay.rows))
-    policy = late.policy(late.init(0))
+    policy = late.canonical_policy(late.init(0))
     obs = rows.obs[:, 15:20] * late.std[:, None] + late.mean[:, None]
     np.testing.assert_allclose(rows.action[:, 15:20], policy(obs), atol=1e-5)
 
@@ -243,11 +243,11 @@ def test_an_environment_that_crashes_leaves_a_state_that_can_be_saved(spec, star
     def crash(env, command):
         calls.append(env)
         if len(calls) == 11:  # of four agents: in the third step of the block
-            raise RuntimeError("the simulator died")
+            raise UserError("the simulator died.")
         return step_env(env, command)
 
     monkeypatch.setattr(module, "step_env", crash)
-    with pytest.raises(RuntimeError, match="the simulator died") as caught:
+    with pytest.raises(UserError, match="the simulator died") as caught:
         trainer.step(state)
     monkeypatch.setattr(module, "step_env", step_env)
     after, _ = trainer.step(caught.value.intact_state)

@@ -167,7 +167,7 @@ def arrays():
         ({"w_log_std": np.zeros((2, 8)), "b_log_std": np.zeros(2)}, "w_log_std is of shape"),
         ({"obs_mean": np.zeros(4)}, "obs_mean is 3 finite numbers"),
         ({"obs_std": np.zeros(3)}, "obs_std is positive"),
-        ({"metadata": np.array("{")}, "metadata is no JSON"),
+        ({"metadata": np.array("{")}, "metadata is not a JSON"),
     ],
 )
 def test_files_that_hold_no_policy(tmp_path, change, says):
@@ -182,14 +182,14 @@ def test_damage_is_one_sentence(tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"nothing", whole[:400], whole[:-30]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match="is damaged or no npz file"):
+        with pytest.raises(UserError, match="is damaged or not an npz file"):
             load_policy(path)
     broken = bytearray(whole)
     broken[len(whole) // 3] ^= 0xFF
     path.write_bytes(bytes(broken))
     with pytest.raises(UserError):
         load_policy(path)
-    with pytest.raises(UserError, match="no policy at"):
+    with pytest.raises(UserError, match="does not exist"):
         load_policy(tmp_path / "b.npz")
     with pytest.raises(UserError):
         load_policy(tmp_path)

@@ -30,15 +30,15 @@ def test_notes_on_data_are_said_and_not_said_again(file, tmp_path, capsys):
     for folder in (tmp_path, str(tmp_path)):
         trainer, spec = sessions.load_run(folder)
         assert trainer.config == config
-        assert spec.env_id == sessions.environment_name(folder) == "Pendulum-v1"
+        assert spec.env_id == sessions.environment_at(folder) == "Pendulum-v1"
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("kind", [str, lambda path: path])
 def test_a_folder_without_a_run_is_named(tmp_path, kind):
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         sessions.load_run(kind(tmp_path / "none"))
-    with pytest.raises(UserError, match="is no run folder"):
+    with pytest.raises(UserError, match="is not a run folder"):
         sessions.pretrained_of(kind(tmp_path / "none"))
 
 
@@ -60,5 +60,6 @@ def test_paths_of_a_run_are_found_from_above_it(tmp_path, monkeypatch):
     assert sessions.seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
     assert sessions.seen_from(run, "runs/none") == sessions.Path("runs/none")  # whoever opens it says so
     monkeypatch.chdir(tmp_path)
-    assert sessions.seen_from(run, "runs/pre") == sessions.Path("runs/pre")
+    assert sessions.seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
+    assert sessions.seen_from(None, "runs/pre") == sessions.Path("runs/pre")  # what has no run is as it is typed
     assert sessions.seen_from(run, str(tmp_path / "runs" / "none")) == tmp_path / "runs" / "none"

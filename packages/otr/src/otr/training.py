@@ -572,7 +572,7 @@ def _run(
     from policy_finetune.evaluators import EvaluationReturns
     from policy_finetune.offline import OfflineTrainer
 
-    trainer: Any = OfflineTrainer(config, datasets)
+    trainer: Any = OfflineTrainer(config, datasets, spec=spec)
     # Where the files lie is another text once OUT is moved or spelled otherwise; that they are the same is checked by
     # their keys, and by the digest of the rows in every checkpoint.
     trainer.resume_ignores = (*OfflineTrainer.resume_ignores, "data")

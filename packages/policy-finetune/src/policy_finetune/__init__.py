@@ -11,7 +11,7 @@ import importlib
 from typing import Any
 
 _WHERE = {
-    "acting": ("HostPolicy",),
+    "acting": ("HostPolicy", "Policy"),
     "config": (
         "ConstraintConfig", "GuardConfig", "LearnerConfig", "NetworkConfig", "OfflineAgent", "OfflineConfig",
         "OnlineAgent", "OnlineConfig", "ReplayConfig", "SwitchConfig",
@@ -27,6 +27,7 @@ _WHERE = {
     "policies": ("GradedPolicy", "load_policy", "save_policy", "shipped"),
     "presets": ("LEARNERS", "learner"),
     "rollouts": ("evaluate",),
+    "saved_policies": ("load_policies",),
     "sessions": ("load_run", "pretrained_of"),
     "study_config": ("StudyArm", "StudyConfig"),
     "switch": ("Pretrained",),

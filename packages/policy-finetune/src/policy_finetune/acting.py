@@ -1,5 +1,8 @@
 """Policies that act on the host: stacked multilayer perceptrons in NumPy.
 
+`HostPolicy` is the network, with *canonical* actions in [-1, 1]. `Policy` is what a user wants: the same network with
+actions in the environment's own units.
+
 A single environment needs one action at a time, and a call into an accelerator library costs more than the whole
 forward pass in NumPy (about 15 µs for two hidden layers of 256). A agents act in one call.
 
@@ -10,13 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from paperloop.errors import UserError
 
-__all__ = ["HostPolicy"]
+if TYPE_CHECKING:
+    from policy_finetune.envs import EnvSpec
+
+__all__ = ["HostPolicy", "Policy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,3 +150,61 @@ class HostPolicy:
             elif self.output == "tanh":
                 np.tanh(x, out=x)
         return x.reshape(*batch, self.act_dim)
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A deterministic policies of an environment: raw observations in, actions in the environment's units out.
+
+        policy = trainer.policy(state)
+        observation, _ = env.reset()
+        observation, *_ = env.step(policy.predict(observation))
+
+    Attributes:
+        canonical: the policies with actions in [-1, 1].
+        spec: the environment.
+    """
+
+    canonical: HostPolicy
+    spec: EnvSpec
+
+    def __post_init__(self) -> None:
+        here = self.canonical.obs_dim, self.canonical.act_dim
+        if here != (self.spec.obs_dim, self.spec.act_dim):
+            raise UserError(
+                f"The policy takes {here[0]} observations and gives {here[1]} actions, but {self.spec.env_id} has "
+                f"{self.spec.obs_dim} and {self.spec.act_dim}: it is of another environment."
+            )
+
+    @property
+    def num_agents(self) -> int:
+        """A."""
+        return self.canonical.num_agents
+
+    def agent(self, index: int) -> Policy:
+        """Return the policy of one agent, A = 1."""
+        if not -self.num_agents <= index < self.num_agents:
+            raise UserError(f"There is no agent {index}: there are {self.num_agents}, numbered from 0.")
+        return Policy(self.canonical.agent(index), self.spec)
+
+    def predict(self, observation: Any) -> np.ndarray:
+        """Return what one agent does.
+
+        Args:
+            observation: one observation (obs,) as the environment gives it, or a batch (n, obs). A Dict observation
+                goes in as the mapping that it is, one at a time.
+
+        Returns:
+            (act,) or (n, act) float32, in the environment's units and within its bounds.
+
+        Raises:
+            UserError: there are several agents, or the observation has another shape.
+        """
+        if self.num_agents != 1:
+            raise UserError(
+                f"These are the policies of {self.num_agents} agents: take one with policy.agent(0), and predict with "
+                "it."
+            )
+        if np.ndim(observation) == 2:
+            return self.spec.to_env(self.canonical(np.asarray(observation)[None])[0])
+        return self.spec.to_env(self.canonical(self.spec.vector(observation)[None])[0])

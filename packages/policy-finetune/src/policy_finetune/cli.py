@@ -186,8 +186,6 @@ class EvaluateOptions:
     """of the starts of episodes, and the noise"""
     fallback: bool = False
     """where the newest checkpoint is damaged, take the newest intact one"""
-    device: Device = "cpu"
-    """where the agents are restored; episodes run on the host"""
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -200,8 +198,7 @@ class EvaluateOptions:
 
 @app.command(options=EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure the agents of runs in many episodes, beside a random policy; writes evaluation.json into each folder."""
-    start_jax(options.device)
+    """Measure the agents of runs in many episodes, next to a random policy; writes evaluation.json into each folder."""
     from policy_finetune.run_report import evaluate_runs
 
     evaluate_runs(
@@ -400,12 +397,11 @@ def report(options: ReportOptions) -> None:
 
 
 def _is_offline(folder: Path) -> bool:
-    from paperloop.config import read_json
+    from policy_finetune.readings import config_type
 
-    path = folder / "config.json"
-    if not path.exists():
+    if not (folder / "config.json").exists():
         raise UserError(f"{folder} is neither a study nor a run folder: name a folder that study or training wrote.")
-    return str(read_json(path).get("type", "")).endswith("OfflineConfig")
+    return config_type(folder).endswith("OfflineConfig")
 
 
 @app.command()

@@ -240,6 +240,9 @@ class DataOptions:
         Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None, _default("auto")
     ] = None
     """what ends an episode in a D4RL file (see paperloop_data.read_d4rl)"""
+    observation_keys: Annotated[tuple[str, ...] | None, _default("none")] = None
+    """the parts of observations to join to one vector, in this order, where the environment or a Minari dataset has
+    observations made of parts: observation desired_goal"""
 
     def __post_init__(self) -> None:
         check(self)

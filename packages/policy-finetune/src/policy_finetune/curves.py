@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paperloop.errors import UserError
+from paperloop.files import check_is_file
 from policy_finetune.metrics import Curve
 
 __all__ = ["CORL_GROUPS", "CorlCell", "CorlCurves", "CorlRun", "corl_markdown", "corl_table", "read_corl_curves"]
@@ -88,7 +89,7 @@ def read_corl_curves(path: str | os.PathLike[str]) -> CorlCurves:
         UserError: there is no such file, it asks for anything but NumPy's numbers and builtin containers (the message
             names what), or it does not hold learning curves.
     """
-    path = Path(path)
+    path = check_is_file(path)
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MB: that is not CORL's file of learning curves.")
@@ -100,7 +101,7 @@ def read_corl_curves(path: str | os.PathLike[str]) -> CorlCurves:
         raise UserError(f"{path} is refused: {refused}; nothing of it was run.") from None
     # What a damaged stream raises depends on where the damage is: almost anything.
     except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError,
-            ValueError) as error:  # fmt: skip
+            ValueError, RecursionError) as error:  # fmt: skip
         raise UserError(
             f"{path} is no readable pickle of learning curves: {str(error) or type(error).__name__}."
         ) from None

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +20,11 @@ import gymnasium
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop_data import EpisodeDataset
+from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions
-from policy_finetune.envs import EnvSpec, make_env, step_env
+from policy_finetune.envs import EnvSpec
+from policy_finetune.recorded import differences, task_of
+from policy_finetune.simulators import reset_env, step_env
 
 __all__ = ["check_dataset", "load_for", "load_options", "replay_findings"]
 
@@ -71,7 +72,8 @@ def load_for(
         replay: where the file has the simulator's positions and velocities (`infos/qpos`, `infos/qvel`), step the
             environment from some of them and compare.
         drop_nonfinite: leave out episodes with NaN or infinity instead of refusing the file.
-        options: passed to the reader, such as episode_ends="goal".
+        options: passed to the reader, such as episode_ends="goal". `observation_keys` goes to the reader of Minari
+            folders alone: other files hold one vector already.
 
     Returns:
         The dataset with canonical actions, float32; and one sentence for each thing that a user should know.
@@ -84,8 +86,9 @@ def load_for(
         data = source
     else:
         path = Path(source)
-        if not path.is_dir() and path.name != "main_data.hdf5":  # Minari keeps episodes apart and needs no limit
+        if not is_minari(path):  # which keeps episodes apart and needs no limit
             options.setdefault("max_episode_steps", spec.max_episode_steps)
+            options.pop("observation_keys", None)
         elif "episode_ends" in options:
             raise UserError(f"{path} is of Minari, which keeps episodes apart: leave episode_ends out.")
         with warnings.catch_warnings(record=True) as caught:
@@ -107,6 +110,11 @@ def load_for(
         replay=replay,
     )
     return data, said + findings
+
+
+def is_minari(path: Path) -> bool:
+    """Whether a path names a dataset of Minari."""
+    return path.is_dir() or path.name == "main_data.hdf5"
 
 
 def check_dataset(
@@ -167,40 +175,21 @@ def _about_reading(data: EpisodeDataset, spec: EnvSpec) -> list[str]:
 
 
 def _check_environment(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> None:
-    """The environment that the file names, if it names one."""
-    stated = _stated_environment(data)
-    if not isinstance(stated, str) or stated == spec.env_id:
+    """Hold the environment that the data were recorded in against the one that they will be used in."""
+    stated = environment_of(data)
+    if stated is None:
         return
-    if _task(stated) != _task(spec.env_id):
-        raise UserError(
-            f"{data.where} is of {stated}, not of {spec.env_id}; give data of that environment, or choose the other."
+    if stated.id != spec.env_id:
+        if task_of(stated.id) != task_of(spec.env_id):
+            raise UserError(
+                f"{data.where} is of {stated.id}, not of {spec.env_id}; give data of that environment, or choose the "
+                "other."
+            )
+        said.append(
+            f"The data are of {stated.id} and will be used in {spec.env_id}: versions differ in rewards, ends and "
+            "dynamics, so scores are not comparable."
         )
-    said.append(
-        f"The data are of {stated} and will be used in {spec.env_id}: versions differ in rewards, ends and dynamics, "
-        "so scores are not comparable."
-    )
-
-
-def _stated_environment(data: EpisodeDataset) -> Any:
-    about = data.attributes
-    minari = about.get("minari")
-    for place in (about, about.get("metadata"), _json(minari.get("env_spec")) if isinstance(minari, Mapping) else None):
-        if isinstance(place, Mapping):
-            for name in ("env_id", "id"):
-                if name in place:
-                    return place[name]
-    return None
-
-
-def _json(text: Any) -> Any:
-    with contextlib.suppress(TypeError, ValueError):
-        return json.loads(text)
-    return text
-
-
-def _task(env_id: str) -> str:
-    """The part "Hopper" of "namespace/Hopper-v5", in small letters."""
-    return env_id.rsplit("/", 1)[-1].rsplit("-v", 1)[0].lower()
+    said += differences(stated, spec)
 
 
 def _as_vectors(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> EpisodeDataset:
@@ -236,7 +225,7 @@ def _version_hint(data: EpisodeDataset, spec: EnvSpec) -> str:
     """Other versions of the task whose observations have the length of those in the data."""
     found = []
     for env_id in sorted(gymnasium.registry):
-        if env_id != spec.env_id and _task(env_id) == _task(spec.env_id):
+        if env_id != spec.env_id and task_of(env_id) == task_of(spec.env_id):
             with contextlib.suppress(Exception):  # old versions need packages that are not there
                 if (EnvSpec.of(env_id).obs_dim,) == data.observations.shape[1:]:
                     found.append(env_id)
@@ -310,8 +299,8 @@ def _about_ends(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> None:
         )
     if data.next_observations is not None and data.num_steps > 1:
         inner = np.flatnonzero(data.episode_of_row[1:] == data.episode_of_row[:-1])
-        difference = np.abs(data.next_observations[inner] - data.observations[inner + 1]).reshape(len(inner), -1)
-        torn = inner[difference.max(axis=1, initial=0.0) > 1e-4] if len(inner) else inner
+        difference = np.abs(data.next_observations[inner] - data.observations[inner + 1])
+        torn = inner[difference.max(axis=tuple(range(1, difference.ndim)), initial=0.0) > 1e-4]
         if len(torn):
             said.append(
                 f"{len(torn)} steps inside episodes have a next observation that is not the next row, the first at row "
@@ -321,9 +310,9 @@ def _about_ends(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> None:
 
 @contextlib.contextmanager
 def _simulator(spec: EnvSpec) -> Generator[Any]:
-    env = make_env(spec.env_id)
+    env = spec.make()
     try:
-        env.reset(seed=0)
+        reset_env(env, 0)
         yield env
     finally:
         env.close()
@@ -371,7 +360,7 @@ def _compare(data: EpisodeDataset, spec: EnvSpec, env: Any, which: str, rows: np
     gaps, moved, ends = [], 0, 0
     scale = data.observations.std(axis=0) + TOLERANCE
     for row in rows.tolist():
-        env.reset(seed=0)  # TimeLimit counts anew
+        reset_env(env, 0)  # TimeLimit counts anew
         env.unwrapped.set_state(
             data.extras["infos/qpos"][row].astype(np.float64), data.extras["infos/qvel"][row].astype(np.float64)
         )

@@ -62,7 +62,7 @@ from policy_finetune.evaluators import score_task
 from policy_finetune.offline import OfflineTrainer, host_policy
 from policy_finetune.packing import STD_EPSILON
 from policy_finetune.rollouts import RolloutEnvs, evaluate, evaluation_seeds
-from policy_finetune.sessions import environment_of, load_run
+from policy_finetune.sessions import load_run, spec_of
 from policy_finetune.switch import Pretrained
 
 __all__ = [
@@ -129,14 +129,14 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
     warnings = [*findings, *warnings]
     if not offline:
         warnings.append(f"{run} has learned online: its agents as they are now are taken for the pre-trained ones.")
-    learner = trainer.agents[chosen[0]].learner
+    learner = trainer.members[chosen[0]].learner
     whole = _whole_returns(dataset, warnings)
     rng = np.random.default_rng(fold_seed(seed, "diagnosis"))
     sample = _sample(dataset, rng)
     noise = getattr(trainer.config, "exploration_noise", 0.1)
     chance = _random_returns(spec, episodes, seed)
     measured = [
-        _measure(i, agents, trainer.agents[i], spec, sample, whole, episodes=episodes, seed=seed, noise=noise)
+        _measure(i, agents, trainer.members[i], spec, sample, whole, episodes=episodes, seed=seed, noise=noise)
         for i in chosen
     ]
     found = [one.diagnosis for one in measured]
@@ -189,7 +189,7 @@ def diagnose_data(
         UserError: the dataset cannot be read, does not fit the environment, or does not name one.
     """
     loading = loading or DataOptions()
-    spec = EnvSpec.of(environment_of(OfflineConfig(data=(str(data),), env_id=env_id, loading=loading)))
+    spec = spec_of(OfflineConfig(data=(str(data),), env_id=env_id, loading=loading))
     dataset, warnings = load_for(spec, data, **load_options(loading))
     whole = _whole_returns(dataset, warnings)
     rng = np.random.default_rng(fold_seed(seed, "diagnosis"))
@@ -262,7 +262,7 @@ def _agents_of(dataset: EpisodeDataset, agents: Pretrained, trainer: Any) -> tup
             f"{len(everyone) - len(same)} of the run's {len(everyone)} agents learned from other data and are left out "
             "here; finetune --start takes them all."
         )
-    structures = {trainer.agents[i].learner.name for i in same}
+    structures = {trainer.members[i].learner.name for i in same}
     if len(structures) > 1:
         warnings.append("The agents are of several learners: the first one's decides.")
     return same, warnings

@@ -14,9 +14,7 @@ Axes: A agents (one environment each), T the time limit.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
@@ -25,50 +23,9 @@ import numpy as np
 
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
 from paperloop.seeds import check_seed, fold_seed
+from policy_finetune.simulators import flat_parts, join, make_env, reset_env, step_env
 
-__all__ = ["EnvPool", "EnvSpec", "EnvState", "Finished", "Step", "episode_seed", "make_env", "step_env"]
-
-
-def make_env(env_id: str) -> gymnasium.Env:
-    """Make the environment `env_id`, such as "Hopper-v5" or "module:MyEnv-v0".
-
-    Raises:
-        UserError: gymnasium knows no such environment, or a package that it needs is not installed.
-    """
-    try:
-        # The checker costs time at every step; what it looks for is checked here once, in `EnvSpec.of` and `step_env`.
-        with _no_log_file(env_id), warnings.catch_warnings():
-            # "v4 is out of date", for each environment made: whoever compares with D4RL asks for v4 on purpose.
-            warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
-            return gymnasium.make(env_id, disable_env_checker=True)
-    except (gymnasium.error.Error, ImportError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"The environment {env_id!r} cannot be made ({reason}); give an id that gymnasium has registered, such as "
-            "'Hopper-v5', and install what it needs."
-        ) from error
-
-
-@contextlib.contextmanager
-def _no_log_file(env_id: str) -> Generator[None]:
-    """Keep MuJoCo from leaving a MUJOCO_LOG.TXT in the working folder because a model file uses an old attribute."""
-    spec = gymnasium.registry.get(env_id)
-    if spec is None or "mujoco" not in str(spec.entry_point):
-        yield
-        return
-    try:
-        mujoco: Any = importlib.import_module("mujoco")
-    except ImportError:
-        yield  # gymnasium says what is missing
-        return
-    before = mujoco.get_mju_user_warning()
-    mujoco.set_mju_user_warning(lambda text: warnings.warn(f"MuJoCo, {env_id}: {text.strip()}", stacklevel=2))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="MuJoCo, .*is deprecated")
-            yield
-    finally:
-        mujoco.set_mju_user_warning(before)
+__all__ = ["EnvPool", "EnvSpec", "EnvState", "Finished", "Step", "as_vector", "episode_seed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +39,8 @@ class EnvSpec:
         low: (act_dim,) float32, the lower bounds of the environment's own actions.
         high: (act_dim,) float32, the upper bounds.
         max_episode_steps: the time limit.
+        kwargs: what the environment is made with besides.
+        observation_keys: the parts of a Dict observation that are joined to one vector; empty where it is one.
     """
 
     env_id: str
@@ -90,6 +49,8 @@ class EnvSpec:
     low: np.ndarray
     high: np.ndarray
     max_episode_steps: int
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    observation_keys: tuple[str, ...] = ()
     _centre: np.ndarray = field(init=False, repr=False)
     _half: np.ndarray = field(init=False, repr=False)
 
@@ -108,26 +69,40 @@ class EnvSpec:
         object.__setattr__(self, "_half", (self.high - self.low) / np.float32(2))
 
     @classmethod
-    def of(cls, env_id: str) -> EnvSpec:
+    def of(
+        cls,
+        env_id: str,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        max_episode_steps: int | None = None,
+        observation_keys: Sequence[str] = (),
+    ) -> EnvSpec:
         """Read the spec off a freshly made environment.
 
+        Args:
+            env_id: its gymnasium id.
+            kwargs: what it is made with besides, as in `gymnasium.make(env_id, **kwargs)`.
+            max_episode_steps: its time limit; None for the registered one.
+            observation_keys: the parts of a Dict observation to join to one vector, in this order.
+
         Raises:
-            UserError: the environment cannot be made, observations or actions are no vectors of real numbers, an action
-                is unbounded, or there is no time limit.
+            UserError: the environment cannot be made, observations or actions are not vectors of real numbers, an
+                action is unbounded, or there is no time limit.
         """
-        env = make_env(env_id)
+        env = make_env(env_id, kwargs, max_episode_steps=max_episode_steps, observation_keys=observation_keys)
         try:
-            return cls._of(env_id, env)
+            return cls._of(env_id, env, kwargs or {}, tuple(observation_keys))
         finally:
             env.close()
 
     @classmethod
-    def _of(cls, env_id: str, env: gymnasium.Env) -> EnvSpec:
+    def _of(cls, env_id: str, env: gymnasium.Env, kwargs: Mapping[str, Any], keys: tuple[str, ...]) -> EnvSpec:
         observations, actions = env.observation_space, env.action_space
         if isinstance(observations, gymnasium.spaces.Dict | gymnasium.spaces.Tuple):
+            parts = sorted(flat_parts(observations))
             raise UserError(
-                f"{env_id}: observations are a {type(observations).__name__} of parts, but the learners take one "
-                "vector; register the environment with gymnasium.wrappers.FlattenObservation."
+                f"{env_id}: observations are made of parts ({', '.join(parts)}), and the learners take one vector; "
+                f"name the parts to join, such as {_keys_option(parts)}."
             )
         if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
             raise UserError(
@@ -142,15 +117,75 @@ class EnvSpec:
         if not (np.isfinite(actions.low).all() and np.isfinite(actions.high).all()):
             index = int((~(np.isfinite(actions.low) & np.isfinite(actions.high))).argmax())
             raise UserError(
-                f"{env_id}: action {index} is unbounded ([{actions.low[index]}, {actions.high[index]}]); give it "
-                "bounds with gymnasium.wrappers.RescaleAction or in the environment itself."
+                f"{env_id}: action {index} is unbounded ([{actions.low[index]}, {actions.high[index]}]); give the "
+                "environment an action space with finite bounds, in itself or by wrapping it in "
+                "gymnasium.wrappers.TransformAction(env, lambda action: action, gymnasium.spaces.Box(low, high))."
             )
         limit = None if env.spec is None else env.spec.max_episode_steps
         if limit is None:
             raise UserError(
                 f"{env_id}: there is no time limit, so an episode may never end; register it with max_episode_steps."
             )
-        return cls(env_id, observations.shape[0], actions.shape[0], actions.low, actions.high, int(limit))
+        return cls(
+            env_id, observations.shape[0], actions.shape[0], actions.low, actions.high, int(limit), dict(kwargs), keys
+        )
+
+    def make(self) -> gymnasium.Env:
+        """Make one such environment."""
+        limit = None if self._registered_limit == self.max_episode_steps else self.max_episode_steps
+        return make_env(self.env_id, self.kwargs, max_episode_steps=limit, observation_keys=self.observation_keys)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the environment that `gymnasium.make(env_id)` makes."""
+        return not (self.kwargs or self.observation_keys) and self._registered_limit == self.max_episode_steps
+
+    @property
+    def arguments(self) -> str:
+        """What sets it apart from the environment that `gymnasium.make(env_id)` makes, for a message; or nothing."""
+        parts = [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        if self._registered_limit != self.max_episode_steps:
+            parts.append(f"max_episode_steps={self.max_episode_steps}")
+        return ", ".join(parts + ([f"observation_keys={self.observation_keys}"] if self.observation_keys else []))
+
+    @property
+    def _registered_limit(self) -> int | None:
+        registered = gymnasium.registry.get(self.env_id.rpartition(":")[-1])
+        return None if registered is None else registered.max_episode_steps
+
+    def vector(self, observation: Any) -> np.ndarray:
+        """Return one observation as the learners see it, (obs_dim,) float32; of a Dict, the parts joined.
+
+        Raises:
+            UserError: it has another shape.
+        """
+        if self.observation_keys and isinstance(observation, Mapping):
+            observation = join(observation, self.observation_keys)
+        return as_vector(observation, self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as a JSON object."""
+        return {
+            "env_id": self.env_id, "obs_dim": self.obs_dim, "act_dim": self.act_dim, "low": self.low.tolist(),
+            "high": self.high.tolist(), "max_episode_steps": self.max_episode_steps, "kwargs": dict(self.kwargs),
+            "observation_keys": list(self.observation_keys),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> EnvSpec:
+        """Return the spec that `to_json` gave.
+
+        Raises:
+            UserError: it is not one.
+        """
+        try:
+            known = {f.name: value[f.name] for f in fields(cls) if f.init}
+            known["observation_keys"] = tuple(known["observation_keys"])
+            return cls(**known)
+        except (TypeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"{where}: the environment in it is not complete ({error}); write the file again."
+            ) from None
 
     def to_env(self, action: Any) -> np.ndarray:
         """Return canonical actions (..., act_dim) in the environment's units, float32.
@@ -250,7 +285,7 @@ class EnvPool:
             raise UserError("An EnvPool needs at least one seed: one for each agent.")
         self.spec = spec
         self.seeds = tuple(check_seed(seed) for seed in seeds)
-        self._envs = [make_env(spec.env_id) for _ in self.seeds]
+        self._envs = [spec.make() for _ in self.seeds]
         agents = len(self.seeds)
         # Where the simulators stand: the same arrays as in the state, but the pool's own. step = -1 is "nowhere".
         self._last: EnvState | None = None
@@ -314,10 +349,10 @@ class EnvPool:
         before, self._step = self._step, np.full(agents, -1, np.int32)
         for agent, env in enumerate(self._envs):
             try:
-                following[agent], reward[agent], terminated[agent], truncated[agent] = step_env(env, commands[agent])
-            except Exception as error:
-                error.add_note(f"in {self._place(agent, state)}")
-                raise
+                seen, reward[agent], terminated[agent], truncated[agent] = step_env(env, commands[agent])
+                following[agent] = as_vector(seen, self.spec)
+            except UserError as error:
+                raise UserError(f"{str(error).rstrip('.')} (in {self._place(agent, state)}).") from error.__cause__
         self._refuse_nonfinite(state, executed, following, reward)
         observation = following
         ended = np.flatnonzero(terminated | truncated)
@@ -354,12 +389,12 @@ class EnvPool:
         self.close()
 
     def _reset_env(self, agent: int, episode: int) -> np.ndarray:
-        observation, _ = self._envs[agent].reset(seed=episode_seed(self.seeds[agent], episode))
-        observation = np.asarray(observation, np.float32)
-        if observation.shape != (self.spec.obs_dim,) or not np.isfinite(observation).all():
+        seen = reset_env(self._envs[agent], episode_seed(self.seeds[agent], episode))
+        observation = as_vector(seen, self.spec)
+        if not np.isfinite(observation).all():
             raise NonFiniteError(
-                f"{self.spec.env_id}: the first observation of agent {agent} in episode {episode} is no vector of "
-                f"{self.spec.obs_dim} finite numbers; mend the environment."
+                f"{self.spec.env_id}: the first observation of agent {agent} in episode {episode} holds NaN or "
+                "infinity; fix the environment."
             )
         return observation
 
@@ -439,22 +474,27 @@ class EnvPool:
         return f"{self.spec.env_id}, agent {agent}, episode {int(state.episode[agent])}, step {int(state.step[agent])}"
 
 
-def step_env(env: gymnasium.Env, command: np.ndarray) -> tuple[np.ndarray, float, bool, bool]:
-    """Do one step of one environment.
-
-    Args:
-        env: the environment.
-        command: (act_dim,) the action in the environment's units.
-
-    Returns:
-        observation (as the environment gives it), reward, terminated, truncated.
+def as_vector(observation: Any, spec: EnvSpec) -> np.ndarray:
+    """Return an observation as (obs_dim,) float32.
 
     Raises:
-        UserError: the reward is no single number.
+        UserError: it has another shape, or is not of numbers.
     """
-    observation, reward, terminated, truncated, _ = env.step(command)
-    if isinstance(reward, np.ndarray):  # some environments return shape (1,)
-        if reward.size != 1:
-            raise UserError(f"{env}: a reward is one number, but it is of shape {reward.shape}; mend the environment.")
-        reward = reward.item()
-    return observation, float(reward), bool(terminated), bool(truncated)
+    try:
+        vector = np.asarray(observation, np.float32)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{spec.env_id}: an observation is a {type(observation).__name__}, not {spec.obs_dim} numbers; fix the "
+            "environment."
+        ) from None
+    if vector.shape != (spec.obs_dim,):
+        raise UserError(
+            f"{spec.env_id}: an observation is of shape {vector.shape}, not {(spec.obs_dim,)} as its space says; fix "
+            "the environment."
+        )
+    return vector
+
+
+def _keys_option(parts: Sequence[str]) -> str:
+    """Return the setting that joins parts of observations, as an example."""
+    return f"observation_keys={tuple(parts)!r}"

@@ -40,7 +40,7 @@ class EvaluationReturns:
 
     def __call__(self, state: Any, seed: int) -> Mapping[str, Any]:
         """Return the metrics of `state`."""
-        policy = self.trainer.policy(state)
+        policy = self.trainer.canonical_policy(state)
         out = self._describe(evaluate(policy, self.spec, episodes=self.episodes, seed=seed, envs=self._envs))
         if self.noise:
             noisy = evaluate(policy, self.spec, episodes=self.episodes, seed=seed, noise=self.noise, envs=self._envs)
@@ -67,7 +67,7 @@ class PolicySnapshots:
         """Evaluate, write, and return the evaluation's metrics."""
         metrics = self.returns(state, seed)
         progress = self.trainer.progress(state)
-        policy = self.trainer.policy(state)
+        policy = self.trainer.canonical_policy(state)
         for agent in range(policy.num_agents):
             name = (
                 f"step-{progress['env_steps']:07d}.npz"

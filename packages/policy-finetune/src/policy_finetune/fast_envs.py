@@ -49,6 +49,11 @@ class FastEnvPool:
             import envpool
         except ImportError:
             raise UserError("FastEnvPool needs envpool; run: pip install 'policy-finetune[envpool]'.") from None
+        if spec.kwargs or spec.observation_keys:
+            raise UserError(
+                f"{spec.env_id} is made with arguments of its own ({spec.arguments}), which envpool cannot be given; "
+                "use EnvPool, which takes every gymnasium environment."
+            )
         if spec.env_id not in envpool.list_all_envs():
             raise UserError(f"envpool has no {spec.env_id!r}; use EnvPool, which takes every gymnasium environment.")
         self.spec = spec

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from policy_finetune.readings import numbers
+
 __all__ = ["findings"]
 
 #: Critics whose mean |Q| is this many times the largest possible value are called divergent.
@@ -46,16 +48,17 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray | None:
-    """Return (rows, A) float64 of a metric, NaN where a row holds null; None where the metric is absent."""
-    values = [row[name] for row in rows if name in row]
-    if not values:
+    """Return (rows, A) float64 of a metric, NaN where a row holds null; None where it is absent or no such thing."""
+    values = [numbers(row[name]) for row in rows if name in row]
+    if not values or values[0] is None or any(v is None or v.shape != values[0].shape for v in values):
         return None
-    return np.array([np.atleast_1d(np.array(value, np.float64)).reshape(-1) for value in values])
+    return np.array(values)
 
 
 def _nonfinite(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
-        bad = sorted(k for k, v in row.items() if k != "split" and not np.isfinite(np.array(v, np.float64)).all())
+        known = {name: numbers(value) for name, value in row.items() if name != "split"}
+        bad = sorted(name for name, value in known.items() if value is not None and not np.isfinite(value).all())
         if bad:
             return [
                 f"{', '.join(bad)} is not finite at step {row['step']}: lower the learning rates, or look into "

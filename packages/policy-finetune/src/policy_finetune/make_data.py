@@ -20,8 +20,6 @@ import shutil
 import signal
 import sys
 import threading
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -34,14 +32,18 @@ from typing import Any, NamedTuple, cast
 import gymnasium
 import numpy as np
 
+from paperloop.config import read_json
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import leftovers, remove_leftovers, write_atomically, write_json
 from paperloop.progress import Progress
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune.data_plan import DataPlan, Noise, Part
-from policy_finetune.envs import EnvSpec, make_env, step_env
+from policy_finetune.envs import EnvSpec, as_vector
+from policy_finetune.npz_files import read_arrays
 from policy_finetune.policies import GradedPolicy
+from policy_finetune.recorded import recorded
+from policy_finetune.simulators import reset_env, step_env
 
 __all__ = ["from_replay", "has_parts", "make_dataset", "partial_folder", "run_episode", "write_dataset"]
 
@@ -144,7 +146,7 @@ def from_replay(
         terminated=terminated & ~truncated,
         truncated=truncated,
         next_observations=np.asarray(next_observations, np.float32),
-        attributes={"env_id": spec.env_id, "metadata": {"env_id": spec.env_id, "quality": "replay"}},
+        attributes={"env_id": spec.env_id, **recorded(spec), "metadata": {"env_id": spec.env_id, "quality": "replay"}},
         provenance=({"action": "replay", "env_id": spec.env_id, **record},),
     )
 
@@ -168,7 +170,7 @@ def run_episode(env: gymnasium.Env, spec: EnvSpec, part: Part, seed: int) -> dic
     rng = np.random.default_rng(fold_seed(seed, "actions"))
     data = getattr(env.unwrapped, "data", None)
     simulated = hasattr(data, "qpos") and hasattr(data, "qvel")
-    seen = np.asarray(env.reset(seed=fold_seed(seed, "reset"))[0], np.float32)
+    seen = as_vector(reset_env(env, fold_seed(seed, "reset")), spec)
     rows: dict[str, list[Any]] = {name: [] for name in FIELDS}
     if simulated:
         rows |= {"infos/qpos": [], "infos/qvel": []}
@@ -179,7 +181,7 @@ def run_episode(env: gymnasium.Env, spec: EnvSpec, part: Part, seed: int) -> dic
             rows["infos/qpos"].append(now.qpos.astype(np.float32))
             rows["infos/qvel"].append(now.qvel.astype(np.float32))
         following, reward, terminated, truncated = step_env(env, command)
-        following = np.asarray(following, np.float32)
+        following = as_vector(following, spec)
         if not (np.isfinite(following).all() and math.isfinite(reward)):
             raise NonFiniteError(
                 f"{spec.env_id}: an observation or a reward is NaN or infinite at step {len(rows['rewards'])} of an "
@@ -252,7 +254,7 @@ def _enter(plan: DataPlan, spec: EnvSpec) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:  # a parent that is killed cannot stop its workers, which would wait for ever
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
-    _workshop = _Workshop(plan, spec, make_env(plan.env_id))
+    _workshop = _Workshop(plan, spec, spec.make())
 
 
 def _work(job: _Job) -> Chunk:
@@ -302,7 +304,7 @@ Made = Iterator[tuple[int, Chunk]]
 def _maker(plan: DataPlan, spec: EnvSpec, workers: int) -> Generator[Callable[[Iterator[_Job]], Made]]:
     """Give a function from jobs to their (part, chunk), in the order of the jobs, which are drawn as they are begun."""
     if workers == 1:
-        shop = _Workshop(plan, spec, make_env(plan.env_id))
+        shop = _Workshop(plan, spec, spec.make())
 
         def here(jobs: Iterator[_Job]) -> Made:
             for job in jobs:
@@ -381,8 +383,8 @@ def _open_partial(partial: Path, plan: DataPlan, path: Path) -> None:
     try:
         partial.mkdir(parents=True, exist_ok=True)
         if manifest.exists():
-            stated = json.loads(manifest.read_text())
-            if stated.get("key") != key:
+            stated = _read_manifest(manifest)
+            if not isinstance(stated, dict) or stated.get("key") != key:
                 raise UserError(
                     f"{partial} holds episodes of another command, policy or version; remove it, or choose another "
                     f"name than {path.name}."
@@ -394,6 +396,13 @@ def _open_partial(partial: Path, plan: DataPlan, path: Path) -> None:
             f"{partial} cannot be used ({getattr(error, 'strerror', None) or error}); remove it or choose another "
             "folder."
         ) from error
+
+
+def _read_manifest(manifest: Path) -> Any:
+    try:
+        return read_json(manifest)
+    except UserError as error:
+        raise UserError(f"{manifest.parent} cannot be used ({error}); remove it or choose another folder.") from error
 
 
 def partial_folder(path: Path) -> Path:
@@ -430,10 +439,13 @@ def _read_chunk(file: Path | None) -> Chunk | None:
     if file is None or not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            chunk = {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, KeyError):
+        chunk = read_arrays(file, "a chunk")
+    except UserError:
         return None
-    steps = len(chunk.get("rewards", ()))
-    whole = {*FIELDS, "lengths"} <= chunk.keys() and chunk["lengths"].sum() == steps > 0
+    if not {*FIELDS, "lengths"} <= chunk.keys() or any(
+        a.ndim == 0 or a.dtype.kind not in "bif" for a in chunk.values()
+    ):
+        return None
+    steps = len(chunk["rewards"])
+    whole = chunk["lengths"].sum() == steps > 0
     return chunk if whole and all(len(a) == steps for n, a in chunk.items() if n != "lengths") else None

@@ -19,18 +19,21 @@ from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset
-from policy_finetune.acting import HostPolicy
+from policy_finetune.acting import HostPolicy, Policy
 from policy_finetune.agents import AgentLayout, stack, summary
+from policy_finetune.arms import offline_labels
 from policy_finetune.config import LearnerConfig, OfflineAgent, OfflineConfig
+from policy_finetune.envs import EnvSpec
 from policy_finetune.learners import LearnerState, make_learner
 from policy_finetune.learners.base import q_over_bound
 from policy_finetune.packing import OfflineData, draw
+from policy_finetune.saved_policies import write_policies
 from policy_finetune.weights import stack_weights, structure_of, weights_of
 
 __all__ = ["OfflineState", "OfflineTrainer", "host_policy", "state_folder"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["learner", "key"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["learner", "key", "dispatches"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class OfflineState:
     """A agents that learn from data.
@@ -38,10 +41,12 @@ class OfflineState:
     Attributes:
         learner: their learners' states, every leaf with a leading axis A.
         key: (A,) typed PRNG keys.
+        dispatches: (A,) u32, calls of `step` so far.
     """
 
     learner: LearnerState
     key: Array
+    dispatches: Array
 
 
 class OfflineTrainer:
@@ -52,53 +57,60 @@ class OfflineTrainer:
         state = trainer.init(seed=0)
         for _ in range(trainer.num_steps):
             state, metrics = trainer.step(state)
-        returns = evaluate(trainer.policy(state), EnvSpec.of("Hopper-v5"))
+        policy = trainer.policy(state, EnvSpec.of("Hopper-v5")).agent(0)
+        action = policy.predict(observation)  # in the environment's units
 
     One `step` is one dispatch of `config.updates_per_step` critic updates. Metrics are means over it, (A,) each.
 
     Attributes:
         config: the run.
-        agents: the A agents: by dataset, then by seed, unless `config.agents` names them.
+        members: the A agents: by dataset, then by seed, unless `config.agents` names them.
+        agents: a label for each: agents with equal labels are repetitions of one arm.
+        headlines: the metrics that matter first.
         data: the packed datasets.
+        spec: the environment, where it is known.
         num_steps: dispatches that `config.updates` takes.
         donates: True, `step` consumes the state it is given.
-        resume_ignores: what may differ when a run goes on.
+        resume_ignores: what may differ when a run is resumed.
     """
 
     donates = True
+    headlines = ("return", "loss")
     resume_ignores = ("updates", "devices")
 
     def __init__(
         self, config: OfflineConfig, data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset], *,
-        together: int | None = None,
+        spec: EnvSpec | None = None, together: int | None = None,
     ) -> None:  # fmt: skip
         """Bind configuration and data.
 
         Args:
             config: the run.
             data: packed datasets, or datasets with canonical actions.
+            spec: the environment, for policies in its units; learning needs none.
             together: see `AgentLayout`.
 
         Raises:
             UserError: agents differ in more than one program can hold, or a dataset has fewer rows than a batch.
         """
-        self.config = config
+        self.config, self.spec = config, spec
         if not isinstance(data, OfflineData):
             data = OfflineData.of([data] if isinstance(data, EpisodeDataset) else data, config)
         self.data = data
-        self.agents = config.agents or tuple(
+        self.members = config.agents or tuple(
             OfflineAgent(learner=config.learner, dataset=d, seed=i, top_fraction=config.top_fraction)
             for d in range(data.num_datasets)
             for i in range(config.seeds)
         )
+        self.agents = offline_labels(self.members, config.data, data.num_datasets)
         self.num_steps = config.num_steps
-        learners = [agent.learner for agent in self.agents]
+        learners = [agent.learner for agent in self.members]
         check_one_structure(learners)
         check_discount(learners, data)
         layout = data.layout
         self.learner = make_learner(learners[0], layout.obs_dim, layout.act_dim, *learners[1:])
         offsets, sizes = [], []
-        for agent in self.agents:
+        for agent in self.members:
             if not 0 <= agent.dataset < data.num_datasets:
                 raise UserError(f"An agent learns from dataset {agent.dataset}, but there are {data.num_datasets}.")
             rows = data.rows_of_top(agent.dataset, agent.top_fraction)
@@ -109,7 +121,7 @@ class OfflineTrainer:
                 )
             offsets.append(data.offset[agent.dataset])
             sizes.append(rows)
-        self._layout = AgentLayout(len(self.agents), config.devices, together)
+        self._layout = AgentLayout(len(self.members), config.devices, together)
         self._shared = self._layout.share(data.rows)
         self._own = self._layout.place(
             {
@@ -125,10 +137,10 @@ class OfflineTrainer:
     def init(self, seed: int) -> OfflineState:
         """Return the state before the first step; agents with equal seeds start from equal networks."""
         states = []
-        for agent in self.agents:
+        for agent in self.members:
             key = jax.random.key(fold_seed(seed, "offline", agent.seed))
             init_key, key = jax.random.split(key)
-            states.append(OfflineState(self._start(self._init(init_key), agent), key))
+            states.append(OfflineState(self._start(self._init(init_key), agent), key, jnp.zeros((), jnp.uint32)))
         return self._layout.place(stack(states))
 
     def _start(self, state: LearnerState, agent: OfflineAgent) -> LearnerState:
@@ -154,23 +166,43 @@ class OfflineTrainer:
             batches = self.data.layout.split(rows[data["offset"] + draw(draw_key, shape, data["size"])])
             learner, info = self.learner.round(state.learner, batches, round_key, data["weights"])
             info |= q_over_bound(info, batches.reward, data["weights"]["discount"])
-            return OfflineState(learner, key), info
+            return OfflineState(learner, key, state.dispatches), info
 
         length = self.config.updates_per_step // config.policy_delay
         state, infos = jax.lax.scan(body, state, length=length)
+        state = dataclasses.replace(state, dispatches=state.dispatches + 1)
         return state, summary(infos, state.learner.params)
 
     def progress(self, state: OfflineState) -> Mapping[str, int]:
         """Return the critic updates of each agent."""
-        return {"updates": int(state.learner.updates[0])}
+        return {"updates": int(state.dispatches[0]) * self.config.updates_per_step}
 
-    def policy(self, state: OfflineState) -> HostPolicy:
-        """Return the A deterministic policies on the host, normaliser included."""
-        picks = [agent.dataset for agent in self.agents]
+    def policy(self, state: OfflineState, spec: EnvSpec | None = None) -> Policy:
+        """Return the A deterministic policies in the environment's units, normaliser included.
+
+        Args:
+            state: the agents.
+            spec: the environment; by default the one that the trainer was given.
+
+        Raises:
+            UserError: it was given none, or the policies are of another environment.
+        """
+        spec = spec or self.spec
+        if spec is None:
+            raise UserError(
+                "The trainer does not know the environment, in whose units its policies act: give "
+                "trainer.policy(state, EnvSpec.of(...)) or OfflineTrainer(..., spec=...), or take "
+                "trainer.canonical_policy(state), which acts in [-1, 1]."
+            )
+        return Policy(self.canonical_policy(state), spec)
+
+    def canonical_policy(self, state: OfflineState) -> HostPolicy:
+        """Return the A deterministic policies with actions in [-1, 1], normaliser included."""
+        picks = [agent.dataset for agent in self.members]
         return host_policy(state.learner.params["actor"], self.data.mean[picks], self.data.std[picks])
 
     def save(self, state: OfflineState, folder: str | Path) -> None:
-        """Write the whole state, the observations' normaliser and the data's fingerprint into `folder`.
+        """Write the whole state, the observations' normaliser, the data's fingerprint and the policies into `folder`.
 
         The folder is made, with its parents, where it is absent.
 
@@ -180,6 +212,7 @@ class OfflineTrainer:
         folder = state_folder(folder)
         save_pytree({"state": state, "mean": jnp.asarray(self.data.mean), "std": jnp.asarray(self.data.std)}, folder)
         write_json(folder / "data.json", {"rows": self.data.digest})
+        write_policies(folder, self.canonical_policy(state), self.spec, self.agents)
 
     def restore(self, folder: str | Path, like: OfflineState) -> OfflineState:
         """Read back what `save` wrote; the result continues bit for bit.
@@ -192,7 +225,9 @@ class OfflineTrainer:
         mean, std = jnp.asarray(self.data.mean), jnp.asarray(self.data.std)
         loaded = load_pytree(folder, {"state": like, "mean": mean, "std": std})
         if json.loads((folder / "data.json").read_text())["rows"] != self.data.digest:
-            raise UserError(f"{folder} was written with another dataset: go on with the one that the run began with.")
+            raise UserError(
+                f"{folder} was written with another dataset: continue with the one that the run began with."
+            )
         return loaded["state"]
 
 

@@ -24,8 +24,9 @@ from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset
-from policy_finetune.acting import HostPolicy
+from policy_finetune.acting import HostPolicy, Policy
 from policy_finetune.agents import AgentLayout, stack, summary
+from policy_finetune.arms import online_labels
 from policy_finetune.config import DataOptions, OnlineAgent, OnlineConfig
 from policy_finetune.envs import EnvPool, EnvSpec, EnvState
 from policy_finetune.explorers import Explorer
@@ -35,6 +36,7 @@ from policy_finetune.learners.base import q_over_bound, select
 from policy_finetune.offline import check_discount, check_one_structure, host_policy, state_folder
 from policy_finetune.packing import Layout, OfflineData
 from policy_finetune.replay import Replay, ReplayState
+from policy_finetune.saved_policies import write_policies
 from policy_finetune.switch import Pretrained, switch_notes, take_over
 from policy_finetune.weights import stack_weights, weights_of
 
@@ -105,15 +107,18 @@ class OnlineTrainer:
 
     Attributes:
         config: the run.
-        agents: the A agents: by pre-trained agent, then by seed, unless `config.agents` names them.
+        members: the A agents: by pre-trained agent, then by seed, unless `config.agents` names them.
+        agents: a label for each: agents with equal labels are repetitions of one arm.
+        headlines: the metrics that matter first.
         spec: the environment.
         notes: what the switch does not take over from the pre-trained agents, one sentence each.
         num_steps: blocks that `config.env_steps` take.
         donates: True, `step` consumes the state it is given.
-        resume_ignores: what may differ when a run goes on.
+        resume_ignores: what may differ when a run is resumed.
     """
 
     donates = True
+    headlines = ("return", "loss")
     resume_ignores = ("env_steps", "devices", "eval_env_steps")
 
     def __init__(
@@ -144,20 +149,21 @@ class OnlineTrainer:
         """
         self.config, self.spec = config, spec
         layout = self.layout = Layout(spec.obs_dim, spec.act_dim)
-        self.agents = config.agents or tuple(
+        self.members = config.agents or tuple(
             OnlineAgent(learner=config.learner, replay=config.replay, switch=config.switch, start=p, seed=i)
             for p in range(start.num_agents if start else 1)
             for i in range(config.seeds)
         )
         self.num_steps = config.num_steps
+        self.agents = online_labels(self.members, start)
         self._start = start
         self._loading = config.loading.over(start.loading if start else DataOptions())
         self._check_agents()
-        starts = [agent.start for agent in self.agents]
+        starts = [agent.start for agent in self.members]
         datasets = [start.dataset[p] if start else 0 for p in starts]
-        self._scale, self._bias = np.full(len(self.agents), config.reward_scale), config.reward_bias
-        self.mean = np.zeros((len(self.agents), spec.obs_dim), np.float32)
-        self.std = np.ones((len(self.agents), spec.obs_dim), np.float32)
+        self._scale, self._bias = np.full(len(self.members), config.reward_scale), config.reward_bias
+        self.mean = np.zeros((len(self.members), spec.obs_dim), np.float32)
+        self.std = np.ones((len(self.members), spec.obs_dim), np.float32)
         if start is not None:
             self.mean, self.std = start.mean[starts], start.std[starts]
             self._scale = start.scale[starts] * config.reward_scale
@@ -165,19 +171,19 @@ class OnlineTrainer:
         data = self._packed(data, datasets)
         if data is not None:
             self._adopt(data, datasets)
-        learners = [agent.learner for agent in self.agents]
+        learners = [agent.learner for agent in self.members]
         check_one_structure(learners)
         check_discount(learners, data)
         self.learner = make_learner(learners[0], spec.obs_dim, spec.act_dim, *learners[1:])
-        self.replay = Replay(config, self.agents, layout, data, datasets)
+        self.replay = Replay(config, self.members, layout, data, datasets)
         self._guard = Guard(
             config.guard,
-            [agent.learner.constraint.reference == "best" for agent in self.agents],
+            [agent.learner.constraint.reference == "best" for agent in self.members],
             random_return,
         )
-        self._layout = AgentLayout(len(self.agents), config.devices, together)
+        self._layout = AgentLayout(len(self.members), config.devices, together)
         self._shared = self._layout.share(self.replay.offline_rows)
-        weights = [weights_of(a.learner, a.replay, a.switch, act_dim=spec.act_dim) for a in self.agents]
+        weights = [weights_of(a.learner, a.replay, a.switch, act_dim=spec.act_dim) for a in self.members]
         self._own = self._layout.place({"weights": stack_weights(weights), **self.replay.own})
         self._init_learner = jax.jit(self.learner.init)
         # (device state, offline rows, rows of the block, data of the agents); all consume the device state.
@@ -196,13 +202,13 @@ class OnlineTrainer:
             return []
         fresh = jax.eval_shape(self._init_learner, jax.random.key(0))
         old = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._start.learner)
-        notes = [note for agent in self.agents for note in switch_notes(fresh, old, agent.switch)]
+        notes = [note for agent in self.members for note in switch_notes(fresh, old, agent.switch)]
         return list(dict.fromkeys(notes))
 
     def _check_agents(self) -> None:
         """Refuse agents that cannot share a program, or that the pre-trained ones do not fit."""
-        for agent in self.agents:
-            if agent.switch.warmup_env_steps != self.agents[0].switch.warmup_env_steps:
+        for agent in self.members:
+            if agent.switch.warmup_env_steps != self.members[0].switch.warmup_env_steps:
                 raise UserError(
                     "Agents of one program have the same switch.warmup_env_steps: fine-tune them in separate runs."
                 )
@@ -287,7 +293,7 @@ class OnlineTrainer:
         their arm, so that arms can be compared in pairs.
         """
         learners = []
-        for agent in self.agents:
+        for agent in self.members:
             fresh = self._init_learner(jax.random.key(fold_seed(seed, "online", agent.start, agent.seed)))
             if "nu" in fresh.params:
                 nu = jnp.full_like(fresh.params["nu"], agent.learner.constraint.nu0)
@@ -297,20 +303,20 @@ class OnlineTrainer:
                 fresh, _ = take_over(fresh, old, agent.switch)
             learners.append(fresh)
         learner = stack(learners)
-        keys = [jax.random.key(fold_seed(seed, "updates", a.start, a.seed)) for a in self.agents]
+        keys = [jax.random.key(fold_seed(seed, "updates", a.start, a.seed)) for a in self.members]
         actor = learner.params["actor"]
         device = DeviceState(
             learner=learner,
-            replay=self.replay.init([jax.random.key(fold_seed(seed, "replay", a.start, a.seed)) for a in self.agents]),
+            replay=self.replay.init([jax.random.key(fold_seed(seed, "replay", a.start, a.seed)) for a in self.members]),
             behaviour=jax.tree.map(jnp.copy, actor) if self.config.overlap else None,
             home=jax.tree.map(jnp.copy, actor) if self._guard.needs_home else None,
             key=jnp.stack(keys),
         )
         env = self._pool_of(seed).reset()
-        return OnlineState(self._layout.place(device), env, self._guard.init(len(self.agents)), 0, seed)
+        return OnlineState(self._layout.place(device), env, self._guard.init(len(self.members)), 0, seed)
 
     def _env_seeds(self, seed: int) -> list[int]:
-        return [fold_seed(seed, "env", agent.start, agent.seed) for agent in self.agents]
+        return [fold_seed(seed, "env", agent.start, agent.seed) for agent in self.members]
 
     def _pool_of(self, seed: int) -> EnvPool | FastEnvPool:
         """Return the environments of a run with this seed: those at hand, or new ones."""
@@ -341,7 +347,7 @@ class OnlineTrainer:
             error.intact_state = before  # ty: ignore[missing-attribute]  # see paperloop.Trainer.step
             raise
         learning = self._learns(block)
-        own = {**self._own, "block": np.full(len(self.agents), block, np.int32)}
+        own = {**self._own, "block": np.full(len(self.members), self.replay.number(block))}
         ahead = None
         if learning:
             if self.config.overlap:  # before these updates are under way: fetching what they return waits for them
@@ -356,7 +362,7 @@ class OnlineTrainer:
             device = self._adjust(device, jax.tree.map(jnp.asarray, orders))
         state = OnlineState(device, state.env, guard, block + 1, state.seed)
         metrics = dict(info) | self._guard.metrics(guard, state.env)
-        metrics["learning"] = np.full(len(self.agents), float(learning), np.float32)
+        metrics["learning"] = np.full(len(self.members), float(learning), np.float32)
         return state, metrics
 
     def _learns(self, block: int) -> bool:
@@ -370,7 +376,7 @@ class OnlineTrainer:
             the packed rows [A, K, width], the finished episodes, and for each whether it began with uniform actions.
         """
         pool = self._pool_of(state.seed)
-        rows = np.empty((len(self.agents), self.config.block, self.layout.width), np.float32)
+        rows = np.empty((len(self.members), self.config.block, self.layout.width), np.float32)
         rows[:, :, -1] = -np.inf  # returns to go are not known yet
         parts = self.layout.split(rows)
         act = self._explorer.block(self._acting(state), self.mean, self.std, pool.seeds, state.block)
@@ -485,21 +491,23 @@ class OnlineTrainer:
 
     def progress(self, state: OnlineState) -> Mapping[str, int]:
         """Return environment steps and critic updates of each agent."""
-        return {
-            "env_steps": state.block * self.config.block,
-            "updates": int(state.device.learner.updates.max()),
-        }
+        before = -(-self.config.first_update // self.config.block)  # blocks without updates
+        updates = max(0, state.block - before) * self.config.rounds_per_block * self.config.structure.policy_delay
+        return {"env_steps": state.block * self.config.block, "updates": updates}
 
-    def policy(self, state: OnlineState) -> HostPolicy:
-        """Return the A deterministic policies on the host, normaliser included."""
+    def policy(self, state: OnlineState) -> Policy:
+        """Return the A deterministic policies in the environment's units, normaliser included."""
+        return Policy(self.canonical_policy(state), self.spec)
+
+    def canonical_policy(self, state: OnlineState) -> HostPolicy:
+        """Return the A deterministic policies with actions in [-1, 1], normaliser included."""
         return host_policy(state.device.learner.params["actor"], self.mean, self.std)
 
     def pretrained(self, state: OnlineState) -> Pretrained:
         """Return the agents as a start for another phase."""
-        datasets = tuple(self._start.dataset[a.start] if self._start else 0 for a in self.agents)
-        labels = tuple(agent.label for agent in self.agents)
+        datasets = tuple(self._start.dataset[a.start] if self._start else 0 for a in self.members)
         learner = jax.tree.map(jnp.copy, state.device.learner)
-        return Pretrained(learner, self.mean, self.std, datasets, labels, self._scale, self._bias, self._loading)
+        return Pretrained(learner, self.mean, self.std, datasets, self.agents, self._scale, self._bias, self._loading)
 
     def replay_data(self, state: OnlineState, agent: int = 0) -> dict[str, np.ndarray]:
         """Return an agent's online transitions, oldest first, in the environment's own units except for the actions.
@@ -556,6 +564,7 @@ class OnlineTrainer:
             "offline_rows": self.replay.digest,
         }
         write_json(folder / "place.json", place)
+        write_policies(folder, self.canonical_policy(state), self.spec, self.agents)
 
     def restore(self, folder: str | Path, like: OnlineState) -> OnlineState:
         """Read back what `save` wrote; the result continues bit for bit, mid-episode (not with envpool).
@@ -585,7 +594,7 @@ class OnlineTrainer:
         """Return a state of the shapes that a run with rings of `capacity` rows saves (a longer or shorter run)."""
         if capacity == self.replay.capacity:
             return device
-        replay = self._layout.place(self.replay.init([jax.random.key(0)] * len(self.agents), capacity))
+        replay = self._layout.place(self.replay.init([jax.random.key(0)] * len(self.members), capacity))
         return dataclasses.replace(device, replay=replay)
 
 

@@ -21,7 +21,6 @@ import hashlib
 import importlib.resources
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +33,7 @@ from paperloop.errors import UserError
 from paperloop.files import write_atomically
 from policy_finetune.acting import HostPolicy
 from policy_finetune.envs import EnvSpec
+from policy_finetune.npz_files import read_arrays
 from policy_finetune.rollouts import RolloutEnvs, evaluate
 
 __all__ = ["METADATA_KEYS", "GradedPolicy", "load_policy", "save_policy", "scored", "shipped"]
@@ -210,22 +210,13 @@ def load_policy(path: str | Path) -> GradedPolicy:
         UserError: there is no such file, or it is damaged, pickled, or misses an array.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise UserError(f"There is no policy at {path}; check the path.") from None
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, AttributeError, KeyError) as error:
-        # NumPy calls everything that is no archive "pickled"; only what is inside one can be.
-        pickled = "pickle" in str(error) and zipfile.is_zipfile(path)
-        what = "holds pickled objects, which are never loaded" if pickled else "is damaged or no npz file"
-        raise UserError(f"{path} {what}; give a policy as an npz file of arrays.") from None
+    arrays = read_arrays(path, "a policy")
     try:
         metadata = json.loads(str(arrays["metadata"])) if "metadata" in arrays else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise UserError(f"{path}: the metadata is no JSON object; remove it or write it again.")
+        raise UserError(f"{path}: the metadata is not a JSON object; remove it or write it again.")
     hidden = []
     while f"w{len(hidden)}" in arrays:
         hidden.append(_stored(arrays, f"{len(hidden)}", path))

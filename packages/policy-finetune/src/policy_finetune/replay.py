@@ -118,6 +118,11 @@ class Replay:
         balanced = None if self.balanced is None else stack([self.balanced.init(key, capacity) for key in keys])
         return ReplayState(rows, balanced)
 
+    def number(self, block: int) -> np.int32:
+        """Return a block's number as the device knows it: however long the run, it says where its rows go."""
+        ring = self.capacity // self.block
+        return np.int32(block if block < ring else ring + block % ring)
+
     def resize(self, state: ReplayState, filled: int) -> ReplayState:
         """Return a state of another run length in rings of this run's length.
 
@@ -151,11 +156,14 @@ class Replay:
 
     def insert(self, rings: Array, rows: Array, block: Array) -> Array:
         """Write block number `block` [A, K, width] into the rings [A, capacity, width], over the oldest one if full."""
-        return jax.lax.dynamic_update_slice_in_dim(rings, rows, (block * self.block) % self.capacity, 1)
+        return jax.lax.dynamic_update_slice_in_dim(rings, rows, self._at(block), 1)
+
+    def _at(self, block: Array) -> Array:
+        return block % (self.capacity // self.block) * self.block
 
     def filled(self, block: Array) -> Array:
         """Return how many online rows there are after block number `block` was written."""
-        return jnp.minimum((block + 1) * self.block, self.capacity)
+        return jnp.minimum(block + 1, self.capacity // self.block) * self.block
 
     # For one agent, on the device
 
@@ -163,7 +171,7 @@ class Replay:
         """Take note of the rows of block number `block`."""
         if self.balanced is None or state is None:
             return None
-        return self.balanced.enter(state, (block * self.block) % self.capacity, self.block)
+        return self.balanced.enter(state, self._at(block), self.block)
 
     def prepare(self, state: BalancedState | None, data: Mapping[str, Any]) -> BalancedState | None:
         """Do what a block needs once before its batches are drawn."""

@@ -15,7 +15,9 @@ import numpy as np
 
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.seeds import fold_seed
-from policy_finetune.envs import EnvSpec, make_env, step_env
+from policy_finetune.acting import Policy
+from policy_finetune.envs import EnvSpec, as_vector
+from policy_finetune.simulators import reset_env, step_env
 
 __all__ = ["ActingPolicy", "Returns", "RolloutEnvs", "evaluate", "evaluation_seeds"]
 
@@ -74,7 +76,7 @@ class RolloutEnvs:
     def take(self, count: int) -> list[gymnasium.Env]:
         """Return `count` environments."""
         while len(self._envs) < count:
-            self._envs.append(make_env(self.spec.env_id))
+            self._envs.append(self.spec.make())
         return self._envs[:count]
 
     def close(self) -> None:
@@ -97,7 +99,7 @@ def evaluation_seeds(seed: int, episodes: int) -> tuple[int, ...]:
 
 
 def evaluate(
-    policy: ActingPolicy,
+    policy: ActingPolicy | Policy,
     spec: EnvSpec,
     *,
     episodes: int = 10,
@@ -112,7 +114,7 @@ def evaluate(
     With `HostPolicy` the result is that of a plain loop over one environment, bit for bit, whatever runs side by side.
 
     Args:
-        policy: the policies; deterministic.
+        policy: the policies; deterministic. A callable gives canonical actions.
         spec: the environment.
         episodes: E.
         seed: what the resets and the noise derive from.
@@ -125,6 +127,8 @@ def evaluate(
         UserError: no episodes, or negative noise.
         NonFiniteError: an action, an observation or a reward is NaN or infinite.
     """
+    if isinstance(policy, Policy):
+        policy = policy.canonical
     seeds = evaluation_seeds(seed, episodes) if seeds is None else tuple(seeds)
     if not seeds:
         raise UserError("An evaluation has at least one episode; give episodes of 1 or more.")
@@ -164,7 +168,7 @@ def _run(
     observation = np.empty((agents, count, spec.obs_dim), np.float32)
     for a in range(agents):
         for e in range(count):
-            observation[a, e] = simulators[a][e].reset(seed=seeds[e])[0]
+            observation[a, e] = as_vector(reset_env(simulators[a][e], seeds[e]), spec)
     shocks = _noise(seed, first, count, spec, noise)
     running = [(a, e) for a in range(agents) for e in range(count)]
     step = 0
@@ -179,7 +183,7 @@ def _run(
         ended = False
         for a, e in running:
             seen, reward, terminated, truncated = step_env(simulators[a][e], commands[a, e])
-            observation[a, e] = seen
+            observation[a, e] = as_vector(seen, spec)
             found.returns[a, e] += reward
             if terminated or truncated:
                 found.lengths[a, e] = step + 1

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperloop.config import load_config
+from paperloop.config import load_config, read_json
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.metrics_file import read_metrics
@@ -19,9 +19,12 @@ from paperloop_lab import plots
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.console_tables import show
 from policy_finetune.evaluators import score_task
+from policy_finetune.readings import evaluations
+from policy_finetune.recorded import recorded
 from policy_finetune.references import random_return
 
 if TYPE_CHECKING:
+    from policy_finetune.envs import EnvSpec
     from policy_finetune.study_report import StudyCurve
 
 __all__ = ["conclude", "describe_dataset", "evaluate_runs", "print_corl", "random_return", "report_study", "show_study"]
@@ -36,20 +39,19 @@ def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
         quiet: no table; what the metrics warn of is said all the same.
     """
     from policy_finetune.health import findings
-    from policy_finetune.sessions import environment_name
+    from policy_finetune.sessions import environment_at
 
     folder = Path(folder)
     rows = read_metrics(folder)
-    evaluations = [row for row in rows if row["split"] == "evaluation"]
+    measured, returns = evaluations(folder, rows)
     training = [row for row in rows if row["split"] == "train"]
-    if not evaluations:
+    if not measured:
         raise UserError(f"{folder} has no evaluations yet: train it first.")
     offline = x == "updates"
     config = load_config(OfflineConfig if offline else OnlineConfig, folder / "config.json")
     per_step = config.updates_per_step if isinstance(config, OfflineConfig) else config.block
-    steps = np.array([row["step"] * per_step for row in evaluations], float)
-    returns = np.array([row["return"] for row in evaluations], float)
-    labels = [agent.label for agent in config.agents] or [""] * returns.shape[1]
+    steps = np.array([row["step"] * per_step for row in measured], float)
+    labels = _labels(folder, returns.shape[1]) or [agent.label for agent in config.agents] or [""] * returns.shape[1]
     figure = _run_figure(steps, returns, labels, training, per_step, x.replace("_", " "))
     path = folder / "plots" / "curves.png"
     path.parent.mkdir(exist_ok=True)
@@ -58,12 +60,20 @@ def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
     if not quiet:
         names = _names(labels)
         if offline:
-            _show_offline(names, returns, evaluations[-1])
+            _show_offline(names, returns, measured[-1])
         else:
-            said = [*_show_online(names, steps, returns, _chance(lambda: environment_name(folder))), *said]
+            said = [*_show_online(names, steps, returns, _chance(lambda: environment_at(folder))), *said]
     _note(said)
     if not quiet:
         print(path)
+
+
+def _labels(folder: Path, agents: int) -> list[str]:
+    """Return the agents' labels that the run recorded, or nothing where it recorded none."""
+    path = folder / "run.json"
+    found = read_json(path).get("agents") if path.exists() else None
+    fits = isinstance(found, list) and len(found) == agents and all(isinstance(label, str) for label in found)
+    return found if fits else []
 
 
 def _names(labels: Sequence[str]) -> list[str]:
@@ -77,10 +87,10 @@ def _note(sentences: Iterable[str]) -> None:
         print(f"note: {sentence}", file=sys.stderr)
 
 
-def _chance(env_id: Callable[[], str]) -> float:
+def _chance(environment: Callable[[], str | EnvSpec]) -> float:
     """Return what a random policy gets; 0, and a word about it, where the environment is not here to be asked."""
     try:
-        return random_return(env_id())
+        return random_return(environment())
     except UserError as error:
         _note([f"A random policy's return is taken as 0, because it cannot be measured: {error}"])
         return 0.0
@@ -160,25 +170,25 @@ def evaluate_runs(
     runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int, fallback: bool = False
 ) -> None:
     """Measure the agents of runs, beside a random policy; write evaluation.json into each folder and show a table."""
-    from paperloop.runner import restore
     from policy_finetune.rollouts import RolloutEnvs, evaluate
-    from policy_finetune.sessions import load_run
+    from policy_finetune.saved_policies import load_policies
 
     cells = []
     for folder in map(Path, runs):
-        trainer, spec = load_run(folder)
-        state = restore(trainer, folder, fallback=fallback)
+        policy, labels = load_policies(folder, fallback=fallback)
+        spec = policy.spec
         with RolloutEnvs(spec) as envs:
-            found = evaluate(trainer.policy(state), spec, episodes=episodes, seed=seed, noise=noise, envs=envs)
+            found = evaluate(policy, spec, episodes=episodes, seed=seed, noise=noise, envs=envs)
             chance = evaluate(_Uniform(spec, seed), spec, episodes=min(episodes, 100), seed=seed, envs=envs)
         task = score_task(spec.env_id)
         document = {
-            "env_id": spec.env_id, "episodes": episodes, "noise": noise, "seed": seed,
+            "env_id": spec.env_id, **recorded(spec), "agents": list(labels),
+            "episodes": episodes, "noise": noise, "seed": seed,
             "returns": found.returns.tolist(), "lengths": found.lengths.tolist(),
             "random_returns": chance.returns[0].tolist(),
         }  # fmt: skip
         write_json(folder / "evaluation.json", document)
-        names = _names([agent.label for agent in trainer.agents])
+        names = _names(labels)
         rows = [(name, found.mean[i], found.std[i], found.lengths[i].mean()) for i, name in enumerate(names)]
         rows.append(("random policy", chance.mean[0], chance.std[0], chance.lengths.mean()))
         for name, mean, std, length in rows:
@@ -235,8 +245,8 @@ def write_replay(
     trainer, spec = load_run(folder)
     if not isinstance(trainer, OnlineTrainer):
         raise UserError(f"{folder} learned from data and has no replay buffer: name a run of train or finetune.")
-    if not 0 <= agent < len(trainer.agents):
-        number = len(trainer.agents)
+    if not 0 <= agent < len(trainer.members):
+        number = len(trainer.members)
         raise UserError(f"--agent is {agent}, but {folder} has {number} agent{'s' * (number != 1)}, numbered from 0.")
     arrays = {name: array[:steps] for name, array in trainer.replay_data(restore(trainer, folder), agent).items()}
     if not len(arrays["terminated"]):

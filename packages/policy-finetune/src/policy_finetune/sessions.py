@@ -7,18 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.config import load_config, read_json
+from paperloop.config import load_config
 from paperloop.errors import UserError
 from paperloop.option_names import in_option_names
 from paperloop.runner import restore
-from paperloop_data import EpisodeDataset
+from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
-from policy_finetune.dataset_checks import load_for, load_options
+from policy_finetune.dataset_checks import is_minari, load_for, load_options
 from policy_finetune.envs import EnvSpec
 from policy_finetune.offline import OfflineTrainer
 from policy_finetune.online import OnlineTrainer
 from policy_finetune.packing import OfflineData
+from policy_finetune.readings import config_type
+from policy_finetune.recorded import spec_of_recorded, task_of
 from policy_finetune.references import random_return
+from policy_finetune.saved_policies import saved_environment
 from policy_finetune.switch import Pretrained
 
 __all__ = ["evaluation_blocks", "load_datasets", "load_run", "offline_trainer", "online_trainer", "pretrained_of"]
@@ -49,91 +52,125 @@ def load_datasets(
     return out
 
 
-def environment_of(config: OfflineConfig) -> str:
-    """Return the environment's name: the configuration's, or the one that the first dataset names.
+def spec_of(config: OfflineConfig, *, folder: str | Path | None = None) -> EnvSpec:
+    """Return the environment that a configuration names, or else the one that its first dataset was recorded in.
+
+    The latter has the arguments and the time limit that it had when the data were recorded.
+
+    Args:
+        config: the configuration.
+        folder: the run folder that it was read from, if it was.
 
     Raises:
-        UserError: neither says.
+        UserError: neither says, or the environment cannot be made.
     """
+    keys = config.loading.observation_keys or ()
     if config.env_id:
-        return config.env_id
+        return EnvSpec.of(config.env_id, observation_keys=keys)
     if not config.data:
         raise UserError("No dataset is given: name at least one with --data FILE.")
-    drop = bool(config.loading.drop_nonfinite)
-    found = EpisodeDataset.load(config.data[0], drop_nonfinite=drop).attributes.get("env_id")
-    if not found:
-        raise UserError(f"{config.data[0]} does not say which environment it is of: name it with --env-id.")
-    return str(found)
-
-
-def environment_name(folder: str | Path) -> str:
-    """Return the environment of a run folder, by its configuration or those it started from; "" if none says."""
-    folder = Path(folder)
-    document = read_json(folder / "config.json")["config"]
-    if document.get("env_id"):
-        return str(document["env_id"])
-    if document.get("start"):
-        return environment_name(seen_from(folder, document["start"]))
-    data = document.get("data") or []
-    if not data:
-        return ""
+    file = seen_from(folder, config.data[0])
+    options = {"observation_keys": keys} if keys and is_minari(file) else {}
     # Whatever its numbers are: this asks for its name alone.
-    found = EpisodeDataset.load(seen_from(folder, data[0]), drop_nonfinite=True)
-    return str(found.attributes.get("env_id", ""))
+    stated = environment_of(EpisodeDataset.load(file, drop_nonfinite=True, **options))
+    if stated is None:
+        raise UserError(f"{file} does not say which environment it is of: name it with --env-id.")
+    return spec_of_recorded(stated, str(file), observation_keys=keys)
 
 
-def seen_from(folder: str | Path, path: str | Path) -> Path:
-    """Return where a path that a run recorded lies: as it is written, or else relative to a folder above the run's.
+def environment_at(folder: str | Path) -> EnvSpec | str:
+    """Return the environment of a run folder: of its checkpoint, or by its configuration or those it started from.
 
-    A run records paths as they were typed, which elsewhere than in the working folder of that day lead nowhere.
+    Raises:
+        UserError: none says.
+    """
+    spec = saved_environment(folder)
+    if spec is not None:
+        return spec.env_id if spec.is_default else spec
+    folder = Path(folder)
+    if _is_offline(folder):
+        config = load_config(OfflineConfig, folder / "config.json")
+        return config.env_id or spec_of(config, folder=folder)
+    config = load_config(OnlineConfig, folder / "config.json")
+    if config.env_id:
+        return config.env_id
+    if not config.start:
+        raise UserError(f"{folder} does not say which environment it is of.")
+    return environment_at(seen_from(folder, config.start))
+
+
+def seen_from(folder: str | Path | None, path: str | Path) -> Path:
+    """Return where a path that a run recorded lies: below a folder above the run's, or else as it is written.
+
+    A run records paths as they were typed, relative to the working folder of that day, which is most often a folder
+    above the run's.
     """
     path = Path(path)
-    if not path.exists() and not path.is_absolute():
+    if folder is not None and not path.is_absolute():
         for parent in Path(folder).resolve().parents:
             if (parent / path).exists():
                 return parent / path
     return path
 
 
-def data_files(config: OfflineConfig | OnlineConfig) -> tuple[str, ...]:
-    """Return the datasets of a run: its own, or those of the runs that it started from."""
+def data_files(config: OfflineConfig | OnlineConfig, folder: str | Path | None = None) -> tuple[str, ...]:
+    """Return the datasets of a run: its own, or those of the runs that it started from.
+
+    Args:
+        config: the run's configuration.
+        folder: the run folder that it was read from, if it was.
+    """
     if config.data or isinstance(config, OfflineConfig) or not config.start:
-        return config.data
-    path = Path(config.start) / "config.json"
-    kind = str(read_json(path).get("type", ""))
-    return data_files(load_config(OfflineConfig if kind.endswith("OfflineConfig") else OnlineConfig, path))
+        return tuple(str(seen_from(folder, file)) for file in config.data)
+    before = seen_from(folder, config.start)
+    return data_files(
+        load_config(OfflineConfig if _is_offline(before) else OnlineConfig, before / "config.json"), before
+    )
 
 
-def offline_trainer(config: OfflineConfig, *, quiet: bool = False) -> tuple[OfflineTrainer, EnvSpec]:
+def _is_offline(folder: Path) -> bool:
+    return config_type(folder).endswith("OfflineConfig")
+
+
+def offline_trainer(
+    config: OfflineConfig, *, quiet: bool = False, folder: str | Path | None = None
+) -> tuple[OfflineTrainer, EnvSpec]:
     """Return the trainer of an offline configuration, its datasets read and checked.
+
+    Args:
+        config: the configuration.
+        quiet: say nothing of the data, because it was said before.
+        folder: the run folder that it was read from, if it was: its datasets are looked for from there.
 
     Raises:
         UserError: a dataset is missing or does not fit.
     """
     if not config.data:
         raise UserError("No dataset is given: name at least one with --data FILE.")
-    spec = EnvSpec.of(environment_of(config))
+    spec = spec_of(config, folder=folder)
     learners = [agent.learner for agent in config.agents] or [config.learner]
     batch = max(learner.batch_size for learner in learners)
-    return OfflineTrainer(config, load_datasets(spec, config.data, batch, loading=config.loading, quiet=quiet)), spec
+    datasets = load_datasets(spec, data_files(config, folder), batch, loading=config.loading, quiet=quiet)
+    return OfflineTrainer(config, datasets, spec=spec), spec
 
 
 def load_run(folder: str | Path) -> tuple[Any, EnvSpec]:
     """Return the trainer and environment of a run folder of this package.
 
-    What there is to say of its datasets was said when it was run, and is not repeated.
+    What there is to say of its datasets was said when it was run, and is not repeated. `load_policies` returns the
+    agents without the data that they learned from.
 
     Raises:
-        UserError: it is no such folder.
+        UserError: it is not such a folder, or a dataset that it learned from is not there.
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise UserError(f"{folder} is no run folder (no config.json): name the folder that training wrote.")
-    kind = str(read_json(path).get("type", ""))
+        raise UserError(f"{folder} is not a run folder (no config.json): name the folder that training wrote.")
+    kind = config_type(Path(folder))
     if kind.endswith("OfflineConfig"):
-        return offline_trainer(load_config(OfflineConfig, path), quiet=True)
+        return offline_trainer(load_config(OfflineConfig, path), quiet=True, folder=folder)
     if kind.endswith("OnlineConfig"):
-        return online_trainer(load_config(OnlineConfig, path), quiet=True)
+        return online_trainer(load_config(OnlineConfig, path), quiet=True, folder=folder)
     raise UserError(f"{folder} is a run of another package ({kind}).")
 
 
@@ -151,23 +188,29 @@ def pretrained_of(folder: str | Path, *, fallback: bool = False) -> tuple[Pretra
     return start, spec, trainer.config
 
 
-def online_trainer(config: OnlineConfig, *, quiet: bool = False) -> tuple[OnlineTrainer, EnvSpec]:
+def online_trainer(
+    config: OnlineConfig, *, quiet: bool = False, folder: str | Path | None = None
+) -> tuple[OnlineTrainer, EnvSpec]:
     """Return the trainer of an online configuration: pre-trained agents restored, datasets read.
+
+    Args:
+        config: the configuration.
+        quiet: say nothing of the data, because it was said before.
+        folder: the run folder that it was read from, if it was: what it started from is looked for from there.
 
     Raises:
         UserError: something is missing or does not fit.
     """
-    start, files = None, config.data
+    start, keys = None, config.loading.observation_keys or ()
     if config.start:
-        start, spec, before = pretrained_of(Path(config.start))
-        files = files or data_files(before)
+        start, spec, _ = pretrained_of(seen_from(folder, config.start))
         if config.env_id and config.env_id != spec.env_id:
-            if _task(config.env_id) != _task(spec.env_id):
+            if task_of(config.env_id) != task_of(spec.env_id):
                 raise UserError(
                     f"The pre-trained agents of {config.start} are for {spec.env_id}, and --env-id names "
                     f"{config.env_id}: name another version of the same task at most."
                 )
-            spec = EnvSpec.of(config.env_id)
+            spec = EnvSpec.of(config.env_id, observation_keys=keys or spec.observation_keys)
         if len(config.data) > max(start.dataset) + 1:
             raise UserError(
                 f"{len(config.data)} datasets are given, but the agents of {config.start} learned from "
@@ -176,21 +219,18 @@ def online_trainer(config: OnlineConfig, *, quiet: bool = False) -> tuple[Online
     else:
         if not config.env_id:
             raise UserError("No environment is given: name it with --env-id, or a pre-trained run with --start.")
-        spec = EnvSpec.of(config.env_id)
-        if len(files) > 1:
+        spec = EnvSpec.of(config.env_id, observation_keys=keys)
+        if len(config.data) > 1:
             raise UserError("From nothing, all agents share one dataset: give one with --data, or none.")
     kinds = {agent.replay.kind for agent in config.agents} or {config.replay.kind}
+    files = data_files(config, folder)
     data: OfflineData | list[EpisodeDataset] | None = None
     if files and kinds != {"drop"}:
         loading = config.loading.over(start.loading if start else DataOptions())
         data = load_datasets(spec, files, config.structure.batch_size, loading=loading, quiet=quiet)
-    chance = random_return(spec.env_id) if config.guard.enabled else 0.0  # only the guard asks, and it may take seconds
+    # Only the guard asks, and it may take seconds.
+    chance = random_return(spec.env_id if spec.is_default else spec) if config.guard.enabled else 0.0
     return OnlineTrainer(config, spec, start=start, data=data, random_return=chance), spec
-
-
-def _task(env_id: str) -> str:
-    """Return the name without its version: Hopper-v5 is a Hopper."""
-    return env_id.rsplit("-v", 1)[0]
 
 
 def evaluation_blocks(config: OnlineConfig) -> set[int]:

@@ -12,11 +12,11 @@ import numpy as np
 from paperloop.config import load_config, read_json
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
-from paperloop.metrics_file import read_metrics
 from paperloop_lab import plots
 from paperloop_lab.sweep.plan import run_status
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.metrics import CollapseMetrics, collapse_metrics
+from policy_finetune.readings import evaluations
 from policy_finetune.study_config import StudyConfig, online_runs
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ def read_study(out: str | Path, *, random_return: float = 0.0) -> list[StudyCurv
     plan = out / "plan.json"
     if not plan.exists():
         raise UserError(f"{out} is no study (no plan.json): run the study first.")
-    for name in read_json(plan)["finetune"]:
+    stated = read_json(plan)
+    names = stated.get("finetune") if isinstance(stated, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{plan} does not say which runs belong to the study: run the study again.")
+    for name in names:
         folder = out / "finetune" / name
         if run_status(folder) != "complete":
             continue
@@ -103,17 +107,20 @@ def read_study(out: str | Path, *, random_return: float = 0.0) -> list[StudyCurv
         # The study's own copy first: the path was recorded as it was typed, from the working folder of that day.
         start = out / "pretrain" / Path(config.start).name
         before = load_config(OfflineConfig, (start if start.exists() else Path(config.start)) / "config.json")
-        rows = [row for row in read_metrics(folder) if row["split"] == "evaluation"]
+        rows, returns = evaluations(folder)
         if not rows:
             continue
+        if returns.shape[1] != len(config.agents):
+            raise UserError(
+                f"{folder} has {len(config.agents)} agents and {returns.shape[1]} returns: restore its files."
+            )
         steps = np.array([row["step"] * config.block for row in rows], float)
-        returns = np.array([row["return"] for row in rows], float)
-        names = dataset_names(config.data)
+        datasets = dataset_names(config.data)
         for i, agent in enumerate(config.agents):
             origin = before.agents[agent.start]
             curves.append(
                 StudyCurve(
-                    dataset=names[origin.dataset], pretrainer=origin.label, arm=agent.label,
+                    dataset=datasets[origin.dataset], pretrainer=origin.label, arm=agent.label,
                     start=agent.start, seed=agent.seed, steps=steps, returns=returns[:, i],
                     metrics=collapse_metrics(steps, returns[:, i], random=random_return),
                 )

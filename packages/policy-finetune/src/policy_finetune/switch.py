@@ -45,13 +45,13 @@ class Pretrained:
     @classmethod
     def of(cls, trainer: OfflineTrainer, state: OfflineState) -> Pretrained:
         """Return what an offline trainer has trained; the state stays good."""
-        picks = [agent.dataset for agent in trainer.agents]
+        picks = [agent.dataset for agent in trainer.members]
         return cls(
             copy(state.learner),
             trainer.data.mean[picks],
             trainer.data.std[picks],
             tuple(picks),
-            tuple(agent.label for agent in trainer.agents),
+            trainer.agents,
             trainer.data.scale[picks],
             trainer.data.bias,
             trainer.config.loading,

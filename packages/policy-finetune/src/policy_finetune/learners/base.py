@@ -22,7 +22,9 @@ __all__ = [
     "LearnerState",
     "Optimiser",
     "actor_rate",
+    "counted",
     "each_batch",
+    "folded",
     "init_critics",
     "polyak",
     "q_over_bound",
@@ -32,6 +34,9 @@ __all__ = [
 
 #: Updates in a round that are written out; a loop over fewer costs more than it saves.
 UNROLLED = 4
+
+#: The largest value of a counter of updates; schedules are shorter than half of it.
+LARGEST = 2**31 - 1
 
 Info = dict[str, Array]
 
@@ -71,8 +76,8 @@ class LearnerState:
         target: the target networks by name.
         opt: optimiser states, by the names of `params`.
         reference: the actor that a constraint holds on to, or None.
-        updates: i32, critic updates since the phase began.
-        rounds: i32, actor updates since the phase began; those that a critic warm-up held back do not count.
+        updates: i32, critic updates since the phase began, for schedules; held at 2^31 - 1 (`counted`).
+        rounds: i32, actor updates since the phase began, likewise; those that a critic warm-up held back do not count.
     """
 
     params: dict[str, Any]
@@ -176,6 +181,19 @@ def each_batch(
 def polyak(target: Any, online: Any, tau: Any) -> Any:
     """Return target + τ (online - target)."""
     return jax.tree.map(lambda t, o: t + tau * (o - t), target, online)
+
+
+def counted(count: Array, more: Any = True) -> Array:
+    """Return an i32 counter one further where `more` holds; at its largest value it stays, and never turns negative.
+
+    By then every schedule has ended, so that nothing depends on how far it would have gone.
+    """
+    return count + (more & (count < LARGEST))
+
+
+def folded(count: Array, period: Array) -> Array:
+    """Return an i32 counter moved back by a multiple of `period`, to above 2^30, where it has its largest value."""
+    return jnp.where(count >= LARGEST, count - LARGEST // 2 // period * period, count)
 
 
 def copy(tree: Any) -> Any:

@@ -16,6 +16,7 @@ from policy_finetune.learners.base import (
     LearnerState,
     Optimiser,
     actor_rate,
+    counted,
     each_batch,
 )
 from policy_finetune.networks import actor_mean, init_actor
@@ -70,6 +71,9 @@ class BC:
         lr = actor_rate(weights, state.rounds)
         actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
         state = state.replace(
-            params={"actor": actor}, opt={"actor": moments}, updates=state.updates + 1, rounds=state.rounds + 1
+            params={"actor": actor},
+            opt={"actor": moments},
+            updates=counted(state.updates),
+            rounds=counted(state.rounds),
         )
         return state, {"actor_loss": value, "bc_distance": error}

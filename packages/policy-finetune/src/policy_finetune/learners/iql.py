@@ -24,6 +24,7 @@ from policy_finetune.learners.base import (
     Optimiser,
     actor_rate,
     copy,
+    counted,
     each_batch,
     init_critics,
     polyak,
@@ -117,8 +118,8 @@ class IQL:
             params={"actor": actor, "critic": critic, "value": value},
             opt={"actor": actor_moments, "critic": critic_moments, "value": value_moments},
             target={"critic": polyak(state.target["critic"], critic, weights["tau"])},
-            updates=state.updates + 1,
-            rounds=state.rounds + open_,
+            updates=counted(state.updates),
+            rounds=counted(state.rounds, open_),
         )
         info = {
             "critic_loss": q_loss,

@@ -31,6 +31,7 @@ from policy_finetune.learners.base import (
     Optimiser,
     actor_rate,
     copy,
+    counted,
     each_batch,
     init_critics,
     polyak,
@@ -133,7 +134,7 @@ class SAC:
             params=state.params | {"critic": critic},
             opt=state.opt | {"critic": moments},
             target=target,
-            updates=state.updates + 1,
+            updates=counted(state.updates),
         )
         info = {"critic_loss": value, "q": q, "q_abs": size}
         return state, info | ({"cql_gap": gap} if self.config.cql_alpha else {})
@@ -182,5 +183,5 @@ class SAC:
         old = {k: state.params[k] for k in new[0]}, {k: state.opt[k] for k in new[1]}
         open_ = state.updates > weights["critic_warmup"]
         params, opt = select(open_, new, old)
-        state = state.replace(params=state.params | params, opt=state.opt | opt, rounds=state.rounds + open_)
+        state = state.replace(params=state.params | params, opt=state.opt | opt, rounds=counted(state.rounds, open_))
         return state, {"actor_loss": value, "actor_q": q, "entropy": -log_prob, "alpha": alpha}

@@ -31,7 +31,9 @@ from policy_finetune.learners.base import (
     Optimiser,
     actor_rate,
     copy,
+    counted,
     each_batch,
+    folded,
     init_critics,
     polyak,
     select,
@@ -148,7 +150,7 @@ class TD3:
             params=state.params | {"critic": critic},
             opt=state.opt | {"critic": moments},
             target=target,
-            updates=state.updates + 1,
+            updates=counted(state.updates),
         )
         return state, {"critic_loss": value, "q": q.mean(), "q_abs": jnp.abs(q).mean()}
 
@@ -197,6 +199,8 @@ class TD3:
         target = state.target | {"actor": polyak(state.target["actor"], actor, weights["tau"])}
         if self.config.target_update == "with_actor":
             target["critic"] = polyak(target["critic"], params["critic"], weights["tau"])
+        period = weights["reference_period"].astype(jnp.int32)  # as a float it would round the rounds from 2^24 on
+        rounds = folded(counted(state.rounds, open_), period)
         reference, info = state.reference, {"actor_loss": value, "actor_q": q, "bc_distance": bc}
         if self.terms.constraint:
             epsilon = ramp(weights["epsilon"], weights["epsilon_final"], weights["epsilon_steps"], state.updates)
@@ -204,7 +208,7 @@ class TD3:
             limited = weights["constrained"] * weights["dual"]  # a fixed penalty knows no ε
             params["nu"], opt["nu"] = self._dual_step(state, distance, epsilon, open_, weights)
             reference = polyak(reference, actor, weights["reference_tau"])
-            due = (state.rounds + open_) % weights["reference_period"] == 0
+            due = rounds % period == 0
             copies = (weights["reference_copies"] > 0) & open_ & due
             reference = select(copies, actor, reference)
             info |= {
@@ -213,7 +217,7 @@ class TD3:
                 "violating": (apart > epsilon).mean() * limited,
                 "lambda": self._lambda(state, weights).mean(),
             }
-        state = state.replace(params=params, opt=opt, target=target, reference=reference, rounds=state.rounds + open_)
+        state = state.replace(params=params, opt=opt, target=target, reference=reference, rounds=rounds)
         return state, info
 
     def _dual_step(
