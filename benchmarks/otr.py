@@ -235,7 +235,7 @@ def make_data(job: Job, steps: int, folder: Path, workers: int, cost: Cost) -> P
 def train(job: Job, tier: Tier, file: Path, out: Path, options: argparse.Namespace, single: bool, cost: Cost) -> None:
     """Run `otr train`, which continues with what is there."""
     from otr.training_config import TrainConfig
-    from paperloop.config import save_config
+    from paperloop.settings import save_config
 
     hidden, updates = tier.size(job.dataset)
     config = TrainConfig(

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 import paperloop
-from paperloop.config import load_config, read_json
 from paperloop.seeds import fold_seed
+from paperloop.settings import load_config, read_json
 from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.rollouts import evaluate

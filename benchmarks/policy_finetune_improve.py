@@ -81,16 +81,16 @@ def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
     drop = ReplayConfig(kind="drop")
     warm = SwitchConfig(warmup_env_steps=task.warmup, critic_warmup=2 * task.warmup)
     out = [
-        StudyArm(f"td3{label}", LEARNERS["td3"], drop),
-        StudyArm(f"td3bc{label}", LEARNERS["td3bc"], drop),
-        StudyArm(f"td3c{label}", td3c, drop),
-        StudyArm(f"td3c ramp{label}", ramp, drop),
+        StudyArm(label=f"td3{label}", learner=LEARNERS["td3"], replay=drop),
+        StudyArm(label=f"td3bc{label}", learner=LEARNERS["td3bc"], replay=drop),
+        StudyArm(label=f"td3c{label}", learner=td3c, replay=drop),
+        StudyArm(label=f"td3c ramp{label}", learner=ramp, replay=drop),
     ]
     if not label:
         out += [
-            StudyArm("td3bc append", LEARNERS["td3bc"], ReplayConfig(kind="append")),
-            StudyArm("td3c critic-warmup", td3c, drop, warm),
-            StudyArm("td3c symmetric", td3c, ReplayConfig(kind="symmetric")),
+            StudyArm(label="td3bc append", learner=LEARNERS["td3bc"], replay=ReplayConfig(kind="append")),
+            StudyArm(label="td3c critic-warmup", learner=td3c, replay=drop, switch=warm),
+            StudyArm(label="td3c symmetric", learner=td3c, replay=ReplayConfig(kind="symmetric")),
         ]
     return tuple(out)
 
@@ -106,17 +106,17 @@ def closer_arms(task: Task, label: str) -> tuple[StudyArm, ...]:
         )  # fmt: skip
 
     append = ReplayConfig(kind="append")
-    both = StudyArm(f"td3bc+c append{label}", td3c(1.0), append)
+    both = StudyArm(label=f"td3bc+c append{label}", learner=td3c(1.0), replay=append)
     if label:
-        return (StudyArm(f"td3bc append{label}", LEARNERS["td3bc"], append), both)
+        return (StudyArm(label=f"td3bc append{label}", learner=LEARNERS["td3bc"], replay=append), both)
     fading = dataclasses.replace(td3c(1.0), bc_decay_steps=task.env_steps, bc_floor=0.2)
     return (
         both,
-        StudyArm("td3bc+c fading append", fading, append),
-        StudyArm("td3c append", td3c(), append),
-        StudyArm("td3c ε=1e-4 append", td3c(epsilon=1e-4), append),
-        StudyArm("td3c offline reference append", td3c(reference="offline", epsilon=1e-2), append),
-        StudyArm("td3c per action append", td3c(distance="mse_per_dim"), append),
+        StudyArm(label="td3bc+c fading append", learner=fading, replay=append),
+        StudyArm(label="td3c append", learner=td3c(), replay=append),
+        StudyArm(label="td3c ε=1e-4 append", learner=td3c(epsilon=1e-4), replay=append),
+        StudyArm(label="td3c offline reference append", learner=td3c(reference="offline", epsilon=1e-2), replay=append),
+        StudyArm(label="td3c per action append", learner=td3c(distance="mse_per_dim"), replay=append),
     )
 
 
@@ -130,7 +130,7 @@ def ensemble_arms() -> tuple[StudyArm, ...]:
         learner = dataclasses.replace(
             base, actor_q="mean", bc_weight=bc_weight, q_weight=2.5 if bc_weight else base.q_weight
         )
-        out.append(StudyArm(f"{name} append ensemble", learner, append))
+        out.append(StudyArm(label=f"{name} append ensemble", learner=learner, replay=append))
     return tuple(out)
 
 

@@ -15,8 +15,8 @@ from benchmarks import (
 )
 from benchmarks.harness import alternate
 from benchmarks.policy_finetune_data import ENV
-from paperloop.config import save_config
 from paperloop.files import write_json
+from paperloop.settings import save_config
 from policy_finetune.metrics import collapse_metrics
 from policy_finetune.study_config import offline_runs, online_runs
 from policy_finetune.study_report import StudyCurve

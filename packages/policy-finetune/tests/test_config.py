@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from paperloop.config import from_dict, to_dict
 from paperloop.errors import UserError
+from paperloop.settings import from_dict, to_dict
 from policy_finetune.config import (
     ConstraintConfig,
     DataOptions,
@@ -29,59 +29,68 @@ from policy_finetune.weights_structure import structure_of, weights_of
     [
         (
             lambda: ConstraintConfig(epsilon=0.0),
-            r"ConstraintConfig.epsilon is 0.0; it must be a finite number greater than 0",
+            r"ConstraintConfig.epsilon is 0.0; it must be above 0",
         ),
         (lambda: ConstraintConfig(epsilon=float("nan")), "epsilon is nan"),
-        (lambda: ConstraintConfig(nu0=-20.0), r"nu0 is -20.0; it must be a finite number of at least -18 \(nu_min\)"),
-        (lambda: ConstraintConfig(epsilon_final=1e-2), "epsilon_steps must be at least 1"),
+        (lambda: ConstraintConfig(nu0=-20.0), r"nu0 is -20.0; it must be at least ConstraintConfig.nu_min = -18"),
+        (
+            lambda: ConstraintConfig(epsilon_final=1e-2),
+            "epsilon_steps is 0; it must be at least 1, because",
+        ),
         (lambda: ConstraintConfig(reference="last"), "reference is 'last'; it must be one of 'target', 'periodic'"),
         (
             lambda: ConstraintConfig(reference_tau=0.0),
-            r"reference_tau is 0.0; it must be a number in \(0, 1\], or None",
+            "reference_tau is 0.0; it must be above 0 and at most 1, or None",
         ),
-        (lambda: LearnerConfig(tau=0.0), r"LearnerConfig.tau is 0.0; it must be a number in \(0, 1\]"),
+        (lambda: LearnerConfig(tau=0.0), "LearnerConfig.tau is 0.0; it must be above 0 and at most 1"),
         (lambda: LearnerConfig(tau=1.5), "tau is 1.5"),
-        (lambda: LearnerConfig(policy_delay=0), "policy_delay is 0; it must be an integer of at least 1"),
-        (lambda: LearnerConfig(batch_size=2.5), "batch_size is 2.5; it must be an integer of at least 1"),
-        (lambda: LearnerConfig(discount=1.1), r"discount is 1.1; it must be a number in \[0, 1\]"),
-        (lambda: LearnerConfig(actor_lr=-1e-3), "actor_lr is -0.001; it must be a finite number of at least 0"),
+        (lambda: LearnerConfig(policy_delay=0), "policy_delay is 0; it must be at least 1"),
+        (lambda: LearnerConfig(batch_size=2.5), "batch_size is 2.5; it must be an integer"),
+        (lambda: LearnerConfig(discount=1.1), "discount is 1.1; it must be from 0 to 1"),
+        (lambda: LearnerConfig(actor_lr=-1e-3), "actor_lr is -0.001; it must be at least 0"),
         (lambda: LearnerConfig(critic_lr=float("inf")), "critic_lr is inf"),
-        (lambda: LearnerConfig(expectile=1.0), r"expectile is 1.0; it must be a number in \(0, 1\)"),
+        (lambda: LearnerConfig(expectile=1.0), "expectile is 1.0; it must be above 0 and below 1"),
         (
             lambda: LearnerConfig(target_subset=3),
-            r"target_subset is 3; it must be an integer from 0 to 2 \(network.critics\)",
+            "target_subset is 3; it must be at most LearnerConfig.network.critics = 2",
         ),
-        (lambda: LearnerConfig(name="iql", constraint=ConstraintConfig(enabled=True)), "constraint belongs to td3"),
-        (lambda: LearnerConfig(cql_alpha=5.0), "cql_alpha and calibrated belong to sac"),
-        (lambda: LearnerConfig(name="sac", calibrated=True), "calibrated needs cql_alpha greater than 0"),
+        (
+            lambda: LearnerConfig(name="iql", constraint=ConstraintConfig(enabled=True)),
+            "constraint.enabled belongs to td3, and LearnerConfig.name is iql",
+        ),
+        (lambda: LearnerConfig(cql_alpha=5.0), "cql_alpha belongs to sac, and LearnerConfig.name is td3"),
+        (
+            lambda: LearnerConfig(name="sac", calibrated=True),
+            "cql_alpha is 0.0; it must be above 0 .*calibrated",
+        ),
         (lambda: LearnerConfig(name="ppo"), "name is 'ppo'; it must be one of 'bc', 'td3', 'iql', 'sac'"),
-        (lambda: NetworkConfig(hidden=()), "hidden is"),
+        (lambda: NetworkConfig(hidden=()), "hidden is .*at least one width"),
         (lambda: NetworkConfig(hidden=(16, 0)), "hidden is"),
         (lambda: NetworkConfig(hidden=(16.5,)), "hidden is"),
-        (lambda: ReplayConfig(rho=1.2), r"rho is 1.2; it must be a number in \[0, 1\]"),
+        (lambda: ReplayConfig(rho=1.2), "rho is 1.2; it must be from 0 to 1"),
         (lambda: ReplayConfig(top_fraction=0.0), "top_fraction is 0.0"),
         (lambda: GuardConfig(episodes=0), "episodes is 0"),
         (lambda: SwitchConfig(critic_warmup=-1), "critic_warmup is -1"),
         (lambda: OfflineConfig(updates_per_step=3), "updates_per_step is 3; it must be a multiple of"),
         (
             lambda: OfflineConfig(updates=500),
-            "updates is 500; it must be a multiple of updates_per_step = 1000: .* set updates_per_step to 500",
+            "updates is 500; it must be a multiple of OfflineConfig.updates_per_step = 1000: .*updates_per_step to 500",
         ),
-        (lambda: OfflineConfig(updates=2500), "updates is 2500; .* set updates_per_step to 500"),
+        (lambda: OfflineConfig(updates=2500), "updates is 2500; .*updates_per_step to 500"),
         (lambda: OfflineConfig(updates=1001), "updates is 1001; .* = 1000: change it.$"),
         (
             lambda: OfflineConfig(learner=LearnerConfig(constraint=ConstraintConfig(enabled=True, reference="best"))),
-            "reference is 'best', which offline would stay the untrained policy",
+            "reference is best, which offline would stay the untrained",
         ),
         (
             lambda: OnlineConfig(env_steps=5000, switch=SwitchConfig(critic_warmup=4000)),
-            "critic_warmup is 4000, but env_steps 5000 make 4000 critic updates: the actor would never move",
+            "critic_warmup is 4000, but OnlineConfig.env_steps 5000 makes 4000 critic updates: the actor would",
         ),
-        (lambda: OnlineConfig(learner=LEARNERS["bc"]), "learner is bc, which learns from data alone"),
-        (lambda: OnlineConfig(utd=0.0), "utd is 0.0; it must be a finite number greater than 0"),
+        (lambda: OnlineConfig(learner=LEARNERS["bc"]), "learner.name is bc, which learns from data alone"),
+        (lambda: OnlineConfig(utd=0.0), "utd is 0.0; it must be above 0"),
         (
             lambda: OnlineConfig(block=1),
-            "1 x 1 critic updates are no whole number of rounds of learner.policy_delay = 2",
+            "1 x 1 critic updates are whole rounds of OnlineConfig.learner.policy_delay = 2",
         ),
         (
             lambda: OnlineConfig(switch=SwitchConfig(warmup_env_steps=30)),
@@ -89,21 +98,24 @@ from policy_finetune.weights_structure import structure_of, weights_of
         ),
         (lambda: OnlineConfig(envs="brax"), "OnlineConfig.envs is 'brax'; it must be one of 'gymnasium', 'envpool'"),
         (lambda: OnlineConfig(reward_bias=float("nan")), "reward_bias is nan; it must be a finite number"),
-        (lambda: GuardConfig(enabled="no"), "GuardConfig.enabled is 'no'; it must be true or false"),
-        (lambda: OnlineConfig(random_env_steps=10), "random_env_steps is 10; it must be a multiple of block = 50"),
+        (lambda: GuardConfig(enabled="no"), "GuardConfig.enabled is 'no'; it must be True or False"),
         (
-            lambda: OnlineConfig(random_env_steps=50.0),
-            r"random_env_steps is 50.0; it must be an integer of at least 0, or None",
+            lambda: OnlineConfig(random_env_steps=10),
+            "steps is 10; it must be a multiple of OnlineConfig.block = 50",
+        ),
+        (
+            lambda: OnlineConfig(random_env_steps=50.5),
+            "random_env_steps is 50.5; it must be an integer",
         ),
         (
             lambda: OnlineConfig(env_steps=2000, random_env_steps=2000),
-            "env_steps is 2000, but the first 2000 steps have no updates .*no update would be made",
+            "env_steps is 2000; it must be above 2000, because the first 2000 steps have no updates",
         ),
         (lambda: DataOptions(semantics="next"), "semantics is 'next'; it must be one of 'exact', 'd4rl', or None"),
         (lambda: DataOptions(episode_ends="time"), "episode_ends is 'time'; it must be one of 'auto', 'flags'"),
         (
             lambda: OnlineConfig(replay=ReplayConfig(kind="drop"), switch=SwitchConfig(warmup_env_steps=100)),
-            "first batch of 256 would be drawn from 150 online transitions alone: raise switch.warmup_env_steps",
+            "first batch of 256 would be drawn from 150 online transitions alone: raise OnlineConfig.switch.warmup_env",
         ),
     ],
 )
@@ -114,7 +126,7 @@ def test_what_is_out_of_range_is_refused_in_one_sentence(make, message):
 
 def test_agents_decide_what_a_configuration_with_agents_is():
     slow = LearnerConfig(policy_delay=4, batch_size=16)
-    with pytest.raises(UserError, match=r"multiple of learner\.policy_delay = 4"):
+    with pytest.raises(UserError, match=r"multiple of OfflineConfig\.learner\.policy_delay = 4"):
         OfflineConfig(updates_per_step=10, agents=(OfflineAgent(learner=slow),))
     late = SwitchConfig(warmup_env_steps=200)
     config = OnlineConfig(block=20, agents=(OnlineAgent(learner=slow, switch=late),))

@@ -71,7 +71,7 @@ ARMS = OnlineConfig(
     env_steps=4000,
     guard=GuardConfig(enabled=True, episodes=1),
     agents=tuple(
-        OnlineAgent(str(i), c, ReplayConfig(kind=kind), SwitchConfig(warmup_env_steps=8))
+        OnlineAgent(label=str(i), learner=c, replay=ReplayConfig(kind=kind), switch=SwitchConfig(warmup_env_steps=8))
         for i, (c, kind) in enumerate(((TD3, "append"), (TD3C, "symmetric")))
     ),
 )

@@ -13,6 +13,7 @@ from policy_finetune.config import DataOptions
 from policy_finetune.dataset_checks import check_dataset, load_for, load_options
 from policy_finetune.envs import EnvSpec
 from policy_finetune.make_data import make_dataset
+from policy_finetune.packing import OfflineData
 from policy_finetune.policies import load_policy
 
 SPEC = EnvSpec("Toy-v1", 3, 2, [-1, 0], [1, 4], 5)
@@ -119,7 +120,7 @@ def test_options_of_a_configuration_are_those_of_the_reader(tmp_path):
         ({"actions": np.zeros((20, 3))}, {}, r"actions are of shape \(3,\) a step, but Toy-v1 has 2 actions"),
         ({"actions": np.zeros(20, int)}, {}, "actions are discrete"),
         ({}, {"batch_size": 21}, "20 steps, fewer than the batch size of 21"),
-        ({"actions": np.full((20, 2), 9.0)}, {"out_of_bounds": "error"}, r"40 of 40 .*row 0 .* 9 in \[-1, 1\]; mend"),
+        ({"actions": np.full((20, 2), 9.0)}, {"out_of_bounds": "error"}, r"40 of 40 .*row 0 .* 9 in \[-1, 1\]; fix"),
         ({"attributes": {"env_id": "Hopper-v5"}}, {}, "is of Hopper-v5, not of Toy-v1"),
         ({"attributes": {"metadata": {"env_id": "Hopper-v5"}}}, {}, "is of Hopper-v5"),
         ({"attributes": {"minari": {"env_spec": '{"id": "Hopper-v5"}'}}}, {}, "is of Hopper-v5"),
@@ -287,3 +288,15 @@ def test_the_four_transitions_that_d4rl_drops(tmp_path):
 
 def test_gymnasium_knows_the_versions_used_here():
     assert {"Hopper-v4", "Hopper-v5", "InvertedDoublePendulum-v4"} <= set(gymnasium.registry)
+
+
+def test_one_step_episodes_load():
+    """Each step is an episode of its own, so that no step lies inside one."""
+    one = toy(episodes=12, length=1, terminated=np.ones(12, bool), truncated=np.zeros(12, bool))
+    assert one.next_observations is not None
+    data, said = check_dataset(one, SPEC, replay=False)
+    assert data.lengths.tolist() == [1] * 12
+    assert not [s for s in said if "shuffled" in s]
+    packed = OfflineData.pack([data])
+    best_first = np.sort(one.rewards.astype(np.float32))[::-1]
+    np.testing.assert_allclose(np.asarray(packed.rows)[:, -1], best_first, rtol=1e-6)  # the returns to go, for Cal-QL

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import policy_finetune.cli as cli
-from paperloop.config import save_config
 from paperloop.errors import UserError
+from paperloop.settings import save_config
 from policy_finetune.config import OnlineConfig, SwitchConfig
 from policy_finetune.curves import read_corl_curves
 from policy_finetune.health import findings
@@ -113,7 +113,7 @@ def test_an_evaluation_without_a_return_for_each_agent_is_named(tmp_path, value)
 def test_odd_metrics_cost_what_they_say_and_not_the_report():
     rows = [
         {"step": 1, "split": "train", "learning": [1.0], "q_over_bound": value, "lambda": [1.0], "note": "text"}
-        for value in ([1.0], "much", [2.0**70], [], None)
+        for value in ([1.0], "much", [2.0**70], [], {})
     ]
     assert findings(rows) == []
     assert "not finite at step 3" in findings([{"step": 3, "split": "train", "learning": [1.0], "q": [None]}])[0]

@@ -82,10 +82,12 @@ def advance(trainer, steps, seed=0, state=None):
 
 
 ARMS = (
-    OnlineAgent("td3", TD3, ReplayConfig(kind="append"), SWITCH, start=0, seed=0),
-    OnlineAgent("td3c", TD3C, ReplayConfig(kind="symmetric", rho=0.25), SWITCH, start=0, seed=0),
-    OnlineAgent("td3", TD3, ReplayConfig(kind="drop"), SWITCH, start=1, seed=0),
-    OnlineAgent("td3", TD3, ReplayConfig(kind="append"), SWITCH, start=0, seed=1),
+    OnlineAgent(label="td3", learner=TD3, replay=ReplayConfig(kind="append"), switch=SWITCH, start=0, seed=0),
+    OnlineAgent(
+        label="td3c", learner=TD3C, replay=ReplayConfig(kind="symmetric", rho=0.25), switch=SWITCH, start=0, seed=0
+    ),
+    OnlineAgent(label="td3", learner=TD3, replay=ReplayConfig(kind="drop"), switch=SWITCH, start=1, seed=0),
+    OnlineAgent(label="td3", learner=TD3, replay=ReplayConfig(kind="append"), switch=SWITCH, start=0, seed=1),
 )
 
 

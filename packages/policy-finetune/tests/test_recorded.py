@@ -74,7 +74,7 @@ def test_what_differs_from_the_record_is_said(pendulum):
     said = [s for s in check_dataset(heavy, EnvSpec.of("Pendulum-v1"))[1] if "recorded" in s]
     assert said == [
         "The data were recorded in Pendulum-v1 with g 2.0 and a time limit of 50 steps, and will be used with the "
-        "default g and one of 200: returns are not comparable; leave out --env-id to use the environment as recorded."
+        "default g and one of 200: returns are not comparable; leave out env_id to use the environment as recorded."
     ]
     same = EnvSpec.of("Pendulum-v1", {"g": 2.0}, max_episode_steps=50)
     assert not [s for s in check_dataset(heavy, same)[1] if "recorded" in s]
@@ -96,7 +96,7 @@ def test_wrappers_on_record_are_named():
 
 
 def test_an_environment_that_is_not_here_names_data_and_way_out():
-    with pytest.raises(UserError, match=r"^d\.npz was recorded in Nonesuch-v0, which cannot be used here: .*--env-id"):
+    with pytest.raises(UserError, match=r"^d\.npz was recorded in Nonesuch-v0, which cannot be used here.*with env_id"):
         spec_of_recorded(RecordedEnvironment("Nonesuch-v0"), "d.npz")
     with pytest.raises(UserError, match="'Pendulum-v1', gravity=2 cannot be made: TypeError"):
         spec_of_recorded(RecordedEnvironment("Pendulum-v1", {"gravity": 2}), "d.npz")
@@ -107,7 +107,7 @@ def test_replay_data_keep_what_the_environment_was(pendulum):
     n = 4
     data = from_replay(
         spec, observations=np.zeros((n, 3)), actions=np.zeros((n, 1)), rewards=np.zeros(n),
-        next_observations=np.zeros((n, 3)), terminated=np.zeros(n, bool), truncated=np.arange(n) == n - 1,
+        next_observations=np.zeros((n, 3)), terminated=np.zeros(n, bool), truncated=np.arange(n) == n - 1, record={},
     )  # fmt: skip
     assert spec_of_recorded(environment_of(data), "data").to_json() == spec.to_json()
 
@@ -191,7 +191,7 @@ def test_parts_that_are_not_named_or_not_there_are_one_sentence(goals):
         EnvSpec.of("PfGoal-v0")
     with pytest.raises(UserError, match=r"no part 'goal' of real numbers; they have 'goal/achieved'"):
         EnvSpec.of("PfGoal-v0", observation_keys=("goal",))
-    with pytest.raises(UserError, match="not made of parts, so observation_keys do not apply"):
+    with pytest.raises(UserError, match="not made of parts, so observation_keys does not apply"):
         EnvSpec.of("Pendulum-v1", observation_keys=("goal",))
 
 

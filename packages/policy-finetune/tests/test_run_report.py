@@ -7,7 +7,7 @@ import pytest
 
 import policy_finetune.cli as cli
 import policy_finetune.run_report as run_report
-from paperloop.config import save_config
+from paperloop.settings import save_config
 from policy_finetune.config import OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.run_report import conclude
 

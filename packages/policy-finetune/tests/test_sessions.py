@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 import policy_finetune.sessions as sessions
-from paperloop.config import save_config
 from paperloop.errors import UserError
+from paperloop.settings import save_config
 from policy_finetune.config import GuardConfig, LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig
 from policy_finetune.make_data import make_dataset
 

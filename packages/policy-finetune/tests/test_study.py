@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import policy_finetune.run_report as run_report
-from paperloop.config import config_document, load_config, save_config
 from paperloop.errors import UserError
+from paperloop.settings import config_document, load_config, save_config
 from paperloop_lab.sweep.plan import SweepRun
 from policy_finetune.config import DataOptions, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.metrics import collapse_metrics
@@ -85,7 +85,7 @@ def test_balanced_arms_that_differ_do_not_share_a_program():
     runs = online_runs(small(learners=(), replays=(), arms=arms), {"td3bc": "pre"})
     assert [{agent.replay.rho for agent in run.agents} for run in runs] == [{0.25}, {0.5}]
     calibrated = dataclasses.replace(LEARNERS["calql"], discount=0.9)
-    arms = (StudyArm("a", LEARNERS["calql"]), StudyArm("b", calibrated))
+    arms = (StudyArm(label="a", learner=LEARNERS["calql"]), StudyArm(label="b", learner=calibrated))
     runs = online_runs(small(pretrainers=("calql",), learners=(), replays=(), arms=arms), {"calql": "pre"})
     assert [{agent.learner.discount for agent in run.agents} for run in runs] == [{0.99}, {0.9}]
 
@@ -101,7 +101,7 @@ def test_arms_of_one_structure_share_a_program_and_parts_share_the_agents_out():
 
 
 def test_an_arm_of_one_dataset_leaves_no_part_empty():
-    arm = StudyArm("only", LEARNERS["td3"], ReplayConfig(kind="drop"), datasets=(0,))
+    arm = StudyArm(label="only", learner=LEARNERS["td3"], replay=ReplayConfig(kind="drop"), datasets=(0,))
     runs = online_runs(small(learners=(), replays=(), arms=(arm,), pre_seeds=1, parts=2), {"td3bc": "pre"})
     assert [[a.start for a in run.agents] for run in runs] == [[0, 0, 0]]
 
@@ -144,7 +144,7 @@ def test_how_files_are_read_reaches_both_phases_and_changes_no_run_without():
         ({"seeds": 0}, "StudyConfig.seeds is 0; it must be an integer of at least 1"),
         ({"block": 0}, "StudyConfig.block is 0"),
         ({"hidden": ()}, r"StudyConfig.hidden is \(\)"),
-        ({"arms": (StudyArm("td3 append"),)}, 'called "td3 append"'),
+        ({"arms": (StudyArm(label="td3 append"),)}, 'called "td3 append"'),
     ],
 )
 def test_nonsense_is_refused(changes, text):
@@ -153,7 +153,7 @@ def test_nonsense_is_refused(changes, text):
 
 
 def test_a_configuration_survives_a_file(tmp_path):
-    study = small(arms=(StudyArm("mine", LEARNERS["td3c"], switch=SwitchConfig(critic_warmup=5)),))
+    study = small(arms=(StudyArm(label="mine", learner=LEARNERS["td3c"], switch=SwitchConfig(critic_warmup=5)),))
     save_config(study, tmp_path / "study.json")
     assert load_config(StudyConfig, tmp_path / "study.json") == study
     run = online_runs(study, {"td3bc": "pre"})[0]

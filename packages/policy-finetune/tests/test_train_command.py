@@ -46,13 +46,13 @@ def test_random_steps_are_what_was_asked_for(begun, capsys, arguments, steps):
         (["train", "--preset=bc"], "bc learns from data only: use it with pretrain"),
         (["pretrain", "--preset", "wsrl"], "wsrl learns online only: use it with finetune or train"),
         (["finetune", "--preset", "nonesuch"], 'there is no preset "nonesuch"'),
-        (["finetune", "--start", "nope", "--env-steps", "100"], "nope is no run folder (no config.json)"),
+        (["finetune", "--start", "nope"], "nope is not a run folder (no config.json)"),
         (["pretrain", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
         (["train", "--env-id", "Hopper-v5", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
         (["study", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
     ],
 )
-def test_what_no_other_option_can_mend_is_said_first(capsys, tmp_path, arguments, says):
+def test_what_no_other_option_can_cure_is_said_first(capsys, tmp_path, arguments, says):
     assert cli.main([*arguments, "--out", str(tmp_path / "run")]) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
@@ -80,7 +80,10 @@ def test_replay_is_not_changed_in_silence(begun, capsys):
 
 def test_a_run_without_updates_is_refused(begun, capsys):
     assert train("--env-steps", "9000") == 2
-    assert "--env-steps is 9000, but the first 10000 steps have no updates" in capsys.readouterr().err
+    assert (
+        "--env-steps is 9000; it must be above 10000, because the first 10000 steps have no updates"
+        in capsys.readouterr().err
+    )
     assert begun == []
 
 

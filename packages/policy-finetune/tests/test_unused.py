@@ -85,7 +85,7 @@ def test_presets_have_none(presets):
             replace(offline_presets()["iql"], updates=40_000),
             [
                 "learner.actor_lr_steps is 1000000: the actor's learning rate falls over so many of its updates, and "
-                "this run has 40000; --learner.actor-lr-steps 40000 lets it fall to the end."
+                "this run has 40000; learner.actor_lr_steps=40000 lets it fall to the end."
             ],
         ),
         (
@@ -128,7 +128,9 @@ def test_settings_in_use_are_not_named():
 
 def test_a_constraint_that_is_not_enabled_is_refused_except_among_agents():
     idle = LearnerConfig(constraint=ConstraintConfig(epsilon=1e-3))
-    with pytest.raises(UserError, match=r"constraint.epsilon is 0.001, but .*--learner.constraint.enabled, or .*td3c"):
+    with pytest.raises(
+        UserError, match=r"constraint.epsilon is 0.001, but .*learner.constraint.enabled=True, or .*td3c"
+    ):
         refuse_idle_constraint(OfflineConfig(learner=idle))
     refuse_idle_constraint(OfflineConfig(learner=replace(idle, constraint=ConstraintConfig(enabled=True, epsilon=1.0))))
     # TD3 beside TD3-C with a multiplier for each dimension: one program, one form of the constraint.

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-
-from paperloop.command import App, Device, RunOptions, start_jax
-from paperloop.errors import UserError
-from paperloop.option_names import in_option_names
+from paperloop.cli import App, Device, Positional, RunOptions, start_jax
+from paperloop.errors import UserError, printable, setting
+from paperloop.files import check_is_file
+from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Seed, fault, settings
+from paperloop.signals import leave_on_interrupt
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
 from policy_finetune.study_config import StudyConfig
@@ -36,7 +35,7 @@ app = App(
 def _say(notes: Iterable[str]) -> None:
     """Tell the user, on standard error, before the work begins: with --quiet too, because these are warnings."""
     for note in notes:
-        print(f"note: {in_option_names(note)}", file=sys.stderr)
+        print(printable(f"note: {note}"), file=sys.stderr)
 
 
 def _command_line() -> str:
@@ -44,38 +43,46 @@ def _command_line() -> str:
 
 
 def _check_files(files: Iterable[str]) -> None:
-    """Name a missing dataset at once, before anything slow begins."""
+    """Name a dataset that is missing or cannot be one, before anything slow begins."""
     for file in files:
-        if not Path(file).exists():
-            raise UserError(f"There is no dataset at {file}; check --data.")
+        if not os.path.lexists(file):
+            raise UserError(f"There is no dataset at {file}: check {setting('data')}.")
+        if not os.path.isdir(file):
+            check_is_file(file)
 
 
-@contextlib.contextmanager
-def _told_on_interrupt(goes_on: Callable[[], bool]) -> Generator[None]:
-    """Let Ctrl-C end the command at once, as elsewhere, with a word on how to go on, where something is done already.
+class _Presets(dict[str, Any]):
+    """The presets of a phase, which say where a learner of the other phase belongs.
 
-    Half-written files may stay behind; the next call removes them.
+    Args:
+        presets: name -> configuration.
+        others: those of the other phase.
+        advice: what to say of a name that only `others` has, "{name}" in it.
     """
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or before is signal.default_int_handler:  # somebody's purpose, or a caller in Python
-        yield
-        return
 
-    def leave(signum: int, frame: Any) -> None:
-        text = "interrupted"
-        with contextlib.suppress(OSError):
-            text += "; the same command goes on from what is done" if goes_on() else ""
-        os.write(2, f"{text}\n".encode())
-        os._exit(128 + signum)  # not KeyboardInterrupt: a pool that is interrupted while it starts may wait for ever
+    def __init__(self, presets: Mapping[str, Any], others: Mapping[str, Any], advice: str) -> None:
+        super().__init__(presets)
+        self._others, self._advice = set(others) - set(presets), advice
 
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def __contains__(self, name: object) -> bool:
+        if name in self._others:
+            raise UserError(self._advice.format(name=name))
+        return super().__contains__(name)
 
 
-@app.command(options=RunOptions, config=OfflineConfig, presets=offline_presets(), preset_help=LEARNER_HELP)
+OFFLINE_PRESETS = _Presets(
+    offline_presets(), online_presets(),
+    "{name} learns online only: use it with finetune or train, and pretrain another learner.",
+)  # fmt: skip
+ONLINE_PRESETS = _Presets(
+    online_presets(), offline_presets(), "{name} learns from data only: use it with pretrain, and another learner here."
+)
+
+
+@app.command(
+    options=RunOptions, config=OfflineConfig, presets=OFFLINE_PRESETS, preset_help=LEARNER_HELP,
+    essentials=("data", "env_id", "updates", "seeds", "top_fraction", "loading.semantics", "loading.observation_keys"),
+)  # fmt: skip
 def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     """Learn from datasets alone: `policy-finetune pretrain --preset td3bc --data FILE --out runs/x`.
 
@@ -132,18 +139,31 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     conclude(options.out, x="env_steps", quiet=options.quiet)
 
 
-@app.command(options=RunOptions, config=OnlineConfig, presets=online_presets(), preset_help=LEARNER_HELP)
+@app.command(
+    options=RunOptions, config=OnlineConfig, presets=ONLINE_PRESETS, preset_help=LEARNER_HELP,
+    essentials=("start", "data", "env_steps", "seeds", "replay.kind", "learner.constraint.epsilon"),
+)  # fmt: skip
 def finetune(options: RunOptions, config: OnlineConfig) -> None:
     """Go on online from pre-trained agents: `policy-finetune finetune --preset td3c --start runs/x --out runs/y`.
 
     Says at the end what was lost and won: start, minimum, recovery, area under the curve, final.
     """
     if not config.start:
-        raise UserError("finetune needs pre-trained agents: name their run folder with --start (or use train).")
+        raise UserError(
+            f"finetune needs pre-trained agents: name their run folder with {setting('start')} (or use train)."
+        )
+    if not (Path(config.start) / "config.json").exists():
+        raise UserError(
+            f"{config.start} is not a run folder (no config.json): give {setting('start')} the folder that pretrain "
+            "wrote."
+        )
     _go_online(options, config, snapshots=False)
 
 
-@app.command(options=RunOptions, config=OnlineConfig, presets=online_presets(), preset_help=LEARNER_HELP)
+@app.command(
+    options=RunOptions, config=OnlineConfig, presets=ONLINE_PRESETS, preset_help=LEARNER_HELP,
+    essentials=("env_id", "data", "env_steps", "seeds", "replay.kind", "learner.constraint.epsilon"),
+)  # fmt: skip
 def train(options: RunOptions, config: OnlineConfig) -> None:
     """Learn online from nothing: `policy-finetune train --preset td3 --env-id Hopper-v5 --out runs/x`.
 
@@ -151,17 +171,17 @@ def train(options: RunOptions, config: OnlineConfig) -> None:
     for `make-data --policies`.
     """
     if config.start:
-        raise UserError("train begins from nothing, but --start is given: use finetune.")
+        raise UserError(f"train begins from nothing, but {setting('start')} is given: use finetune.")
     kinds = [agent.replay.kind for agent in config.agents] or [config.replay.kind]
     needy = [kind for kind in kinds if kind not in ("append", "drop")]
     if needy and not config.data:
         raise UserError(
-            f"Replay {needy[0]!r} needs offline data: name a dataset with --data FILE, or learn from online data alone "
-            "with --replay.kind drop."
+            f"Replay {needy[0]!r} needs offline data: name a dataset with {setting('data')}, or learn from online data "
+            f"alone with {setting('replay.kind', 'drop')}."
         )
     if config.random_env_steps is None:
         config = dataclasses.replace(config, random_env_steps=_random_steps(config))
-        _say([f"the first {config.random_env_steps} actions are uniform (--random-env-steps)"])
+        _say([f"the first {config.random_env_steps} actions are uniform ({setting('random_env_steps')})"])
     _go_online(options, config, snapshots=True)
 
 
@@ -172,28 +192,29 @@ def _random_steps(config: OnlineConfig) -> int:
     return config.block * -(-steps // config.block)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class EvaluateOptions:
-    """What `evaluate` takes."""
+    """What `evaluate` takes.
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """run folders; each run's newest checkpoint is measured"""
-    episodes: int = 100
-    """episodes for each agent"""
-    noise: float = 0.0
-    """standard deviation of Gaussian noise on the actions"""
-    seed: int = 0
-    """of the starts of episodes, and the noise"""
+    Attributes:
+        runs: run folders; each run's newest checkpoint is measured
+        episodes: episodes for each agent
+        noise: standard deviation of Gaussian noise on the actions
+        seed: of the starts of episodes, and the noise
+        fallback: where the newest checkpoint is damaged, take the newest intact one
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    episodes: Count = 100
+    noise: NotNegative = 0.0
+    seed: Seed = 0
     fallback: bool = False
-    """where the newest checkpoint is damaged, take the newest intact one"""
 
     def __post_init__(self) -> None:
         if not self.runs:
-            raise UserError("evaluate needs at least one run folder: policy-finetune evaluate runs/NAME.")
-        if self.episodes < 1:
-            raise UserError(f"episodes is {self.episodes}; it must be at least 1.")
-        if not self.noise >= 0:
-            raise UserError(f"noise is {self.noise}; it must be at least 0.")
+            raise fault(
+                self, "runs", text="evaluate needs at least one run folder: policy-finetune evaluate runs/NAME."
+            )
 
 
 @app.command(options=EvaluateOptions)
@@ -206,48 +227,57 @@ def evaluate(options: EvaluateOptions) -> None:
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class MakeDataOptions:
-    """What `make-data` takes."""
+    """What `make-data` takes.
+
+    Attributes:
+        out: the file to write, such as hopper-medium.hdf5 (D4RL's layout)
+        env_id: gymnasium's name of the environment (None: Hopper-v5)
+        quality: random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA (None: medium)
+        steps: environment steps in all
+        seed: of resets, noise and random actions (None: 0)
+        policies: policy files in the order of training, such as `train` writes; empty: those that come with the package
+        replay: a run of `train` or `finetune`: the oldest `steps` transitions in its replay buffer are the dataset, a
+            true medium-replay; a buffer that was filled to its capacity has lost those before them, and may begin in
+            mid-episode
+        agent: which of that run's agents, from 0 on (None: 0)
+        noise: standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)
+        workers: processes (None: 1); the file does not depend on it
+        compress: gzip the arrays
+        quiet: no progress bar, no table; warnings are shown all the same
+    """
 
     out: Path
-    """the file to write, such as hopper-medium.hdf5 (D4RL's layout)"""
     env_id: str | None = None
-    """gymnasium's name of the environment (None: Hopper-v5)"""
     quality: str | None = None
-    """random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA (None: medium)"""
-    steps: int = 200_000
-    """environment steps in all"""
-    seed: int | None = None
-    """of resets, noise and random actions (None: 0)"""
+    steps: Count = 200_000
+    seed: Seed | None = None
     policies: tuple[Path, ...] = ()
-    """policy files in the order of training, such as `train` writes; empty: those that come with the package"""
     replay: Path | None = None
-    """a run of `train` or `finetune`: the oldest `steps` transitions in its replay buffer are the dataset, a true
-    medium-replay; a buffer that was filled to its capacity has lost those before them, and may begin in mid-episode"""
-    agent: int | None = None
-    """which of that run's agents, from 0 on (None: 0)"""
-    noise: float | None = None
-    """standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)"""
-    workers: int | None = None
-    """processes (None: 1); the file does not depend on it"""
+    agent: CountOrZero | None = None
+    noise: NotNegative | None = None
+    workers: Count | None = None
     compress: bool = False
-    """gzip the arrays"""
     quiet: bool = False
-    """no progress bar, no table; warnings are shown all the same"""
 
     def __post_init__(self) -> None:
         if self.replay is None:
             if self.agent is not None:
-                raise UserError("--agent names an agent of a run: give the run with --replay, or leave --agent out.")
+                raise fault(
+                    self,
+                    "agent",
+                    text="{agent} names an agent of a run: give the run with {replay}, or leave {agent} out.",
+                )
             return
         made = ("env_id", "quality", "seed", "policies", "noise", "workers")
-        given = [f"--{name.replace('_', '-')}" for name in made if getattr(self, name) not in (None, ())]
+        given = [name for name in made if getattr(self, name) not in (None, ())]
         if given:
-            raise UserError(
-                f"--replay takes transitions that a run has made already, so {', '.join(given)} would have no effect: "
-                f"leave {'it' if len(given) == 1 else 'them'} out."
-            )
+            named = ", ".join(f"{{{name}}}" for name in given)
+            raise fault(
+                self, given[0], text=f"{{replay}} takes transitions that a run has made already, so {named} would have "
+                f"no effect: leave {'it' if len(given) == 1 else 'them'} out.",
+            )  # fmt: skip
 
 
 @app.command(options=MakeDataOptions)
@@ -258,7 +288,7 @@ def make_data(options: MakeDataOptions) -> None:
     again, it goes on, and the file has the same bytes.
     """
     from policy_finetune.data_plan import make_data_command
-    from policy_finetune.make_data import DataPlan, has_parts, write_dataset
+    from policy_finetune.make_data import DataPlan, write_dataset
 
     if options.replay is not None:
         start_jax("cpu")
@@ -289,34 +319,38 @@ def make_data(options: MakeDataOptions) -> None:
         env_id, quality, options.steps, seed=seed, policies=options.policies or None, noise=options.noise,
         command=command,
     )  # fmt: skip
-    with _told_on_interrupt(lambda: has_parts(options.out)):
-        data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
+    if getattr(signal.getsignal(signal.SIGINT), "leaves", False):  # the command line's; a caller in Python has its own
+        leave_on_interrupt("interrupted; the same command continues from what is done")
+    data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
     if not options.quiet:
         from policy_finetune.run_report import describe_dataset
 
         describe_dataset(data, options.out, env_id)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DiagnoseOptions:
-    """What `diagnose` takes."""
+    """What `diagnose` takes.
 
-    data: Annotated[Path, tyro.conf.Positional]
-    """the dataset that the agents learned from"""
-    run: Annotated[Path | None, tyro.conf.Positional] = None
-    """their run folder; without it the data alone are looked at, and nothing is recommended"""
+    Attributes:
+        data: the dataset that the agents learned from
+        run: their run folder; without it the data alone are looked at, and nothing is recommended
+        env_id: of the data alone: gymnasium's name of the environment, where the file does not say
+        loading: of the data alone: how they are read; with a run, as it read them
+        episodes: episodes for each agent
+        seed: of the starts of episodes
+        out: where the figure and the findings go (None: RUN/plots; of the data alone, nowhere)
+        device: where the agents are restored
+    """
+
+    data: Positional[Path]
+    run: Positional[Path | None] = None
     env_id: str = ""
-    """of the data alone: gymnasium's name of the environment, where the file does not say"""
-    loading: DataOptions = dataclasses.field(default_factory=DataOptions)
-    """of the data alone: how they are read; with a run, as it read them"""
-    episodes: int = 20
-    """episodes for each agent"""
-    seed: int = 0
-    """of the starts of episodes"""
+    loading: DataOptions = DataOptions()
+    episodes: Annotated[int, Ge(2)] = 20
+    seed: Seed = 0
     out: Path | None = None
-    """where the figure and the findings go (None: RUN/plots; of the data alone, nowhere)"""
     device: Device = "cpu"
-    """where the agents are restored"""
 
 
 @app.command(options=DiagnoseOptions)
@@ -326,7 +360,10 @@ def diagnose(options: DiagnoseOptions) -> None:
     `policy-finetune diagnose DATA` alone looks at the data.
     """
     if options.run is not None and (options.env_id or options.loading != DataOptions()):
-        raise UserError("--env-id and --loading are for data alone; a run says itself how its data are read.")
+        raise UserError(
+            f"{setting('env_id')} and the options of loading are for data alone; a run says itself how its data are "
+            "read."
+        )
     start_jax(options.device)
     from policy_finetune.diagnose import diagnose_data, diagnose_run
 
@@ -342,18 +379,21 @@ def diagnose(options: DiagnoseOptions) -> None:
     )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class StudyOptions:
-    """What `study` takes beside the study."""
+    """What `study` takes next to the study.
+
+    Attributes:
+        out: the study's folder: made if absent, continued if it holds this study
+        seed: everything random follows from it
+        jobs: programs at once; on a CPU as many as cores, together with --parts
+        device: where to compute
+    """
 
     out: Path
-    """the study's folder: made if absent, continued if it holds this study"""
-    seed: int = 0
-    """everything random follows from it"""
-    jobs: int = 1
-    """programs at once; on a CPU as many as cores, together with --parts"""
+    seed: Seed = 0
+    jobs: Count = 1
     device: Device = "auto"
-    """where to compute"""
 
 
 @app.command(options=StudyOptions, config=StudyConfig)
@@ -370,14 +410,17 @@ def study(options: StudyOptions, config: StudyConfig) -> None:
     report_study(options.out)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class ReportOptions:
-    """What `report` takes."""
+    """What `report` takes.
 
-    folder: Annotated[Path | None, tyro.conf.Positional] = None
-    """a study's folder, or a run's"""
+    Attributes:
+        folder: a study's folder, or a run's
+        curves: CORL's published fine-tuning curves (results/bin/finetune_scores.pickle): prints its table from them
+    """
+
+    folder: Positional[Path | None] = None
     curves: Path | None = None
-    """CORL's published fine-tuning curves (results/bin/finetune_scores.pickle): prints its table from them"""
 
 
 @app.command(options=ReportOptions)
@@ -389,7 +432,7 @@ def report(options: ReportOptions) -> None:
         print_corl(options.curves)
         return
     if options.folder is None:
-        raise UserError("report needs a folder, or --curves FILE.")
+        raise UserError(f"report needs a folder, or {setting('curves')} FILE.")
     if (options.folder / "study.json").exists():
         report_study(options.folder)
     else:
@@ -415,59 +458,27 @@ def learners() -> None:
         print(f"{name:<{width}}  {text}{where}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DemoOptions:
-    """What `demo` takes."""
+    """What `demo` takes.
+
+    Attributes:
+        out: where the study and its figures go
+        seed: everything random follows from it
+        device: where to compute
+    """
 
     out: Path = Path("demo/policy-finetune")
-    """where the study and its figures go"""
-    seed: int = 0
-    """everything random follows from it"""
+    seed: Seed = 0
     device: Device = "cpu"
-    """where to compute"""
 
 
 @app.command(options=DemoOptions)
 def demo(options: DemoOptions) -> None:
-    """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 beside TD3-C; about a minute."""
+    """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 next to TD3-C; about a minute."""
     from policy_finetune.demo import run_demo
 
     run_demo(options.out, seed=options.seed, device=options.device)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code (`paperloop.command.App.main`)."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        _look_first(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return app.main(argv)
-
-
-def _look_first(arguments: Sequence[str]) -> None:
-    """Say what no other option can mend, before the options are looked at one by one.
-
-    Raises:
-        UserError: a learner of the other phase is asked for, or the run folder to start from is not there.
-    """
-    command, *rest = arguments or [""]
-    if "--help" in rest or "-h" in rest:
-        return
-    name, start = _given(rest, "preset"), _given(rest, "start")
-    if command == "pretrain" and name in set(online_presets()) - set(offline_presets()):
-        raise UserError(f"{name} learns online only: use it with finetune or train, and pretrain another learner.")
-    if command in ("finetune", "train") and name in set(offline_presets()) - set(online_presets()):
-        raise UserError(f"{name} learns from data only: use it with pretrain, and {command} another learner.")
-    if command == "finetune" and start and not (Path(start) / "config.json").exists():
-        raise UserError(f"{start} is no run folder (no config.json): give --start the folder that pretrain wrote.")
-
-
-def _given(arguments: Sequence[str], option: str) -> str | None:
-    """Return the value of `--option VALUE` or `--option=VALUE`, None where it is not given."""
-    for i, item in enumerate(arguments):
-        name, equals, value = item.partition("=")
-        if name == f"--{option}":
-            return value if equals else next(iter(arguments[i + 1 :]), None)
-    return None
+main = app.main

@@ -89,7 +89,7 @@ def read_corl_curves(path: str | os.PathLike[str]) -> CorlCurves:
         UserError: there is no such file, it asks for anything but NumPy's numbers and builtin containers (the message
             names what), or it does not hold learning curves.
     """
-    path = check_is_file(path)
+    path = check_is_file(Path(path))
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MB: that is not CORL's file of learning curves.")

@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
 from paperloop.seeds import check_seed
+from paperloop.settings import did_you_mean
 from policy_finetune.envs import EnvSpec
 from policy_finetune.policies import GradedPolicy, load_policy, shipped
 

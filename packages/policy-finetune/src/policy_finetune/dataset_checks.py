@@ -19,7 +19,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions
 from policy_finetune.envs import EnvSpec
@@ -90,7 +90,7 @@ def load_for(
             options.setdefault("max_episode_steps", spec.max_episode_steps)
             options.pop("observation_keys", None)
         elif "episode_ends" in options:
-            raise UserError(f"{path} is of Minari, which keeps episodes apart: leave episode_ends out.")
+            raise UserError(f"{path} is of Minari, which keeps episodes apart: leave {setting('episode_ends')} out.")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             data = EpisodeDataset.load(path, drop_nonfinite=drop_nonfinite, **options)
@@ -260,14 +260,16 @@ def _canonical(data: EpisodeDataset, spec: EnvSpec, units: str, out_of_bounds: s
             f"at {at}, which is {data.actions[row, column]:g} in {bounds}"
         )
         if out_of_bounds == "error":
-            raise UserError(f"{data.where}: {text}; mend the data, or let them be clipped.")
+            raise UserError(
+                f"{data.where}: {text}; fix the data, or let them be clipped ({setting('out_of_bounds', 'clip')})."
+            )
         said.append(f"{text}: they are clipped.")
     largest = np.abs(data.actions).max(initial=0.0)
     wide = np.minimum(-spec.low, spec.high).min() > 1 + ROUNDING
     if units == "env" and wide and data.num_steps >= 100 and 0.9 <= largest <= 1 + ROUNDING:
         said.append(
             f"Every action lies in [-1, 1], though the bounds of {spec.env_id} are wider: if the actions are "
-            "canonical, load them with actions='canonical'."
+            f"canonical, load them with {setting('actions', 'canonical')}."
         )
     canonical = np.minimum(np.maximum(canonical, np.float32(-1)), np.float32(1))
     return data.replace(
@@ -294,8 +296,8 @@ def _about_ends(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> None:
         said.append(f"{cut} episodes just stop, neither terminated nor truncated: their last steps bootstrap.")
     if data.next_observations is None and data.final_observations is None:
         said.append(
-            "No next observations are stored, so the last step of every episode cannot be used: read transitions under "
-            "the semantics 'd4rl' (--loading.semantics d4rl)."
+            "No next observations are stored, so the last step of every episode cannot be used: read transitions with "
+            f"{setting('semantics', 'd4rl')}."
         )
     if data.next_observations is not None and data.num_steps > 1:
         inner = np.flatnonzero(data.episode_of_row[1:] == data.episode_of_row[:-1])

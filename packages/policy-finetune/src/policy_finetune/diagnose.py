@@ -22,12 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from paperloop.config import to_dict
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.files import write_json
-from paperloop.option_names import in_option_names
 from paperloop.runner import restore
 from paperloop.seeds import fold_seed
+from paperloop.settings import to_dict
 from paperloop_data import EpisodeDataset
 from paperloop_data.scores import REFERENCE_SCORES
 from paperloop_lab import plots
@@ -446,7 +445,7 @@ def show(diagnosis: Diagnosis, ways: Sequence[Recommendation], run: Path) -> Non
 
 def _warn(console: Console, warnings: Sequence[str]) -> None:
     for warning in warnings:
-        console.print(f"warning: {in_option_names(warning)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _returns_table(data: DataDiagnosis, chance: Estimate, agents: Sequence[AgentDiagnosis]) -> Table:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.errors import CheckpointError, NonFiniteError, UserError, setting
 from paperloop.seeds import check_seed, fold_seed
 from policy_finetune.simulators import flat_parts, join, make_env, reset_env, step_env
 
@@ -102,7 +102,7 @@ class EnvSpec:
             parts = sorted(flat_parts(observations))
             raise UserError(
                 f"{env_id}: observations are made of parts ({', '.join(parts)}), and the learners take one vector; "
-                f"name the parts to join, such as {_keys_option(parts)}."
+                f"name the parts to join, such as {setting('observation_keys', tuple(parts))}."
             )
         if not isinstance(observations, gymnasium.spaces.Box) or len(observations.shape) != 1:
             raise UserError(
@@ -493,8 +493,3 @@ def as_vector(observation: Any, spec: EnvSpec) -> np.ndarray:
             "the environment."
         )
     return vector
-
-
-def _keys_option(parts: Sequence[str]) -> str:
-    """Return the setting that joins parts of observations, as an example."""
-    return f"observation_keys={tuple(parts)!r}"

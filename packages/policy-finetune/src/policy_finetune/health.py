@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from paperloop.errors import setting
 from policy_finetune.readings import numbers
 
 __all__ = ["findings"]
@@ -41,10 +42,15 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     learning = [row for row in train if np.any(np.asarray(row.get("learning", 1.0)) > 0)]
     if not learning:
         return [
-            "No update was made: the run ended within its warm-up. Raise env_steps, or lower switch.warmup_env_steps "
-            "and random_env_steps."
+            f"No update was made: the run ended within its warm-up. Raise {_of('env_steps')}, or lower "
+            f"{_of('switch.warmup_env_steps')} and {_of('random_env_steps')}."
         ]
     return [*_nonfinite(train), *_divergence(learning), *_multipliers(learning), *_constraints(learning)]
+
+
+def _of(name: str) -> str:
+    """Return how a setting is called by whoever reads this; a command without it shows its name."""
+    return setting(name, otherwise=name)
 
 
 def _series(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray | None:
@@ -76,8 +82,8 @@ def _divergence(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     return [
         f"The critics diverge in {_who(agents, ratio)}: mean |Q| reached {np.nanmax(ratio):.3g} times max |reward| / "
-        "(1 - discount), which no policy can earn (SAC's entropy is allowed for). Lower critic_lr, use critics with "
-        "layer_norm, or more offline data."
+        "(1 - discount), which no policy can earn (SAC's entropy is allowed for). Lower "
+        f"{_of('learner.critic_lr')}, use critics with {_of('learner.network.layer_norm')}, or more offline data."
     ]
 
 
@@ -91,12 +97,12 @@ def _multipliers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if high.size:
         said.append(
             f"The multiplier ran away in {_who(high, value)} (up to {np.nanmax(value[:, high]):.3g}): the policy "
-            "cannot stay within ε. Raise constraint.epsilon, or lower actor_lr."
+            f"cannot stay within ε. Raise {_of('learner.constraint.epsilon')}, or lower {_of('learner.actor_lr')}."
         )
     if low.size:
         said.append(
             f"The multiplier has fallen to its floor in {_who(low, value)}: the constraint is off. Lower "
-            "constraint.epsilon if it should hold."
+            f"{_of('learner.constraint.epsilon')} if it should hold."
         )
     return said
 
@@ -114,12 +120,14 @@ def _constraints(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         said.append(
             f"The constraint was never active in {_who(idle, over)}: the distance stayed below "
             f"{np.nanmax(over[:, idle]):.2g} ε. It had no "
-            "effect beyond the multiplier's start; lower constraint.epsilon or constraint.nu0."
+            f"effect beyond the multiplier's start; lower {_of('learner.constraint.epsilon')} or "
+            f"{_of('learner.constraint.nu0')}."
         )
     if broken.size:
         said.append(
             f"The constraint was violated throughout the second half of the run in {_who(broken, over)} (at least "
-            f"{np.nanmin(half[:, broken]):.2g} ε): raise constraint.dual_lr or constraint.nu0, or lower actor_lr."
+            f"{np.nanmin(half[:, broken]):.2g} ε): raise {_of('learner.constraint.dual_lr')} or "
+            f"{_of('learner.constraint.nu0')}, or lower {_of('learner.actor_lr')}."
         )
     return said
 

@@ -32,11 +32,11 @@ from typing import Any, NamedTuple, cast
 import gymnasium
 import numpy as np
 
-from paperloop.config import read_json
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import leftovers, remove_leftovers, write_atomically, write_json
 from paperloop.progress import Progress
 from paperloop.seeds import fold_seed
+from paperloop.settings import read_json
 from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune.data_plan import DataPlan, Noise, Part
 from policy_finetune.envs import EnvSpec, as_vector

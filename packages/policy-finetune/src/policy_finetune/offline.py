@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
@@ -117,7 +117,7 @@ class OfflineTrainer:
             if rows < agent.learner.batch_size:
                 raise UserError(
                     f"Dataset {agent.dataset} has {rows} transitions to learn from, fewer than a batch of "
-                    f"{agent.learner.batch_size}: lower batch_size, or raise top_fraction."
+                    f"{agent.learner.batch_size}: lower {setting('batch_size')}, or raise {setting('top_fraction')}."
                 )
             offsets.append(data.offset[agent.dataset])
             sizes.append(rows)

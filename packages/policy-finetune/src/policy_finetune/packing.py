@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import OfflineConfig
 from policy_finetune.learners.base import Batch
@@ -158,8 +158,8 @@ class OfflineData:
                 )
             if semantics == "exact" and dataset.next_observations is None and dataset.final_observations is None:
                 raise UserError(
-                    f"{dataset.where}: no next observations are stored: use the semantics 'd4rl' (--loading.semantics "
-                    "d4rl), which leave out the last step of an episode unless it is terminal."
+                    f"{dataset.where}: no next observations are stored: use {setting('semantics', 'd4rl')}, which "
+                    "leaves out the last step of an episode unless it is terminal."
                 )
             gains = dataset.returns()
             order = np.argsort(-gains, kind="stable")
@@ -169,7 +169,7 @@ class OfflineData:
                 if gains[0] <= gains[-1]:
                     raise UserError(
                         f"{dataset.where}: all episodes have the return {gains[0]:g}, so rewards cannot be scaled by "
-                        "their range: set normalize_rewards to false."
+                        f"their range: use {setting('normalize_rewards', False)}."
                     )
                 scale = reward_scale * 1000.0 / (gains[0] - gains[-1])
             flat = dataset.transitions(semantics)

@@ -100,8 +100,8 @@ def learner(name: str) -> LearnerConfig:
     Raises:
         UserError: there is none.
     """
-    from paperloop.config import did_you_mean
     from paperloop.errors import UserError
+    from paperloop.settings import did_you_mean
 
     try:
         return LEARNERS[name]

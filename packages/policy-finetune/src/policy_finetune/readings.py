@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.config import read_json
 from paperloop.errors import UserError
 from paperloop.metrics_file import read_metrics
+from paperloop.settings import read_json
 
 __all__ = ["config_type", "evaluations", "numbers"]
 

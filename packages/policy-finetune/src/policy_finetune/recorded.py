@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop_data import RecordedEnvironment
 from policy_finetune.envs import EnvSpec
 
@@ -44,7 +44,7 @@ def spec_of_recorded(stated: RecordedEnvironment, where: str, *, observation_key
     except UserError as error:
         raise UserError(
             f"{where} was recorded in {stated.id}, which cannot be used here: {str(error).rstrip('.')}; or name "
-            "another environment with --env-id."
+            f"another environment with {setting('env_id')}."
         ) from error
 
 
@@ -76,7 +76,8 @@ def differences(stated: RecordedEnvironment, spec: EnvSpec) -> list[str]:
     if was:
         said.append(
             f"The data were recorded in {stated.id} with {' and '.join(was)}, and will be used with "
-            f"{' and '.join(here)}: returns are not comparable; leave out --env-id to use the environment as recorded."
+            f"{' and '.join(here)}: returns are not comparable; leave out {setting('env_id')} to use the environment "
+            "as recorded."
         )
     wrappers = stated.spec.get("additional_wrappers")
     if isinstance(wrappers, Sequence) and not isinstance(wrappers, str) and wrappers:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperloop.config import load_config, read_json
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.metrics_file import read_metrics
+from paperloop.settings import load_config, read_json
 from paperloop_data import EpisodeDataset, normalised_score
 from paperloop_lab import plots
 from policy_finetune.config import OfflineConfig, OnlineConfig

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.config import load_config
-from paperloop.errors import UserError
-from paperloop.option_names import in_option_names
+from paperloop.errors import UserError, printable, setting
 from paperloop.runner import restore
+from paperloop.settings import load_config
 from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
 from policy_finetune.dataset_checks import is_minari, load_for, load_options
@@ -47,7 +47,7 @@ def load_datasets(
         data, findings = load_for(spec, file, batch_size=batch_size, **load_options(loading or DataOptions()))
         if not quiet:
             for finding in findings:
-                print(f"note: {in_option_names(finding)}", file=sys.stderr)
+                print(printable(f"note: {finding}"), file=sys.stderr)
         out.append(data)
     return out
 
@@ -64,17 +64,23 @@ def spec_of(config: OfflineConfig, *, folder: str | Path | None = None) -> EnvSp
     Raises:
         UserError: neither says, or the environment cannot be made.
     """
-    keys = config.loading.observation_keys or ()
     if config.env_id:
-        return EnvSpec.of(config.env_id, observation_keys=keys)
+        return EnvSpec.of(config.env_id, observation_keys=config.loading.observation_keys or ())
     if not config.data:
-        raise UserError("No dataset is given: name at least one with --data FILE.")
-    file = seen_from(folder, config.data[0])
+        raise UserError(f"No dataset is given: name at least one with {setting('data')}.")
+    return _recorded(seen_from(folder, config.data[0]), config.loading)
+
+
+def _recorded(file: Path, loading: DataOptions) -> EnvSpec:
+    """Return the environment that a dataset was recorded in."""
+    keys = loading.observation_keys or ()
     options = {"observation_keys": keys} if keys and is_minari(file) else {}
+    if not os.path.lexists(file):
+        raise UserError(f"There is no dataset at {file}: check {setting('data')}.")
     # Whatever its numbers are: this asks for its name alone.
     stated = environment_of(EpisodeDataset.load(file, drop_nonfinite=True, **options))
     if stated is None:
-        raise UserError(f"{file} does not say which environment it is of: name it with --env-id.")
+        raise UserError(f"{file} does not say which environment it is of: name it with {setting('env_id')}.")
     return spec_of_recorded(stated, str(file), observation_keys=keys)
 
 
@@ -94,9 +100,11 @@ def environment_at(folder: str | Path) -> EnvSpec | str:
     config = load_config(OnlineConfig, folder / "config.json")
     if config.env_id:
         return config.env_id
-    if not config.start:
+    if config.start:
+        return environment_at(seen_from(folder, config.start))
+    if not config.data:
         raise UserError(f"{folder} does not say which environment it is of.")
-    return environment_at(seen_from(folder, config.start))
+    return _recorded(seen_from(folder, config.data[0]), config.loading)
 
 
 def seen_from(folder: str | Path | None, path: str | Path) -> Path:
@@ -146,7 +154,7 @@ def offline_trainer(
         UserError: a dataset is missing or does not fit.
     """
     if not config.data:
-        raise UserError("No dataset is given: name at least one with --data FILE.")
+        raise UserError(f"No dataset is given: name at least one with {setting('data')}.")
     spec = spec_of(config, folder=folder)
     learners = [agent.learner for agent in config.agents] or [config.learner]
     batch = max(learner.batch_size for learner in learners)
@@ -207,7 +215,7 @@ def online_trainer(
         if config.env_id and config.env_id != spec.env_id:
             if task_of(config.env_id) != task_of(spec.env_id):
                 raise UserError(
-                    f"The pre-trained agents of {config.start} are for {spec.env_id}, and --env-id names "
+                    f"The pre-trained agents of {config.start} are for {spec.env_id}, and {setting('env_id')} names "
                     f"{config.env_id}: name another version of the same task at most."
                 )
             spec = EnvSpec.of(config.env_id, observation_keys=keys or spec.observation_keys)
@@ -218,10 +226,13 @@ def online_trainer(
             )
     else:
         if not config.env_id:
-            raise UserError("No environment is given: name it with --env-id, or a pre-trained run with --start.")
+            raise UserError(
+                f"No environment is given: name it with {setting('env_id')}, or a pre-trained run with "
+                f"{setting('start')}."
+            )
         spec = EnvSpec.of(config.env_id, observation_keys=keys)
         if len(config.data) > 1:
-            raise UserError("From nothing, all agents share one dataset: give one with --data, or none.")
+            raise UserError(f"From nothing, all agents share one dataset: give one with {setting('data')}, or none.")
     kinds = {agent.replay.kind for agent in config.agents} or {config.replay.kind}
     files = data_files(config, folder)
     data: OfflineData | list[EpisodeDataset] | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import warnings
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 
 __all__ = ["JoinedObservation", "as_written", "make_env", "reset_env", "step_env"]
 
@@ -81,8 +82,8 @@ class JoinedObservation(gymnasium.ObservationWrapper):
         parts = flat_parts(env.observation_space)
         if not parts:
             raise UserError(
-                f"{name_of(env)}: observations are {env.observation_space}, not made of parts, so observation_keys do "
-                "not apply; leave them out."
+                f"{name_of(env)}: observations are {env.observation_space}, not made of parts, so "
+                f"{setting('observation_keys')} does not apply; leave it out."
             )
         for key in keys:
             if not isinstance(parts.get(key), gymnasium.spaces.Box):
@@ -91,7 +92,7 @@ class JoinedObservation(gymnasium.ObservationWrapper):
                     f"{', '.join(map(repr, sorted(parts)))}."
                 )
         self.keys = tuple(keys)
-        size = sum(int(np.prod(parts[key].shape)) for key in keys)
+        size = sum(math.prod(parts[key].shape or ()) for key in keys)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float32)
 
     def observation(self, observation: Any) -> np.ndarray:
@@ -169,7 +170,7 @@ def step_env(env: gymnasium.Env, command: np.ndarray) -> tuple[Any, float, bool,
     if isinstance(reward, np.ndarray) and reward.size == 1:  # some environments return shape (1,)
         reward = reward.item()
     try:
-        return observation, float(reward), bool(terminated), bool(truncated)  # ty: ignore[invalid-argument-type]
+        return observation, float(reward), bool(terminated), bool(truncated)
     except (TypeError, ValueError):
         raise UserError(
             f"{name_of(env)}: step returned the reward {_brief(reward)} and the ends {_brief(terminated)} and "

@@ -15,9 +15,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from paperloop.config import config_document, load_config, read_json, save_config
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.files import write_json
+from paperloop.settings import config_document, load_config, read_json, save_config
 from paperloop_lab.sweep.engines import LocalEngine
 from paperloop_lab.sweep.loop import run_sweep
 from paperloop_lab.sweep.plan import SweepRun
@@ -40,7 +40,7 @@ def run_study(study: StudyConfig, out: str | Path, *, seed: int = 0, jobs: int =
         UserError: no dataset is given, the folder holds another study, or a run failed.
     """
     if not study.data:
-        raise UserError("No dataset is given: name at least one with --data FILE.")
+        raise UserError(f"No dataset is given: name at least one with {setting('data')}.")
     out = Path(out)
     record = out / "study.json"
     if record.exists() and load_config(StudyConfig, record) != study:
@@ -75,11 +75,13 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
         return
     before = read_json(path)
     if before["seed"] != plan["seed"]:
-        raise UserError(f"{path.parent} was begun with --seed {before['seed']}: give that, or choose another folder.")
+        raise UserError(
+            f"{path.parent} was begun with {setting('seed', before['seed'])}: give that, or choose another folder."
+        )
     if before != plan:
         raise UserError(
             f"{path.parent} was begun under another path, on another device or by another version, and its runs "
-            "differ: give --out as it was given then, or choose another folder."
+            f"differ: give {setting('out')} as it was given then, or choose another folder."
         )
 
 
@@ -98,4 +100,4 @@ def _sweep(runs: list[SweepRun], out: Path, jobs: int) -> None:
     if result.exit_code:
         failed = result.failed[0] if result.failed else None
         why = f"{failed.label}: {failed.reason}; its log is {failed.log}" if failed else "it was interrupted"
-        raise UserError(f"The study stopped ({why}). Run the same command again to go on.")
+        raise UserError(f"The study stopped ({why}). Run the same command again to continue.")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
-from typing import Annotated
+from dataclasses import replace
 
-import tyro
-
-from paperloop.checks import ONE_OR_MORE, check
 from paperloop.errors import UserError
+from paperloop.settings import Count, CountOrZero, Positive, fault, settings
 from policy_finetune.config import (
     DataOptions,
     LearnerConfig,
@@ -26,78 +23,80 @@ from policy_finetune.weights_structure import structure_of
 __all__ = ["StudyArm", "StudyConfig", "offline_runs", "online_runs"]
 
 
-@dataclass(frozen=True)
+@settings
 class StudyArm:
-    """One way of fine-tuning."""
+    """One way of fine-tuning.
+
+    Attributes:
+        label: its name in tables and figures
+        learner: who learns online
+        replay: what its batches hold
+        switch: how it starts; None: as the study says
+        utd: critic updates an environment step
+        block: environment steps between updates; None: as the study says
+        datasets: only on these datasets, by index; empty: on all
+    """
 
     label: str
-    """its name in tables and figures"""
-    learner: LearnerConfig = field(default_factory=LearnerConfig)
-    """who learns online"""
-    replay: ReplayConfig = field(default_factory=ReplayConfig)
-    """what its batches hold"""
+    learner: LearnerConfig = LearnerConfig()
+    replay: ReplayConfig = ReplayConfig()
     switch: SwitchConfig | None = None
-    """how it starts; None: as the study says"""
-    utd: float = 1.0
-    """critic updates an environment step"""
-    block: int | None = None
-    """environment steps between updates; None: as the study says"""
-    datasets: tuple[int, ...] = ()
-    """only on these datasets, by index; empty: on all"""
+    utd: Positive = 1.0
+    block: Count | None = None
+    datasets: tuple[CountOrZero, ...] = ()
 
 
-@dataclass(frozen=True)
+@settings
 class StudyConfig:
-    """A study; every combination of the lists is run, and `arms` besides."""
+    """A study; every combination of the lists is run, and `arms` besides.
+
+    Attributes:
+        env_id: gymnasium's name of the environment
+        data: dataset files or folders
+        loading: how they are read, in both phases
+        pretrainers: who learns offline, by the names of `policy-finetune learners`
+        learners: who learns online
+        replays: append, drop, symmetric, decay, balanced
+        epsilons: ε of the constrained learners whose multiplier adapts; empty: their own
+        arms: more arms, one by one (in a configuration file)
+        pre_seeds: pre-trained agents for each dataset
+        seeds: fine-tuned agents for each pre-trained one and each arm
+        updates: critic updates of pre-training
+        env_steps: environment steps of fine-tuning
+        hidden: widths of the hidden layers of all networks
+        layer_norm: LayerNorm in all critics, offline and online
+        critics: critics of every learner, offline and online; None: each learner's own number
+        batch_size: transitions an update
+        switch: between the phases
+        block: environment steps between updates
+        eval_env_steps: environment steps between evaluations
+        eval_episodes: episodes an evaluation
+        parts: programs that the agents of a phase are shared between; so many can run at once
+    """
 
     env_id: str = "InvertedDoublePendulum-v5"
-    """gymnasium's name of the environment"""
     data: tuple[str, ...] = ()
-    """dataset files or folders"""
-    loading: DataOptions = field(default_factory=DataOptions)
-    """how they are read, in both phases"""
+    loading: DataOptions = DataOptions()
     pretrainers: tuple[str, ...] = ("td3bc",)
-    """who learns offline, by the names of `policy-finetune learners`"""
     learners: tuple[str, ...] = ("td3", "td3bc", "td3c")
-    """who learns online"""
     replays: tuple[str, ...] = ("append", "drop")
-    """append, drop, symmetric, decay, balanced"""
-    epsilons: tuple[float, ...] = ()
-    """ε of the constrained learners whose multiplier adapts; empty: their own"""
-    arms: Annotated[tuple[StudyArm, ...], tyro.conf.Suppress] = ()
-    """more arms, one by one (in a configuration file)"""
-    pre_seeds: int = 2
-    """pre-trained agents for each dataset"""
-    seeds: int = 3
-    """fine-tuned agents for each pre-trained one and each arm"""
-    updates: int = 100_000
-    """critic updates of pre-training"""
-    env_steps: int = 50_000
-    """environment steps of fine-tuning"""
-    hidden: tuple[int, ...] = (256, 256)
-    """widths of the hidden layers of all networks"""
+    epsilons: tuple[Positive, ...] = ()
+    arms: tuple[StudyArm, ...] = ()
+    pre_seeds: Count = 2
+    seeds: Count = 3
+    updates: Count = 100_000
+    env_steps: Count = 50_000
+    hidden: tuple[Count, ...] = (256, 256)
     layer_norm: bool = False
-    """LayerNorm in all critics, offline and online"""
-    critics: int | None = None
-    """critics of every learner, offline and online; None: each learner's own number"""
-    batch_size: int = 256
-    """transitions an update"""
-    switch: SwitchConfig = field(default_factory=SwitchConfig)
-    """between the phases"""
-    block: int = 50
-    """environment steps between updates"""
-    eval_env_steps: int = 1000
-    """environment steps between evaluations"""
-    eval_episodes: int = 5
-    """episodes an evaluation"""
-    parts: int = 1
-    """programs that the agents of a phase are shared between; so many can run at once"""
+    critics: Count | None = None
+    batch_size: Count = 256
+    switch: SwitchConfig = SwitchConfig()
+    block: Count = 50
+    eval_env_steps: Count = 1000
+    eval_episodes: Count = 5
+    parts: Count = 1
 
     def __post_init__(self) -> None:
-        check(self, pre_seeds=ONE_OR_MORE, seeds=ONE_OR_MORE, updates=ONE_OR_MORE, env_steps=ONE_OR_MORE)
-        check(self, hidden=ONE_OR_MORE, batch_size=ONE_OR_MORE, block=ONE_OR_MORE, parts=ONE_OR_MORE)
-        check(self, critics=ONE_OR_MORE)
-        check(self, eval_env_steps=ONE_OR_MORE, eval_episodes=ONE_OR_MORE)
         for names, presets, phase in (
             (self.pretrainers, offline_presets(), "pre-training"), (self.learners, online_presets(), "fine-tuning")
         ):  # fmt: skip
@@ -106,7 +105,7 @@ class StudyConfig:
                 if name not in presets:
                     raise UserError(f'The learner "{name}" is not for {phase}: see policy-finetune learners.')
         if not self.pretrainers:
-            raise UserError("StudyConfig.pretrainers is empty: name at least one learner, such as td3bc.")
+            raise fault(self, "pretrainers", "the name of at least one learner, such as td3bc")
         labels = [arm.label for arm in self.all_arms()]
         if not labels:
             raise UserError("A study needs at least one arm: name learners and replays, or give arms.")
@@ -125,11 +124,11 @@ class StudyConfig:
                     continue
                 here, there = _critics(arm.learner), _critics(before)
                 if here != there:
-                    raise UserError(
-                        f"The pre-trainer {name} has {there}, and the arm {arm.label!r} has {here}: give all learners "
-                        "the same with --layer-norm and --critics N, or let critics start anew with "
-                        "--switch.critic-reinit."
-                    )
+                    raise fault(
+                        self, "critics", text=f"The pre-trainer {name} has {there}, and the arm {arm.label!r} has "
+                        f"{here}: give all learners the same with {{layer_norm}} and {{critics}}, or let critics start "
+                        "anew with {switch.critic_reinit}.",
+                    )  # fmt: skip
 
     def with_networks(self, config: LearnerConfig) -> LearnerConfig:
         """Return a learner with the study's networks and batch size."""
@@ -163,7 +162,7 @@ class StudyConfig:
         preset = online_presets()[name]
         block = preset.block if preset.utd != 1.0 else None
         replay = ReplayConfig(kind=kind)  # ty: ignore[invalid-argument-type]
-        return StudyArm(label, config, replay, utd=preset.utd, block=block)
+        return StudyArm(label=label, learner=config, replay=replay, utd=preset.utd, block=block)
 
 
 def _critics(config: LearnerConfig) -> str:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperloop.config import load_config, read_json
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
+from paperloop.settings import load_config, read_json
 from paperloop_lab import plots
 from paperloop_lab.sweep.plan import run_status
 from policy_finetune.config import OfflineConfig, OnlineConfig

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from policy_finetune.config import DataOptions, SwitchConfig
 from policy_finetune.learners.base import LearnerState, copy
 from policy_finetune.offline import OfflineState, OfflineTrainer
@@ -137,9 +137,13 @@ def _actor(fresh: dict[str, Any], old: dict[str, Any]) -> tuple[dict[str, Any], 
     return layers | {"log_std": fresh["log_std"]}, False
 
 
-def _widths(layers: Sequence[Any]) -> str:
-    """Return the widths of layers as an option takes them, "256 256"."""
-    return " ".join(str(layer["b"].shape[-1]) for layer in layers)
+def _widths(layers: Sequence[Any]) -> tuple[int, ...]:
+    """Return the widths of layers."""
+    return tuple(int(layer["b"].shape[-1]) for layer in layers)
+
+
+def _words(widths: Sequence[int]) -> str:
+    return " ".join(map(str, widths)) or "no width"
 
 
 def _refuse_actor(fresh: dict[str, Any], old: dict[str, Any], switch: SwitchConfig) -> str:
@@ -150,29 +154,30 @@ def _refuse_actor(fresh: dict[str, Any], old: dict[str, Any], switch: SwitchConf
     here, before = _widths(fresh["hidden"]), _widths(old["hidden"])
     if not switch.allow_new:
         raise UserError(
-            f"The pre-trained actor has hidden layers of {before}, the online learner of {here}: give "
-            f"--learner.network.hidden {before}, or let the actor start anew with --switch.allow-new."
+            f"The pre-trained actor has hidden layers of {_words(before)}, the online learner of {_words(here)}: give "
+            f"{setting('learner.network.hidden', before)}, or let the actor start anew with "
+            f"{setting('switch.allow_new', True)}."
         )
-    return f"the pre-trained actor starts anew: its hidden layers are of {before}, not {here}"
+    return f"the pre-trained actor starts anew: its hidden layers are of {_words(before)}, not {_words(here)}"
 
 
 def _refuse_critic(name: str, fresh: Sequence[Any], old: Sequence[Any], switch: SwitchConfig) -> str:
     """Return the note that a critic (or the value) starts anew, or refuse."""
     options, texts = [], []
-    for here, before, option, what in (
-        (_widths(fresh[:-1]), _widths(old[:-1]), "hidden {}", "hidden layers of {}"),
-        (_members(fresh), _members(old), "critics {}", "an ensemble of {}"),
-        (_normalised(fresh), _normalised(old), "{}layer-norm", "{}LayerNorm"),
+    for part, here, before, what in (
+        ("hidden", _widths(fresh[:-1]), _widths(old[:-1]), lambda widths: f"hidden layers of {_words(widths)}"),
+        ("critics", _members(fresh), _members(old), lambda number: f"an ensemble of {number}"),
+        ("layer_norm", "scale" in fresh[0], "scale" in old[0], lambda on: f"{'' if on else 'no '}LayerNorm"),
     ):
         if here != before:
-            options.append(f"--learner.network.{option.format(before)}")
-            texts.append(f"{what.format(before)}, not {what.format(here)}")
+            options.append(setting(f"learner.network.{part}", before))
+            texts.append(f"{what(before)}, not {what(here)}")
     all_of = "; ".join(texts) or "other inputs"
     if not switch.allow_new:
-        mend = f"give {' '.join(options)}, or let it" if options else "let it"
+        way = f"give {' '.join(options)}, or let it" if options else "let it"
         raise UserError(
-            f"The pre-trained {name} does not fit the online learner ({all_of}): {mend} start anew with "
-            "--switch.critic-reinit."
+            f"The pre-trained {name} does not fit the online learner ({all_of}): {way} start anew with "
+            f"{setting('switch.critic_reinit', True)}."
         )
     return f"the pre-trained {name} starts anew: it has {all_of}"
 
@@ -181,11 +186,6 @@ def _members(layers: Sequence[Any]) -> int:
     """Return N of an ensemble; 1 of a single network."""
     w = layers[0]["w"]
     return w.shape[0] if w.ndim == 3 else 1
-
-
-def _normalised(layers: Sequence[Any]) -> str:
-    """Return "no-" for networks without LayerNorm: the option's prefix."""
-    return "" if "scale" in layers[0] else "no-"
 
 
 def _fits(a: Any, b: Any) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from policy_finetune.config import (
     ConstraintConfig,
     GuardConfig,
@@ -21,7 +21,7 @@ from policy_finetune.config import (
 __all__ = ["refuse_idle_constraint", "unused_settings"]
 
 _CRITICS = {"discount", "tau", "critic_lr"}
-#: What each family of learners reads, beside what all of them do.
+#: What each family of learners reads, next to what all of them do.
 _READ = {
     "bc": {"bc_loss"},
     "td3": _CRITICS
@@ -40,7 +40,7 @@ _ALL = {
     "name", "network", "constraint", "batch_size", "actor_lr", "adam_eps", "actor_lr_steps", "max_grad_norm",
     "policy_delay",
 }  # fmt: skip
-#: What each replay policy reads, beside its kind and capacity.
+#: What each replay policy reads, next to its kind and capacity.
 _REPLAY = {
     "append": {"top_fraction"},
     "drop": set(),
@@ -71,7 +71,7 @@ def unused_settings(config: OfflineConfig | OnlineConfig) -> list[str]:
                 said += _sentences("switch", unread, "learning from nothing")
         noisy = config.exploration_noise != OnlineConfig.exploration_noise
         if noisy and config.structure.name == "sac":
-            said.append("exploration_noise has no effect: sac samples its actions.")
+            said.append(f"{setting('exploration_noise')} has no effect: sac samples its actions.")
     return list(dict.fromkeys(said))
 
 
@@ -88,8 +88,8 @@ def refuse_idle_constraint(config: OfflineConfig | OnlineConfig) -> None:
     if changed and not constraint.enabled and not config.agents:
         name = sorted(changed)[0]
         raise UserError(
-            f"learner.constraint.{name} is {getattr(constraint, name)!r}, but the constraint is not enabled: give "
-            "--learner.constraint.enabled, or choose the preset td3c."
+            f"{setting(f'learner.constraint.{name}')} is {getattr(constraint, name)!r}, but the constraint is not "
+            f"enabled: give {setting('learner.constraint.enabled', True)}, or choose the preset td3c."
         )
 
 
@@ -144,8 +144,9 @@ def _cosine(config: OfflineConfig) -> list[str]:
         rounds = config.updates // learner.policy_delay
         if learner.actor_lr_steps > rounds:
             return [
-                f"learner.actor_lr_steps is {learner.actor_lr_steps}: the actor's learning rate falls over so many of "
-                f"its updates, and this run has {rounds}; --learner.actor-lr-steps {rounds} lets it fall to the end."
+                f"{setting('learner.actor_lr_steps')} is {learner.actor_lr_steps}: the actor's learning rate falls "
+                f"over so many of its updates, and this run has {rounds}; "
+                f"{setting('learner.actor_lr_steps', rounds)} lets it fall to the end."
             ]
     return []
 
@@ -166,4 +167,4 @@ def _changed(config: Any, default: Any) -> set[str]:
 
 
 def _sentences(group: str, names: Iterable[str], reader: str) -> list[str]:
-    return [f"{group}.{name} has no effect with {reader}." for name in sorted(names)]
+    return [f"{setting(f'{group}.{name}')} has no effect with {reader}." for name in sorted(names)]

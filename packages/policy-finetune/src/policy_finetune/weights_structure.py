@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from paperloop.config import replace_in
+from paperloop.settings import replace_in
 from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
 
 __all__ = ["structure_of", "weights_of"]
