@@ -63,6 +63,7 @@ def test_what_cannot_be_laid_out_is_refused():
         AgentLayout(99, devices=99)
 
 
+@pytest.mark.slow
 def test_two_devices_equal_one():
     environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=2", JAX_PLATFORMS="cpu")
     result = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, timeout=600)

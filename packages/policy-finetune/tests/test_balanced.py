@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.stats
 
 from policy_finetune.balanced import Balanced, draw_by_priority, priority_sums, ratio_loss
@@ -66,6 +67,7 @@ def test_the_first_draws_have_the_share_that_was_asked_for():
     assert abs((drawn < 50).mean() - 0.25) < 3 * (0.25 * 0.75 / 4000) ** 0.5
 
 
+@pytest.mark.slow
 def test_priorities_are_normalised_over_a_uniform_offline_batch():
     rng = np.random.default_rng(1)
     offline = jnp.asarray(rng.normal(size=(50, LAYOUT.width)), jnp.float32)

@@ -77,7 +77,18 @@ ARMS = OnlineConfig(
 )
 
 
-@pytest.mark.parametrize(("make", "config"), [(offline, FAMILY), (online, ARMS)], ids=["offline", "online"])
+CLONES = OfflineConfig(learner=OTHERS["bc"], updates_per_step=4, seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("make", "config"),
+    [
+        (offline, CLONES),
+        pytest.param(offline, FAMILY, marks=pytest.mark.slow),
+        pytest.param(online, ARMS, marks=pytest.mark.slow),
+    ],
+    ids=["cloning", "offline", "online"],
+)
 def test_the_trainers_meet_the_contract(make, config, tmp_path):
     passed = check_trainer(make, config, folder=tmp_path, steps=3, kills=1)
     assert len(passed) == 6
@@ -99,7 +110,9 @@ def check_resume(trainer, folder):
     assert fingerprint(again) == straight
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize(
+    "name", [name if name == "iql" else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
+)
 def test_every_learner_resumes_exactly(name, tmp_path):
     learner = OTHERS[name]
     check_resume(offline(OfflineConfig(learner=learner, updates_per_step=2 * learner.policy_delay)), tmp_path)
@@ -107,8 +120,12 @@ def test_every_learner_resumes_exactly(name, tmp_path):
 
 @pytest.mark.parametrize(
     ("learner", "kind", "overlap"),
-    [(OTHERS["calql"], "decay", False), (TD3C, "balanced", True)],
-    ids=["sac", "balanced-overlap"],
+    [
+        (TD3C, "append", False),
+        pytest.param(OTHERS["calql"], "decay", False, marks=pytest.mark.slow),
+        pytest.param(TD3C, "balanced", True, marks=pytest.mark.slow),
+    ],
+    ids=["td3c", "sac", "balanced-overlap"],
 )
 def test_every_online_family_resumes_exactly(learner, kind, overlap, tmp_path):
     replay = ReplayConfig(kind=kind, decay_steps=10)

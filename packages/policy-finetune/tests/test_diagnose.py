@@ -440,6 +440,7 @@ def test_what_is_promised_too_little_is_said_so(capsys, tmp_path):
     assert f"policy-finetune train --env-id Pendulum-v1 --data d.hdf5 --out {tmp_path}-online-1" in shown
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(run_folder, files, tmp_path):
     first, second = (diagnose_run(files[0], run_folder, episodes=2, seed=1, out=tmp_path / x) for x in "ab")
     assert first == second
@@ -454,6 +455,7 @@ def test_a_random_critic_is_compared_with_what_comes(run_folder, files, tmp_path
     assert optimism.relative == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
 def test_other_data_are_warned_of(run_folder, tmp_path):
     other = write_data(tmp_path / "other.hdf5", 600, seed=9)
     found = diagnose_run(other, run_folder, episodes=2, seed=0, out=tmp_path / "out")
@@ -461,6 +463,7 @@ def test_other_data_are_warned_of(run_folder, tmp_path):
     assert any("No agent of the run learned from" in warning and "a.hdf5" in warning for warning in found.warnings)
 
 
+@pytest.mark.slow
 def test_behaviour_cloning_has_no_critics(files, tmp_path):
     folder = pretrain(tmp_path / "bc", LEARNERS["bc"], files[:1])
     found = diagnose_run(files[0], folder, episodes=2, seed=0, out=tmp_path / "out")
@@ -469,6 +472,7 @@ def test_behaviour_cloning_has_no_critics(files, tmp_path):
     assert json.loads((tmp_path / "out" / "diagnosis.json").read_text())["agents"][0]["greedy"] is None
 
 
+@pytest.mark.slow
 def test_an_online_run_is_taken_as_it_is(files, run_folder, tmp_path):
     from paperloop.runner import run
     from policy_finetune.sessions import online_trainer

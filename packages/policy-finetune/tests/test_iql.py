@@ -40,6 +40,7 @@ def test_expectile_loss():
     np.testing.assert_allclose(expectile_loss(d, 0.9), [0.4, 0.025, 0.0, 0.9, 8.1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_value_is_the_upper_expectile_of_a_bandit():
     # Arms of reward 0 and 1, equally often: the τ-expectile m solves τ (1 - m) = (1 - τ) m, so m = τ.
     config = LearnerConfig(
@@ -135,7 +136,7 @@ def straight_line(config, state, batch, stale):
     return {"actor": step(state.params["actor"], actor_loss), "value": value, "critic": critic}, target
 
 
-@pytest.mark.parametrize("stale", [False, True])
+@pytest.mark.parametrize("stale", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_update_equals_the_formulas_in_their_order(stale):
     rates = {"actor_lr": 0.05, "critic_lr": 0.05, "adam_eps": 0.1}  # steps that depend on the size of gradients
     config = LearnerConfig(name="iql", network=NET, policy_delay=1, stale_value=stale, **rates)

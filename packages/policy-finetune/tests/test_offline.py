@@ -38,6 +38,7 @@ def close(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a, b)
 
 
+@pytest.mark.slow
 def test_arms_of_one_program_equal_programs_of_their_own(data, program):
     _, together, metrics = program
     for index, agent in ((0, 0), (1, 1), (5, 5)):
@@ -56,6 +57,7 @@ def test_arms_of_one_program_equal_programs_of_their_own(data, program):
     assert metrics["lambda"][0] == metrics["distance_over_epsilon"][0] == 0  # no constraint for this one
 
 
+@pytest.mark.slow
 def test_side_by_side_equals_one_after_another(data, program):
     trainer = OfflineTrainer(program[0].config, data, together=6)
     state = trainer.init(0)
@@ -151,6 +153,7 @@ def test_a_state_is_saved_into_a_folder_that_is_not_there_yet(program, tmp_path)
         trainer.save(state, tmp_path / "file" / "below")
 
 
+@pytest.mark.slow
 def test_numbers_out_of_hand_stop_the_run_and_keep_the_last_good_checkpoint(data, tmp_path):
     # The learning rate is data: the first steps are taken at 0, then one at 1e30.
     learner = LearnerConfig(network=NET, batch_size=8, critic_lr=0.0)

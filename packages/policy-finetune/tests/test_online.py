@@ -151,6 +151,7 @@ def same(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5), a, b)
 
 
+@pytest.mark.slow
 def test_an_arm_in_a_program_equals_the_arm_alone(spec, start, program):
     _, together, history = program
     for index in (0, 1):
@@ -164,6 +165,7 @@ def test_an_arm_in_a_program_equals_the_arm_alone(spec, start, program):
     assert history[-1]["offline_share"][2] == 0.0
 
 
+@pytest.mark.slow
 def test_side_by_side_equals_one_after_another(spec, start, program):
     state, _ = advance(build(spec, start, together=4), 6)
     same(state.device.learner, program[1].device.learner)
@@ -187,6 +189,7 @@ def test_one_compilation_without_copies_to_the_host_or_unused_donations(spec, st
     assert fetched == [sum(np.prod(x.shape) for x in jax.tree.leaves(actor))]
 
 
+@pytest.mark.slow
 def test_overlap_acts_with_the_policy_of_the_block_before(spec, start):
     agents = tuple(dataclasses.replace(a, switch=SWITCH) for a in ARMS[:1])
     plain, late = (build(spec, start, agents, overlap=o, exploration_noise=0.0) for o in (False, True))
@@ -221,6 +224,7 @@ def test_random_steps_first(spec):
     assert not np.array_equal(action[0], action[1])
 
 
+@pytest.mark.slow
 def test_the_guard_starts_where_the_policy_does(spec):
     guard = GuardConfig(enabled=True, episodes=2)
     config = OnlineConfig(
@@ -282,6 +286,7 @@ def test_two_states_of_one_trainer_do_not_disturb_each_other(program):
     same(one.device.learner, program[1].device.learner)
 
 
+@pytest.mark.slow
 def test_a_longer_run_goes_on_where_a_shorter_one_ended(spec, start, tmp_path):
     short, longer = (build(spec, start, ARMS[:2], env_steps=n) for n in (20, 100))
     state, _ = advance(short, 4)
@@ -293,6 +298,7 @@ def test_a_longer_run_goes_on_where_a_shorter_one_ended(spec, start, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, went_on.device.learner, straight.device.learner)
 
 
+@pytest.mark.slow
 def test_from_scratch_online_data_is_treated_as_the_packed_data_was(spec, make_dataset):
     data = OfflineData.pack([make_dataset(0)], reward_scale=2.0)
     trainer = OnlineTrainer(
@@ -308,7 +314,7 @@ def test_from_scratch_online_data_is_treated_as_the_packed_data_was(spec, make_d
 def test_networks_of_another_shape_are_refused_before_anything_runs(spec, start):
     wide = LearnerConfig(network=NetworkConfig(hidden=(8,), critics=3), batch_size=8)
     agent = OnlineAgent(learner=wide, switch=SWITCH)
-    with pytest.raises(UserError, match=r"layers of 16, the online learner of 8: give --learner.network.hidden 16"):
+    with pytest.raises(UserError, match=r"layers of 16, the online learner of 8: give learner.network.hidden=\(16,\)"):
         build(spec, start, (agent,))
     allowed = dataclasses.replace(agent, switch=dataclasses.replace(SWITCH, allow_new=True))
     trainer = build(spec, start, (allowed, dataclasses.replace(allowed, seed=1)))

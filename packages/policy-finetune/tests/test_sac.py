@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
@@ -76,6 +77,7 @@ def test_targets_and_critic_step():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.target["critic"], target)
 
 
+@pytest.mark.slow
 def test_actor_and_temperature_steps():
     config = LearnerConfig(
         name="sac", network=NET, policy_delay=1, actor_q="min", init_alpha=0.5, alpha_lr=0.05, **RATES
@@ -103,6 +105,7 @@ def test_actor_and_temperature_steps():
     assert learner._actor_step(state, batch, key, still)[0].params["log_alpha"] == state.params["log_alpha"]
 
 
+@pytest.mark.slow
 def test_cqls_soft_maximum_against_a_loop():
     config = LearnerConfig(name="sac", network=NET, policy_delay=1, cql_alpha=2.0, cql_actions=3, cql_temperature=0.7)
     learner, batch = SAC(config, OBS, ACT), one_batch()
@@ -130,6 +133,7 @@ def test_cqls_soft_maximum_against_a_loop():
     np.testing.assert_allclose(float(info["critic_loss"] - without["critic_loss"]), 2.0 * gap, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_cal_ql_raises_the_policys_actions_only_and_never_binds_where_nothing_is_known():
     kind = {"name": "sac", "network": NET, "policy_delay": 1, "cql_alpha": 5.0, "cql_actions": 2}
     plain, calibrated = (SAC(LearnerConfig(calibrated=c, **kind), OBS, ACT) for c in (False, True))
@@ -151,6 +155,7 @@ def test_cal_ql_raises_the_policys_actions_only_and_never_binds_where_nothing_is
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 def test_a_long_round_scans_and_counts():
     config = LearnerConfig(name="sac", network=NetworkConfig(hidden=(16,), critics=4, layer_norm=True), policy_delay=6,
                            target_subset=2, actor_q="mean", batch_size=B)  # fmt: skip

@@ -235,6 +235,7 @@ def begin(out, study, complete, level=100.0):
     return runs
 
 
+@pytest.mark.slow
 def test_an_incomplete_study_says_what_it_lacks(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     study = small(learners=("td3", "iql"), replays=("drop",), pre_seeds=2, seeds=3, parts=2)
@@ -249,7 +250,7 @@ def test_an_incomplete_study_says_what_it_lacks(tmp_path, capsys, monkeypatch):
     ]
     files = write_study_report(tmp_path)
     report = files[0].read_text()
-    assert "The study is incomplete: 6 agents are missing. Run it again to go on." in report
+    assert "The study is incomplete: 6 agents are missing. Run it again to continue." in report
     assert "- iql drop on b/medium, from td3bc: 3 of 6 agents" in report
     assert json.loads(files[1].read_text())["incomplete"] == lacking
     report_study(tmp_path)
@@ -298,6 +299,7 @@ def test_pre_trainers_have_panels_of_their_own():
     assert lines == [80.0, 50.0]
 
 
+@pytest.mark.slow
 def test_a_measure_that_no_agent_has_gets_no_figure(tmp_path):
     study = small(data=("m.hdf5",), learners=("td3",), replays=("drop",), pre_seeds=1, seeds=1)
     begin(tmp_path, study, complete={0}, level=20.0)
@@ -318,6 +320,7 @@ def test_a_study_is_read_from_any_working_folder_and_after_a_move(tmp_path, monk
     assert [c.arm for c in read_study(str(tmp_path / "moved"))] == ["td3 drop"]
 
 
+@pytest.mark.slow
 def test_arms_without_any_agent_are_named_too_and_a_complete_study_lacks_nothing(tmp_path):
     study = small(data=("m.hdf5",), learners=("td3", "iql"), replays=("drop",), pre_seeds=1, seeds=1)
     begin(tmp_path / "half", study, complete={1})

@@ -106,12 +106,12 @@ def test_what_cannot_be_taken_over_is_said():
 def test_networks_that_do_not_fit_are_refused_with_the_option_that_mends_it():
     old = trained(LearnerConfig(network=NET))
     wide = LearnerConfig(network=NetworkConfig(hidden=(16, 4)))
-    with pytest.raises(UserError, match=r"of 8, the online learner of 16 4: give --learner.network.hidden 8"):
+    with pytest.raises(UserError, match=r"of 8, the online learner of 16 4: give learner.network.hidden=\(8,\)"):
         switch(old, wide)
     with pytest.raises(UserError, match="hidden layers of 8"):
         switch(old, wide, critic_reinit=True)  # that is for critics
     many = LearnerConfig(network=NetworkConfig(hidden=(8,), critics=4, layer_norm=True))
-    with pytest.raises(UserError, match=r"--learner.network.critics 2 --learner.network.no-layer-norm, .*reinit"):
+    with pytest.raises(UserError, match=r"give learner.network.critics=2 and .*layer_norm=False, .*reinit"):
         switch(old, many)
     fresh, state, notes = switch(old, many, critic_reinit=True)
     assert notes == []

@@ -117,14 +117,17 @@ def straight_line(config, state, data, rounds):
     "config",
     [
         LearnerConfig(normalize_q=False, **BASE),
-        LearnerConfig(q_weight=2.5, bc_weight=1.0, **BASE | {"policy_delay": 3}),
+        pytest.param(LearnerConfig(q_weight=2.5, bc_weight=1.0, **BASE | {"policy_delay": 3}), marks=pytest.mark.slow),
         LearnerConfig(
             target_update="every_step", constraint=CONSTRAINT,
             **BASE | {"network": NetworkConfig(hidden=(16,), critics=3)},
         ),
-        LearnerConfig(
-            max_grad_norm=0.05, **BASE | {"policy_delay": 1},
-            constraint=ConstraintConfig(enabled=True, distance="mse_per_dim", epsilon=1e-3, nu0=2.0),
+        pytest.param(
+            LearnerConfig(
+                max_grad_norm=0.05, **BASE | {"policy_delay": 1},
+                constraint=ConstraintConfig(enabled=True, distance="mse_per_dim", epsilon=1e-3, nu0=2.0),
+            ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["td3", "td3bc", "td3c", "td3c-per-dim"],
@@ -259,6 +262,7 @@ def test_a_trailing_reference_makes_a_speed_limit():
     assert (action[-1] - action[-1001]) / 1000 == pytest.approx(tau * epsilon**0.5, rel=0.02)
 
 
+@pytest.mark.slow
 def test_other_references_and_penalties():
     base = {"network": NET, "normalize_q": False, "actor_lr": 1e-3}
     periodic = ConstraintConfig(enabled=True, reference="periodic", reference_period=3)
@@ -297,6 +301,7 @@ def test_the_targets_penalty_is_that_of_the_online_actor():
     np.testing.assert_allclose(y, without - 0.9 * data.mask * 3.0 * distance, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fixed_penalty_is_measured_against_no_epsilon():
     for penalty, limited in (("fixed", False), ("dual", True)):
         constraint = ConstraintConfig(enabled=True, penalty=penalty)
@@ -309,6 +314,7 @@ def test_a_fixed_penalty_is_measured_against_no_epsilon():
         assert (float(info["distance_over_epsilon"]) > 0) == (float(info["violating"]) > 0) == limited
 
 
+@pytest.mark.slow
 def test_divergence_is_measured_by_the_mean_size_of_q():
     info = {"q": jnp.float32(0.0), "q_abs": jnp.float32(30.0)}
     reward = jnp.array([1.0, -3.0])

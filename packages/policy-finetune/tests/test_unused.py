@@ -133,5 +133,5 @@ def test_a_constraint_that_is_not_enabled_is_refused_except_among_agents():
     ):
         refuse_idle_constraint(OfflineConfig(learner=idle))
     refuse_idle_constraint(OfflineConfig(learner=replace(idle, constraint=ConstraintConfig(enabled=True, epsilon=1.0))))
-    # TD3 beside TD3-C with a multiplier for each dimension: one program, one form of the constraint.
+    # TD3 next to TD3-C with a multiplier for each dimension: one program, one form of the constraint.
     refuse_idle_constraint(OfflineConfig(learner=idle, agents=(OfflineAgent(learner=idle),)))

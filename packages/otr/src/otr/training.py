@@ -36,12 +36,12 @@ from otr.training_labels import GivenLabels, content_digest, read_labels
 from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
 from otr.truth import ORIGINAL_REWARDS, with_true_rewards
 from paperloop.command import Device, start_jax
-from paperloop.config import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import write_json
 from paperloop.option_names import in_option_names
 from paperloop.runfolder import RunFolder
 from paperloop.seeds import check_seed
+from paperloop.settings import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
 from paperloop_data import EpisodeDataset
 from paperloop_data.transitions import next_rows
 
@@ -261,7 +261,13 @@ def offline_config(
     from policy_finetune.config import DataOptions, OfflineAgent, OfflineConfig
 
     agents = tuple(
-        OfflineAgent(arm.text, program.learner, program.sources.index(arm.source), number, arm.top_fraction)
+        OfflineAgent(
+            label=arm.text,
+            learner=program.learner,
+            dataset=program.sources.index(arm.source),
+            seed=number,
+            top_fraction=arm.top_fraction,
+        )
         for arm in program.arms
         for number in range(config.seeds)
     )

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from otr.presets import PRESETS
 from paperloop.checks import FINITE, ONE_OR_MORE, POSITIVE, check, refusal
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
 
 __all__ = ["CLONING", "ORIGINAL", "TrainConfig"]
 

@@ -23,11 +23,11 @@ from rich.table import Table
 from otr.diagnose import Diagnosis, diagnose
 from otr.training_config import CLONING, TrainConfig
 from otr.truth import ORIGINAL_REWARDS
-from paperloop.config import load_config, read_json
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import write_json
 from paperloop.metrics_file import curve, read_metrics
 from paperloop.runfolder import RunFolder
+from paperloop.settings import load_config, read_json
 from paperloop_data import EpisodeDataset
 from paperloop_lab import plots, stats
 

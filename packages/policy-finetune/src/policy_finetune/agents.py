@@ -28,7 +28,7 @@ class AgentLayout:
         together: agents that run side by side on one device; None: all on a GPU, one on a CPU.
 
     Raises:
-        UserError: there are fewer devices, or A is no multiple of `devices`.
+        UserError: there are fewer devices, or A is not a multiple of `devices`.
     """
 
     def __init__(self, agents: int, devices: int = 1, together: int | None = None) -> None:

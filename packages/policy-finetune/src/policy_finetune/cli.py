@@ -86,7 +86,7 @@ ONLINE_PRESETS = _Presets(
 def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     """Learn from datasets alone: `policy-finetune pretrain --preset td3bc --data FILE --out runs/x`.
 
-    Continues what is in the run folder. `policy-finetune finetune --start runs/x` goes on from there online.
+    Continues what is in the run folder. `policy-finetune finetune --start runs/x` continues from there online.
     """
     refuse_idle_constraint(config)
     _say(unused_settings(config))
@@ -285,7 +285,7 @@ def make_data(options: MakeDataOptions) -> None:
     """Make a dataset: `policy-finetune make-data --env-id Hopper-v5 --quality medium-replay --out hopper.hdf5`.
 
     Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package. Killed and called
-    again, it goes on, and the file has the same bytes.
+    again, it continues, and the file has the same bytes.
     """
     from policy_finetune.data_plan import make_data_command
     from policy_finetune.make_data import DataPlan, write_dataset

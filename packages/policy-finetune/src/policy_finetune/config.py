@@ -335,8 +335,8 @@ class OfflineConfig:
             reference = learner.constraint.reference
             if learner.constraint.enabled and reference in ("offline", "best"):
                 raise fault(
-                    self, "learner.constraint.reference", text=f"{{learner.constraint.reference}} is {reference}, which "
-                    "offline would stay the untrained policy for good: choose target or periodic.",
+                    self, "learner.constraint.reference", text=f"{{learner.constraint.reference}} is {reference}, "
+                    "which offline would stay the untrained policy for good: choose target or periodic.",
                 )  # fmt: skip
 
     @property
@@ -458,7 +458,7 @@ class OnlineConfig:
         env_steps: environment steps an agent
         block: K, environment steps between updates; 1 is exact interleaving
         utd: critic updates an environment step
-        envs: who steps the environments; envpool is faster from about eight agents on, and its runs go on in new
+        envs: who steps the environments; envpool is faster from about eight agents on, and its runs continue in new
             episodes
         overlap: act with the policy of the block before, while the device still learns from it
         exploration_noise: standard deviation of the Gaussian noise on the actions of deterministic policies, and of

@@ -103,7 +103,7 @@ def read_corl_curves(path: str | os.PathLike[str]) -> CorlCurves:
     except (pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, TypeError,
             ValueError, RecursionError) as error:  # fmt: skip
         raise UserError(
-            f"{path} is no readable pickle of learning curves: {str(error) or type(error).__name__}."
+            f"{path} is not a readable pickle of learning curves: {str(error) or type(error).__name__}."
         ) from None
     return _curves(path, content)
 
@@ -201,7 +201,7 @@ def _run(where: str, run: Any) -> CorlRun:
     offline, online = (_vector(where, scores) for scores in run[:2])
     missed = _plain(run[2])
     if missed is not None and not isinstance(missed, int | float | np.integer | np.floating):
-        raise UserError(f"{where}: the regret is no number.")
+        raise UserError(f"{where}: the regret is not a number.")
     return CorlRun(offline, online, math.nan if missed is None else float(missed))
 
 
@@ -212,7 +212,7 @@ def _vector(where: str, scores: Any) -> np.ndarray:
     try:
         vector = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        raise UserError(f"{where}: the scores are no numbers.") from None
+        raise UserError(f"{where}: the scores are not numbers.") from None
     if vector.ndim != 1 or not vector.size:
         raise UserError(f"{where}: the scores must be a vector of at least one; got shape {vector.shape}.")
     return vector

@@ -186,7 +186,7 @@ def make_data_command(
     """Return the command that makes a dataset, for its provenance.
 
     It names what the data depend on and nothing else - no workers, no output, of policies the file names alone (their
-    digests are recorded beside it) - so that it is the same however often and in whatever way the command was given.
+    digests are recorded next to it) - so that it is the same however often and in whatever way the command was given.
     """
     words = ["policy-finetune", "make-data", "--env-id", env_id, "--quality", quality, "--steps", str(steps)]
     words += ["--seed", str(seed)]

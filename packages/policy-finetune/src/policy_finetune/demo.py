@@ -1,4 +1,4 @@
-"""The demo: a pendulum, a narrow dataset made on the spot, TD3 beside TD3-C."""
+"""The demo: a pendulum, a narrow dataset made on the spot, TD3 next to TD3-C."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
         out: where the two files go.
 
     Raises:
-        UserError: the dataset does not fit the run's environment, or `run` is no run folder of this package.
+        UserError: the dataset does not fit the run's environment, or `run` is not a run folder of this package.
         CheckpointError: the run has no checkpoint.
     """
     if episodes < 2:

@@ -388,7 +388,7 @@ def _sign(difference: Estimate, margin: float) -> int:
 
 def _guard(diagnosis: Diagnosis) -> Recommendation:
     return Recommendation(
-        title="beside any of them: the collapse detector",
+        title="with any of them: the collapse detector",
         options=("--guard.enabled",),
         because=(
             f"Training returns that fall by half of the gain over random ({diagnosis.random.point:.1f}) bring back the "
@@ -401,7 +401,7 @@ def _guard(diagnosis: Diagnosis) -> Recommendation:
 
 
 def _family(learner: LearnerConfig) -> str:
-    """Who goes on from such a learner: behaviour cloning has no critics and goes on with TD3."""
+    """Who continues from such a learner: behaviour cloning has no critics and continues with TD3."""
     return {"bc": "td3", "iql": "iql", "sac": "sac"}.get(learner.name, "td3")
 
 

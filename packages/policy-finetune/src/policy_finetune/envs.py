@@ -277,7 +277,7 @@ class EnvPool:
         seeds: one for each agent.
     """
 
-    #: A state alone is enough to go on exactly; `policy_finetune.fast_envs.FastEnvPool` gives that up.
+    #: A state alone is enough to continue exactly; `policy_finetune.fast_envs.FastEnvPool` gives that up.
     exact_resume = True
 
     def __init__(self, spec: EnvSpec, seeds: Sequence[int]) -> None:

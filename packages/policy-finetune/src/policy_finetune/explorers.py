@@ -20,7 +20,7 @@ __all__ = ["Explorer"]
 class Explorer:
     """Makes the action function of each block.
 
-    The noise of a block is a function of the agent's seed and the block's number alone, so that a run goes on exactly
+    The noise of a block is a function of the agent's seed and the block's number alone, so that a run continues exactly
     and arms with the same seed meet the same noise. SAC's actors are sampled, all others act with Gaussian noise.
     """
 

@@ -96,7 +96,7 @@ class FastEnvPool:
         return self._last
 
     def restart(self, state: EnvState) -> EnvState:
-        """Return a state that goes on from `state` with a new episode of every agent; the current ones are given up."""
+        """Return a state that continues from `state` in a new episode of every agent; the current ones are given up."""
         fresh = self.reset()
         fresh.episode[:] = np.asarray(state.episode) + 1
         return fresh

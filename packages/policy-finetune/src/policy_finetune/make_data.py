@@ -4,8 +4,8 @@
     write_dataset(plan, "hopper-medium.hdf5", workers=2)
 
 An episode is a function of (environment, policy, noise, seed, its number) and of nothing else, so the result does not
-depend on how many workers share the work, nor on how often it was interrupted: finished episodes are kept beside the
-output in `<output>.partial/` until it is written, and the same command goes on from there.
+depend on how many workers share the work, nor on how often it was interrupted: finished episodes are kept next to the
+output in `<output>.partial/` until it is written, and the same command continues from there.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from policy_finetune.policies import GradedPolicy
 from policy_finetune.recorded import recorded
 from policy_finetune.simulators import reset_env, step_env
 
-__all__ = ["from_replay", "has_parts", "make_dataset", "partial_folder", "run_episode", "write_dataset"]
+__all__ = ["from_replay", "make_dataset", "partial_folder", "run_episode", "write_dataset"]
 
 #: Arrays of an episode and of a chunk; `infos/...` besides.
 FIELDS = ("observations", "actions", "rewards", "next_observations", "terminated", "truncated")
@@ -76,17 +76,17 @@ def make_dataset(
 def write_dataset(
     plan: DataPlan, path: str | Path, *, workers: int = 1, progress: bool = True, compress: bool = False
 ) -> EpisodeDataset:
-    """Make a dataset and write it as a D4RL HDF5 file; killed at any point, the same call goes on.
+    """Make a dataset and write it as a D4RL HDF5 file; killed at any point, the same call continues.
 
     The bytes of the file are those of an uninterrupted run with one worker.
 
     Args:
         plan: what to make.
         path: the file, ending in .hdf5 or .h5. What is done already lies in `<path>.partial` until the end. Halves of
-            files that killed processes left there, or beside the path, are removed.
+            files that killed processes left there, or next to the path, are removed.
         workers: processes. Each is a fresh interpreter, so a script that calls this guards its entry point with
             `if __name__ == "__main__":`. 1 works in this process.
-        progress: show a bar, and say where an interrupted call goes on.
+        progress: show a bar, and say where an interrupted call continues.
         compress: gzip the arrays.
 
     Raises:
@@ -102,7 +102,7 @@ def write_dataset(
     _open_partial(partial, plan, path)
     remove_leftovers([*partial.glob(".*.tmp"), *leftovers(path)])
     if progress and (done := _steps_in(partial)):
-        print(f"note: going on from {partial}, which holds {done:,} steps already", file=sys.stderr)
+        print(f"note: continuing from {partial}, which holds {done:,} steps already", file=sys.stderr)
     data = _assemble(plan, _collect(plan, spec, workers, partial, progress))
     write_d4rl(data, path, compress=compress)
     shutil.rmtree(partial, ignore_errors=True)
@@ -339,7 +339,7 @@ def _maker(plan: DataPlan, spec: EnvSpec, workers: int) -> Generator[Callable[[I
     except BrokenProcessPool:
         raise UserError(
             "A worker process was killed or could not start (out of memory, or a script without "
-            "if __name__ == '__main__'); mend that and give the same command again, which goes on."
+            "if __name__ == '__main__'); fix that and give the same command again, which continues."
         ) from None
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
@@ -408,11 +408,6 @@ def _read_manifest(manifest: Path) -> Any:
 def partial_folder(path: Path) -> Path:
     """Return where the finished episodes of a file to be lie."""
     return path.with_name(f"{path.name}.partial")
-
-
-def has_parts(path: Path) -> bool:
-    """Whether something is finished already of a file to be, which the same call would go on from."""
-    return any(partial_folder(path).glob("*.npz"))
 
 
 def _steps_in(partial: Path) -> int:

@@ -412,7 +412,7 @@ def _values(item: CollapseMetrics, low: float, high: float | None) -> dict[str, 
 
 
 def _aggregate(tasks: dict[str, dict[str, float]], *, reps: int, confidence: float, seed: int) -> MetricSummary:
-    # An infinite relative drop is no number to average; it is undefined as well.
+    # An infinite relative drop is not a number to average; it is undefined as well.
     undefined = tuple(name for runs in tasks.values() for name, value in runs.items() if not np.isfinite(value))
     kept = {task: [v for v in runs.values() if np.isfinite(v)] for task, runs in tasks.items()}
     kept = {task: column for task, column in kept.items() if column}

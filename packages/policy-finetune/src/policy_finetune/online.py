@@ -513,7 +513,7 @@ class OnlineTrainer:
         """Return an agent's online transitions, oldest first, in the environment's own units except for the actions.
 
         Arguments of `policy_finetune.make_data.from_replay`: observations, canonical actions, rewards,
-        next_observations, terminated, truncated. The last row is truncated where its episode goes on.
+        next_observations, terminated, truncated. The last row is truncated where its episode continues.
 
         Once more transitions were made than the buffer holds, these are not the first of the run but the oldest that
         are left, the first of which may be from the middle of an episode. `OverwrittenWarning` says so.
@@ -586,7 +586,7 @@ class OnlineTrainer:
             raise UserError(f"{folder} was written by a run with other offline data: give it the same datasets.")
         env, guard = _fill(like.env, arrays, "env", folder), _fill(like.guard, arrays, "guard", folder)
         pool = self._pool_of(place["seed"])
-        if not isinstance(pool, EnvPool):  # new episodes begin: envpool cannot be told where in its streams to go on
+        if not isinstance(pool, EnvPool):  # new episodes begin: envpool cannot be told where in its streams to continue
             env = pool.restart(env)
         return OnlineState(device, env, guard, place["block"], place["seed"])
 

@@ -233,7 +233,7 @@ class OfflineData:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Hexadecimal digits that tell the rows apart: whether a run goes on with the data that it began with."""
+        """Hexadecimal digits that tell the rows apart: whether a run continues with the data that it began with."""
         return hashlib.sha256(np.asarray(self.rows).tobytes()).hexdigest()[:16]
 
     @property

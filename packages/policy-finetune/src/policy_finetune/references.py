@@ -15,7 +15,7 @@ __all__ = ["RANDOM_RETURNS", "measure_random_return", "random_return"]
 
 #: Mean returns of uniformly random actions with gymnasium 1.4 and mujoco 4.0: 4000 episodes of Hopper and Walker2d,
 #: 8000 of the double pendulum, 160 of HalfCheetah; standard errors .4, .1, .2 and 5. `policy-finetune evaluate`
-#: measures its own beside the agents.
+#: measures its own next to the agents.
 RANDOM_RETURNS = {"Hopper-v5": 17.5, "HalfCheetah-v5": -288.0, "Walker2d-v5": 1.7, "InvertedDoublePendulum-v5": 47.6}
 
 

@@ -135,7 +135,7 @@ class Replay:
         if filled > min(old, self.capacity):
             raise CheckpointError(
                 f"The checkpoint's replay holds {min(filled, old)} rows in a ring of {old}; this run's ring has "
-                f"{self.capacity} rows: go on with the replay.capacity and env_steps it was made with."
+                f"{self.capacity} rows: continue with the replay.capacity and env_steps it was made with."
             )
         change = self.capacity - old
 

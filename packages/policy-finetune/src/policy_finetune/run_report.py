@@ -169,7 +169,7 @@ def _run_figure(steps, returns, labels, training, per_step, xlabel):
 def evaluate_runs(
     runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int, fallback: bool = False
 ) -> None:
-    """Measure the agents of runs, beside a random policy; write evaluation.json into each folder and show a table."""
+    """Measure the agents of runs, next to a random policy; write evaluation.json into each folder and show a table."""
     from policy_finetune.rollouts import RolloutEnvs, evaluate
     from policy_finetune.saved_policies import load_policies
 
@@ -227,7 +227,7 @@ def write_replay(
         The dataset, and the environment's name.
 
     Raises:
-        UserError: it is no online run, it has no such agent or no transitions yet, or the file exists.
+        UserError: it is not an online run, it has no such agent or no transitions yet, or the file exists.
     """
     from paperloop.runner import restore
     from paperloop_data import write_d4rl

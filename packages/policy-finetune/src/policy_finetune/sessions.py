@@ -186,7 +186,7 @@ def pretrained_of(folder: str | Path, *, fallback: bool = False) -> tuple[Pretra
     """Return what a run folder's newest checkpoint holds as a start for fine-tuning, its environment and its config.
 
     Raises:
-        UserError: it is no run folder of this package.
+        UserError: it is not a run folder of this package.
         CheckpointError: its checkpoint is damaged or missing.
     """
     folder = Path(folder)

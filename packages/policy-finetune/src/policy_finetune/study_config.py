@@ -115,7 +115,7 @@ class StudyConfig:
             raise UserError(f'Two arms of the study are called "{double}": give each a name of its own.')
 
     def _check_critics(self) -> None:
-        """Refuse arms that could not go on with the critics of a pre-trainer, before anything is trained."""
+        """Refuse arms that could not continue with the critics of a pre-trainer, before anything is trained."""
         for name in self.pretrainers:
             before = self.with_networks(learner(name))
             for arm in self.all_arms():

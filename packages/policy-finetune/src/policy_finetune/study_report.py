@@ -94,7 +94,7 @@ def read_study(out: str | Path, *, random_return: float = 0.0) -> list[StudyCurv
     curves: list[StudyCurve] = []
     plan = out / "plan.json"
     if not plan.exists():
-        raise UserError(f"{out} is no study (no plan.json): run the study first.")
+        raise UserError(f"{out} is not a study (no plan.json): run the study first.")
     stated = read_json(plan)
     names = stated.get("finetune") if isinstance(stated, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -162,7 +162,7 @@ def incomplete_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lacking = sum(row["planned"] - row["agents"] for row in rows)
     head = f"The study is incomplete: {lacking} agent{'s are' if lacking > 1 else ' is'} missing."
     return [
-        f"{head} Run it again to go on.",
+        f"{head} Run it again to continue.",
         *(
             f"{row['arm']} on {row['dataset']}, from {row['pretrainer']}: {row['agents']} of {row['planned']} agents"
             for row in rows
@@ -225,7 +225,7 @@ def interval(
 ) -> tuple[float, float, float]:
     """Return a statistic of a metric with its 95 % bootstrap interval; NaN where it is undefined in every curve.
 
-    Agents that share a pre-trained agent are no independent runs: whole starts are drawn with replacement first, then
+    Agents that share a pre-trained agent are not independent runs: whole starts are drawn with replacement first, then
     agents within each. With fewer than about ten starts even that interval is too narrow.
     """
     clusters: dict[Any, list[float]] = {}

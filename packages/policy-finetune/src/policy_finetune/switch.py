@@ -174,7 +174,7 @@ def _refuse_critic(name: str, fresh: Sequence[Any], old: Sequence[Any], switch: 
             texts.append(f"{what(before)}, not {what(here)}")
     all_of = "; ".join(texts) or "other inputs"
     if not switch.allow_new:
-        way = f"give {' '.join(options)}, or let it" if options else "let it"
+        way = f"give {' and '.join(options)}, or let it" if options else "let it"
         raise UserError(
             f"The pre-trained {name} does not fit the online learner ({all_of}): {way} start anew with "
             f"{setting('switch.critic_reinit', True)}."

@@ -49,7 +49,7 @@ class Batch(NamedTuple):
         action: (B, act) f32.
         next_obs: (B, obs) f32.
         reward: (B,) f32.
-        mask: (B,) f32, 0 where the environment ended by itself, else 1: a time limit is no end.
+        mask: (B,) f32, 0 where the environment ended by itself, else 1: a time limit is not an end.
         to_go: (B,) f32, the discounted return from here on in the data; -inf for online transitions, whose episodes are
             not over yet: a lower bound that never binds.
     """

@@ -9,7 +9,7 @@ R_i = T log Σ_a exp(Q_i(s, a) / T) - Q_i(s, a_data), over uniform actions and a
 by its density (CQL(H) with importance sampling, arXiv 2006.04779, appendix F). Cal-QL (arXiv 2303.05479) raises the
 values of the policy's actions to the data's return to go first. That return is known of offline rows only: on rows
 collected online the regulariser is CQL's (`policy_finetune.replay` says why, and how the authors' code differs), and so
-Cal-QL goes on online with half of each batch from the offline data.
+Cal-QL continues online with half of each batch from the offline data.
 
 Sources: Haarnoja et al. 2018 (arXiv 1812.05905); REDQ arXiv 2101.05982; RLPD arXiv 2302.02948; WSRL arXiv 2412.07762.
 """
