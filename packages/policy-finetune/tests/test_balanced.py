@@ -89,6 +89,7 @@ def test_priorities_are_normalised_over_a_uniform_offline_batch():
     np.testing.assert_allclose(after.priority[at], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_priorities_come_to_favour_offline_rows_that_look_like_the_online_ones():
     rng = np.random.default_rng(0)
     offline, online = np.zeros((50, LAYOUT.width), np.float32), np.zeros((40, LAYOUT.width), np.float32)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from policy_finetune.config import LearnerConfig, NetworkConfig
 from policy_finetune.learners import BC, Batch
@@ -49,6 +50,7 @@ def test_the_squared_error_is_a_mean_over_batch_and_dimensions_and_adam_descends
     )
 
 
+@pytest.mark.slow
 def test_both_losses_find_the_teacher():
     for kind in ("mse", "mle"):
         config = LearnerConfig(

@@ -73,3 +73,9 @@ def test_several_columns_of_names(monkeypatch, capsys):
     assert "[old]" in text  # no markup
     assert "3456.7" in text
     assert "left out at this width: recovered after, area" in text
+
+
+def test_control_characters_in_cells_are_shown_escaped():
+    table = fitted(("agent", "return"), [("a\x1b[31mb", "1.0")], 80, title="t\x07")
+    assert next(iter(table.columns[0].cells)) == "a\\x1b[31mb"
+    assert table.title == "t\\x07"

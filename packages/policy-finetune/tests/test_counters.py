@@ -42,7 +42,10 @@ def test_schedules_have_ended_and_stay_so():
     assert float(ramp(1.0, jnp.asarray(0.25), jnp.asarray(1e6), counted(i32(LARGEST)))) == 0.25
 
 
-@pytest.mark.parametrize("name", ["bc", "td3", "iql", "sac"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("iql", "sac")]
+
+
+@pytest.mark.parametrize("name", ["bc", "td3", *SLOW])
 def test_learners_go_on_past_the_end_of_their_counters(name, make_dataset):
     learner = LearnerConfig(name=name, policy_delay=1, network=TINY, batch_size=8)
     trainer = OfflineTrainer(OfflineConfig(learner=learner, updates=10**10, updates_per_step=1000), make_dataset())

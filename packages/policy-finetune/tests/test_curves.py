@@ -156,17 +156,17 @@ FLOAT = DTYPE + text("f8") + b"\x85R"  # dtype("f8")
         (stream(DTYPE, text("O"), b"\x85R"), "elements of type 'O'"),
         (stream(DTYPE, b"K\x01\x85R"), "elements of type 1"),
         (stream(FLOAT, b"K\x03\x85b"), "malformed"),
-        (stream(name("numpy", "ndarray"), b")Rb"), "no readable pickle"),
+        (stream(name("numpy", "ndarray"), b")Rb"), "not a readable pickle"),
         (stream(name("numpy", "ndarray"), b")R", b")b"), "array is malformed"),
         (stream(name("os", "system.__call__")), r"os\.system"),
         (stream(name("numpy.core.multiarray", "scalar.__init__")), r"scalar\.__init__"),
-        (stream(b"\x82\x01"), "no readable pickle|asks for"),  # an extension code
+        (stream(b"\x82\x01"), "not a readable pickle|asks for"),  # an extension code
         (stream(text("x"), b"Q"), "outside of the file"),
         (stream(b"(", b"i" + b"os\nsystem\n"), r"os\.system"),
-        (b"", "no readable pickle"),
-        (b"no pickle at all", "no readable pickle"),
+        (b"", "not a readable pickle"),
+        (b"no pickle at all", "not a readable pickle"),
         (stream(b"K\x01"), "no learning curves"),
-        (stream(b"r" + struct.pack("<I", 5)), "no readable pickle"),
+        (stream(b"r" + struct.pack("<I", 5)), "not a readable pickle"),
     ],
 )
 def test_hand_made_streams_are_refused(tmp_path, content, words):
@@ -210,7 +210,7 @@ def test_other_shapes_are_refused(tmp_path, content):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match="does not exist"):
         read_corl_curves(tmp_path / "none.pickle")
 
 

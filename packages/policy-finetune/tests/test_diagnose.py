@@ -492,7 +492,7 @@ def test_an_online_run_is_taken_as_it_is(files, run_folder, tmp_path):
 def test_what_does_not_fit_is_said_in_one_sentence(run_folder, files, tmp_path):
     with pytest.raises(UserError, match="at least 2"):
         diagnose_run(files[0], run_folder, episodes=1, seed=0, out=tmp_path)
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         diagnose_run(files[0], tmp_path / "nothing", episodes=2, seed=0, out=tmp_path)
     other = write_data(tmp_path / "idp.hdf5", 60, seed=0, env_id="InvertedDoublePendulum-v5")
     with pytest.raises(UserError, match=r"Pendulum-v1"):

@@ -73,6 +73,7 @@ def test_gaussian_log_prob_is_scipys():
     np.testing.assert_allclose(clipped, gaussian_log_prob({"log_std": jnp.array([-5.0, 2.0])}, mean, action))
 
 
+@pytest.mark.slow
 def test_temperature_zero_is_behaviour_cloning():
     config = LearnerConfig(name="iql", network=NET, policy_delay=1, temperature=0.0)
     iql, batch = IQL(config, OBS, ACT), one_batch()
@@ -171,6 +172,7 @@ def test_the_actors_rate_falls_by_a_cosine():
     np.testing.assert_allclose(np.array([move(2, frozen=3), move(3, frozen=3)]) / move(0), [0.0, 1.0], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_dropout_is_random_and_off_when_acting():
     config = LearnerConfig(name="iql", network=NetworkConfig(hidden=(16,), actor_dropout=0.5), policy_delay=1)
     learner, batch = IQL(config, OBS, ACT), one_batch()

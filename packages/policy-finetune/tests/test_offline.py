@@ -176,7 +176,10 @@ def test_numbers_out_of_hand_stop_the_run_and_keep_the_last_good_checkpoint(data
     assert trainer.progress(state) == {"updates": 8}
 
 
-@pytest.mark.parametrize("name", ["td3", "iql", "sac", "bc"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("td3", "sac")]
+
+
+@pytest.mark.parametrize("name", ["iql", "bc", *SLOW])
 def test_values_may_begin_at_the_mean_return_to_go(data, name):
     """Critics, targets and value are raised by one number each dataset has; nothing else differs."""
     learner = LearnerConfig(name=name, network=NET, batch_size=8)

@@ -260,6 +260,7 @@ def test_an_environment_that_crashes_leaves_a_state_that_can_be_saved(spec, star
     assert fingerprint(after) == fingerprint(expected)
 
 
+@pytest.mark.slow
 def test_the_guard_brings_the_policy_home(spec, start):
     guard = GuardConfig(enabled=True, episodes=2, drop=0.5, nu_boost=2.0)
     trainer = build(spec, start, ARMS[:2], guard=guard)

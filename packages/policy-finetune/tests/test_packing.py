@@ -102,7 +102,7 @@ def test_rewards_scaled_by_the_range_of_returns(make_dataset):
     rewards = np.asarray(packed.rows)[:, -3]
     assert rewards.sum() == pytest.approx(data.rewards.sum() * packed.scale[0] - 60, rel=1e-4)
     flat = data.replace(rewards=np.ones(60))
-    with pytest.raises(UserError, match=r"all episodes have the return 10, .*set normalize_rewards to false"):
+    with pytest.raises(UserError, match=r"all episodes have the return 10, .*normalize_rewards=False"):
         OfflineData.pack([flat], normalize_rewards=True)
 
 
@@ -130,7 +130,7 @@ def test_d4rls_semantics_without_next_observations(make_dataset):
     np.testing.assert_array_equal(packed.row_after[0], ends)
     assert packed.rows_of_top(0, 0.01) == ends[1]
     assert packed.size.tolist() == [ends[-1]]
-    with pytest.raises(UserError, match=r"no next observations are stored: .*--loading.semantics d4rl"):
+    with pytest.raises(UserError, match=r"no next observations are stored: .*semantics=.d4rl."):
         OfflineData.pack([data])
     single = make_dataset(0, length=1, terminal=0.0, final_observations=None)
     with pytest.raises(UserError, match="no transition is left under the semantics 'd4rl'"):

@@ -82,8 +82,8 @@ def test_steps_and_compression_are_honoured(run, tmp_path):
     ("arguments", "says"),
     [
         (["--agent", "2"], "--agent is 2, but {run} has 2 agents, numbered from 0."),
-        (["--agent", "-1"], "--agent is -1, but {run} has 2 agents, numbered from 0."),
-        (["--steps", "0"], "A dataset has at least 1 step; got 0."),
+        (["--agent", "-1"], "--agent is -1; it must be at least 0"),
+        (["--steps", "0"], "--steps is 0; it must be at least 1."),
         (
             ["--quality", "expert"],
             "--replay takes transitions that a run has made already, so --quality would have no effect: leave it out.",
@@ -115,7 +115,7 @@ def test_what_is_not_given_is_as_the_help_says(monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(make_data, "write_dataset", lambda plan, out, **options: seen.append((plan, options)))
     assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet"]) == 0
-    assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet", "--workers", "0", "--seed", "3"]) == 0
+    assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet", "--workers", "2", "--seed", "3"]) == 0
     (plan, options), (other, others) = seen
     assert (plan.env_id, plan.quality, plan.seed, options["workers"]) == ("Hopper-v5", "medium", 0, 1)
-    assert (other.seed, others["workers"]) == (3, 0)  # which write_dataset refuses
+    assert (other.seed, others["workers"]) == (3, 2)

@@ -81,7 +81,10 @@ def test_epsilons_are_for_those_that_read_them():
 
 
 def test_balanced_arms_that_differ_do_not_share_a_program():
-    arms = tuple(StudyArm(f"{rho}", LEARNERS["td3"], ReplayConfig(kind="balanced", rho=rho)) for rho in (0.25, 0.5))
+    arms = tuple(
+        StudyArm(label=f"{rho}", learner=LEARNERS["td3"], replay=ReplayConfig(kind="balanced", rho=rho))
+        for rho in (0.25, 0.5)
+    )
     runs = online_runs(small(learners=(), replays=(), arms=arms), {"td3bc": "pre"})
     assert [{agent.replay.rho for agent in run.agents} for run in runs] == [{0.25}, {0.5}]
     calibrated = dataclasses.replace(LEARNERS["calql"], discount=0.9)
@@ -138,10 +141,10 @@ def test_how_files_are_read_reaches_both_phases_and_changes_no_run_without():
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"pretrainers": ()}, "pretrainers is empty"),
+        ({"pretrainers": ()}, "pretrainers is .*at least one learner"),
         ({"learners": ("tdd3",)}, 'no learner "tdd3"'),
         ({"learners": (), "replays": ()}, "at least one arm"),
-        ({"seeds": 0}, "StudyConfig.seeds is 0; it must be an integer of at least 1"),
+        ({"seeds": 0}, "StudyConfig.seeds is 0; it must be at least 1"),
         ({"block": 0}, "StudyConfig.block is 0"),
         ({"hidden": ()}, r"StudyConfig.hidden is \(\)"),
         ({"arms": (StudyArm(label="td3 append"),)}, 'called "td3 append"'),
@@ -165,10 +168,13 @@ def test_a_plan_keeps_other_seeds_and_versions_out(tmp_path):
     path = tmp_path / "plan.json"
     _check_plan(path, {"seed": 0, "pretrain": {"td3bc": "a"}, "finetune": ["b"]})
     _check_plan(path, {"seed": 0, "pretrain": {"td3bc": "a"}, "finetune": ["b"]})
-    with pytest.raises(UserError, match="--seed 0"):
+    with pytest.raises(UserError, match="begun with seed=0"):
         _check_plan(path, {"seed": 1, "pretrain": {"td3bc": "a"}, "finetune": ["c"]})
     with pytest.raises(UserError, match="another version"):
         _check_plan(path, {"seed": 0, "pretrain": {"td3bc": "a"}, "finetune": ["c"]})
+    path.write_text("[[1]]")
+    with pytest.raises(UserError, match="does not hold the plan of a study"):
+        _check_plan(path, {"seed": 0})
 
 
 def curve(final, *, start=0, seed=0, arm="td3", dataset="narrow", first=100.0):

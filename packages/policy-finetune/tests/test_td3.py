@@ -238,6 +238,7 @@ def actor_steps(config, known, steps, seed=0):
     return np.asarray(action, np.float64), np.asarray(lam), state
 
 
+@pytest.mark.slow
 def test_the_constrained_step_finds_the_optimum_and_multiplier_of_the_bandit():
     # Q(a) = -(a - a*)²; a is to stay within √ε of a0: a = a0 ± min(|a* - a0|, √ε), λ = |a* - a0| / √ε - 1 if active.
     def solve(goal, epsilon):
@@ -279,6 +280,7 @@ def test_other_references_and_penalties():
         np.testing.assert_allclose(learner._lambda(now, numbers(config, 1)), expected)
 
 
+@pytest.mark.slow
 def test_the_targets_penalty_is_that_of_the_online_actor():
     fixed = {"enabled": True, "penalty": "fixed", "coefficient": 3.0}
     config, plain = (
@@ -342,6 +344,7 @@ def test_the_kl_distance_is_that_of_two_gaussians():
     np.testing.assert_allclose(learner._apart(state, action, s, numbers(config)), [[expected]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_critic_warm_up_moves_the_critics_only():
     config = LearnerConfig(network=NET, constraint=CONSTRAINT)
     learner = TD3(config, OBS, ACT)

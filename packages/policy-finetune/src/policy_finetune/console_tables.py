@@ -12,6 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 
+from paperloop.errors import printable
+
 __all__ = ["fitted", "show"]
 
 #: Names are folded down to this many cells, not further.
@@ -55,6 +57,8 @@ def fitted(
         title: above the table.
         caption: below it.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]  # a name from a file may hold anything
+    title, caption = printable(title), printable(caption)
     columns = {heading: [row[i] for row in rows] for i, heading in enumerate(headings)}
     names = set(headings[:labels])
     least = {heading: _least(heading, cells, heading in names) for heading, cells in columns.items()}

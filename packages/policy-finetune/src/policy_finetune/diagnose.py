@@ -458,7 +458,7 @@ def _returns_table(data: DataDiagnosis, chance: Estimate, agents: Sequence[Agent
     table.add_row("random actions", *_cells(chance), "")
     for agent in agents:
         table.add_row(
-            f"policy {agent.label} {agent.index}".replace("  ", " "), *_cells(agent.returns),
+            printable(f"policy {agent.label} {agent.index}".replace("  ", " ")), *_cells(agent.returns),
             f"with noise {agent.noisy.point:.1f}; {agent.length:.0f} steps, {100 * agent.terminated:.0f} % terminated",
         )  # fmt: skip
         if agent.greedy is not None:
@@ -476,7 +476,7 @@ def _measures_table(data: DataDiagnosis, agents: Sequence[AgentDiagnosis]) -> Ta
     table.add_row("behaviours in the data", f"{data.behaviours:.1f}", f"{data.episodes} episodes")
     table.add_row("effective rank of observations", f"{data.rank:.1f}", f"{data.obs_dim} dimensions")
     for agent in agents:
-        who = f"policy {agent.label} {agent.index}".replace("  ", " ")
+        who = printable(f"policy {agent.label} {agent.index}".replace("  ", " "))
         table.add_row(f"{who}: visits beyond the data", f"{100 * agent.beyond:.0f} %", "5 % for the data themselves")
         table.add_row("  distance to the data", f"{agent.gap:.3f}", f"{data.gap:.3f} between the data's episodes")
         table.add_row(

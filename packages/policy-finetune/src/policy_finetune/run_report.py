@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.files import write_json
 from paperloop.metrics_file import read_metrics
 from paperloop.settings import load_config, read_json
@@ -84,7 +84,7 @@ def _names(labels: Sequence[str]) -> list[str]:
 def _note(sentences: Iterable[str]) -> None:
     """Say what deserves a look, on standard error."""
     for sentence in sentences:
-        print(f"note: {sentence}", file=sys.stderr)
+        print(printable(f"note: {sentence}"), file=sys.stderr)
 
 
 def _chance(environment: Callable[[], str | EnvSpec]) -> float:
@@ -294,7 +294,7 @@ def report_study(folder: str | Path) -> None:
     incomplete = incomplete_arms(folder, curves)
     show_study(curves, incomplete, random_return=chance)
     for note in [*undefined_notes([curve.metrics for curve in curves], chance), *incomplete_notes(incomplete)]:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     for file in files:
         print(file)
 

@@ -74,6 +74,8 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
         write_json(path, plan)
         return
     before = read_json(path)
+    if not isinstance(before, dict) or "seed" not in before:
+        raise UserError(f"{path} does not hold the plan of a study: restore it, or choose another folder.")
     if before["seed"] != plan["seed"]:
         raise UserError(
             f"{path.parent} was begun with {setting('seed', before['seed'])}: give that, or choose another folder."
