@@ -4,6 +4,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+import policy_finetune.cli as cli
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset, RecordedEnvironment, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig
@@ -193,6 +194,13 @@ def test_parts_that_are_not_named_or_not_there_are_one_sentence(goals):
         EnvSpec.of("PfGoal-v0", observation_keys=("goal",))
     with pytest.raises(UserError, match="not made of parts, so observation_keys does not apply"):
         EnvSpec.of("Pendulum-v1", observation_keys=("goal",))
+
+
+def test_the_command_line_names_its_own_option(goals, tmp_path, capsys):
+    assert cli.main(["pretrain", "--data", str(goals), "--out", str(tmp_path / "run")]) == 2
+    assert "--loading.observation-keys" in capsys.readouterr().err
+    assert cli.main(["train", "--env-id", "PfGoal-v0", "--out", str(tmp_path / "run"), "--device", "cpu"]) == 2
+    assert "--loading.observation-keys goal/achieved goal/desired observation" in capsys.readouterr().err
 
 
 def test_a_flat_file_of_joined_observations_is_read_as_it_is(goals, tmp_path):

@@ -118,3 +118,15 @@ def test_an_environment_that_is_not_here_costs_the_scale_and_not_the_report(tmp_
     shown = capsys.readouterr()
     assert "A random policy's return is taken as 0, because it cannot be measured" in shown.err
     assert "0.50" in shown.out
+
+
+def test_agents_are_called_what_the_run_says(tmp_path, capsys):
+    folder = begin(tmp_path / "run", [[1000, 900, 800], [200, 850, 790]], env_id="Hopper-v5")
+    (folder / "run.json").write_text(json.dumps({"agents": ["td3 append", "td3c append", "td3c append"]}))
+    conclude(folder, x="env_steps", quiet=False)
+    shown = capsys.readouterr().out
+    for name in ("td3 append 0", "td3c append 0", "td3c append 1"):
+        assert name in shown
+    (folder / "run.json").write_text(json.dumps({"agents": ["td3"]}))  # not of these agents
+    conclude(folder, x="env_steps", quiet=False)
+    assert "td3 " not in capsys.readouterr().out

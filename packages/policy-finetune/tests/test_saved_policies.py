@@ -46,6 +46,7 @@ def test_saved_policies_are_those_of_the_state(home, run):
     assert policy.spec.to_json() == spec.to_json()
     assert (policy.spec.kwargs, policy.spec.max_episode_steps) == ({"g": 2.0}, 50)
     assert labels == trainer.agents
+    assert json.loads((home / "r" / run / "run.json").read_text())["agents"] == list(labels)  # what reports group by
     rows = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     expected = trainer.canonical_policy(paperloop.restore(trainer, home / "r" / run))(rows)
     np.testing.assert_array_equal(policy.canonical(rows), expected)

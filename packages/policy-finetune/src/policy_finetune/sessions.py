@@ -218,6 +218,12 @@ def online_trainer(
                     f"The pre-trained agents of {config.start} are for {spec.env_id}, and {setting('env_id')} names "
                     f"{config.env_id}: name another version of the same task at most."
                 )
+            if spec.arguments and not quiet:
+                print(
+                    f"note: the pre-trained agents are for {spec.env_id} with {spec.arguments}, and {config.env_id} is "
+                    "made with its defaults",
+                    file=sys.stderr,
+                )
             spec = EnvSpec.of(config.env_id, observation_keys=keys or spec.observation_keys)
         if len(config.data) > max(start.dataset) + 1:
             raise UserError(
