@@ -75,7 +75,7 @@ class OfflineTrainer:
     """
 
     donates = True
-    headlines = ("return", "loss")
+    headlines: Sequence[str] = ("return", "loss")
     resume_ignores = ("updates", "devices")
 
     def __init__(

@@ -118,7 +118,7 @@ class OnlineTrainer:
     """
 
     donates = True
-    headlines = ("return", "loss")
+    headlines: Sequence[str] = ("return", "loss")
     resume_ignores = ("env_steps", "devices", "eval_env_steps")
 
     def __init__(
