@@ -53,11 +53,14 @@ def arms(narrow: tuple[int, ...]) -> tuple[StudyArm, ...]:
     """Return the arms: learners by replay, and on the narrow datasets the sweep of ε."""
     drop, append = ReplayConfig(kind="drop"), ReplayConfig(kind="append")
     out = [
-        StudyArm(f"{name} {replay.kind}", LEARNERS[name], replay)
+        StudyArm(label=f"{name} {replay.kind}", learner=LEARNERS[name], replay=replay)
         for name in ("td3", "td3bc", "td3c")
         for replay in (append, drop)
     ]
-    out += [StudyArm(f"td3c ε={epsilon:g} drop", constrained(epsilon), drop, datasets=narrow) for epsilon in EPSILONS]
+    out += [
+        StudyArm(label=f"td3c ε={epsilon:g} drop", learner=constrained(epsilon), replay=drop, datasets=narrow)
+        for epsilon in EPSILONS
+    ]
     return tuple(out)
 
 

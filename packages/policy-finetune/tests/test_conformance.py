@@ -91,7 +91,7 @@ CLONES = OfflineConfig(learner=OTHERS["bc"], updates_per_step=4, seeds=2)
 )
 def test_the_trainers_meet_the_contract(make, config, kills, tmp_path):
     passed = check_trainer(make, config, folder=tmp_path, steps=3, kills=kills)
-    assert len(passed) == 5 + bool(kills)
+    assert len(passed) == 6 + bool(kills)
 
 
 def check_resume(trainer, folder):

@@ -126,7 +126,7 @@ def test_calibrated_agents_share_the_discount_of_the_returns(data):
 
 
 def test_what_changes_a_curve_may_not_change_when_a_run_goes_on():
-    assert set(OfflineTrainer.resume_ignores) == {"updates", "devices"}
+    assert set(OfflineTrainer.resume_ignores) == {"updates", "devices", "data"}
 
 
 def test_a_checkpoint_of_another_dataset_is_refused(data, program, make_dataset, tmp_path):

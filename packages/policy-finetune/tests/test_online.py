@@ -339,7 +339,7 @@ def test_offline_data_is_read_as_for_the_pre_trained_agents(spec, make_dataset):
     assert trainer.pretrained(state).loading == config.loading
     with pytest.raises(UserError, match="no next observations are stored"):
         build(spec, (start, data), ARMS[:1], loading=DataOptions(semantics="exact"))
-    assert set(OnlineTrainer.resume_ignores) == {"env_steps", "devices", "eval_env_steps"}
+    assert set(OnlineTrainer.resume_ignores) == {"env_steps", "devices", "eval_env_steps", "data"}
 
 
 def test_what_does_not_fit_is_refused(spec, start, make_dataset):

@@ -76,7 +76,7 @@ class OfflineTrainer:
 
     donates = True
     headlines: Sequence[str] = ("return", "loss")
-    resume_ignores = ("updates", "devices")
+    resume_ignores = ("updates", "devices", "data")  # where the files lie; the digest of the rows says which they are
 
     def __init__(
         self, config: OfflineConfig, data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset], *,

@@ -119,7 +119,7 @@ class OnlineTrainer:
 
     donates = True
     headlines: Sequence[str] = ("return", "loss")
-    resume_ignores = ("env_steps", "devices", "eval_env_steps")
+    resume_ignores = ("env_steps", "devices", "eval_env_steps", "data")
 
     def __init__(
         self,
