@@ -14,7 +14,7 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 
 __all__ = ["AgentLayout"]
 
@@ -35,8 +35,8 @@ class AgentLayout:
         available = jax.devices()
         if devices > len(available):
             raise UserError(
-                f"devices is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): lower it, or "
-                "on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
+                f"{setting('devices')} is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): "
+                "lower it, or on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
             )
         if agents % devices:
             raise UserError(f"{agents} agents cannot be shared equally by {devices} devices: change one of the two.")

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from paperloop.errors import CheckpointError, UserError
+from paperloop.errors import CheckpointError, UserError, setting
 from policy_finetune.agents import stack
 from policy_finetune.balanced import Balanced, BalancedState
 from policy_finetune.config import OnlineAgent, OnlineConfig
@@ -135,7 +135,8 @@ class Replay:
         if filled > min(old, self.capacity):
             raise CheckpointError(
                 f"The checkpoint's replay holds {min(filled, old)} rows in a ring of {old}; this run's ring has "
-                f"{self.capacity} rows: continue with the replay.capacity and env_steps it was made with."
+                f"{self.capacity} rows: continue with the {setting('replay.capacity')} and {setting('env_steps')} that it "
+                "was made with."
             )
         change = self.capacity - old
 
