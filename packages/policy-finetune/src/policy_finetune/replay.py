@@ -135,8 +135,8 @@ class Replay:
         if filled > min(old, self.capacity):
             raise CheckpointError(
                 f"The checkpoint's replay holds {min(filled, old)} rows in a ring of {old}; this run's ring has "
-                f"{self.capacity} rows: continue with the {setting('replay.capacity')} and {setting('env_steps')} that it "
-                "was made with."
+                f"{self.capacity} rows: continue with the {setting('replay.capacity')} and {setting('env_steps')} "
+                "that it was made with."
             )
         change = self.capacity - old
 
