@@ -72,7 +72,8 @@ def test_the_changelog_has_this_version(member):
 def test_the_readme_opens_with_the_name_and_the_installation(member):
     text = (member.folder / "README.md").read_text(encoding="utf-8")
     assert text.startswith(f"# {member.name}\n")
-    assert re.search(rf"pip install ['\"]?{re.escape(member.name)}\b", text)
+    install = rf"pip install [^\n]*(\./packages/{member.folder.name}|\b{re.escape(member.name)})(?![\w-])"
+    assert re.search(install, text), "say how to install it, from a clone or by its name"
 
 
 def test_importing_the_core_loads_neither_jax_nor_torch():

@@ -95,8 +95,8 @@ def is_run(line):
 
 def make_problem(target):
     """Return why `make target` is not a target, or None."""
-    if target.startswith("test-") and target != "test-isolated":
-        return None if target.removeprefix("test-") in suites() else "no such suite of tests"
+    if target.startswith("test-") and target not in ("test-isolated", "test-full"):
+        return None if target.removeprefix("test-").removeprefix("full-") in suites() else "no such suite of tests"
     if target.startswith("bench-"):
         module = REPO / "benchmarks" / target.removeprefix("bench-").replace("-", "_")
         return None if module.with_suffix(".py").exists() or module.is_dir() else "no such benchmark"
@@ -198,6 +198,7 @@ def test_the_checker_sees_what_is_wrong():
     assert make_problem("demo") is None
     assert make_problem("demonstrate")
     assert make_problem("test-nothing")
+    assert make_problem("test-full-core") is None
     assert is_run("JAX_PLATFORMS=cpu paperloop report runs/x")
     assert not is_run("make test")
     with pytest.raises(ValueError, match="unknown command 'curl'"):
