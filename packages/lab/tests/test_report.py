@@ -293,6 +293,17 @@ def test_runs_without_metrics_or_of_unequal_length_are_noted(tmp_path):
     assert (final.runs, final.agents, final.seeds) == (2, 2, 2)
 
 
+@pytest.mark.parametrize(("x", "points"), [("step", [0, 10, 20]), ("wall", [0, 20, 40]), ("env_steps", [0, 320, 640])])
+def test_the_horizontal_axis(tmp_path, x, points):
+    run = write_run(tmp_path / "run", {"lr": 1}, [0.5, 1.0])
+    (group,) = report([run], x=x, reps=50).groups
+    at, values = group.curve(("mazes", "solve_rate"), x)
+    np.testing.assert_array_equal(at, points)
+    np.testing.assert_allclose(values[:, 0], [[0, 0.25, 0.5], [0, 0.5, 1.0]])
+    with pytest.raises(UserError, match=r"no counter 'frames' in .*run"):
+        group.curve(("mazes", "solve_rate"), "frames")
+
+
 def test_what_a_run_notes_of_itself_is_shown(tmp_path):
     for name, notes in (("a", ["No update was made."]), ("b", 3), ("c", [None])):
         write_run(tmp_path / name, {"lr": name}, 0.5, notes=notes)

@@ -147,10 +147,10 @@ def verify(options: FolderOptions) -> int:
     for checkpoint in folders:
         try:
             check(checkpoint)
-            print(f"intact   {checkpoint}")
+            print(printable(f"intact   {checkpoint}"))
         except CheckpointError as error:
             damaged += 1
-            print(f"damaged  {checkpoint}: {error}")
+            print(printable(f"damaged  {checkpoint}: {error}"))
     return 2 if damaged else 0
 
 
