@@ -122,6 +122,7 @@ DRAWN = {
     "test_what_is_written",
     "test_the_command_prints_a_table",
     "test_names_cannot_steer_terminal_or_figures",
+    "test_runs_without_a_common_step_are_not_drawn",
 }
 
 
@@ -302,6 +303,16 @@ def test_the_horizontal_axis(tmp_path, x, points):
     np.testing.assert_allclose(values[:, 0], [[0, 0.25, 0.5], [0, 0.5, 1.0]])
     with pytest.raises(UserError, match=r"no counter 'frames' in .*run"):
         group.curve(("mazes", "solve_rate"), "frames")
+
+
+def test_runs_without_a_common_step_are_not_drawn(tmp_path):
+    for name, steps in (("a", (0, 1)), ("b", (5, 6))):
+        lines(tmp_path / name, *(row(step, loss=float(step)) for step in steps))
+        (tmp_path / name / "config.json").write_text('{"config": {"lr": 1}}')
+    found = report([tmp_path], reps=50)
+    assert found.groups[0].finals["train", "loss"].values.tolist() == [[1.0], [6.0]]
+    assert any(note.startswith("Not drawn: The runs to pool have no point in common") for note in found.notes)
+    assert found.figures == ()
 
 
 def test_what_a_run_notes_of_itself_is_shown(tmp_path):

@@ -72,11 +72,12 @@ def report(
     groups, notes = make_groups(read, group_by, ignore, statistic, confidence, reps, seed)
     if not any(group.finals for group in groups):
         raise UserError(" ".join([f"No run among {', '.join(map(str, folders))} has a metric to report yet.", *notes]))
-    found = Report(tuple(groups), (), statistic, confidence, tuple(dict.fromkeys(map(printable, notes))))
+    found = Report(tuple(groups), (), statistic, confidence, tuple(notes))
     found = dataclasses.replace(found, headlines=_chosen(found, wanted, asked=metrics is not None))
     out = _default_out(folders) if out is None else Path(out)
-    figures = _draw(found, out, x, min(reps, 2_000), seed)
-    found = dataclasses.replace(found, figures=figures, folder=out)
+    figures = _draw(found, out, x, min(reps, 2_000), seed, notes)
+    told = tuple(dict.fromkeys(map(printable, notes)))
+    found = dataclasses.replace(found, figures=figures, notes=told, folder=out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "report.md", found.markdown().encode())
@@ -151,15 +152,26 @@ def _default_out(folders: Sequence[Path]) -> Path:
     return (common.relative_to(Path.cwd()) if common.is_relative_to(Path.cwd()) else common) / "report"
 
 
-def _draw(found: Report, out: Path, x: str, reps: int, seed: int) -> tuple[Path, ...]:
-    """Draw the headline metrics, each into a file named after it."""
+def _draw(found: Report, out: Path, x: str, reps: int, seed: int, notes: list[str]) -> tuple[Path, ...]:
+    """Draw the headline metrics, each into a file named after it; what cannot be drawn is noted."""
     files: dict[str, Path] = {}
     for split, metric in found.headlines:
-        curves = {group.label: group.curve((split, metric), x) for group in found.groups}
+        curves = {}
+        for group in found.groups:
+            try:
+                one = group.curve((split, metric), x)
+            except UserError as error:
+                if x not in ("step", "wall"):
+                    raise
+                notes.append(f"Not drawn: {error}")
+                continue
+            if one is not None:
+                curves[group.label] = one
+        if not curves:
+            continue
         figure = plots.curves_figure(
-            {label: one for label, one in curves.items() if one is not None}, metric, split, x=x,
-            statistic=found.statistic, confidence=found.confidence, reps=reps, seed=seed,
-        )  # fmt: skip
+            curves, metric, split, x=x, statistic=found.statistic, confidence=found.confidence, reps=reps, seed=seed
+        )
         stem = name = re.sub(r"[^\w.-]+", "-", f"{split}-{metric}")[:100]
         while name in files:
             name = f"{stem}-{len(files)}"
