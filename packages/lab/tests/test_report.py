@@ -393,6 +393,9 @@ def test_rows_of_a_wrong_type_are_named(tmp_path, bad, reason):
         ("run.json", "[]", "run.json does not hold a JSON object"),
         ("config.json", '{"schema": 1, "config": 5}', '"config" in .*config.json is not a JSON object'),
         ("config.json", "{", "config.json"),
+        ("config.json", '{"a":' * 10_000 + "1" + "}" * 10_000, "config.json.*nested"),
+        ("config.json", '{"a":' * 500 + "1" + "}" * 500, "config.json is nested more than 100 deep"),
+        ("run.json", '{"git":' + "[" * 300 + "]" * 300 + "}", "run.json is nested more than 100 deep"),
     ],
 )
 def test_records_of_a_wrong_type_are_named(tmp_path, file, content, message):

@@ -26,6 +26,7 @@ __all__ = ["Key", "Run", "find_runs", "read_run"]
 
 Key = tuple[str, str]  # split and metric
 CHUNK = 4 << 20  # bytes of metrics.jsonl that are parsed at a time
+DEPTH = 100  # of run.json and config.json: what follows goes down by calling itself
 NUMBERS = {bool, int, float, type(None)}
 
 
@@ -151,6 +152,12 @@ def _object(path: Path) -> dict[str, Any]:
     value = read_json(path) if path.exists() else {}
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object: restore it, or leave this run out.")
+    level: list[Any] = [value]
+    for _ in range(DEPTH):
+        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level = list(itertools.chain.from_iterable(parts))
+    if level:
+        raise UserError(f"{path} is nested more than {DEPTH} deep: restore it, or leave this run out.")
     return value
 
 
