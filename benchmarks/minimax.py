@@ -204,6 +204,7 @@ def configuration(tier: Tier, arm: str, changes: Mapping[str, Any]) -> TrainConf
 
 def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, Any], deadline: Deadline) -> Json:
     """Train one arm (or continue it, or read its result) and return its curves, its final rates and its cost."""
+    from minimax_ued import counting
     from minimax_ued.evaluate import HeldOut
     from minimax_ued.trainer import UEDTrainer
 
@@ -242,7 +243,7 @@ def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, A
         "asked": asked,
         "preset": tier.presets[arm][0],
         "env_steps": trainer.progress(state)["env_steps"],
-        "updates": np.asarray(state.updates).tolist(),
+        "updates": counting.value(state.updates).tolist(),
         "curve": {
             "env_steps": [env_steps[row["step"]] for row in curve if row["step"] in env_steps],
             **{

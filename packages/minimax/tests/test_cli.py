@@ -1,5 +1,6 @@
 """The command line, from arguments to files: on the smallest run there is, which all tests here share."""
 
+import itertools
 import json
 import os
 import shutil
@@ -71,7 +72,8 @@ def test_train_again_does_nothing_and_another_configuration_is_refused(trained, 
 def test_a_longer_run_says_that_it_goes_on(trained, tmp_path, capsys):
     longer = tmp_path / "longer"
     shutil.copytree(trained, longer)
-    assert main(["train", *TINY, "--total-env-steps", "384", "--out", str(longer), "--quiet"]) == 0
+    more = ["384" if word == "256" else word for word in TINY]
+    assert main(["train", *more, "--out", str(longer), "--quiet"]) == 0
     assert f"{longer} goes on from step 2 of 3." in capsys.readouterr().err
     assert [row["step"] for row in rows(longer) if row["split"] == "train"] == [1, 2, 3]
 
@@ -123,18 +125,21 @@ def test_virtual_devices_are_named():
 def test_levels_draws_random_levels_and_test_mazes(tmp_path):
     """In a process of its own: the command computes on the CPU, which JAX cannot be told after its first use."""
     random, tests, edited = tmp_path / "new" / "random.png", tmp_path / "tests.png", tmp_path / "edited.png"
+    own, drawing = tmp_path / "own.png", tmp_path / "levels.txt"
+    drawing.write_text(">..#\n...G\n\nv.#\n..G\n")
     calls = [
         ["levels", "--preset", "small", "--n", "4", "--out", str(random)],
         ["levels", "--mazes", "Labyrinth", "FourRooms", "--out", str(tests)],
         ["levels", "--preset", "small", "--n", "4", "--mutate", "5", "--out", str(edited)],
+        ["levels", "--levels", str(drawing), "--out", str(own)],
     ]
     code = f"import sys; from minimax_ued.cli import main; sys.exit(max(main(call) for call in {calls}))"
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, [str(random), str(tests), str(edited)]), done.stderr
-    for file in (random, tests, edited):
+    assert (done.returncode, done.stdout.split()) == (0, [str(random), str(tests), str(edited), str(own)]), done.stderr
+    for file, least in ((random, 100), (tests, 100), (edited, 100), (own, 30)):
         with Image.open(file) as picture:
-            assert min(picture.size) > 100
+            assert min(picture.size) > least
 
 
 def test_methods_are_listed(capsys):
@@ -175,11 +180,16 @@ def one_sentence(capsys):
         (["--method", "prl"], ["'prl'", "robust_plr"]),
         (["--ppo.lr", "nan"], ["lr", "nan"]),
         (["--n-env", "4"], ["--n-env", "--n-envs"]),
+        (["--buffer.capacity", "80"], ["--total-env-steps is 256", "40 levels", "no update would be made"]),
     ],
 )
 def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     out = tmp_path / "run"
-    assert main(["train", *TINY, "--method", "robust_plr", *arguments, "--out", str(out)]) == 2
+    given = {"--method": "robust_plr", "--buffer.capacity": "8"} | dict(
+        zip(arguments[::2], arguments[1::2], strict=True)
+    )
+    given = dict(zip(TINY[::2], TINY[1::2], strict=True)) | given
+    assert main(["train", *itertools.chain(*given.items()), "--out", str(out)]) == 2
     message = one_sentence(capsys)
     assert all(word in message for word in words), message
     assert not out.exists()
@@ -193,8 +203,10 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
         (["evaluate", "RUN", "--cvar-attempts", "0"], ["--cvar-attempts is 0"]),
         (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),
         (["evaluate", "RUN", "--student", "1"], ["student is 1", "'dr'", "one student"]),
-        (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt cannot be read"]),
+        (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
         (["levels", "--mutate", "-1"], ["mutate is -1"]),
+        (["levels", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
+        (["levels", "--levels", "TMP/none.txt", "--mazes", "Labyrinth"], ["both given"]),
         (["levels", "--preset", "cartpole_dr"], ["'cartpole'", "only mazes"]),
         (["evaluate", "RUN", "RUN"], ["named twice"]),
         (["evaluate", "TMP/none"], ["none", "does not exist"]),

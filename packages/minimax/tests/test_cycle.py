@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.counting import value as count
 from minimax_ued.cycle import finish_metrics
 from minimax_ued.trainer import UEDTrainer
 
@@ -42,7 +43,7 @@ def test_domain_randomisation_learns_in_every_cycle_and_keeps_nothing():
     states, metrics = cycles(TINY, 3)
     for i, (before, after) in enumerate(itertools.pairwise(states)):
         assert not same(before.params, after.params)
-        assert (after.cycles[0], after.updates[0], after.rollouts[0]) == (i + 1,) * 3
+        assert [int(count(x)[0]) for x in (after.cycles, after.updates, after.rollouts)] == [i + 1] * 3
     assert states[-1].buffer is None
     assert set(metrics[0]) == set(metrics[-1])
     assert all(np.isfinite(v).all() for m in metrics for v in m.values())
@@ -61,8 +62,8 @@ def test_robust_replay_learns_from_replayed_levels_only(robust):
     assert replayed[-1] is True  # replay_prob is 1
     for before, after, replay in zip(states, states[1:], replayed, strict=False):
         assert same((before.params, before.opt_state), (after.params, after.opt_state)) is not replay
-    assert int(states[-1].updates[0]) == sum(replayed)
-    assert int(states[-1].rollouts[0]) == len(replayed)
+    assert count(states[-1].updates) == sum(replayed)
+    assert count(states[-1].rollouts) == len(replayed)
 
 
 def test_the_buffer_holds_what_was_played(robust):

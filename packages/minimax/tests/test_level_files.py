@@ -1,6 +1,9 @@
 """Levels in files: what goes in comes out, and what is wrong is said of the level that is wrong."""
 
 import io
+import os
+import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -57,7 +60,7 @@ def npz(**changes):
         (b">G\n\n>G\n...", "Level 2 of .* Row 1 .* has 3 cells"),
         (b">G?", "Level 1 of .* has '\\?'"),
         (b"\xff\xfe\x00", "neither an .npz file nor text"),
-        (b"PK\x03\x04rubbish", "no intact .npz"),
+        (b"PK\x03\x04rubbish", "not an intact .npz"),
         (npz(goal_pos=None), "lack the array 'goal_pos'"),
         (npz(agent_dir=np.array([0])), "arrays of one length"),
         (npz(wall_map=np.zeros((2, 3, 3))), "Level 1 of .* boolean"),
@@ -74,6 +77,69 @@ def test_what_is_wrong_is_one_sentence(tmp_path, content, words):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(UserError, match=r"none\.txt cannot be read"):
+def test_a_path_of_the_wrong_kind(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt does not exist"):
         load_levels(tmp_path / "none.txt")
+    with pytest.raises(UserError, match="is a folder"):
+        load_levels(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is a named pipe"):  # and does not wait for somebody to write
+        load_levels(tmp_path / "pipe")
+
+
+def member(header, data=b"", version=b"\x01\x00"):
+    text = header.encode() + b"\n"
+    size = len(text).to_bytes(4 if version == b"\x02\x00" else 2, "little")
+    return b"\x93NUMPY" + version + size + text + data
+
+
+HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        # Headers that claim a trillion levels, with nothing behind them.
+        ("wall_map", member(HEADER % ("|b1", "(1000000000000, 13, 13)")), "has 0"),
+        ("wall_map", member(HEADER % ("|b1", "(1000000000000, 13, 13)"), b"x" * 9, b"\x02\x00"), "has 9"),
+        ("wall_map", member(HEADER % ("|b1", "(2, 3, 3)"), b"\0" * 17), "18 bytes, and has 17"),
+        ("goal_pos", member(HEADER % ("<i8", "(-2, 2)")), "bytes, and has 0"),
+        ("goal_pos", member(HEADER % ("|O", "(2, 2)"), b"x" * 32), "declares object"),
+        ("goal_pos", member("{'descr': [[[[", b""), "not an intact"),
+        ("goal_pos", member("[" * 9000, b""), "not an intact"),
+        ("goal_pos", member("{'descr': '<i8', 'fortran_order': 3, 'shape': 'x'}"), "not an intact"),
+        ("agent_dir", member(HEADER % ("<i8", "(2,)"), b"\0" * 16, b"\x03\x00"), "version"),
+        ("agent_dir", b"not an array", "not an intact"),
+        ("agent_dir", b"", "not an intact"),
+        ("agent_dir", member(HEADER % ("<M8[s]", "(2,)"), b"\0" * 16), "agent_dir"),
+        ("agent_dir", member(HEADER % ("<c16", "(2,)"), b"\0" * 32), "agent_dir"),
+        ("agent_pos", member(HEADER % ("<U4", "(2, 2)"), b"\0" * 64), "agent_pos"),
+        ("wall_map", member(HEADER % ("|b1", "()"), b"\0"), "one length"),
+        ("wall_map", member(HEADER % ("|b1", "(2,)"), b"\0" * 2), "Level 1 of"),
+        ("wall_map", member(HEADER % ("|V9", "(2,)"), b"\0" * 18), "Level 1 of"),
+        ("wall_map", member(HEADER % ("|b1", "(2, 0, 3)")), "Level 1 of"),
+    ],
+)
+def test_odd_arrays_are_refused_before_they_are_unpacked(tmp_path, name, array, words):
+    path, plain = tmp_path / "levels.npz", zipfile.ZipFile(io.BytesIO(npz()))
+    with zipfile.ZipFile(path, "w") as archive:
+        for other in plain.namelist():
+            archive.writestr(other, array if other == f"{name}.npy" else plain.read(other))
+    with pytest.raises(UserError, match=re.escape(words)) as error:
+        load_levels(path)
+    assert "\n" not in str(error.value)
+
+
+def test_levels_larger_than_memory_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    path = tmp_path / "levels.npz"
+    np.savez_compressed(path, wall_map=np.zeros((10, 1000, 1000), bool), goal_pos=np.zeros((10, 2), int),
+                        agent_pos=np.zeros((10, 2), int), agent_dir=np.zeros(10, int))  # fmt: skip
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2000}.get)
+    with pytest.raises(UserError, match=r"take 0\.0 GiB of memory, and this machine has 0\.0"):
+        load_levels(path)
+    # Drawings are padded to the largest: here to 9,000 x 9,000 cells each.
+    drawn = tmp_path / "levels.txt"
+    drawn.write_text(">G" + "." * 8998 + "\n\n>G" + "\n.." * 8999)
+    with pytest.raises(UserError, match="GiB of memory"):
+        load_levels(drawn)

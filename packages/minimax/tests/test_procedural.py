@@ -129,13 +129,26 @@ def test_four_rooms_have_four_doors():
 
 
 def test_crossings_can_be_walked_straight_through():
-    levels, lengths = jax.device_get(draw(procedural.crossing, 1000, jax.random.key(17)))
+    levels, lengths = jax.device_get(draw(procedural.crossing, 4000, jax.random.key(17)))
     walls = levels.wall_map
     assert (lengths == 16).all()
     # Even rows and columns are never walls; a line that is one has at most a few openings left.
     assert not walls[:, ::2, ::2].any()
-    lines = (walls[:, 1::2].sum(2) >= 5).sum(1) + (walls[:, :, 1::2].sum(1) >= 5).sum(1)
-    assert (lines == 5).mean() > 0.99
+    rows, columns = (walls[:, 1::2].sum(2) >= 5).sum(1), (walls[:, :, 1::2].sum(1) >= 5).sum(1)
+    # minimax: r of 5 lines are rows, drawn from 4 rows and 4 columns; then 4 of 8 places, of which 2 r hold a wall.
+    split = stats.hypergeom(8, 4, 5).pmf(range(5))
+    expected = np.zeros((5, 5))
+    for r in range(1, 5):
+        expected += split[r] * np.outer(*(stats.hypergeom(8, 2 * n, 4).pmf(range(5)) for n in (r, 5 - r)))
+    assert expected.sum() == pytest.approx(1)
+    found = np.zeros((5, 5))
+    np.add.at(found, (rows, columns), 1)
+    assert ((found > 0) <= (expected > 0)).all()
+    often, rare = len(walls) * expected >= 8, (expected > 0) & (len(walls) * expected < 8)
+    counts, means = (np.append(x[often], x[rare].sum()) for x in (found, len(walls) * expected))
+    assert stats.chisquare(counts, means).pvalue > 1e-4
+    totals = rows + columns
+    assert (totals.min(), totals.max()) == (2, 8)
 
 
 @pytest.fixture(scope="module")

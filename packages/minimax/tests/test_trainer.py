@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from minimax_ued import counting
 from minimax_ued.config import (
     BufferConfig,
     EditorConfig,
@@ -86,6 +88,18 @@ def test_steps_save_and_restore(trainer, tmp_path):
         wider.restore(tmp_path, like)
 
 
+def test_a_run_counts_beyond_32_bits(trainer):
+    """Started two cycles below 2**32."""
+    far = jnp.broadcast_to(jnp.array([2**32 - 2, 0], jnp.uint32), (2, 2))
+    state = trainer.init(0).replace(cycles=far, updates=far, rollouts=far)
+    state, metrics = trainer.step(state)
+    n = 2**32 - 2 + TINY.cycles_per_step
+    progress = trainer.progress(state)
+    assert (progress["cycles"], progress["env_steps"]) == (n, n * TINY.steps_per_rollout)
+    learned = counting.value(state.updates).astype(int) - (2**32 - 2)
+    np.testing.assert_allclose(metrics["learn"], learned / TINY.cycles_per_step, rtol=1e-6)
+
+
 def test_a_run_of_more_seeds_contains_the_run_of_fewer(trainer):
     one = UEDTrainer(dataclasses.replace(TINY, seeds=1)).init(5)
     assert equal(one, jax.tree.map(lambda x: x[:1], trainer.init(5)))
@@ -106,6 +120,7 @@ import dataclasses, json, sys
 import jax, numpy as np
 sys.path.insert(0, sys.argv[1])
 from test_trainer import TINY
+from minimax_ued import counting
 from minimax_ued.trainer import UEDTrainer
 assert jax.device_count() == 2
 worst = {}
@@ -126,7 +141,7 @@ for method, minibatches in (("dr", 1), ("parallel_accel", 2), ("repaired", 1)):
             state, metrics = step(state)
         assert ("all-reduce" in step.as_text()) is (devices == 2)  # the work was really split
         assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
-        assert int(state.updates[0]) > 0
+        assert counting.value(state.updates)[0] > 0
         buffer = () if state.buffer is None else (state.buffer.levels, state.buffer.scores)
         teacher = () if state.teacher is None else state.teacher.params
         results.append(jax.device_get((state.params, teacher, buffer, metrics)))

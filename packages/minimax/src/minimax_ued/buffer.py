@@ -16,7 +16,6 @@ N is the capacity, B the size of a batch. Every method is a pure function of its
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -50,7 +49,8 @@ class BufferState(struct.PyTreeNode):
         levels: the levels, a pytree with leading axis N.
         hashes: u32[N, 2], `level_hash` of each level.
         scores: f32[N], -inf in empty slots. Filled slots hold finite scores.
-        ages: i32[N], B for each cycle, or one for each draw of it, since this level was last drawn; stops at 2**31 - 1.
+        ages: i32[N], B for each cycle, or one for each draw of it, since this level was last drawn, or inserted; stops
+            at 2**31 - 1.
         max_returns: f32[N], highest return ever seen on the level; -inf in empty slots.
         filled: bool[N].
         n_mutations: i32[N], edits between the level and its random ancestor, in generations.
@@ -136,8 +136,7 @@ class LevelBuffer:
 
     def ready(self, state: BufferState) -> jax.Array:
         """Return bool[], whether `min_fill` of the slots are filled, and at least one."""
-        # Whole slots, so that rounding of the ratio cannot delay the start: .7 of 10 is 7 slots, not 8.
-        return state.filled.sum() >= max(1, math.ceil(self.config.min_fill * self.config.capacity - 1e-6))
+        return state.filled.sum() >= self.config.first_replay
 
     def replay_decision(self, key: jax.Array, state: BufferState) -> jax.Array:
         """Decide, bool[], whether to replay: with probability `replay_prob` once the buffer is `ready`.
@@ -226,9 +225,10 @@ class LevelBuffer:
         level that was found, not replayed, gets age 0.
 
         *New levels* take free slots; when there are none, they go for the slot with the smallest P, and are inserted
-        if their score is at least that slot's. They start with age 0.
+        if their score is at least that slot's. They start with age 0, as in jaxued. In minimax a new level keeps the
+        age of the level whose slot it takes, so that it can be stale from the start.
 
-        With `sequential`, as the reference, level by level in the order of the batch, P computed anew each time; an
+        With `sequential`, in the order of the reference, level by level of the batch, P computed anew each time; an
         update whose slot was taken by an earlier level of the batch competes for that slot as a new one.
         Otherwise at once: updates first; then P is computed once; the best new levels take the free slots, and the
         others, best first, are held against the slots in ascending order of P, until the first that is refused. This

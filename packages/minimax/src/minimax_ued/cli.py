@@ -59,6 +59,8 @@ def train(options: RunOptions, config: TrainConfig) -> None:
         shown.insert(1, "held_out/solve_rate_hard")
     describe = report if options.quiet else report_command
     describe([options.out], plots, metrics=shown, x="env_steps")
+    for note in trainer.notes(state):
+        print(f"warning: {note}", file=sys.stderr)
 
 
 def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
@@ -171,7 +173,9 @@ class LevelsOptions:
     out: Path = Path("levels.png")
     """the picture to write"""
     mazes: tuple[str, ...] = ()
-    """test mazes by name; none draws random levels of the configuration instead"""
+    """test mazes by name; without these and --levels, random levels of the configuration"""
+    levels: Path | None = None
+    """levels of your own: an .npz file, or text that draws mazes with blank lines between them"""
     n: int = 24
     """random levels to draw"""
     mutate: int = 0
@@ -182,23 +186,30 @@ class LevelsOptions:
 
 @app.command(options=LevelsOptions, config=TrainConfig, presets=PRESETS, preset_help=PRESET_HELP)
 def levels(options: LevelsOptions, config: TrainConfig) -> None:
-    """Draw test mazes, or random levels of a configuration with the number of actions they take."""
+    """Draw test mazes, levels of your own, or random ones of a configuration, with the number of actions they take."""
     for name, least in (("n", 1), ("mutate", 0)):
         if getattr(options, name) < least:
             raise UserError(f"{name} is {getattr(options, name)}; it must be at least {least}.")
-    if not options.mazes and config.domain != "maze":
+    if options.mazes and options.levels is not None:
+        raise UserError("mazes and levels are both given: draw test mazes, or a file of levels.")
+    if not options.mazes and options.levels is None and config.domain != "maze":
         raise UserError(f"domain is {config.domain!r}, and only mazes can be drawn: choose a preset with mazes.")
+    own = None
+    if options.levels is not None:
+        from minimax_ued.level_files import load_levels
+
+        own = load_levels(options.levels)
     _start_jax("cpu", 1)
     from minimax_ued.envs.maze import Maze
     from minimax_ued.gallery import draw_mutations, draw_test_mazes, random_levels
     from minimax_ued.pictures import level_sheet, save_png
-    from minimax_ued.snapshots import action_labels
+    from minimax_ued.snapshots import action_labels, count_actions
 
     if options.mazes:
         print(draw_test_mazes(list(options.mazes), options.out, seed=options.seed))
         return
     env = Maze(config.env)
-    drawn, actions = random_levels(env, options.seed, options.n)
+    drawn, actions = random_levels(env, options.seed, options.n) if own is None else (own, count_actions(own))
     if options.mutate:
         print(draw_mutations(env, drawn, config.mutation.operator, options.mutate, options.out, seed=options.seed))
         return

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from minimax_ued.methods import Method, get_method
+from minimax_ued.readiness import check_readiness
 from paperloop.checks import NOT_NEGATIVE, POSITIVE, POSITIVE_SHARE, SHARE, Range, check, refusal
 from paperloop.errors import UserError
 
@@ -223,7 +224,8 @@ class BufferConfig:
             such as learnability, where otherwise the slot number decides.
         min_fill: part of the capacity that must be filled before the first replay.
         deduplicate: keep no level twice.
-        sequential: draw and insert one level after the other as the reference does, instead of a batch at once.
+        sequential: draw and insert one level after the other, in the reference's order, instead of a batch at once.
+            Ages are ours in either case: a new level has age 0, and does not inherit that of the level it replaces.
     """
 
     capacity: int = 4000
@@ -239,6 +241,12 @@ class BufferConfig:
     def __post_init__(self) -> None:
         check(self, capacity=_COUNT, replay_prob=SHARE, staleness_coef=SHARE, min_fill=SHARE, temperature=POSITIVE)
         self._check_underflow()
+
+    @property
+    def first_replay(self) -> int:
+        """Levels that the buffer holds at the first replay: `min_fill` of the capacity, and at least one."""
+        # Whole slots, so that rounding of the ratio cannot delay the start: .7 of 10 is 7 slots, not 8.
+        return max(1, math.ceil(self.min_fill * self.capacity - 1e-6))
 
     def _check_underflow(self) -> None:
         """Refuse a temperature at which float32 cannot hold the score distribution.
@@ -508,6 +516,7 @@ class TrainConfig:
                 f"TrainConfig.method is {self.method!r}, whose teacher builds mazes, but domain is {self.domain!r}: "
                 "set domain to 'maze' or choose a method without a teacher."
             )
+        check_readiness(self)
 
     def _check_parts(self, method: Method) -> None:
         """Whole environments are shared out over minibatches and devices."""

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from minimax_ued import counting
 from minimax_ued.axes import over_axis
 from minimax_ued.buffer import BufferState, LevelBuffer
 from minimax_ued.choice import Choice, choose_alternating, choose_curated, choose_parallel, edited, new_levels
@@ -57,10 +58,10 @@ class TrainState(struct.PyTreeNode):
             another curator `[seeds, ...]`; None for methods that keep no levels.
         teacher: the teacher, None for methods without one.
         key: typed PRNG key, the only source of randomness.
-        cycles: u32, cycles done.
-        updates: u32, cycles that updated the students.
-        rollouts: u32, rollouts of B x S steps by one student; a count of steps would overflow 32 bits.
-        refreshes: u32, refreshes of the curator.
+        cycles: cycles done; this and the other counters are u32 `[seeds, 2]`, see `minimax_ued.counting`.
+        updates: cycles that updated the students.
+        rollouts: rollouts of B x S steps by one student.
+        refreshes: refreshes of the curator.
     """
 
     params: Any
@@ -179,9 +180,9 @@ class Cycle:
         state = state.replace(
             key=key,
             buffer=played.content if self.buffer is not None else content,
-            cycles=state.cycles + 1,
-            updates=state.updates + learn,
-            rollouts=state.rollouts + method.parts * config.n_students,
+            cycles=counting.add(state.cycles, 1),
+            updates=counting.add(state.updates, learn),
+            rollouts=counting.add(state.rollouts, method.parts * config.n_students),
         )
         totals = played.totals
         if method.curator == "buffer":
@@ -228,12 +229,12 @@ class Cycle:
         def refreshed(content: Any, key: Array, params: Any) -> Any:
             return curator.refresh(content, key, jax.tree.map(lambda x: x[0], params))
 
-        due = state.cycles[0] % self.config.refresh_every == 0  # all seeds are at the same cycle
+        due = counting.remainder(state.cycles[0], self.config.refresh_every) == 0  # all seeds are at the same cycle
         content = jax.lax.cond(
             due, over_axis(self.config.seeds, refreshed), lambda content, *_: content, state.buffer, keys.refresh,
             state.params,
         )  # fmt: skip
-        return state.replace(buffer=content, refreshes=state.refreshes + due.astype(jnp.uint32))
+        return state.replace(buffer=content, refreshes=counting.add(state.refreshes, due))
 
     def _build(self, state: TrainState, keys: _Keys, wanted: Array) -> tuple[Any, Construction | None]:
         """Levels of the teacher, B for each seed, and how they were built; None where no teacher makes levels."""
@@ -404,8 +405,8 @@ class Cycle:
         weight = wanted.astype(jnp.float32)
         totals = {name: (weight * total[0], weight * count[0]) for name, (total, count) in played.totals.items()}
         content = _choose_tree(wanted, played.content, state.buffer)
-        rollouts = jnp.where(wanted, self.config.n_students, 0).astype(jnp.uint32)
-        return state.replace(buffer=content, rollouts=state.rollouts + rollouts), totals
+        rollouts = jnp.where(wanted, self.config.n_students, 0)
+        return state.replace(buffer=content, rollouts=counting.add(state.rollouts, rollouts)), totals
 
     # --- what comes instead of a part that no seed wants ---
 
@@ -492,7 +493,8 @@ class Cycle:
         if not anneal:
             return jnp.float32(lr)
         # Held at 0 in a run that goes on beyond its length, where it would turn negative.
-        return lr * jnp.maximum(1 - (state.cycles - 1).astype(jnp.float32) / self.config.total_cycles, 0)
+        done = counting.as_float(counting.before(state.cycles))
+        return lr * jnp.maximum(1 - done / self.config.total_cycles, 0)
 
     def _same(self, key: Array) -> Array:
         return jnp.broadcast_to(key, (self.config.n_students,))

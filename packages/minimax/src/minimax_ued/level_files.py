@@ -14,7 +14,10 @@ and npz with the arrays `wall_map` bool `[L, H, W]`, `goal_pos` `[L, 2]`, `agent
 from __future__ import annotations
 
 import io
+import math
+import os
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -25,11 +28,18 @@ import numpy as np
 
 from minimax_ued.envs.maze.level import Level, check_level, pad_level, stack_levels
 from paperloop.errors import UserError
-from paperloop.files import write_atomically
+from paperloop.files import check_is_file, write_atomically
 
 __all__ = ["load_levels", "save_levels"]
 
 _ARRAYS = ("wall_map", "goal_pos", "agent_pos", "agent_dir")
+_LEVEL_BYTES = 1500  # that one level takes besides its cells while it is checked
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+#: What NumPy, zipfile and zlib raise on rubbish.
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, OverflowError, MemoryError, RecursionError),
+    *(NotImplementedError, RuntimeError, SyntaxError, TypeError, struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 def load_levels(path: Path | str) -> Level:
@@ -44,19 +54,22 @@ def load_levels(path: Path | str) -> Level:
         NumPy arrays with a leading axis.
 
     Raises:
-        UserError: the file cannot be read, holds no level, or one that is not valid; the message says which.
+        UserError: the file cannot be read, declares more than it has or than fits into memory, holds no level, or one
+            that is not valid; the message says which.
     """
-    path = Path(path)
+    path = check_is_file(path)
+    _check_memory(path, path.stat().st_size)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"The levels {path} cannot be read ({error.strerror}): check the path.") from None
+        raise UserError(f"The levels {path} cannot be read: {error.strerror}.") from None
     if path.suffix == ".npz" or content[:2] == b"PK":
         levels = _from_npz(path, content)
     else:
         levels = _from_text(path, content)
     height = max(level.wall_map.shape[0] for level in levels)
     width = max(level.wall_map.shape[1] for level in levels)
+    _check_memory(path, len(levels) * height * width)
     return stack_levels([pad_level(level, height, width) for level in levels])
 
 
@@ -92,10 +105,12 @@ def _from_text(path: Path, content: bytes) -> list[Level]:
 
 def _from_npz(path: Path, content: bytes) -> list[Level]:
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _check_sizes(path, archive)
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _ARRAYS if name in stored}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"The levels {path} are no intact .npz file ({error}): write it anew.") from None
+    except _DAMAGED as error:
+        raise UserError(f"The levels {path} are not an intact .npz file ({error}): write it anew.") from None
     for name in _ARRAYS:
         if name not in arrays:
             raise UserError(f"The levels {path} lack the array {name!r}: an .npz of levels has {', '.join(_ARRAYS)}.")
@@ -111,6 +126,37 @@ def _from_npz(path: Path, content: bytes) -> list[Level]:
         )
         for number in range(counts["wall_map"])
     ]
+
+
+def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
+    """Before anything is unpacked: whether the arrays have the bytes that they declare, and fit into memory."""
+    needed = 0
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name not in _ARRAYS:
+            continue
+        with archive.open(member) as file:
+            version = np.lib.format.read_magic(file)
+            if version not in _HEADERS:
+                raise ValueError(f"the array {name!r} is of version {version}")
+            shape, _, dtype = _HEADERS[version](file)
+            declared, there = math.prod(shape) * dtype.itemsize, member.file_size - file.tell()
+        if dtype.hasobject or declared != there:
+            raise ValueError(f"the array {name!r} declares {dtype} {shape}, {declared} bytes, and has {there}")
+        needed += declared + (_LEVEL_BYTES * shape[0] if name == "wall_map" and shape else 0)
+    _check_memory(path, needed)
+
+
+def _check_memory(path: Path, needed: int) -> None:
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on this system
+        return
+    if 0 < there < needed:
+        raise UserError(
+            f"The levels {path} take {needed / 2**30:.1f} GiB of memory, and this machine has {there / 2**30:.1f} GiB: "
+            "split the file, or check that it is not damaged."
+        )
 
 
 def _checked(path: Path, number: int, make: Callable[[], Any]) -> Any:

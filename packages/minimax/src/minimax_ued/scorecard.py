@@ -261,6 +261,7 @@ def make_scorecard(
     _check(runs, configs, students)
     names = tuple(mazes) or OOD_MAZES
     measured: dict[str, Measured] = {}
+    notes: list[str] = []
     plans: dict[TrainConfig, _Plan] = {}  # runs of one configuration share it, so that nothing is compiled twice
     for run, config, label in zip(runs, configs, _labels(runs), strict=True):
         if config not in plans:
@@ -272,6 +273,7 @@ def make_scorecard(
                 "levels are kept for testing: evaluate them one by one."
             )
         state = restore(plan.trainer, run, fallback=fallback)
+        notes += [f"{label}: {note}" for note in plan.trainer.notes(state)]
         try:
             history = read_history(run)
         except UserError:
@@ -302,7 +304,7 @@ def make_scorecard(
             "cvar_attempts": cvar_attempts,
             "runs": [str(run) for run in runs],
         },
-        notes=tuple(dict.fromkeys(note for one in plans.values() for note in one.notes)),
+        notes=tuple(dict.fromkeys([*notes, *(note for one in plans.values() for note in one.notes)])),
     )
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from minimax_ued import counting
 from minimax_ued.buffer import LevelBuffer
 from minimax_ued.cycle import TrainState
 from minimax_ued.envs.base import Environment
@@ -131,7 +132,7 @@ class LevelSnapshots:
         found = find_curriculum(self._trainer, state, seed)
         assert found is not None
         if self.folder is not None and isinstance(self._trainer.env, Maze):
-            self._draw(found, int(state.cycles.min()) // self._trainer.config.cycles_per_step)
+            self._draw(found, int(counting.value(state.cycles).min()) // self._trainer.config.cycles_per_step)
         return _expectations(self._trainer.env, found)
 
     def _draw(self, found: Curriculum, step: int) -> None:

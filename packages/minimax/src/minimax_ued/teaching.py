@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
+from minimax_ued import counting
 from minimax_ued.config import TeacherConfig
 from minimax_ued.envs.base import LevelEditor
 from minimax_ued.gae import generalized_advantages
@@ -27,7 +28,7 @@ class TeacherState(struct.PyTreeNode):
     Attributes:
         params: the network's variables.
         opt_state: the optimiser's state.
-        updates: u32, PPO updates made.
+        updates: PPO updates made, u32 `[2]`, see `minimax_ued.counting`.
     """
 
     params: Any
@@ -74,7 +75,7 @@ class Teaching:
         sequence = jax.tree.map(lambda x: x[None, None], observation)
         params = self.network.init(key, self.network.initial_carry(1), sequence, jnp.ones((1, 1), bool))
         opt_state = make_optimizer(self.config.ppo).init(params)
-        return TeacherState(params=params, opt_state=opt_state, updates=jnp.zeros((), jnp.uint32))
+        return TeacherState(params=params, opt_state=opt_state, updates=counting.zero())
 
     def build(self, params: Any, key: Array, n: int) -> tuple[Any, Construction]:
         """Build `n` levels (leading axis n), and record how."""
@@ -137,4 +138,4 @@ class Teaching:
             lr=lr,
             constrain=self.constrain,
         )
-        return TeacherState(params=params, opt_state=opt_state, updates=state.updates + 1), metrics
+        return TeacherState(params=params, opt_state=opt_state, updates=counting.add(state.updates, 1)), metrics

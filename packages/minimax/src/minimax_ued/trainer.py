@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from minimax_ued import counting
 from minimax_ued.buffer import LevelBuffer
 from minimax_ued.capabilities import check_capabilities, make_teaching
 from minimax_ued.config import TrainConfig
@@ -21,6 +23,7 @@ from minimax_ued.curators import make_curator
 from minimax_ued.cycle import Cycle, TrainState, finish_metrics
 from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
+from minimax_ued.readiness import waits_for_replay
 from minimax_ued.students import Student, make_student
 from paperloop.errors import UserError
 from paperloop.files import write_json
@@ -104,7 +107,7 @@ class UEDTrainer:
         # One by one: the QR decompositions of orthogonal initialisers can hang the CPU client when they are batched.
         keys = [jax.random.fold_in(student_key, i) for i in range(self.config.n_students)]
         params, opt_state = _stack([self._init_student(key) for key in keys])
-        zero = jnp.zeros((), jnp.uint32)
+        zero = counting.zero()
         return TrainState(
             params=params,
             opt_state=opt_state,
@@ -136,12 +139,39 @@ class UEDTrainer:
 
     def progress(self, state: TrainState) -> Mapping[str, int]:
         """Return cycles, PPO updates (of the seed that has made the fewest) and environment steps per seed."""
+        counters = (state.cycles, state.updates, state.rollouts, state.refreshes)
+        cycles, updates, rollouts, refreshes = map(counting.value, jax.device_get(counters))
         return {
-            "cycles": int(state.cycles.min()),
-            "updates": int(state.updates.min()),
-            "env_steps": int(state.rollouts.min()) * self.config.steps_per_rollout
-            + int(state.refreshes.min()) * self.config.steps_per_refresh,
+            "cycles": int(cycles.min()),
+            "updates": int(updates.min()),
+            "env_steps": int(rollouts.min()) * self.config.steps_per_rollout
+            + int(refreshes.min()) * self.config.steps_per_refresh,
         }
+
+    def notes(self, state: TrainState) -> tuple[str, ...]:
+        """Return what a reader of the results must know: that no update was made, or that no level was replayed.
+
+        Asked at the end of a run. One that cannot get there at all is refused before; whether enough different levels
+        turn up, and whether lots are drawn in time, shows only now.
+        """
+        config = self.config
+        if state.buffer is None or not waits_for_replay(config):
+            return ()
+        needed, least = config.buffer.first_replay, np.asarray(jax.device_get(state.buffer.filled)).sum(-1).min(-1)
+        learned = counting.value(state.updates) > 0
+        waiting = least < needed
+        idle = ~learned | waiting
+        if not idle.any():
+            return ()
+        where = "" if config.seeds == 1 else f" in {idle.sum()} of {config.seeds} seeds"
+        what = "No level was replayed" if learned[idle].all() else "No update was made"
+        if waiting.any():
+            why = f"the level buffer holds {least.min()} levels, and replay begins at {needed}"
+            cure = "train longer, or lower buffer.min_fill or buffer.capacity"
+        else:
+            why = f"no cycle drew a replay (buffer.replay_prob is {config.buffer.replay_prob:g})"
+            cure = "train longer"
+        return (f"{what}{where}: {why}; {cure}.",)
 
     def save(self, state: TrainState, folder: Path) -> None:
         """Write the whole state, level buffer and random keys included, into `folder`."""
@@ -173,10 +203,10 @@ class UEDTrainer:
         return {"method": method, "environment": f"{env.__module__}.{env.__qualname__}"}
 
     def _dispatch(self, state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-        before = state.updates
+        before = state.updates[..., 0]
         state, totals = jax.lax.scan(lambda s, _: self._cycle(s), state, length=self.config.cycles_per_step)
         metrics = finish_metrics(totals)
-        metrics["learn"] = (state.updates - before).astype(jnp.float32) / self.config.cycles_per_step
+        metrics["learn"] = (state.updates[..., 0] - before).astype(jnp.float32) / self.config.cycles_per_step
         return state, metrics | {f"buffer/{name}": value for name, value in self._cycle.content_metrics(state).items()}
 
 

@@ -44,23 +44,27 @@ def four_rooms(key: jax.Array, size: int = 17, in_doors: bool = False) -> Level:
 def crossing(key: jax.Array, size: int = 9, n_walls: int = 5) -> Level:
     """Draw straight walls across the whole map, each with openings, from corner to opposite corner.
 
-    Exactly `n_walls` of the odd rows and columns become walls; in minimax's own code their number varies around that.
-    A random walk that only goes right and down, straight on through
-    walls, carves the openings; so a path of 2 (size - 1) moves exists always. `crossing_room_by_room` makes one opening
-    for each wall instead.
+    Of the h = (size - 1) / 2 odd rows, each of h out of 2 h places is a wall of which 2 r hold one, and likewise of the
+    odd columns with 2 (n_walls - r), where r of `n_walls` lines fell to the rows. That is minimax's draw: n_walls lines
+    on average, and 2 to 8 for size 9 and n_walls 5. A random walk that only goes right and down, straight on through
+    walls, carves the openings; so a path of 2 (size - 1) moves exists always. `crossing_room_by_room` has exactly
+    `n_walls` walls, and makes one opening for each instead.
 
     Args:
         key: typed PRNG key.
         size: H = W, odd.
-        n_walls: number of walls, at most size - 1.
+        n_walls: expected number of walls, at most size - 1.
     """
     _check(size, n_walls)
-    line_key, walk_key = jax.random.split(key)
-    lines = jax.random.permutation(line_key, size - 1) < n_walls  # rows first, then columns
-    odd = jnp.arange(1, size, 2)
-    rows = jnp.zeros((size,), bool).at[odd].set(lines[: size // 2])
-    columns = jnp.zeros((size,), bool).at[odd].set(lines[size // 2 :])
-    walls = rows[:, None] | columns[None, :]
+    line_key, row_key, column_key, walk_key = jax.random.split(key, 4)
+    half, odd = size // 2, jnp.arange(1, size, 2)
+    n_rows = (jax.random.permutation(line_key, 2 * half)[:half] < n_walls).sum()
+
+    def lines(key: jax.Array, n: jax.Array) -> jax.Array:
+        drawn = jax.random.permutation(key, 2 * half)[:half] < 2 * n
+        return jnp.zeros((size,), bool).at[odd].set(drawn)
+
+    walls = lines(row_key, n_rows)[:, None] | lines(column_key, n_walls - n_rows)[None, :]
 
     def walk(carry: tuple[jax.Array, ...], coin: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
         walls, x, y, down, inside = carry

@@ -1,0 +1,133 @@
+"""A run that cannot replay is refused before anything is compiled, and one that did not says so."""
+
+import dataclasses
+import itertools
+
+import pytest
+
+from minimax_ued.config import (
+    BufferConfig,
+    EditorConfig,
+    MazeConfig,
+    PPOConfig,
+    StudentConfig,
+    TeacherConfig,
+    TrainConfig,
+)
+from minimax_ued.methods import METHODS
+from minimax_ued.presets import PRESETS
+from minimax_ued.readiness import count_levels, cycles_before_replay, waits_for_replay
+from minimax_ued.trainer import UEDTrainer
+from paperloop.errors import UserError
+
+REPLAYING = sorted(name for name, method in METHODS.items() if method.curator == "buffer")
+SMALL = dataclasses.replace(PRESETS["small"], n_envs=16, cycles_per_step=5)  # 512 levels before the first replay
+
+
+def run(method, cycles, **changes):
+    config = dataclasses.replace(SMALL, method=method, teacher=PRESETS["small_paired"].teacher, **changes)
+    return dataclasses.replace(config, total_env_steps=round(cycles * config.env_steps_per_cycle))
+
+
+@pytest.mark.parametrize("method", REPLAYING)
+def test_a_run_too_short_for_its_first_replay_is_refused(method):
+    parts = METHODS[method].parts
+    waiting = -(-512 // (16 * parts))
+    assert cycles_before_replay(run(method, 10_000)) == waiting
+    dispatch = 5
+    short = waiting // dispatch * dispatch
+    with pytest.raises(UserError, match="total_env_steps is") as error:
+        run(method, short)
+    outcome = "no level would be replayed" if method == "plr" else "no update would be made"
+    assert outcome in str(error.value)
+    assert "holds 512 levels" in str(error.value)
+    run(method, short + dispatch)
+    # What the message advises is the smallest run that is not refused.
+    least = int(str(error.value).split("total_env_steps above ")[1].split(",")[0])
+    dataclasses.replace(run(method, 10_000), total_env_steps=least + 1)
+    with pytest.raises(UserError, match=f"above {least},"):
+        dataclasses.replace(run(method, 10_000), total_env_steps=least)
+
+
+def test_what_needs_no_replay_may_be_short():
+    for method in sorted(set(METHODS) - set(REPLAYING)):
+        changes = {"sfl": PRESETS["small_sfl"].learnable}
+        dataclasses.replace(
+            SMALL, method=method, learnable=changes.get(method, SMALL.learnable), total_env_steps=1,
+            teacher=PRESETS["small_paired"].teacher,
+        )  # fmt: skip
+    never = dataclasses.replace(SMALL.buffer, replay_prob=0)
+    assert not waits_for_replay(dataclasses.replace(SMALL, method="plr", buffer=never, total_env_steps=1))
+
+
+@pytest.mark.parametrize("name", sorted(name for name, config in PRESETS.items() if waits_for_replay(config)))
+def test_presets_replay_for_most_of_their_run(name):
+    config = PRESETS[name]
+    assert cycles_before_replay(config) < 0.2 * config.total_cycles
+
+
+def test_levels_are_counted_as_they_can_be_listed():
+    def listed(height, width, walls):
+        cells = range(height * width)
+        return sum(
+            4 * sum(1 for agent, goal in itertools.permutations(set(cells) - set(chosen), 2))
+            for n in walls
+            for chosen in itertools.combinations(cells, n)
+        )
+
+    for walls in (range(1), range(3, 4), range(6), range(1, 3)):
+        assert count_levels(2, 3, walls, 10**9) == listed(2, 3, walls)
+    assert count_levels(2, 3, range(1), 100) == 6 * 5 * 4
+    assert count_levels(255, 255, range(30_000, 30_001), 2**31) >= 2**31  # at once, without the binomial
+
+
+@pytest.mark.parametrize("method", ["robust_plr", "parallel_accel", "plr"])
+def test_a_buffer_larger_than_the_space_of_levels_is_refused(method):
+    """2 x 2 cells without walls are 4 x 3 x 4 = 48 mazes."""
+    config = TrainConfig(method=method, env=MazeConfig(height=2, width=2, n_walls=0, max_steps=8), n_envs=4,
+                         buffer=BufferConfig(capacity=96, min_fill=0.5))  # fmt: skip
+    with pytest.raises(UserError, match=r"49 different levels .* only 48 such mazes of 2 x 2"):
+        dataclasses.replace(config, buffer=BufferConfig(capacity=98, min_fill=0.5))
+    dataclasses.replace(config, buffer=BufferConfig(capacity=98, min_fill=0.5, deduplicate=False))
+    dataclasses.replace(config, buffer=BufferConfig(capacity=98, min_fill=0.5), domain="own")
+
+
+def test_a_teacher_builds_other_mazes_than_the_generator():
+    """Of 1 x 3 cells a teacher with up to one wall builds 4 (3 x 2 + 3 x 2) = 48 mazes, the generator 24 without."""
+    config = TrainConfig(
+        method="repaired", env=MazeConfig(height=1, width=3, n_walls=0, max_steps=8), n_envs=4,
+        teacher=TeacherConfig(editor=EditorConfig(n_walls=1)), buffer=BufferConfig(capacity=48, min_fill=1.0),
+    )  # fmt: skip
+    with pytest.raises(UserError, match="only 48 such mazes"):
+        dataclasses.replace(config, buffer=BufferConfig(capacity=49, min_fill=1.0))
+    with pytest.raises(UserError, match="only 24 such mazes"):
+        dataclasses.replace(config, method="robust_plr")
+
+
+def test_a_run_that_made_no_update_says_so():
+    """A buffer of which two levels are asked for holds one at the end of one cycle; after two, two."""
+    config = TrainConfig(
+        method="robust_plr", env=MazeConfig(height=1, width=2, n_walls=0, max_steps=6), n_envs=1, rollout_steps=6,
+        student=StudentConfig(features=4, head_width=4, conv_filters=2), ppo=PPOConfig(epochs=1), cycles_per_step=1,
+        buffer=BufferConfig(capacity=2, min_fill=1.0, replay_prob=1.0), seeds=2,
+    )  # fmt: skip
+    trainer = UEDTrainer(config)
+    state = trainer.init(0)
+    told = trainer.notes(state)
+    assert told == (
+        "No update was made in 2 of 2 seeds: the level buffer holds 0 levels, and replay begins at 2; train longer, or "
+        "lower buffer.min_fill or buffer.capacity.",
+    )
+    for _ in range(12):
+        state, _ = trainer.step(state)
+    assert trainer.progress(state)["updates"] > 0
+    assert trainer.notes(state) == ()
+    # Ready, and no lot drawn: seed 1 has made no update.
+    state = state.replace(updates=state.updates.at[1].set(0))
+    assert trainer.notes(state) == (
+        "No update was made in 1 of 2 seeds: no cycle drew a replay (buffer.replay_prob is 1); train longer.",
+    )
+    assert UEDTrainer(dataclasses.replace(config, method="dr")).notes(state.replace(buffer=None)) == ()
+    plain = UEDTrainer(dataclasses.replace(config, method="plr"))
+    empty = plain.init(0)
+    assert plain.notes(empty.replace(updates=empty.updates + 1))[0].startswith("No level was replayed in 2 of 2 seeds")
