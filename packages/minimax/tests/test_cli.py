@@ -18,14 +18,20 @@ from minimax_ued.config import TrainConfig
 from minimax_ued.data import held_out_levels
 from minimax_ued.level_files import save_levels
 from minimax_ued.methods import METHODS
-from paperloop.config import load_config, save_config
+from paperloop.cli.testing import check_command_errors
+from paperloop.settings import load_config, save_config
 
-TINY = [
-    *("--seeds", "2", "--n-envs", "4", "--rollout-steps", "8", "--cycles-per-step", "4"),
-    *("--env.height", "7", "--env.width", "7", "--env.n-walls", "6", "--env.max-steps", "8"),
-    *("--student.features", "4", "--student.head-width", "4", "--student.conv-filters", "2"),
-    *("--total-env-steps", "256", "--ppo.epochs", "1"),
-]
+TINY = {
+    **{"--seeds": "2", "--n-envs": "4", "--rollout-steps": "8", "--cycles-per-step": "4"},
+    **{"--env.height": "7", "--env.width": "7", "--env.n-walls": "6", "--env.max-steps": "8"},
+    **{"--student.features": "4", "--student.head-width": "4", "--student.conv-filters": "2"},
+    **{"--total-env-steps": "256", "--ppo.epochs": "1"},
+}
+
+
+def tiny(*changes):
+    """The options of the smallest run, with changes: an option may be given once."""
+    return list(itertools.chain(*(TINY | dict(zip(changes[::2], changes[1::2], strict=True))).items()))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +47,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    assert main(["train", *TINY, "--out", str(out), "--quiet"]) == 0
+    assert main(["train", *tiny(), "--out", str(out), "--quiet"]) == 0
     return out
 
 
@@ -62,17 +68,17 @@ def test_train_leaves_a_complete_run_with_pictures(trained):
 
 def test_train_again_does_nothing_and_another_configuration_is_refused(trained, capsys):
     before = rows(trained)
-    assert main(["train", *TINY, "--out", str(trained), "--quiet"]) == 0
+    assert main(["train", *tiny(), "--out", str(trained), "--quiet"]) == 0
     assert rows(trained) == before
     assert f"{trained} is complete (2 of 2 steps)" in capsys.readouterr().err
-    assert main(["train", *TINY, "--ppo.lr", "0.1", "--out", str(trained)]) == 2
+    assert main(["train", *tiny("--ppo.lr", "0.1"), "--out", str(trained)]) == 2
     assert "ppo.lr" in one_sentence(capsys)
 
 
 def test_a_longer_run_says_that_it_goes_on(trained, tmp_path, capsys):
     longer = tmp_path / "longer"
     shutil.copytree(trained, longer)
-    more = ["384" if word == "256" else word for word in TINY]
+    more = tiny("--total-env-steps", "384")
     assert main(["train", *more, "--out", str(longer), "--quiet"]) == 0
     assert f"{longer} goes on from step 2 of 3." in capsys.readouterr().err
     assert [row["step"] for row in rows(longer) if row["split"] == "train"] == [1, 2, 3]
@@ -149,6 +155,10 @@ def test_methods_are_listed(capsys):
     assert "2110.02439" in shown
 
 
+def test_every_field_of_every_command_is_refused_in_the_words_that_were_typed():
+    assert check_command_errors(minimax_ued.cli.app) > 200
+
+
 # --- bad input: one sentence, exit code 2, nothing written ---
 
 
@@ -167,17 +177,24 @@ def one_sentence(capsys):
         (["--buffer.capacity", "3"], ["--buffer.capacity is 3", "--n-envs = 4"]),
         (
             ["--buffer.capacity", "4000", "--buffer.temperature", "0.05"],
-            ["temperature is 0.05", "underflows", "0.0954"],
+            ["--buffer.temperature is 0.05", "underflows", "0.0954", "--buffer.capacity"],
         ),
         (["--rollout-steps", "7"], ["--rollout-steps is 7", "--env.max-steps = 8"]),
-        (["--devices", "3"], ["--n-envs is 4", "devices = 3"]),
+        (["--devices", "3"], ["--n-envs is 4", "--devices = 3"]),
         (["--ppo.minibatches", "3"], ["--n-envs is 4", "--ppo.minibatches = 3"]),
         (["--env.n-walls", "48"], ["--env.n-walls is 48", "at most 47"]),
         (["--env.view-size", "4"], ["--env.view-size is 4", "odd"]),
         (["--buffer.replay-prob", "0"], ["--buffer.replay-prob is 0"]),
         (["--score", "max_mcc"], ["'max_mcc'", 'did you mean "max_mc"']),
-        (["--score", "return", "--buffer.prioritization", "proportional"], ["'return' may be negative", "'rank'"]),
-        (["--method", "prl"], ["'prl'", "robust_plr"]),
+        (
+            ["--score", "return", "--buffer.prioritization", "proportional"],
+            ["'return' may be negative", "--buffer.prioritization rank"],
+        ),
+        (["--method", "prl"], ["--method is 'prl'", 'did you mean "plr"']),
+        (["--ppo.lr", "-1"], ["--ppo.lr is -1; it must be above 0"]),
+        (["--teacher.ppo.lr", "-1"], ["--teacher.ppo.lr is -1; it must be above 0"]),
+        (["--mutation.operator", "dig", "--method", "accel"], ["--mutation.operator is 'dig'", "flip_walls"]),
+        (["--teacher.editor.n-walls", "90", "--method", "paired"], ["--teacher.editor.n-walls is 90", "at most 47"]),
         (["--ppo.lr", "nan"], ["lr", "nan"]),
         (["--n-env", "4"], ["--n-env", "--n-envs"]),
         (["--buffer.capacity", "80"], ["--total-env-steps is 256", "40 levels", "no update would be made"]),
@@ -185,11 +202,8 @@ def one_sentence(capsys):
 )
 def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     out = tmp_path / "run"
-    given = {"--method": "robust_plr", "--buffer.capacity": "8"} | dict(
-        zip(arguments[::2], arguments[1::2], strict=True)
-    )
-    given = dict(zip(TINY[::2], TINY[1::2], strict=True)) | given
-    assert main(["train", *itertools.chain(*given.items()), "--out", str(out)]) == 2
+    given = ["--method", "robust_plr", "--buffer.capacity", "8", *arguments]
+    assert main(["train", *tiny(*given), "--out", str(out)]) == 2
     message = one_sentence(capsys)
     assert all(word in message for word in words), message
     assert not out.exists()
@@ -199,21 +213,24 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     ("arguments", "words"),
     [
         (["evaluate", "RUN", "--mazes", "Labyrint"], ["'Labyrint'", 'did you mean "Labyrinth"']),
-        (["evaluate", "RUN", "--episodes", "0"], ["episodes is 0"]),
+        (["evaluate", "RUN", "--episodes", "0"], ["--episodes is 0"]),
         (["evaluate", "RUN", "--cvar-attempts", "0"], ["--cvar-attempts is 0"]),
         (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),
         (["evaluate", "RUN", "--student", "1"], ["student is 1", "'dr'", "one student"]),
         (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
-        (["levels", "--mutate", "-1"], ["mutate is -1"]),
+        (["levels", "--mutate", "-1"], ["--mutate is -1"]),
         (["levels", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
-        (["levels", "--levels", "TMP/none.txt", "--mazes", "Labyrinth"], ["both given"]),
-        (["levels", "--preset", "cartpole_dr"], ["'cartpole'", "only mazes"]),
+        (["levels", "--levels", "TMP/none.txt", "--mazes", "Labyrinth"], ["--mazes and --levels are both given"]),
+        (["levels", "--preset", "cartpole_dr"], ["--domain is 'cartpole'", "only mazes"]),
         (["evaluate", "RUN", "RUN"], ["named twice"]),
         (["evaluate", "TMP/none"], ["none", "does not exist"]),
-        (["evaluate"], ["run"]),
+        (["evaluate"], ["RUNS is required"]),
         (["train", "--config", "TMP/old.json", "--out", "TMP/run"], ["old.json", "schema 0"]),
         (["train", "--preset", "smal", "--out", "TMP/run"], ['"smal"', '"small"']),
-        (["train", *TINY, "--out", "TMP/old.json"], ["old.json"]),
+        (["train", "--preset", "paired", "--out", "TMP/run"], ['"small_paired"', '"cpu13_paired"', '"maze13_paired"']),
+        (["train", "--preset", "accel", "--out", "TMP/run"], ['"small_accel"', '"maze13_accel"']),
+        (["train", "--levels", "4", "--out", "TMP/run"], ['unknown option "--levels"; `minimax-ued train --help-all`']),
+        (["train", *tiny(), "--out", "TMP/old.json"], ["old.json"]),
     ],
 )
 def test_bad_requests(trained, arguments, words, tmp_path, capsys):

@@ -35,7 +35,7 @@ from minimax_ued._select import (
 )
 from minimax_ued.config import BufferConfig
 from minimax_ued.scores import check_prioritization
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 
 __all__ = ["BufferState", "LevelBuffer"]
 
@@ -291,7 +291,7 @@ class LevelBuffer:
     def _check_batch(self, batch: int) -> None:
         if not 1 <= batch <= self.config.capacity:
             raise UserError(
-                f"A batch has {batch} levels, but the level buffer takes 1 to BufferConfig.capacity = "
+                f"A batch has {batch} levels, but the level buffer takes 1 to {setting('buffer.capacity')} = "
                 f"{self.config.capacity}: raise the capacity or lower the number of environments."
             )
 

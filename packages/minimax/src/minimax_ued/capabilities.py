@@ -13,7 +13,8 @@ from minimax_ued.scores import get_score
 from minimax_ued.teachers import make_teacher
 from minimax_ued.teaching import Teaching
 from minimax_ued.trials import Constraint, unconstrained
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
+from paperloop.settings import fault
 
 __all__ = ["check_capabilities", "make_teaching"]
 
@@ -42,22 +43,16 @@ def check_capabilities(config: TrainConfig, env: Environment) -> None:
     method, name = config.method_spec, type(env).__name__
     if missing := [part for part in _CONTRACT if not hasattr(env, part)]:
         raise UserError(
-            f"{name} is no environment to train on, since it has no {', '.join(missing)}: minimax_ued.Environment says "
-            "what each has to be."
+            f"{name} is not an environment to train on, because it has no {', '.join(missing)}: "
+            "minimax_ued.Environment says what each has to be."
         )
     if config.rollout_steps < env.max_steps:
-        raise UserError(
-            f"TrainConfig.rollout_steps is {config.rollout_steps}, shorter than an episode of {name} of up to "
-            f"{env.max_steps} steps: set rollout_steps to at least {env.max_steps}."
-        )
+        raise fault(config, "rollout_steps", f"at least {env.max_steps}, the longest episode of {name}")
     if method.mutates:
         mutations = getattr(env, "mutations", {})
         if config.mutation.operator not in mutations:
             known = ", ".join(sorted(mutations)) or "none"
-            raise UserError(
-                f"TrainConfig.mutation.operator is {config.mutation.operator!r}, but the mutations of {name} are: "
-                f"{known}."
-            )
+            raise fault(config, "mutation.operator", f"a mutation of {name}: {known}")
     if method.teacher:
         if not hasattr(env, "editor"):
             raise UserError(f"Method {method.name!r} takes a teacher, but {name} has no `editor` to build levels in.")
@@ -65,19 +60,19 @@ def check_capabilities(config: TrainConfig, env: Environment) -> None:
     if method.curator != "buffer":
         return
     if config.score == "learnability" and config.rollout_steps < 2 * env.max_steps:
-        raise UserError(
-            f"The score 'learnability' takes several episodes of a level in one rollout, but rollout_steps is "
-            f"{config.rollout_steps} and an episode takes up to {env.max_steps}: set rollout_steps to at least "
-            f"{2 * env.max_steps}, better several times that, or choose method 'sfl'."
+        raise fault(
+            config,
+            "rollout_steps",
+            text=f"The score 'learnability' takes several episodes of a level in one rollout, but {{rollout_steps}} is "
+            f"{config.rollout_steps} and an episode takes up to {env.max_steps}: set it to at least "
+            f"{2 * env.max_steps}, better several times that, or choose {setting('method', 'sfl')}.",
         )
     needs = get_score(config.score).needs
     if "optimal_returns" in needs and not hasattr(env, "optimal_return"):
         raise UserError(f"The score {config.score!r} takes an optimal return, which {name} does not know.")
     if "value_std" in needs and config.student.value_heads < 2:
-        raise UserError(
-            f"The score {config.score!r} takes several value heads, but StudentConfig.value_heads is "
-            f"{config.student.value_heads}: set it to 2 or more."
-        )
+        rule = f"2 or more, because the score {config.score!r} compares value heads"
+        raise fault(config, "student.value_heads", rule)
 
 
 def make_teaching(config: TrainConfig, env: Any, constrain: Constraint = unconstrained) -> Teaching:

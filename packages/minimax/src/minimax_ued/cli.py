@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
-
-import tyro
+from typing import Any
 
 from minimax_ued.config import TrainConfig
 from minimax_ued.methods import METHODS
 from minimax_ued.presets import PRESET_HELP, PRESETS
-from paperloop.command import App, Device, RunOptions, start_jax
-from paperloop.errors import UserError
+from paperloop.cli import App, Device, Positional, RunOptions, start_jax
+from paperloop.errors import UserError, printable, setting
+from paperloop.settings import Count, CountOrZero, Seed, fault, settings
 
 __all__ = ["main"]
 
 app = App("minimax-ued", "Unsupervised environment design: train maze agents on curricula of levels, and measure them.")
 
 
-@app.command(options=RunOptions, config=TrainConfig, presets=PRESETS, preset_help=PRESET_HELP)
+@app.command(
+    options=RunOptions,
+    config=TrainConfig,
+    presets=PRESETS,
+    preset_help=PRESET_HELP,
+    essentials=("seed", "method", "total_env_steps", "seeds", "n_envs", "ppo.lr", "env.height", "env.width"),
+)
 def train(options: RunOptions, config: TrainConfig) -> None:
     """Train students on a curriculum of mazes, evaluate them, and draw figures.
 
@@ -69,7 +73,7 @@ def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
     if planned > 1.1 * config.total_env_steps:
         print(
             f"Training takes about {planned:,.0f} environment steps, not {config.total_env_steps:,}: a dispatch is "
-            f"{planned / config.num_steps:,.0f} of them (cycles_per_step = {config.cycles_per_step}).",
+            f"{planned / config.num_steps:,.0f} of them ({setting('cycles_per_step')} is {config.cycles_per_step}).",
             file=sys.stderr,
         )
     if not options.quiet:
@@ -88,51 +92,49 @@ def _draw_complexity(run: Path, plots: Path) -> None:
     save_figure(complexity_figure({run.resolve().name: history}), plots / "complexity.png")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class EvaluateOptions:
-    """What `evaluate` takes."""
+    """What `evaluate` takes.
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """run folders; each run's newest checkpoint is measured"""
+    Attributes:
+        runs: run folders; each run's newest checkpoint is measured
+        out: where the report goes (None: into the run's plots/, or ./evaluation for several runs)
+        mazes: test mazes by name; "ood" (the default) is the twelve of the UED literature, "dcd" the same as dcd has
+            them
+        episodes: episodes on each test maze, and on each level of your own
+        levels: levels of your own to measure on too: an .npz file, or text that draws mazes with blank lines between
+            them
+        student: which of the students that a method trains together; several are measured one after the other
+        cvar_levels: solvable levels for the win rate on the worst ones (None: 2000 on a CPU, all on a GPU; 0: leave it
+            out)
+        cvar_attempts: attempts at each of these levels, in each of two independent rounds
+        seed: of actions and of procedural mazes; every run meets the same
+        controls: measure the untrained student and the uniformly random policy too
+        fallback: where the newest checkpoint is damaged, take the newest intact one
+        device: where to compute
+    """
+
+    runs: Positional[tuple[Path, ...]]
     out: Path | None = None
-    """where the report goes (None: into the run's plots/, or ./evaluation for several runs)"""
     mazes: tuple[str, ...] = ()
-    """test mazes by name; "ood" (the default) is the twelve of the UED literature, "dcd" the same as dcd has them"""
-    episodes: int = 100
-    """episodes on each test maze, and on each level of --levels"""
+    episodes: Count = 100
     levels: Path | None = None
-    """levels of your own to measure on too: an .npz file, or text that draws mazes with blank lines between them"""
-    student: tuple[int, ...] = (0,)
-    """which of the students that a method trains side by side; several are measured one after the other"""
-    cvar_levels: int | None = None
-    """solvable levels for the win rate on the worst ones (None: 2000 on a CPU, all on a GPU; 0: leave it out)"""
-    cvar_attempts: int = 10
-    """attempts at each of these levels, in each of two independent rounds"""
-    seed: int = 0
-    """of actions and of procedural mazes; every run meets the same"""
+    student: tuple[CountOrZero, ...] = (0,)
+    cvar_levels: CountOrZero | None = None
+    cvar_attempts: Count = 10
+    seed: Seed = 0
     controls: bool = True
-    """measure the untrained student and the uniformly random policy too"""
     fallback: bool = False
-    """where the newest checkpoint is damaged, take the newest intact one"""
     device: Device = "auto"
-    """where to compute"""
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise UserError("evaluate needs at least one run folder: minimax-ued evaluate runs/NAME.")
-        for name, least in (("episodes", 1), ("cvar_levels", 0), ("cvar_attempts", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} is {value}; it must be at least {least}.")
 
 
-@app.command(options=EvaluateOptions)
+@app.command(options=EvaluateOptions, essentials=("mazes", "episodes", "levels"))
 def evaluate(options: EvaluateOptions) -> None:
     """Measure trained students, and write a report in Markdown and JSON with figures.
 
-    Solved rate, return and regret on held-out levels and on the out-of-distribution test mazes, beside the untrained
+    Solved rate, return and regret on held-out levels and on the out-of-distribution test mazes, next to the untrained
     student and the random policy; the win rate on the worst of many solvable levels; what the runs trained on; and the
-    published results beside ours. All with intervals over seeds.
+    published results next to ours. All with intervals over seeds.
     """
     from minimax_ued.evaluate import expand_mazes
 
@@ -163,37 +165,46 @@ def evaluate(options: EvaluateOptions) -> None:
     )
     print_scorecard(card)
     for file in write_report(card, out):
-        print(file)
+        _print(file)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class LevelsOptions:
-    """What `levels` takes."""
+    """What `levels` takes.
+
+    Attributes:
+        out: the picture to write
+        mazes: test mazes by name; without these and --levels, random levels of the configuration
+        levels: levels of your own: an .npz file, or text that draws mazes with blank lines between them
+        n: random levels to draw
+        mutate: draw next to each random level what so many edits make of it, by the configuration's mutation operator
+        seed: of the levels
+    """
 
     out: Path = Path("levels.png")
-    """the picture to write"""
     mazes: tuple[str, ...] = ()
-    """test mazes by name; without these and --levels, random levels of the configuration"""
     levels: Path | None = None
-    """levels of your own: an .npz file, or text that draws mazes with blank lines between them"""
-    n: int = 24
-    """random levels to draw"""
-    mutate: int = 0
-    """draw beside each random level what so many edits make of it, by the mutation operator of the configuration"""
-    seed: int = 0
-    """of the levels"""
+    n: Count = 24
+    mutate: CountOrZero = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if self.mazes and self.levels is not None:
+            text = "{mazes} and {levels} are both given: draw test mazes, or a file of levels."
+            raise fault(self, "levels", text=text)
 
 
-@app.command(options=LevelsOptions, config=TrainConfig, presets=PRESETS, preset_help=PRESET_HELP)
+@app.command(
+    options=LevelsOptions,
+    config=TrainConfig,
+    presets=PRESETS,
+    preset_help=PRESET_HELP,
+    essentials=("mazes", "levels", "n", "mutate", "seed", "env.height", "env.width", "env.n_walls"),
+)
 def levels(options: LevelsOptions, config: TrainConfig) -> None:
     """Draw test mazes, levels of your own, or random ones of a configuration, with the number of actions they take."""
-    for name, least in (("n", 1), ("mutate", 0)):
-        if getattr(options, name) < least:
-            raise UserError(f"{name} is {getattr(options, name)}; it must be at least {least}.")
-    if options.mazes and options.levels is not None:
-        raise UserError("mazes and levels are both given: draw test mazes, or a file of levels.")
     if not options.mazes and options.levels is None and config.domain != "maze":
-        raise UserError(f"domain is {config.domain!r}, and only mazes can be drawn: choose a preset with mazes.")
+        raise fault(config, "domain", "'maze', because only mazes can be drawn: choose a preset with mazes")
     own = None
     if options.levels is not None:
         from minimax_ued.level_files import load_levels
@@ -206,24 +217,27 @@ def levels(options: LevelsOptions, config: TrainConfig) -> None:
     from minimax_ued.snapshots import action_labels, count_actions
 
     if options.mazes:
-        print(draw_test_mazes(list(options.mazes), options.out, seed=options.seed))
+        _print(draw_test_mazes(list(options.mazes), options.out, seed=options.seed))
         return
     env = Maze(config.env)
     drawn, actions = random_levels(env, options.seed, options.n) if own is None else (own, count_actions(own))
     if options.mutate:
-        print(draw_mutations(env, drawn, config.mutation.operator, options.mutate, options.out, seed=options.seed))
+        _print(draw_mutations(env, drawn, config.mutation.operator, options.mutate, options.out, seed=options.seed))
         return
-    print(save_png(options.out, level_sheet(drawn, action_labels(actions))))
+    _print(save_png(options.out, level_sheet(drawn, action_labels(actions))))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DemoOptions:
-    """What `demo` takes."""
+    """What `demo` takes.
+
+    Attributes:
+        out: where the run and its figures go
+        seed: everything random follows from it
+    """
 
     out: Path = Path("demo/minimax-ued")
-    """where the run and its figures go"""
-    seed: int = 0
-    """everything random follows from it"""
+    seed: Seed = 0
 
 
 @app.command(options=DemoOptions)
@@ -241,12 +255,16 @@ def methods() -> None:
         print(f"{method.name:<{width}}  {method.summary} ({method.reference})")
 
 
+def _print(file: Path) -> None:
+    print(printable(str(file)))
+
+
 def _start_jax(device: Device, devices: int) -> None:
     """Start JAX, and say what several devices on one CPU are."""
     if start_jax(device, devices) == "cpu" and devices > 1:
         print(
-            f"devices is {devices}: the CPU appears as {devices} virtual devices, which share its {os.cpu_count()} "
-            "cores; that tries out the layout and makes nothing faster.",
+            f"{setting('devices')} is {devices}: the CPU appears as {devices} virtual devices, which share its "
+            f"{os.cpu_count()} cores; that tries out the layout and makes nothing faster.",
             file=sys.stderr,
         )
 

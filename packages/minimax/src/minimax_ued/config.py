@@ -1,18 +1,29 @@
 """Configuration of environments, students, PPO, the level buffer and a training run; and named presets.
 
-Plain frozen dataclasses that check themselves. Nothing here imports jax.
+Nothing here imports jax.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from minimax_ued.methods import Method, get_method
+from minimax_ued.methods import METHODS, Method, get_method
 from minimax_ued.readiness import check_readiness
-from paperloop.checks import NOT_NEGATIVE, POSITIVE, POSITIVE_SHARE, SHARE, Range, check, refusal
-from paperloop.errors import UserError
+from paperloop.settings import (
+    Ge,
+    Gt,
+    Le,
+    Lt,
+    Note,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Share,
+    did_you_mean,
+    fault,
+    settings,
+)
 
 __all__ = [
     "BufferConfig",
@@ -29,13 +40,13 @@ __all__ = [
     "TrainConfig",
 ]
 
-
 #: Counts, which must fit the device's 32-bit integers.
-_COUNT = Range(1, 2**31 - 1)
-_COUNT_OR_ZERO = Range(0, 2**31 - 1)
+Count = Annotated[int, Ge(1), Le(2**31 - 1)]
+CountOrZero = Annotated[int, Ge(0), Le(2**31 - 1)]
+Several = Annotated[int, Ge(2), Le(2**31 - 1)]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class MazeConfig:
     """The maze environment and its random level generator.
 
@@ -52,37 +63,34 @@ class MazeConfig:
         max_steps: T, steps after which an episode is cut off.
     """
 
-    height: int = 13
-    width: int = 13
-    n_walls: int = 60
+    height: Annotated[int, Ge(1), Le(255)] = 13
+    width: Annotated[int, Ge(1), Le(255)] = 13
+    n_walls: CountOrZero = 60
     replace_walls: bool = True
     sample_n_walls: bool = False
-    view_size: int = 5
+    view_size: Annotated[int, Ge(3), Le(15)] = 5
     see_through_walls: bool = True
     see_agent: bool = False
     normalize: bool = True
-    max_steps: int = 250
+    max_steps: Count = 250
 
     def __post_init__(self) -> None:
-        check(self, height=Range(1, 255), width=Range(1, 255), n_walls=_COUNT_OR_ZERO, view_size=Range(3, 15))
-        check(self, max_steps=_COUNT)
         if self.view_size % 2 == 0:
-            raise refusal(self, "view_size", "odd, because the agent stands in the middle column of its view")
+            raise fault(self, "view_size", "odd, because the agent stands in the middle column of its view")
         cells = self.height * self.width
         if cells < 2:
-            raise UserError(
-                f"MazeConfig.height x MazeConfig.width is {self.height} x {self.width}, but a maze needs at least two "
-                "cells: one for the agent and one for the goal."
+            raise fault(
+                self,
+                "height",
+                text=f"{{height}} x {{width}} is {self.height} x {self.width}, but a maze needs at least two cells: "
+                "one for the agent and one for the goal.",
             )
         if self.n_walls > cells - 2:
-            raise refusal(
-                self,
-                "n_walls",
-                f"at most {cells - 2}, so that {self.height} x {self.width} cells keep room for agent and goal",
-            )
+            room = f"at most {cells - 2}, so that {self.height} x {self.width} cells keep room for agent and goal"
+            raise fault(self, "n_walls", room)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class CartPoleConfig:
     """CartPole of gymnax with its physics as the level (extra `gymnax`).
 
@@ -95,16 +103,12 @@ class CartPoleConfig:
         success: part of T that a successful episode lasts longer than; below 1.
     """
 
-    spread: float = 4.0
-    max_steps: int = 200
-    success: float = 0.95
-
-    def __post_init__(self) -> None:
-        below_one = Range(0, 1, open_high=True, note="no episode lasts longer than T")
-        check(self, spread=Range(1, 100, open_low=True), max_steps=_COUNT, success=below_one)
+    spread: Annotated[float, Gt(1), Le(100)] = 4.0
+    max_steps: Count = 200
+    success: Annotated[float, Ge(0), Lt(1), Note("no episode lasts longer than T")] = 0.95
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class S5Config:
     """Simplified state-space layers (Smith, Warrington and Linderman 2023, arXiv 2208.04933).
 
@@ -117,22 +121,21 @@ class S5Config:
         dt_max: largest initial step size.
     """
 
-    layers: int = 2
-    state: int = 256
-    blocks: int = 2
+    layers: Count = 2
+    state: Count = 256
+    blocks: Count = 2
     norm: Literal["post", "pre"] = "post"
-    dt_min: float = 1e-3
-    dt_max: float = 1e-1
+    dt_min: Positive = 1e-3
+    dt_max: Positive = 1e-1
 
     def __post_init__(self) -> None:
-        check(self, layers=_COUNT, state=_COUNT, blocks=_COUNT, dt_min=POSITIVE, dt_max=POSITIVE)
         if self.dt_min > self.dt_max:
-            raise UserError(f"S5Config.dt_min is {self.dt_min:g}, above S5Config.dt_max = {self.dt_max:g}.")
+            raise fault(self, "dt_min", f"at most {{dt_max}} = {self.dt_max:g}")
         if self.state % (2 * self.blocks):
-            raise refusal(self, "state", f"a multiple of 2 x blocks = {2 * self.blocks}")
+            raise fault(self, "state", f"a multiple of 2 x {{blocks}} = {2 * self.blocks}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class StudentConfig:
     """The student network.
 
@@ -149,21 +152,17 @@ class StudentConfig:
     """
 
     arch: Literal["lstm", "gru", "s5"] = "lstm"
-    features: int = 256
-    conv_filters: int = 16
-    head_width: int = 32
-    direction_embedding: int = 5
-    dense_width: int = 64
-    value_heads: int = 1
+    features: Count = 256
+    conv_filters: Count = 16
+    head_width: Count = 32
+    direction_embedding: Count = 5
+    dense_width: Count = 64
+    value_heads: Count = 1
     dtype: Literal["float32", "bfloat16"] = "float32"
-    s5: S5Config = field(default_factory=S5Config)
-
-    def __post_init__(self) -> None:
-        check(self, features=_COUNT, conv_filters=_COUNT, head_width=_COUNT, direction_embedding=_COUNT)
-        check(self, dense_width=_COUNT, value_heads=_COUNT)
+    s5: S5Config = S5Config()
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class PPOConfig:
     """Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
 
@@ -188,28 +187,23 @@ class PPOConfig:
             The reference implementation treats time-outs as ends, and the presets that reproduce it do as well.
     """
 
-    lr: float = 1e-4
+    lr: Positive = 1e-4
     anneal_lr: bool = False
-    gamma: float = 0.995
-    gae_lambda: float = 0.98
-    clip: float = 0.2
+    gamma: Share = 0.995
+    gae_lambda: Share = 0.98
+    clip: Positive = 0.2
     clip_value: bool = True
-    value_coef: float = 0.5
-    entropy_coef: float = 1e-3
-    epochs: int = 5
-    minibatches: int = 1
-    chunks: int = 1
-    max_grad_norm: float = 0.5
-    adam_eps: float = 1e-5
+    value_coef: NotNegative = 0.5
+    entropy_coef: NotNegative = 1e-3
+    epochs: Count = 5
+    minibatches: Count = 1
+    chunks: Count = 1
+    max_grad_norm: Positive = 0.5
+    adam_eps: Positive = 1e-5
     bootstrap_timeouts: bool = True
 
-    def __post_init__(self) -> None:
-        check(self, lr=POSITIVE, clip=POSITIVE, max_grad_norm=POSITIVE, adam_eps=POSITIVE)
-        check(self, gamma=SHARE, gae_lambda=SHARE, value_coef=NOT_NEGATIVE, entropy_coef=NOT_NEGATIVE)
-        check(self, epochs=_COUNT, minibatches=_COUNT, chunks=_COUNT)
 
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class BufferConfig:
     """The level buffer (Jiang et al. 2021, arXiv 2010.03934 and 2110.02439).
 
@@ -228,18 +222,17 @@ class BufferConfig:
             Ages are ours in either case: a new level has age 0, and does not inherit that of the level it replaces.
     """
 
-    capacity: int = 4000
-    replay_prob: float = 0.5
-    staleness_coef: float = 0.3
-    temperature: float = 0.3
+    capacity: Count = 4000
+    replay_prob: Share = 0.5
+    staleness_coef: Share = 0.3
+    temperature: Positive = 0.3
     prioritization: Literal["rank", "proportional"] = "rank"
     ties: Literal["slot", "share"] = "slot"
-    min_fill: float = 0.5
+    min_fill: Share = 0.5
     deduplicate: bool = True
     sequential: bool = False
 
     def __post_init__(self) -> None:
-        check(self, capacity=_COUNT, replay_prob=SHARE, staleness_coef=SHARE, min_fill=SHARE, temperature=POSITIVE)
         self._check_underflow()
 
     @property
@@ -259,18 +252,20 @@ class BufferConfig:
         by_rank = self.prioritization == "rank"
         lowest = math.log(self.capacity if by_rank else 2) / 87.0
         if self.temperature < lowest:
-            what, mend = (
-                (f"rank {self.capacity} of a full buffer", f" or lower capacity (now {self.capacity})")
+            what, cure = (
+                (f"rank {self.capacity} of a full buffer", f" or lower {{capacity}} (now {self.capacity})")
                 if by_rank
                 else ("a level with half the best score", "")
             )
-            raise UserError(
-                f"BufferConfig.temperature is {self.temperature:g}, so small that the weight of {what} underflows in "
-                f"float32: set it to at least {math.ceil(lowest * 1e4) / 1e4:g}{mend}."
+            raise fault(
+                self,
+                "temperature",
+                text=f"{{temperature}} is {self.temperature:g}, so small that the weight of {what} underflows in "
+                f"float32: set it to at least {math.ceil(lowest * 1e4) / 1e4:g}{cure}.",
             )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class MutationConfig:
     """How ACCEL edits levels (Parker-Holder et al. 2022, arXiv 2203.01302).
 
@@ -283,15 +278,12 @@ class MutationConfig:
     """
 
     operator: str = "move_goal_flip_walls"
-    n_edits: int = 20
+    n_edits: Count = 20
     parents: Literal["batch", "easy", "hard"] = "batch"
-    n_parents: int = 4
-
-    def __post_init__(self) -> None:
-        check(self, n_edits=_COUNT, n_parents=_COUNT)
+    n_parents: Count = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class EditorConfig:
     """The environment in which a teacher builds a maze, cell after cell.
 
@@ -305,21 +297,14 @@ class EditorConfig:
         set_direction: the teacher chooses where the agent faces, in one more step; otherwise it is random.
     """
 
-    n_walls: int = 60
-    noise_dim: int = 50
+    n_walls: Count = 60
+    noise_dim: CountOrZero = 50
     replace_walls: bool = True
     budget: Literal["all", "first_wall", "first_action"] = "all"
     set_direction: bool = False
 
-    def __post_init__(self) -> None:
-        check(self, n_walls=_COUNT, noise_dim=_COUNT_OR_ZERO)
 
-
-def _teacher_ppo() -> PPOConfig:
-    return PPOConfig(entropy_coef=0.05)
-
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class TeacherConfig:
     """The teacher of PAIRED and its kin: network, learner, and the environment in which it builds levels.
 
@@ -336,24 +321,21 @@ class TeacherConfig:
     """
 
     arch: Literal["lstm", "gru", "s5"] = "lstm"
-    features: int = 256
-    conv_filters: int = 128
-    head_width: int = 32
-    time_embedding: int = 10
-    s5: S5Config = field(default_factory=S5Config)
-    ppo: PPOConfig = field(default_factory=_teacher_ppo)
-    editor: EditorConfig = field(default_factory=EditorConfig)
+    features: Count = 256
+    conv_filters: Count = 128
+    head_width: Count = 32
+    time_embedding: Count = 10
+    s5: S5Config = S5Config()
+    ppo: PPOConfig = PPOConfig(entropy_coef=0.05)
+    editor: EditorConfig = EditorConfig()
     objective: str = ""
 
     def __post_init__(self) -> None:
-        check(self, features=_COUNT, conv_filters=_COUNT, head_width=_COUNT, time_embedding=_COUNT)
         if self.ppo.chunks != 1:
-            raise UserError(
-                f"TeacherConfig.ppo.chunks is {self.ppo.chunks}, but a teacher learns from whole levels: 1."
-            )
+            raise fault(self, "ppo.chunks", "1, because a teacher learns from whole levels")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class LearnableConfig:
     """Sampling for learnability (Rutherford et al. 2024, arXiv 2408.15099).
 
@@ -367,23 +349,21 @@ class LearnableConfig:
         kept_part: part of a cycle's levels drawn from those kept; the others are random.
     """
 
-    capacity: int = 1000
-    candidates: int = 25_000
-    batch: int = 5000
-    steps: int = 2000
-    refresh_every: int = 100
-    kept_part: float = 0.5
+    capacity: Count = 1000
+    candidates: Count = 25_000
+    batch: Count = 5000
+    steps: Count = 2000
+    refresh_every: Count = 100
+    kept_part: Share = 0.5
 
     def __post_init__(self) -> None:
-        check(self, capacity=_COUNT, candidates=_COUNT, batch=_COUNT, steps=_COUNT, refresh_every=_COUNT)
-        check(self, kept_part=SHARE)
         if self.candidates < self.capacity:
-            raise refusal(self, "candidates", f"at least capacity = {self.capacity}")
+            raise fault(self, "candidates", f"at least {{capacity}} = {self.capacity}")
         if self.candidates % self.batch:
-            raise refusal(self, "batch", f"a divisor of candidates = {self.candidates}")
+            raise fault(self, "batch", f"a divisor of {{candidates}} = {self.candidates}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class DistributionConfig:
     """A learned distribution over kept levels (Monette et al. 2025, arXiv 2505.20659).
 
@@ -399,26 +379,23 @@ class DistributionConfig:
         adaptive: scale the ascent by the accumulated squared gradients (TiAda); otherwise plain ascent.
     """
 
-    capacity: int = 4000
-    batch: int = 1000
-    trials: int = 5
-    refresh_every: int = 1
-    lr: float = 0.1
-    entropy: float = 0.05
-    truncation: float = 1e-5
+    capacity: Count = 4000
+    batch: Count = 1000
+    trials: Annotated[int, Ge(2), Le(2**31 - 1), Note("one says nothing: p (1 - p) of one episode is 0")] = 5
+    refresh_every: Count = 1
+    lr: Positive = 0.1
+    entropy: NotNegative = 0.05
+    truncation: PositiveShare = 1e-5
     adaptive: bool = True
 
     def __post_init__(self) -> None:
-        two = Range(2, 2**31 - 1, note="one says nothing: p (1 - p) of one episode is 0")
-        check(self, capacity=_COUNT, batch=_COUNT, refresh_every=_COUNT, trials=two)
-        check(self, lr=POSITIVE, entropy=NOT_NEGATIVE, truncation=POSITIVE_SHARE)
         if self.truncation * self.capacity > 1:
-            raise refusal(self, "truncation", f"at most 1 / capacity = {1 / self.capacity:g}")
+            raise fault(self, "truncation", f"at most 1 / {{capacity}} = {1 / self.capacity:g}")
         if self.capacity % self.batch:
-            raise refusal(self, "batch", f"a divisor of capacity = {self.capacity}")
+            raise fault(self, "batch", f"a divisor of {{capacity}} = {self.capacity}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class TrainConfig:
     """One training run: B environments, S steps each, per cycle and source of levels.
 
@@ -429,8 +406,9 @@ class TrainConfig:
         cartpole: CartPole with its physics as the level.
         student: the network.
         ppo: the learner.
-        method: a name of `minimax_ued.methods.METHODS`.
-        score: a name of `minimax_ued.scores.SCORES`; unused by methods without a level buffer.
+        method: how levels are found and learned from: dr, plr, accel, paired and others; `minimax-ued methods` lists
+            them.
+        score: what a level is worth, a name of `minimax_ued.scores.SCORES`; unused by methods without a level buffer.
         buffer: the level buffer; unused by methods without one.
         mutation: how levels are edited; unused by methods that do not.
         teacher: what makes levels; unused by methods without a teacher.
@@ -449,95 +427,82 @@ class TrainConfig:
     """
 
     domain: Literal["maze", "cartpole", "own"] = "maze"
-    env: MazeConfig = field(default_factory=MazeConfig)
-    cartpole: CartPoleConfig = field(default_factory=CartPoleConfig)
-    student: StudentConfig = field(default_factory=StudentConfig)
-    ppo: PPOConfig = field(default_factory=PPOConfig)
+    env: MazeConfig = MazeConfig()
+    cartpole: CartPoleConfig = CartPoleConfig()
+    student: StudentConfig = StudentConfig()
+    ppo: PPOConfig = PPOConfig()
     method: str = "dr"
     score: str = "max_mc"
-    buffer: BufferConfig = field(default_factory=BufferConfig)
-    mutation: MutationConfig = field(default_factory=MutationConfig)
-    teacher: TeacherConfig = field(default_factory=TeacherConfig)
-    population: int = 3
-    learnable: LearnableConfig = field(default_factory=LearnableConfig)
-    distribution: DistributionConfig = field(default_factory=DistributionConfig)
-    n_envs: int = 32
-    rollout_steps: int = 256
-    levels_ahead: int = 8
-    total_env_steps: int = 245_760_000
-    cycles_per_step: int = 16
-    seeds: int = 1
-    devices: int = 1
+    buffer: BufferConfig = BufferConfig()
+    mutation: MutationConfig = MutationConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    population: Several = 3
+    learnable: LearnableConfig = LearnableConfig()
+    distribution: DistributionConfig = DistributionConfig()
+    n_envs: Count = 32
+    rollout_steps: Count = 256
+    levels_ahead: Count = 8
+    total_env_steps: Annotated[int, Ge(1), Le(2**62)] = 245_760_000
+    cycles_per_step: Count = 16
+    seeds: Count = 1
+    devices: Count = 1
 
     def __post_init__(self) -> None:
-        check(self, n_envs=_COUNT, rollout_steps=_COUNT, levels_ahead=_COUNT, cycles_per_step=_COUNT, seeds=_COUNT)
-        check(self, devices=_COUNT, population=Range(2, 2**31 - 1), total_env_steps=Range(1, 2**62))
-        method = get_method(self.method)
+        if self.method not in METHODS:
+            hint = did_you_mean(self.method, METHODS)
+            raise fault(self, "method", text=f"{{method}} is {self.method!r}, which is not a method{hint}")
+        method = self.method_spec
         self._check_parts(method)
-        # Of an environment of the user's own, the trainer checks the length.
-        max_steps = {"maze": self.env.max_steps, "cartpole": self.cartpole.max_steps, "own": 1}[self.domain]
-        if self.rollout_steps < max_steps:
-            field_name = "env" if self.domain == "maze" else self.domain
-            raise UserError(
-                f"TrainConfig.rollout_steps is {self.rollout_steps}, shorter than an episode of up to "
-                f"{field_name}.max_steps = {max_steps}, and every rollout starts with new episodes, so that a long one "
-                f"would never be finished or scored: set rollout_steps to at least {max_steps} or lower "
-                f"{field_name}.max_steps."
-            )
+        self._check_lengths(method)
         if method.curator == "buffer":
-            if self.buffer.capacity < self.n_envs * method.parts:
-                raise UserError(
-                    f"TrainConfig.buffer.capacity is {self.buffer.capacity}, but a cycle offers "
-                    f"{self.n_envs * method.parts} levels (n_envs = {self.n_envs}): set buffer.capacity to at least "
-                    f"{self.n_envs * method.parts}."
-                )
+            offered = self.n_envs * method.parts
+            if self.buffer.capacity < offered:
+                rule = f"at least {offered}, the levels that a cycle offers ({{n_envs}} = {self.n_envs})"
+                raise fault(self, "buffer.capacity", rule)
             if "fresh" not in method.gradient and self.buffer.replay_prob == 0 and not method.parallel:
-                raise UserError(
-                    f"TrainConfig.method is {self.method!r}, which learns from replayed levels only, but "
-                    "buffer.replay_prob is 0: set it above 0 or choose another method."
-                )
-        if method.curator == "learnable" and self.learnable.steps < 2 * max_steps:
-            raise UserError(
-                f"TrainConfig.learnable.steps is {self.learnable.steps}, but telling learnable levels takes several "
-                f"episodes of up to {max_steps} steps each: set learnable.steps to at least {2 * max_steps}."
-            )
-        if method.mutates and method.parallel and self.mutation.parents != "batch":
-            raise UserError(
-                f"TrainConfig.mutation.parents is {self.mutation.parents!r}, but {self.method!r} edits levels before "
-                "they are played, when none is known to be easy or hard: set it to 'batch' or take method 'accel'."
-            )
-        if method.mutates and self.mutation.parents != "batch" and self.n_envs % self.mutation.n_parents:
-            raise UserError(
-                f"TrainConfig.mutation.n_parents is {self.mutation.n_parents}, which does not divide n_envs = "
-                f"{self.n_envs}: each parent is edited equally often."
-            )
+                rule = f"above 0 where {{method}} is {self.method}, which learns from replayed levels only"
+                raise fault(self, "buffer.replay_prob", rule)
+        if method.mutates and self.mutation.parents != "batch":
+            if method.parallel:
+                reason = "edits levels before they are played, when none is known to be easy or hard"
+                rule = f"'batch' where {{method}} is {self.method}, which {reason}"
+                raise fault(self, "mutation.parents", rule)
+            if self.n_envs % self.mutation.n_parents:
+                rule = f"a divisor of {{n_envs}} = {self.n_envs}, so that each parent is edited equally often"
+                raise fault(self, "mutation.n_parents", rule)
         if method.teacher and self.domain == "cartpole":
-            raise UserError(
-                f"TrainConfig.method is {self.method!r}, whose teacher builds mazes, but domain is {self.domain!r}: "
-                "set domain to 'maze' or choose a method without a teacher."
-            )
+            raise fault(self, "domain", f"'maze' where {{method}} is {self.method}, whose teacher builds mazes")
         check_readiness(self)
+
+    def _check_lengths(self, method: Method) -> None:
+        """Every rollout starts with new episodes, so that one longer than it would never be finished or scored."""
+        # Of an environment of the user's own, the trainer checks the length.
+        name = {"maze": "env.max_steps", "cartpole": "cartpole.max_steps", "own": ""}[self.domain]
+        longest = {"maze": self.env.max_steps, "cartpole": self.cartpole.max_steps, "own": 1}[self.domain]
+        if self.rollout_steps < longest:
+            rule = f"at least {{{name}}} = {longest}, or no long episode would ever be finished or scored"
+            raise fault(self, "rollout_steps", rule)
+        if method.curator == "learnable" and self.learnable.steps < 2 * longest:
+            rule = f"at least {2 * longest}: learnable levels show in several episodes of up to {longest} steps each"
+            raise fault(self, "learnable.steps", rule)
 
     def _check_parts(self, method: Method) -> None:
         """Whole environments are shared out over minibatches and devices."""
-        devices = "" if self.devices == 1 else " x devices"
-        needed = [(self.devices, "devices")]
+        devices = "" if self.devices == 1 else " x {devices}"
+        needed = [(self.devices, "{devices}")]
         minibatches = self.ppo.minibatches * self.devices
         chunks = "" if self.ppo.chunks == 1 else " (in chunks)"
-        needed.append((minibatches // math.gcd(minibatches, self.ppo.chunks), f"ppo.minibatches{devices}{chunks}"))
+        needed.append((minibatches // math.gcd(minibatches, self.ppo.chunks), f"{{ppo.minibatches}}{devices}{chunks}"))
         if method.teacher:
-            needed.append((self.teacher.ppo.minibatches * self.devices, f"teacher.ppo.minibatches{devices}"))
+            needed.append((self.teacher.ppo.minibatches * self.devices, f"{{teacher.ppo.minibatches}}{devices}"))
         for part, name in needed:
             if self.n_envs % part:
-                raise UserError(
-                    f"TrainConfig.n_envs is {self.n_envs}, which {name} = {part} does not divide: whole environments "
-                    f"are shared out, so set n_envs to {math.ceil(self.n_envs / part) * part} or change {name}."
-                )
+                nearest = math.ceil(self.n_envs / part) * part
+                rule = f"a multiple of {name} = {part}, such as {nearest}: whole environments are shared out"
+                raise fault(self, "n_envs", rule)
         if self.rollout_steps % self.ppo.chunks:
-            raise UserError(
-                f"TrainConfig.rollout_steps is {self.rollout_steps}, which ppo.chunks = {self.ppo.chunks} does not "
-                "divide: chunks are equally long."
-            )
+            rule = f"a multiple of {{ppo.chunks}} = {self.ppo.chunks}: chunks are equally long"
+            raise fault(self, "rollout_steps", rule)
 
     @property
     def method_spec(self) -> Method:

@@ -492,7 +492,7 @@ class Cycle:
     def _annealed(self, lr: float, anneal: bool, state: TrainState) -> Array:
         if not anneal:
             return jnp.float32(lr)
-        # Held at 0 in a run that goes on beyond its length, where it would turn negative.
+        # Held at 0 in a run that is continued beyond its length, where it would turn negative.
         done = counting.as_float(counting.before(state.cycles))
         return lr * jnp.maximum(1 - done / self.config.total_cycles, 0)
 
@@ -529,7 +529,7 @@ class Cycle:
         }
 
     def _learned_totals(self, played: _Played, learn: Array) -> Totals:
-        """Return and solve rate on the levels that the students learn from, where others are played besides."""
+        """Return and solve rate on the levels that the students learn from, where others are played as well."""
         if self.buffer is None:
             return {}
         n, seen = self.config.n_envs, played.statistics

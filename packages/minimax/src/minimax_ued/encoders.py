@@ -1,4 +1,4 @@
-"""What turns an observation into a vector: a convolution over an image beside embeddings, or a dense layer."""
+"""What turns an observation into a vector: a convolution over an image next to embeddings, or a dense layer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _rows(table: Array, index: Array) -> Array:
 
 
 class ConvEncoder(nn.Module):
-    """3x3 convolution over the view, flattened, beside an embedding of the direction.
+    """3x3 convolution over the view, flattened, next to an embedding of the direction.
 
     An observation with `image [..., v, v, C]` and `direction [...]` -> `[..., (v-2)^2 filters + embedding]`. Integer
     images are codes and are divided by 10, as a normalised view is.
@@ -72,7 +72,7 @@ class ConvEncoder(nn.Module):
 
 
 class MapEncoder(nn.Module):
-    """3x3 convolution over a whole map, flattened, beside an embedding of the step, and noise.
+    """3x3 convolution over a whole map, flattened, next to an embedding of the step, and noise.
 
     An observation with `image [..., H+2, W+2, C]`, `time [...]` and `noise [..., n]` ->
     `[..., H W filters + embedding + n]`.

@@ -269,7 +269,7 @@ def _training_part(card: Scorecard, picture: Any) -> list[str]:
 
 def _published_part(card: Scorecard) -> list[str]:
     lines = [
-        "## Published results beside these",
+        "## Published results for comparison",
         "",
         "**The budgets differ.** The published rows are not like for like with the runs above: they were trained for "
         "other numbers of steps, with other settings, and measured in other implementations of the mazes. They say "

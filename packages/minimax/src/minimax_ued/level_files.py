@@ -33,7 +33,7 @@ from paperloop.files import check_is_file, write_atomically
 __all__ = ["load_levels", "save_levels"]
 
 _ARRAYS = ("wall_map", "goal_pos", "agent_pos", "agent_dir")
-_LEVEL_BYTES = 1500  # that one level takes besides its cells while it is checked
+_LEVEL_BYTES = 1500  # that one level takes in addition to its cells while it is checked
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 #: What NumPy, zipfile and zlib raise on rubbish.
 _DAMAGED = (

@@ -3,7 +3,7 @@
 `small*` learn 7x7 mazes in about a minute of two CPU cores, `cpu13_*` the full-sized mazes in minutes.
 
 `maze13_*` and `s5_*` are the configurations shipped with the reference implementation (Jiang et al. 2023, minimax
-0.2.0): about 30,000 gradient updates of 32 x 256 steps. What a method only looks at costs environment steps besides, so
+0.2.0): about 30,000 gradient updates of 32 x 256 steps. What a method only looks at costs environment steps too, so
 that as many updates take more of them by other methods than by domain randomisation.
 
 `accel60_*` and `plr25_*` are the mazes of Parker-Holder et al. 2022 (60 walls, 20,000 updates) and of Jiang, Dennis et

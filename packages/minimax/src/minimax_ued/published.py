@@ -1,4 +1,4 @@
-"""Published results, as plain numbers, to stand beside ours.
+"""Published results, as plain numbers, to compare ours with.
 
 They were aggregated from the per-seed tables that the authors keep in their repositories, which are quoted here and not
 shipped. Budgets, environments and networks differ from one table to the next and from any run of this package: each

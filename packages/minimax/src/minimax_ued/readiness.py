@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from paperloop.errors import UserError
+from paperloop.settings import fault
 
 if TYPE_CHECKING:
     from minimax_ued.config import MazeConfig, TrainConfig
@@ -53,7 +53,7 @@ def check_readiness(config: TrainConfig) -> None:
     """Refuse a run that cannot replay.
 
     Raises:
-        UserError: it is too short to fill the buffer, or the buffer must hold more levels than there are.
+        SettingsError: it is too short to fill the buffer, or the buffer must hold more levels than there are.
     """
     if not waits_for_replay(config):
         return
@@ -64,20 +64,24 @@ def check_readiness(config: TrainConfig) -> None:
         height, width = config.env.height, config.env.width
         there = count_levels(height, width, walls, needed)
         if there < needed:
-            raise UserError(
-                f"TrainConfig.buffer.min_fill is {buffer.min_fill:g}: the buffer must hold {needed} different levels "
+            raise fault(
+                config,
+                "buffer.min_fill",
+                text=f"{{buffer.min_fill}} is {buffer.min_fill:g}: the buffer must hold {needed} different levels "
                 f"before the first replay, but there are only {there} such mazes of {height} x {width} cells, so that "
-                f"{outcome}: lower buffer.min_fill or buffer.capacity, or make the mazes larger."
+                f"{outcome}: lower {{buffer.min_fill}} or {{buffer.capacity}}, or make the mazes larger.",
             )
     waiting = cycles_before_replay(config)
     if config.total_cycles <= waiting:
         dispatches = waiting // config.cycles_per_step  # a run of so many is still too short
         least = math.floor(dispatches * config.cycles_per_step * config.env_steps_per_cycle)
-        raise UserError(
-            f"TrainConfig.total_env_steps is {config.total_env_steps}, which is {config.total_cycles} cycles of "
-            f"{config.n_envs * method.parts} new levels each, but {config.method!r} replays only once the buffer holds "
-            f"{needed} levels, so that {outcome}: set total_env_steps above {least}, or lower buffer.min_fill or "
-            "buffer.capacity."
+        raise fault(
+            config,
+            "total_env_steps",
+            text=f"{{total_env_steps}} is {config.total_env_steps}, which is {config.total_cycles} cycles of "
+            f"{config.n_envs * method.parts} new levels each, but {config.method} replays only once the buffer holds "
+            f"{needed} levels, so that {outcome}: set {{total_env_steps}} above {least}, or lower {{buffer.min_fill}} "
+            "or {buffer.capacity}.",
         )
 
 

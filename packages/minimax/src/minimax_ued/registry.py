@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
 
 __all__ = ["add", "look_up"]
 

@@ -18,10 +18,10 @@ from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, Policy
 from minimax_ued.history import KEPT_SPLIT, History, read_history
 from minimax_ued.snapshots import LevelSnapshots
 from minimax_ued.trainer import UEDTrainer
-from paperloop.config import load_config
 from paperloop.errors import UserError
 from paperloop.runner import restore
 from paperloop.seeds import fold_seed
+from paperloop.settings import load_config
 from paperloop_lab import stats
 
 __all__ = ["Measured", "Scorecard", "TailLevels", "make_scorecard", "standard_evaluators"]

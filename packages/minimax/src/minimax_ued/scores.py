@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from minimax_ued.registry import add, look_up
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 
 __all__ = [
     "SCORES",
@@ -308,7 +308,7 @@ def check_prioritization(score: str, prioritization: str) -> None:
         unsigned = ", ".join(sorted(name for name, entry in SCORES.items() if not entry.signed))
         raise UserError(
             f"The score '{score}' may be negative, and proportional prioritization needs scores of at least 0: set "
-            f"BufferConfig.prioritization to 'rank', or choose one of {unsigned}."
+            f"{setting('buffer.prioritization', 'rank')}, or choose one of {unsigned}."
         )
 
 

@@ -25,7 +25,7 @@ from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
 from minimax_ued.readiness import waits_for_replay
 from minimax_ued.students import Student, make_student
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
@@ -54,13 +54,15 @@ class UEDTrainer:
         env: the environment.
         student: the network of every student.
         teaching: the rules of the teacher, None for methods without one.
+        headlines: what a bar and a report show first. The leading axis of the metrics is the seeds.
         num_steps: dispatches that `config.total_env_steps` takes.
         donates: True, `step` consumes the state it is given.
-        resume_ignores: what may differ when a run goes on: devices, levels drawn ahead, and its length, unless the step
-            size depends on it.
+        resume_ignores: what may differ when a run is continued: devices, levels drawn ahead, and its length, unless the
+            step size depends on it.
     """
 
     donates = True
+    headlines = ("held_out/solve_rate", "held_out/solve_rate_hard", "mazes/solve_rate", "return")
 
     def __init__(self, config: TrainConfig, env: Environment | None = None, student: Student | None = None) -> None:
         """Bind a configuration.
@@ -167,9 +169,11 @@ class UEDTrainer:
         what = "No level was replayed" if learned[idle].all() else "No update was made"
         if waiting.any():
             why = f"the level buffer holds {least.min()} levels, and replay begins at {needed}"
-            cure = "train longer, or lower buffer.min_fill or buffer.capacity"
+            names = (setting(name, otherwise=name) for name in ("buffer.min_fill", "buffer.capacity"))
+            cure = f"train longer, or lower {' or '.join(names)}"
         else:
-            why = f"no cycle drew a replay (buffer.replay_prob is {config.buffer.replay_prob:g})"
+            name = setting("buffer.replay_prob", otherwise="buffer.replay_prob")
+            why = f"no cycle drew a replay ({name} is {config.buffer.replay_prob:g})"
             cure = "train longer"
         return (f"{what}{where}: {why}; {cure}.",)
 
@@ -230,8 +234,8 @@ def _lay_out(devices: int) -> tuple[NamedSharding | None, Any]:
     available = jax.devices()
     if devices > len(available):
         raise UserError(
-            f"TrainConfig.devices is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): lower "
-            "devices, or on CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
+            f"{setting('devices')} is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): "
+            "lower it, or on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
         )
     mesh = jax.make_mesh((devices,), ("env",), axis_types=(AxisType.Auto,), devices=available[:devices])
 

@@ -13,8 +13,8 @@ from importlib import resources
 import numpy as np
 
 from minimax_ued.envs.maze.level import Level, unpack_levels
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
 
 __all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels"]
 
@@ -24,7 +24,7 @@ class HeldOutSet:
     """A stored set of solvable levels, drawn with replacement of walls (`replace_walls`).
 
     Attributes:
-        file: name of the file beside this module.
+        file: name of the file next to this module.
         size: H = W.
         n_walls: wall draws a level.
         n: number of levels.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from minimax_ued.envs.autoreset import AutoReset, AutoResetState
 from minimax_ued.envs.base import EditorObservation, Environment, LevelEditor, Mutation, Timestep
-from paperloop.errors import UserError
+from paperloop.settings import fault
 
 if TYPE_CHECKING:
     from minimax_ued.config import TrainConfig
@@ -32,9 +32,11 @@ def make_environment(config: TrainConfig) -> Environment[Any, Any, Any]:
         UserError: it takes a package that is not installed, or is the user's own.
     """
     if config.domain == "own":
-        raise UserError(
-            "TrainConfig.domain is 'own', an environment of yours, which the command line does not know: give it to "
-            "UEDTrainer(config, env=...)."
+        raise fault(
+            config,
+            "domain",
+            text="{domain} is 'own', an environment of yours, which the command line does not know: give it to "
+            "UEDTrainer(config, env=...).",
         )
     if config.domain == "cartpole":
         from minimax_ued.envs.cartpole import CartPole

@@ -54,7 +54,7 @@ Observation = TypeVar("Observation", covariant=True)
 
 
 class Timestep(struct.PyTreeNode):
-    """What a step returns besides the new state.
+    """What a step returns in addition to the new state.
 
     Attributes:
         reward: f32[].

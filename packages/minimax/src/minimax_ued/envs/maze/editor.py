@@ -30,6 +30,7 @@ from minimax_ued.envs.maze.level import Level
 from minimax_ued.envs.maze.observe import AGENT, EMPTY, GOAL, WALL
 from minimax_ued.envs.maze.random_levels import pick_cell
 from paperloop.errors import UserError
+from paperloop.settings import fault
 
 __all__ = ["EditorState", "MazeEditor"]
 
@@ -80,10 +81,8 @@ class MazeEditor:
             )
         room = self.height * self.width - 2
         if self.config.n_walls > room:
-            raise UserError(
-                f"EditorConfig.n_walls is {self.config.n_walls}, but must be at most {room}, so that "
-                f"{self.height} x {self.width} cells keep room for agent and goal."
-            )
+            rule = f"at most {room}, so that {self.height} x {self.width} cells keep room for agent and goal"
+            raise fault(self.config, "n_walls", rule)
 
     @property
     def one_cell(self) -> bool:
