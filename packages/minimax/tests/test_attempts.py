@@ -78,6 +78,7 @@ def test_every_attempt_is_played_whatever_the_number_of_slots(slots):
     np.testing.assert_array_equal(played.solved[0, :, 0], [True, True, False])
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_number_of_slots():
     keys = jax.random.split(jax.random.key(1), 2)
     few, many = (
@@ -89,6 +90,7 @@ def test_results_do_not_depend_on_the_number_of_slots():
     assert len(np.unique(few.lengths[0, 0])) > 1  # and each attempt
 
 
+@pytest.mark.slow
 def test_a_random_policy_solves_as_often_as_its_markov_chain():
     """One free cell ahead: states are the four directions and the goal."""
     chain = np.zeros((5, 5))

@@ -276,6 +276,7 @@ def test_sequential_draws_have_the_reference_distribution():
     np.testing.assert_array_equal(ages, np.array([age for _, _, age in reference])[code])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ages", [DRAW_AGES, [0] * 5])
 def test_one_draw_at_once_has_exactly_the_replay_distribution(ages):
     buffer = make(capacity=5, temperature=0.6, staleness_coef=0.5)
@@ -285,6 +286,7 @@ def test_one_draw_at_once_has_exactly_the_replay_distribution(ages):
     assert stats.chisquare(np.bincount(indices[:, 0], minlength=5), expected / expected.sum() * 20_000).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ages", [DRAW_AGES, [0] * 5, [300, 100, 0, 200, 50]])
 def test_a_batch_at_once_stays_close_to_the_sequential_distribution(ages):
     """Expected draws of each slot: nearer to the reference than independent draws from P, and near in itself."""
@@ -322,6 +324,7 @@ def test_ages_after_a_batch_at_once_are_those_of_the_sequential_rule():
     assert indices.max() < 9  # never an empty slot
 
 
+@pytest.mark.slow
 def test_a_draw_never_falls_on_rounding_errors(monkeypatch):
     """The parallel prefix sum may rise by a last digit within a run of zeros, here the empty slots of a buffer."""
     rng = np.random.default_rng(0)
@@ -338,6 +341,7 @@ def test_a_draw_never_falls_on_rounding_errors(monkeypatch):
     assert rises > 0  # the case did occur
 
 
+@pytest.mark.slow
 def test_stale_levels_are_drawn_without_replacement():
     buffer = make(capacity=12, staleness_coef=1.0)
     ages = [1, 50, 2, 7, 3, 100, 1, 1, 9, 4]
@@ -358,6 +362,7 @@ def test_drawn_levels_are_those_of_the_slots(sequential):
     jax.tree.map(np.testing.assert_array_equal, after.replace(ages=state.ages), state)  # nothing but ages changes
 
 
+@pytest.mark.slow
 def test_ages_stop_at_their_maximum():
     top = 2**31 - 1
     buffer = make(capacity=4)
@@ -471,6 +476,7 @@ def test_at_once_equals_sequential_where_there_is_room_for_all():
     assert_same_content(*both(state, [20, 21, 22, 20, 23, 24, 25, 26], [3, -1, 9, 4, -np.inf, 0, 5, 1], **config))
 
 
+@pytest.mark.slow
 def test_at_once_equals_sequential_for_updates():
     config = {"capacity": 12}
     state = state_of(make(**config), [0.5, 0.1, 0.9, 0.3], [4, 0, 2, 7])
@@ -481,6 +487,7 @@ def test_at_once_equals_sequential_for_updates():
     np.testing.assert_array_equal(at_once.ages[:4], [4, 0, 2, 0])  # slot 3 was found, not replayed
 
 
+@pytest.mark.slow
 def test_at_once_equals_sequential_without_deduplication():
     config = {"capacity": 12, "deduplicate": False}
     state = state_of(make(**config), [0.5, 0.1, 0.9], [4, 0, 2])
@@ -490,12 +497,14 @@ def test_at_once_equals_sequential_without_deduplication():
     assert at_once.scores[2] == 7.0  # the later update of slot 2 wins
 
 
+@pytest.mark.slow
 def test_at_once_equals_sequential_when_all_are_better_than_all():
     config = {"capacity": 12, "staleness_coef": 0.0}
     state = state_of(make(**config), np.random.default_rng(5).random(12))
     assert_same_content(*both(state, [20, 21, 22, 23], [3, 1, 9, 4], **config))
 
 
+@pytest.mark.slow
 def test_at_once_equals_sequential_on_a_descending_batch_by_score_alone():
     """Distinct scores, rho = 0: the batch in descending order ends in the same content, slot by slot."""
     config = {"capacity": 12, "staleness_coef": 0.0}
@@ -604,6 +613,7 @@ def test_no_level_is_kept_twice(sequential):
     assert state.filled.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sequential", [False, True])
 def test_levels_with_equal_hashes_are_told_apart(sequential):
     buffer = make(clashing_hash, capacity=8, sequential=sequential)
@@ -629,6 +639,7 @@ def test_find_returns_the_slot():
     np.testing.assert_array_equal(find(buffer, state, levels_of([60, 7, 40, 60])), [2, -1, 0, 2])
 
 
+@pytest.mark.slow
 def test_what_was_seen_on_a_fresh_level_is_what_the_buffer_knows_of_it():
     buffer = make(capacity=12)
     state = state_of(buffer, [0.5, 0.1, 0.2], numbers=[40, 50, 60])
@@ -664,6 +675,7 @@ def test_metrics():
     assert all(value == 0 for value in empty.values())
 
 
+@pytest.mark.slow
 def test_seeds_by_vmap_equal_seeds_one_by_one():
     buffer = make(capacity=12)
     rng = np.random.default_rng(4)

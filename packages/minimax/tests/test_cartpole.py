@@ -103,6 +103,7 @@ def test_a_cart_is_an_environment(gymnax_cartpole):
     assert make_environment(TrainConfig(env=MazeConfig(n_walls=3))) == Maze(MazeConfig(n_walls=3))
 
 
+@pytest.mark.slow
 def test_carts_reset_themselves_like_mazes(gymnax_cartpole):
     env = CartPole(CartPoleConfig(max_steps=15))
     auto, key = AutoReset(env, ahead=2), jax.random.key(2)
@@ -128,6 +129,7 @@ def test_carts_reset_themselves_like_mazes(gymnax_cartpole):
     assert np.array_equal(changed, done[:-1])  # a fresh cart for each episode
 
 
+@pytest.mark.slow
 def test_levels_are_log_uniform_physics(gymnax_cartpole):
     env = CartPole(CartPoleConfig(spread=5.0))
     levels = jax.vmap(env.sample_level)(jax.random.split(jax.random.key(3), 2000))

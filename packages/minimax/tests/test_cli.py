@@ -75,6 +75,7 @@ def test_train_again_does_nothing_and_another_configuration_is_refused(trained, 
     assert "ppo.lr" in one_sentence(capsys)
 
 
+@pytest.mark.slow
 def test_a_longer_run_says_that_it_goes_on(trained, tmp_path, capsys):
     longer = tmp_path / "longer"
     shutil.copytree(trained, longer)
@@ -84,6 +85,7 @@ def test_a_longer_run_says_that_it_goes_on(trained, tmp_path, capsys):
     assert [row["step"] for row in rows(longer) if row["split"] == "train"] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_evaluate_measures_the_run_beside_its_controls(trained, tmp_path, capsys):
     own = save_levels(tmp_path / "own.npz", jax.tree.map(lambda x: x[:3], held_out_levels("maze7")))
     out = tmp_path / "report"
@@ -121,6 +123,7 @@ def test_a_misspelt_maze_is_noticed_before_jax_starts(trained, tmp_path, monkeyp
         assert words in one_sentence(capsys)
 
 
+@pytest.mark.slow
 def test_virtual_devices_are_named():
     code = "from minimax_ued.cli import _start_jax; _start_jax('cpu', 2); import jax; print(jax.device_count())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -128,6 +131,7 @@ def test_virtual_devices_are_named():
     assert "2 virtual devices" in done.stderr
 
 
+@pytest.mark.slow
 def test_levels_draws_random_levels_and_test_mazes(tmp_path):
     """In a process of its own: the command computes on the CPU, which JAX cannot be told after its first use."""
     random, tests, edited = tmp_path / "new" / "random.png", tmp_path / "tests.png", tmp_path / "edited.png"

@@ -39,6 +39,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
+@pytest.mark.slow
 def test_domain_randomisation_learns_in_every_cycle_and_keeps_nothing():
     states, metrics = cycles(TINY, 3)
     for i, (before, after) in enumerate(itertools.pairwise(states)):
@@ -83,12 +84,14 @@ def test_the_buffer_holds_what_was_played(robust):
     assert metrics[0]["loss"] == 0  # no update, no loss
 
 
+@pytest.mark.slow
 def test_plain_replay_learns_in_every_cycle():
     states, metrics = cycles(dataclasses.replace(TINY, method="plr"), 4)
     assert {bool(m["replay"][0]) for m in metrics} == {True, False}
     assert all(not same(a.params, b.params) for a, b in itertools.pairwise(states))
 
 
+@pytest.mark.slow
 def test_seeds_share_a_program_but_nothing_else(robust):
     alone, _ = robust
     config = dataclasses.replace(TINY, method="robust_plr", seeds=2)
@@ -107,6 +110,7 @@ def test_seeds_share_a_program_but_nothing_else(robust):
     assert not same(jax.tree.map(lambda x: x[0], states[-1].params), second)
 
 
+@pytest.mark.slow
 def test_a_seed_that_does_not_learn_keeps_its_weights():
     """With replay_prob .5 there are cycles in which one of several seeds replays and another does not."""
     config = dataclasses.replace(
@@ -122,6 +126,7 @@ def test_a_seed_that_does_not_learn_keeps_its_weights():
     assert mixed > 0
 
 
+@pytest.mark.slow
 def test_annealing_ends_at_zero():
     config = dataclasses.replace(
         TINY, ppo=dataclasses.replace(TINY.ppo, anneal_lr=True), total_env_steps=2 * TINY.steps_per_rollout
@@ -143,6 +148,7 @@ def test_metrics_are_means_over_what_occurred():
     assert metrics["b"] == 0.0
 
 
+@pytest.mark.slow
 def test_a_fresh_level_that_the_buffer_knows_is_scored_with_its_highest_return():
     """In a corridor of two cells there are eight levels: fresh ones are soon old acquaintances."""
     config = dataclasses.replace(

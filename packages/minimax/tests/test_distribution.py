@@ -141,6 +141,7 @@ def test_without_entropy_the_best_level_gets_all():
     np.testing.assert_allclose(many_moves(config, scores, jnp.full(N, 1 / N), 2000), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_entropy_it_ends_at_the_softmax_of_the_scores():
     """argmax of y.s - lambda y.log y is softmax(s / lambda), where no entry is truncated."""
     config = dataclasses.replace(SIZES, adaptive=False, entropy=0.2)
@@ -241,6 +242,7 @@ def test_draws_from_what_was_before_the_last_refresh():
     assert chisquare(counts[:4], 4000 * np.asarray(drawn[:4])).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_and_refreshes_in_a_row():
     keys = jax.random.split(jax.random.key(4), (2, 3))
 
@@ -270,6 +272,7 @@ class Wanderer:
         return carry, Output(jnp.broadcast_to(variables, (carry.shape[0], 7)))
 
 
+@pytest.mark.slow
 def test_mazes():
     """Refresh after refresh, y and the levels become more learnable than random ones."""
     env = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=10))

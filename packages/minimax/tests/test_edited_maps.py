@@ -40,7 +40,10 @@ SEQUENCES = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(SEQUENCES))
+NAMES = [n if "pauses" in n else pytest.param(n, marks=pytest.mark.slow) for n in sorted(SEQUENCES)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_equals_the_dense_product_and_so_do_its_gradients(name):
     rng = np.random.default_rng(0)
     images = maps(rng, SEQUENCES[name])
@@ -64,6 +67,7 @@ def test_maps_that_differ_in_more_than_a_cell_are_not_passed_over():
     assert np.isnan(y).all()
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side():
     rng = np.random.default_rng(2)
     images = jnp.stack([maps(rng, SEQUENCES["always the same cell"]), maps(rng, SEQUENCES["nothing"])])

@@ -67,8 +67,8 @@ def actions_for(editor, rng):
     return actions
 
 
-@pytest.mark.parametrize("set_direction", [False, True])
-@pytest.mark.parametrize("replace_walls", [False, True])
+@pytest.mark.parametrize("set_direction", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("replace_walls", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize("budget", ["all", "first_wall", "first_action"])
 def test_the_editor_keeps_the_rule(budget, replace_walls, set_direction):
     config = EditorConfig(
@@ -137,6 +137,7 @@ def test_the_editor_keeps_the_rule(budget, replace_walls, set_direction):
         assert set(states.direction[:, 0]) == {0, 1, 2, 3}
 
 
+@pytest.mark.slow
 def test_a_displaced_agent_is_uniform_over_the_cells_that_are_left():
     editor = MazeEditor(3, 3, EditorConfig(n_walls=2, noise_dim=0))
     actions = np.tile([0, 1, 4, 4], (3000, 1))  # two walls, the goal, and the agent on the goal

@@ -40,6 +40,7 @@ def test_held_out_levels(trainer):
     assert any(not np.array_equal(metrics[k], v) for k, v in jax.device_get(held_out(state, seed=1)).items())
 
 
+@pytest.mark.slow
 def test_an_untrained_student_is_a_random_one(trainer):
     """Its policy starts uniform, so that with the same random numbers even the episodes are the same."""
     state = trainer.init(0)
@@ -53,6 +54,7 @@ def test_an_untrained_student_is_a_random_one(trainer):
     np.testing.assert_array_equal(random.returns, random_again.returns)  # whatever the weights
 
 
+@pytest.mark.slow
 def test_out_of_distribution_mazes(trainer):
     state = trainer.init(0)
     mazes = OODMazes(trainer, ["SmallCorridor", "Crossing", "SixteenRooms"], n_episodes=3)
@@ -82,6 +84,7 @@ def test_every_maze_of_the_suites_exists(trainer):
         expand_mazes(["ood", "Labyrinth"])
 
 
+@pytest.mark.slow
 def test_variants_keep_their_own_rules(trainer):
     """FourRooms of dcd ends after 100 steps instead of 250, and its walls hide what is behind them."""
     mazes = OODMazes(trainer, ["FourRooms", "FourRoomsDCD"], n_episodes=20)
@@ -116,6 +119,7 @@ def test_a_size_without_held_out_levels():
         HeldOut(UEDTrainer(config))
 
 
+@pytest.mark.slow
 def test_levels_of_ones_own(trainer):
     """Of any size; what cannot be solved within the step limit has no regret."""
     levels = stack_levels([Level.from_text(f">G{'.' * 14}"), Level.from_text(f">#{'.' * 13}G")])
@@ -175,6 +179,7 @@ class StandIn:
         return state
 
 
+@pytest.mark.slow
 def test_an_environment_that_is_no_maze():
     trainer = StandIn(Offering())
     carry = trainer.student.initial_carry(1)

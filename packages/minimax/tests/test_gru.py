@@ -41,7 +41,7 @@ def test_equals_the_cell_of_flax(problem):
     np.testing.assert_allclose(final, memory, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("seeds", [1, 2])
+@pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_gradients_by_hand_equal_automatic_ones(problem, seeds):
     params, carry, inputs, resets = problem
     weights = jax.random.normal(jax.random.key(9), (T, B, H))

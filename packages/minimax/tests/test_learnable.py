@@ -118,6 +118,7 @@ def test_metrics():
     np.testing.assert_allclose(values, [0.1, 0.25, 0.0, 0.5])
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_and_refreshes_in_a_row():
     """Two seeds by vmap and two refreshes by scan equal the same one by one."""
     keys = jax.random.split(jax.random.key(4), (2, 2))
@@ -147,6 +148,7 @@ class Wanderer:
         return carry, Output(jnp.broadcast_to(variables, (carry.shape[0], 7)))
 
 
+@pytest.mark.slow
 def test_mazes():
     """A wanderer solves near goals nearly always and far ones hardly ever: what is kept lies between."""
     env = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=10))

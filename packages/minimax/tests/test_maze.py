@@ -54,6 +54,7 @@ def test_level_statistics_meet_the_closed_forms():
     assert len(np.unique(pack_levels(levels), axis=0)) == 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replace", [True, False])
 def test_small_levels_are_uniform_over_every_outcome(replace):
     # 2 x 3 cells and 2 walls: 15 pairs of walls, and then 4 x 3 places for agent and goal.
@@ -71,6 +72,7 @@ def test_small_levels_are_uniform_over_every_outcome(replace):
     assert stats.chisquare(counts).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replace", [True, False])
 def test_a_sampled_number_of_walls_covers_both_ends_evenly(replace):
     env = Maze(MazeConfig(height=40, width=40, n_walls=4, sample_n_walls=True, replace_walls=replace))
@@ -176,6 +178,7 @@ def test_steps_by_hand():
         assert timestep.reward == 0
 
 
+@pytest.mark.slow
 def test_wide_and_narrow_mazes_need_several_words():
     level = Level.from_text("." * 60 + ">" + "." * 8 + "G")
     env = Maze(MazeConfig(height=1, width=70, n_walls=0, view_size=15))
@@ -246,6 +249,7 @@ def levels_played(auto, key, levels, actions):
     return jax.lax.scan(body, auto.reset(key, levels), actions)[1]
 
 
+@pytest.mark.slow
 def test_every_episode_has_its_own_fresh_level_whatever_is_kept_ready():
     n_envs, n_steps, key = 6, 120, jax.random.key(7)
     actions = jax.random.randint(jax.random.key(8), (n_steps, n_envs), 0, 3)
@@ -276,6 +280,7 @@ def test_every_episode_has_its_own_fresh_level_whatever_is_kept_ready():
     assert np.array_equal(observations.image[1:][~done[:-1]], last.image[:-1][~done[:-1]])
 
 
+@pytest.mark.slow
 def test_an_environment_depends_neither_on_the_others_nor_on_seeds_beside_it():
     # Three seeds of four environments in one program, against the first two environments of each seed alone.
     auto = AutoReset(SMALL, ahead=1)

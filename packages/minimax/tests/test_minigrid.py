@@ -85,7 +85,9 @@ def equal_observation(ours, theirs):
 
 
 @pytest.mark.parametrize("see_through_walls", [True, False])
-@pytest.mark.parametrize("view_size", [3, 5, 7])
+@pytest.mark.parametrize(
+    "view_size", [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(7, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_minigrid_step_for_step(size, view_size, see_through_walls):
     n_walls, max_steps = SIZES[size]

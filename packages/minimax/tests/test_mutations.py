@@ -32,7 +32,8 @@ def mutate_one(name, n_edits, n, level, key):
 
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize(
-    ("height", "width", "n_walls", "n_edits"), [(13, 13, 60, 20), (1, 2, 0, 20), (3, 40, 100, 5)], ids=str
+    ("height", "width", "n_walls", "n_edits"),
+    [(13, 13, 60, 20), (1, 2, 0, 20), pytest.param(3, 40, 100, 5, marks=pytest.mark.slow)],
 )
 def test_a_mutation_of_a_valid_level_is_one(name, height, width, n_walls, n_edits):
     env = Maze(MazeConfig(height=height, width=width, n_walls=n_walls))
@@ -62,6 +63,7 @@ def test_no_edits_change_nothing(name):
     assert check_level(MUTATIONS[name](jax.random.key(0), level, 0)).to_text() == level.to_text()
 
 
+@pytest.mark.slow
 def test_two_thirds_of_the_edits_have_an_effect():
     before, after = jax.device_get(mutate_random("move_goal_flip_walls", 1, Maze(), 6000, jax.random.key(1)))
     flips = (before.wall_map != after.wall_map).sum((1, 2))
@@ -127,6 +129,7 @@ def dcd_edits(level, cells, n_edits):
     return outcomes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "rule"), [("move_goal_flip_walls", minimax_edits), ("dcd", dcd_edits)])
 @pytest.mark.parametrize("text", [">.#\n..G", "#>G\n###"])
 def test_every_outcome_is_as_likely_as_the_rule_says(name, rule, text):

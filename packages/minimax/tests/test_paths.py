@@ -37,7 +37,12 @@ def distances_by_networkx(level):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "n_walls", "n"), [(13, 13, 60, 1000), (7, 7, 20, 300), (5, 40, 60, 100)], ids=str
+    ("height", "width", "n_walls", "n"),
+    [
+        pytest.param(13, 13, 60, 1000, marks=pytest.mark.slow),
+        (7, 7, 20, 300),
+        pytest.param(5, 40, 60, 100, marks=pytest.mark.slow),
+    ],
 )
 def test_equals_networkx_on_random_mazes(height, width, n_walls, n):
     @jax.jit

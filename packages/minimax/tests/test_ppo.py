@@ -95,6 +95,7 @@ def test_the_gradient_equals_finite_differences(batch, params):
         np.testing.assert_allclose(gradient[name][index], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_value_head_learns_on_its_own(batch, params):
     """With heads the value loss is the mean over heads of what each would have alone."""
 
@@ -118,6 +119,7 @@ def test_every_value_head_learns_on_its_own(batch, params):
     np.testing.assert_allclose(together, np.mean(alone), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_minibatches_are_whole_environments_and_each_once(batch, params):
     entropies = {}
     for minibatches in (1, 2, 4):

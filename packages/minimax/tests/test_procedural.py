@@ -75,6 +75,7 @@ def count_dead_ends(walls):
     return ((around == 1) & open_).sum((1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "oracle", "wrong", "size", "n_walls"),
     [("PerfectMaze", depth_first, kruskal, 13, 72), ("PerfectMazeSmallDCD", kruskal, depth_first, 9, 32)],
@@ -94,6 +95,7 @@ def test_perfect_mazes_are_those_of_their_algorithm(name, oracle, wrong, size, n
     assert stats.ttest_ind(ours, other).pvalue < 1e-20
 
 
+@pytest.mark.slow
 def test_kruskal_mazes_go_from_corner_to_corner():
     maze = TEST_MAZES["PerfectMazeSmallDCD"]
     levels, lengths = jax.device_get(draw(maze.sample_level, 600, jax.random.key(15)))
@@ -112,6 +114,7 @@ def test_kruskal_mazes_go_from_corner_to_corner():
     assert same_distribution(lengths.tolist(), theirs) > 1e-4
 
 
+@pytest.mark.slow
 def test_four_rooms_have_four_doors():
     for in_doors in (False, True):
         sample = functools.partial(procedural.four_rooms, in_doors=in_doors)
@@ -174,6 +177,7 @@ def minigrid_levels():
     return {"CrossingDCD": list(levels(crossing, 1500)), "FourRoomsDCD": list(levels(rooms, 400))}
 
 
+@pytest.mark.slow
 def test_crossings_by_room_are_minigrids(minigrid_levels):
     maze = TEST_MAZES["CrossingDCD"]
     levels, lengths = jax.device_get(draw(maze.sample_level, 4000, jax.random.key(18)))
@@ -212,6 +216,7 @@ def path_length(walls, agent, goal):
     return nx.shortest_path_length(graph, agent, goal)
 
 
+@pytest.mark.slow
 def test_four_rooms_of_the_older_code_are_minigrids(minigrid_levels):
     levels, _ = jax.device_get(draw(TEST_MAZES["FourRoomsDCD"].sample_level, 2000, jax.random.key(19)))
     theirs = minigrid_levels["FourRoomsDCD"]

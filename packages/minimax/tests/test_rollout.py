@@ -85,6 +85,7 @@ def test_equals_a_plain_loop_over_the_environment(params, played):
     assert cuts > B
 
 
+@pytest.mark.slow
 def test_a_rollout_shorter_than_an_episode_has_no_cut_off(params, played):
     levels, _ = played
     trajectory = rollout(AutoReset(ENV), STUDENT, params, jax.random.key(5), levels, steps=3, truncation_values=True)

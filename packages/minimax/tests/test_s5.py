@@ -68,6 +68,7 @@ def test_its_gradients_equal_automatic_ones(recurrence, order):
     assert np.abs(ours[1][2]).max() > 0
 
 
+@pytest.mark.slow
 def test_the_recurrence_and_its_gradients_under_vmap(recurrence):
     a, carry, drive, resets = recurrence
     stacked = jnp.stack([a, 0.5 * a])
@@ -129,6 +130,7 @@ def test_a_layer_equals_its_formulas_in_double_precision(norm):
     np.testing.assert_allclose(as_complex(final), x, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_initial_values_have_the_published_distributions():
     layer = S5Layer(64, S5Config(state=64, blocks=2))
     carry, u = jnp.zeros((1, 2, 32)), jnp.zeros((1, 1, 64))
@@ -149,6 +151,7 @@ def test_initial_values_have_the_published_distributions():
     np.testing.assert_allclose(p["D"].std(), 1, rtol=0.3)
 
 
+@pytest.mark.slow
 def test_two_sequences_in_one_equal_the_two():
     core = S5Core(H, 5, S5Config(layers=2, state=8, blocks=1))
     u = jax.random.normal(jax.random.key(0), (T, B, 5))

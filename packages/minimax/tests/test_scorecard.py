@@ -106,6 +106,7 @@ def test_json_holds_every_number(card):
     assert {"versions", "argv"} <= set(found["provenance"])
 
 
+@pytest.mark.slow
 def test_the_report_has_its_figures_and_published_rows(card, tmp_path):
     files = write_report(card, tmp_path / "new")
     assert {file.name for file in files} == {
@@ -134,6 +135,7 @@ def test_the_report_has_its_figures_and_published_rows(card, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_published_aggregates_stand_beside_ours_on_the_same_mazes(card, tmp_path):
     """Those of seven mazes beside seven, not beside all twelve."""
     write_report(card, tmp_path)
@@ -156,6 +158,7 @@ def test_tables_on_the_screen(card, capsys):
     assert "Note: Something was left out." in shown
 
 
+@pytest.mark.slow
 def test_published_rows_stand_beside_the_mazes_they_were_made_on(card, tmp_path):
     """Where the variants of dcd were measured, those are compared; their aggregate is over them."""
 

@@ -90,6 +90,7 @@ def test_top_levels_are_those_that_are_kept(trainer, filled):
     assert (np.diff(weights) < 0).all()
 
 
+@pytest.mark.slow
 def test_what_other_methods_train_on():
     def state_of(method, **changes):
         config = dataclasses.replace(PRESETS["small"], method=method, n_envs=4, student=STUDENT, **changes)

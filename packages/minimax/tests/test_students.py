@@ -50,6 +50,7 @@ def test_gradients_by_hand_equal_automatic_ones(problem):
     np.testing.assert_array_equal(ours[1][1].hidden[0], 0)  # and not where it is
 
 
+@pytest.mark.slow
 def test_gradients_under_vmap(problem):
     params, carry, inputs, resets = problem
     stacked = jax.tree.map(lambda x: jnp.stack([x, 2 * x]), params)
@@ -136,7 +137,9 @@ def test_the_default_student_has_the_published_number_of_parameters(arch, size):
     assert count(student, view(1, 1)) == size
 
 
-@pytest.fixture(scope="module", params=["lstm", "gru", "s5"])
+@pytest.fixture(
+    scope="module", params=["lstm", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("gru", "s5"))]
+)
 def play(request):
     """An architecture, its student, random variables (not the special initial ones), and a sequence."""
     config = dataclasses.replace(TINY, arch=request.param)
@@ -183,6 +186,7 @@ def test_a_sequence_equals_its_steps_in_values_and_gradients(play):
     np.testing.assert_array_equal(gradient[0], 0)  # and not where it is
 
 
+@pytest.mark.slow
 def test_a_stored_memory_continues_a_sequence_and_a_reset_forgets_it(play):
     arch, student, params, carry, seen, resets = play
     run = jax.jit(student.apply)
@@ -201,6 +205,7 @@ def test_a_stored_memory_continues_a_sequence_and_a_reset_forgets_it(play):
     close(at(split, slice(4, None)), alone, TOLERANCE[arch])
 
 
+@pytest.mark.slow
 def test_seeds_by_vmap_and_a_batch_of_one(play):
     arch, student, params, carry, seen, resets = play
     run = jax.jit(student.apply)
@@ -214,6 +219,7 @@ def test_seeds_by_vmap_and_a_batch_of_one(play):
     close(one, at(expected, (slice(None), slice(1, 2))), TOLERANCE[arch])
 
 
+@pytest.mark.slow
 def test_half_precision_products_keep_parameters_and_results_in_single_precision(play):
     arch, student, params, carry, seen, resets = play
     half = make_student(dataclasses.replace(TINY, arch=arch, dtype="bfloat16"), num_actions=7, observation=view())
@@ -235,6 +241,7 @@ def test_half_precision_products_keep_parameters_and_results_in_single_precision
     assert {x.dtype for x in jax.tree.leaves(init)} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 def test_students_start_undecided_and_are_equal_by_value():
     student = make_student(TINY, num_actions=7, observation=view())
     again = make_student(TINY, num_actions=7, observation=observations(jax.random.key(0)))
@@ -249,6 +256,7 @@ def test_students_start_undecided_and_are_equal_by_value():
     assert output.heads is None
 
 
+@pytest.mark.slow
 def test_value_heads_differ_and_each_is_a_head_of_its_own():
     config = dataclasses.replace(TINY, value_heads=3)
     student = make_student(config, num_actions=7, observation=view())

@@ -28,6 +28,7 @@ def shapes(*leading, height=13, width=13, noise=50):
 
 
 # Published: with the LSTM and 128 filters, and with S5 and 32. With a GRU: less a gate, and with one more bias.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "size"),
     [
@@ -52,7 +53,9 @@ def random(tree, seed, scale=0.3):
     return jax.tree.map(lambda x: jnp.asarray(scale * rng.normal(size=x.shape), x.dtype), tree)
 
 
-@pytest.fixture(scope="module", params=["lstm", "gru", "s5"])
+@pytest.fixture(
+    scope="module", params=["lstm", *(pytest.param(arch, marks=pytest.mark.slow) for arch in ("gru", "s5"))]
+)
 def build(request):
     """A small teacher, random variables, and what it sees while it builds: walls appear one by one."""
     config = TeacherConfig(
@@ -100,6 +103,7 @@ def test_a_sequence_equals_its_steps_in_values_and_gradients(build):
         jax.tree.map(lambda x, y, limit=limit: np.testing.assert_allclose(x, y, rtol=limit, atol=limit), a, b)
 
 
+@pytest.mark.slow
 def test_seeds_by_vmap_and_a_later_start(build):
     _, teacher, params, carry, seen, resets = build
     run = jax.jit(teacher.apply)

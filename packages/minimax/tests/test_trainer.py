@@ -151,6 +151,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_result_of_one():
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     here = os.path.dirname(os.path.abspath(__file__))

@@ -106,7 +106,10 @@ def count(levels, success_return=0.0):
 play = jax.jit(play_trials, static_argnums=(0, 1), static_argnames=("steps", "batch", "trials", "first_only"))
 
 
-@pytest.mark.parametrize(("batch", "trials"), [(12, 1), (4, 1), (4, 3)])
+@pytest.mark.parametrize(
+    ("batch", "trials"),
+    [pytest.param(12, 1, marks=pytest.mark.slow), pytest.param(4, 1, marks=pytest.mark.slow), (4, 3)],
+)
 def test_equals_a_count(batch, trials):
     levels = tasks(12)
     played = play(ENV, STUDENT, SCRIPT, jax.random.key(0), levels, steps=STEPS, batch=batch, trials=trials)
@@ -120,6 +123,7 @@ def test_equals_a_count(batch, trials):
     assert ((p > 0) & (p < 1)).sum() > 3
 
 
+@pytest.mark.slow
 def test_the_first_episode_of_each_trial_is_an_unbiased_sample():
     """Half of the episodes win after one step, the others fail after 9: all that fit into 10 steps mostly win."""
 
@@ -152,6 +156,7 @@ def test_success_is_what_the_environment_says():
     assert (count(levels, 0.5)[1] != count(levels, 0.0)[1]).any()
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side():
     levels = [tasks(4, seed) for seed in (2, 3)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *levels)
@@ -185,6 +190,7 @@ class Forward:
         return carry, Output(jnp.broadcast_to(1e9 * jax.nn.one_hot(2, 7), (carry.shape[0], 7)))
 
 
+@pytest.mark.slow
 def test_straight_ways_in_mazes():
     env = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=7))
     levels = jax.jit(jax.vmap(env.sample_level))(jax.random.split(jax.random.key(0), 160))

@@ -90,7 +90,7 @@ def clipped_loss(config, student, params, batch, advantages, b):
     return policy + config.value_coef * value_loss - config.entropy_coef * entropy
 
 
-@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("heads", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_equals_a_loop_over_levels(heads):
     student, params, batch = make(heads)
     advantages = np.asarray(batch.advantages, np.float64)
@@ -119,6 +119,7 @@ def test_one_level_is_the_gradient_of_the_ppo_loss():
     np.testing.assert_allclose(norms_of(CONFIG, student, params, one), [expected], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side_by_side", [1, 2, 99])
 def test_parts_change_nothing(side_by_side):
     student, params, batch = make()
@@ -138,6 +139,7 @@ class TwoNumbers(nn.Module):
         return carry, Output(logits, scale * observations)
 
 
+@pytest.mark.slow
 def test_equals_finite_differences_of_two_numbers():
     rng = np.random.default_rng(3)
     x, advantages, targets = rng.normal(size=(3, S, B))
@@ -173,6 +175,7 @@ def test_equals_finite_differences_of_two_numbers():
     np.testing.assert_allclose(norms_of(CONFIG, TwoNumbers(), params, batch), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side():
     made = [make(seed=seed) for seed in (0, 1)]
     student = made[0][0]
