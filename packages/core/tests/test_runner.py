@@ -341,6 +341,11 @@ def test_a_run_that_learned_nothing_says_so(tmp_path, capsys):
     assert json.loads((tmp_path / "idle" / "run.json").read_text())["notes"] == [f"{tmp_path / 'idle'} {said}"]
     run(make(WalkConfig()), tmp_path / "busy", steps=3, progress=False)
     assert capsys.readouterr().err == ""
+    knowing = IdleTrainer(WalkConfig())
+    knowing.notes = lambda state: (f"The buffer holds {state.n} of 9 levels.",)  # a trainer that knows why
+    run(knowing, tmp_path / "knowing", steps=3, progress=False)
+    assert "warning: The buffer holds 3 of 9 levels." in capsys.readouterr().err
+    assert json.loads((tmp_path / "knowing" / "run.json").read_text())["notes"] == ["The buffer holds 3 of 9 levels."]
 
 
 def test_names_of_metrics_and_agents_are_recorded(tmp_path):

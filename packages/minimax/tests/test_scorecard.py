@@ -158,6 +158,13 @@ def test_tables_on_the_screen(card, capsys):
     assert "Note: Something was left out." in shown
 
 
+def test_the_name_of_a_run_cannot_steer_the_terminal(card, capsys):
+    print_scorecard(dataclasses.replace(card, measured={"a\x1b[2J[/b]": card.measured["dr"]}))
+    shown = capsys.readouterr().out
+    assert "\x1b[2J" not in shown
+    assert "\\x1b[2J[/b]" in shown
+
+
 @pytest.mark.slow
 def test_published_rows_stand_beside_the_mazes_they_were_made_on(card, tmp_path):
     """Where the variants of dcd were measured, those are compared; their aggregate is over them."""

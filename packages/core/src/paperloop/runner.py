@@ -143,7 +143,7 @@ def run(
             with contextlib.suppress(UserError):  # the disk may be the reason
                 folder.finish("failed", error=f"{type(error).__name__}: {error}")
             raise
-        notes = loop.notes()
+        notes = loop.notes(state)
         for note in notes:
             _say(f"warning: {note}", True)
         folder.finish("complete", step=steps, wall=round(loop.wall, 3), progress=dict(loop.progress), notes=notes)
@@ -269,8 +269,11 @@ class _Loop:
         with self.folder.writing():
             self.rows.close()
 
-    def notes(self) -> list[str]:
-        """What somebody should know about a run that ended well."""
+    def notes(self, state: Any) -> list[str]:
+        """What somebody should know about a run that ended well; a trainer may know more about its own."""
+        own = getattr(self.trainer, "notes", None)
+        if own is not None and (told := list(own(state))):
+            return told
         idle = [name for name, value in self.progress.items() if name.endswith("updates") and value == 0]
         if not idle:
             return []

@@ -63,8 +63,6 @@ def train(options: RunOptions, config: TrainConfig) -> None:
         shown.insert(1, "held_out/solve_rate_hard")
     describe = report if options.quiet else report_command
     describe([options.out], plots, metrics=shown, x="env_steps")
-    for note in trainer.notes(state):
-        print(f"warning: {note}", file=sys.stderr)
 
 
 def _say_how_long(config: TrainConfig, options: RunOptions) -> None:

@@ -17,7 +17,7 @@ from minimax_ued.pictures import level_sheet, save_png
 from minimax_ued.published import CVAR_SFL, OOD_25, OOD_60, PACE, PUBLISHED, PublishedTable
 from minimax_ued.scorecard import Measured, Scorecard
 from minimax_ued.snapshots import draw_timeline
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.files import write_atomically, write_json
 from paperloop.provenance import provenance
 from paperloop_lab import plots, stats
@@ -32,16 +32,17 @@ def print_scorecard(card: Scorecard) -> None:
     """Print the tables: tasks down, runs and controls across."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
 
     def show(title: str, head: Sequence[str], sections: Sequence[Sequence[Sequence[str]]]) -> None:
         table = Table(title=title)
         for i, name in enumerate(head):
-            table.add_column(name, justify="right" if i else "left")
+            table.add_column(Text(printable(name)), justify="right" if i else "left")
         for rows in sections:
             for row in rows:
-                table.add_row(*row)
+                table.add_row(*(Text(printable(cell)) for cell in row))
             table.add_section()
         console.print(table)
 
@@ -54,7 +55,7 @@ def print_scorecard(card: Scorecard) -> None:
         title = f"Mean win rate on the worst of {card.tail.described} [95 % interval]"
         show(title, ["worst", *card.runs], [_tail_rows(card)])
     for note in card.notes:
-        console.print(f"Note: {note}", markup=False, highlight=False)
+        console.print(printable(f"Note: {note}"), markup=False, highlight=False)
 
 
 def write_report(card: Scorecard, folder: Path) -> list[Path]:

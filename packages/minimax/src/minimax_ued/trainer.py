@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class UEDTrainer:
     """
 
     donates = True
-    headlines = ("held_out/solve_rate", "held_out/solve_rate_hard", "mazes/solve_rate", "return")
+    headlines: Sequence[str] = ("held_out/solve_rate", "held_out/solve_rate_hard", "mazes/solve_rate", "return")
 
     def __init__(self, config: TrainConfig, env: Environment | None = None, student: Student | None = None) -> None:
         """Bind a configuration.
