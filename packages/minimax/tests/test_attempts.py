@@ -55,6 +55,7 @@ ENV = Maze(MazeConfig(height=1, width=8, n_walls=0, max_steps=T))
 LEVELS = jax.tree.map(lambda *x: jnp.stack(x), corridor(1), corridor(5), corridor(5, wall=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["sampled", "greedy"])
 def test_one_episode_a_level(policy):
     episodes = play(ENV, Forward(), None, jax.random.key(0), LEVELS, policy=policy)
@@ -69,7 +70,7 @@ def test_a_limit_cuts_off():
     np.testing.assert_array_equal(episodes.solved, [True, False, False])
 
 
-@pytest.mark.parametrize("slots", [1, 2, 5, 100])
+@pytest.mark.parametrize("slots", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5, 100))])
 def test_every_attempt_is_played_whatever_the_number_of_slots(slots):
     keys = jax.random.split(jax.random.key(0), 2)
     played = play_attempts(ENV, Forgetful(), jnp.zeros(2), keys, LEVELS, attempts=4, slots=slots)

@@ -311,6 +311,7 @@ def test_a_batch_at_once_stays_close_to_the_sequential_distribution(ages):
     assert abs(ours_distinct - distinct) < 0.6 * abs(independent_distinct - distinct)
 
 
+@pytest.mark.slow
 def test_ages_after_a_batch_at_once_are_those_of_the_sequential_rule():
     buffer = make(capacity=12, staleness_coef=0.5)
     state = state_of(buffer, np.arange(9), np.arange(9) * 3)
@@ -470,6 +471,7 @@ def both(state, numbers, scores, indices=None, **config):
     return [offer(make(sequential=s, **config), state, numbers, scores, indices) for s in (False, True)]
 
 
+@pytest.mark.slow
 def test_at_once_equals_sequential_where_there_is_room_for_all():
     config = {"capacity": 12}
     state = state_of(make(**config), [0.5, 0.1, 0.9, 0.3], [4, 0, 2, 7])

@@ -24,6 +24,7 @@ def make(config):
     return UEDTrainer(config)
 
 
+@pytest.mark.slow
 def test_the_trainer_meets_the_contract(tmp_path):
     assert len(check_trainer(make, TINY, folder=tmp_path, kills=0)) == 5
 

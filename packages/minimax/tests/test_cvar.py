@@ -62,6 +62,7 @@ def test_every_level_is_measured_in_its_place(monkeypatch):
     assert set(measure(None, 0)) == {f"cvar_{p}" for p in ("0.1", "1", "2", "5", "10", "20", "100")}
 
 
+@pytest.mark.slow
 def test_the_two_rounds_are_independent_and_repeatable():
     measure = CVaR(stand_in(), n_levels=60, attempts=3, policy="random")
     found, again, other = (measure.win_rates(None, seed) for seed in (0, 0, 1))
@@ -117,6 +118,7 @@ def test_bad_arguments(arguments, words):
         CVaR(stand_in(), **arguments)
 
 
+@pytest.mark.slow
 def test_the_largest_stored_set_of_a_size_is_taken():
     trainer = stand_in()
     trainer.config = PRESETS["maze13_dr"]

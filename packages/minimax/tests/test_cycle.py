@@ -56,6 +56,7 @@ def robust():
     return cycles(dataclasses.replace(TINY, method="robust_plr"), 5)
 
 
+@pytest.mark.slow
 def test_robust_replay_learns_from_replayed_levels_only(robust):
     states, metrics = robust
     replayed = [bool(m["replay"][0]) for m in metrics]
@@ -67,6 +68,7 @@ def test_robust_replay_learns_from_replayed_levels_only(robust):
     assert count(states[-1].rollouts) == len(replayed)
 
 
+@pytest.mark.slow
 def test_the_buffer_holds_what_was_played(robust):
     states, metrics = robust
     first = states[1].buffer

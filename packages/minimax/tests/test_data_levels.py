@@ -58,6 +58,7 @@ def test_the_large_set_is_small_and_shares_no_level_with_the_other(fewest_action
     assert abs(means[0] - means[1]) < 4 * error
 
 
+@pytest.mark.slow
 def test_the_stored_levels_can_be_drawn_again_in_kind(tmp_path, monkeypatch, capsys):
     entry = HELD_OUT["maze7"]
     levels, hard = draw(entry)

@@ -205,6 +205,7 @@ def fresh_levels(key):
     return jax.vmap(Limits().sample_level)(jax.random.split(jax.random.split(key, 4)[1], B))
 
 
+@pytest.mark.slow
 def test_refreshes_equal_numpy():
     state = start(jax.random.key(0), jnp.int32(99))
     replaced = 0

@@ -69,7 +69,9 @@ def actions_for(editor, rng):
 
 @pytest.mark.parametrize("set_direction", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("replace_walls", [pytest.param(False, marks=pytest.mark.slow), True])
-@pytest.mark.parametrize("budget", ["all", "first_wall", "first_action"])
+@pytest.mark.parametrize(
+    "budget", ["all", *(pytest.param(name, marks=pytest.mark.slow) for name in ("first_wall", "first_action"))]
+)
 def test_the_editor_keeps_the_rule(budget, replace_walls, set_direction):
     config = EditorConfig(
         n_walls=9, noise_dim=4, replace_walls=replace_walls, budget=budget, set_direction=set_direction
@@ -149,6 +151,7 @@ def test_a_displaced_agent_is_uniform_over_the_cells_that_are_left():
     assert observations.noise.shape == (3000, 4, 0)
 
 
+@pytest.mark.slow
 def test_a_fully_walled_map_still_has_room():
     # As many walls as leave room for two, all asked for at different cells; then goal and agent on one of them.
     editor = MazeEditor(2, 3, EditorConfig(n_walls=4))
@@ -166,5 +169,5 @@ def test_editors_are_equal_by_value_and_refuse_too_many_walls():
     assert env.editor() == MazeEditor(13, 13, EditorConfig())
     assert hash(env.editor()) == hash(MazeEditor(13, 13, EditorConfig()))
     assert env.editor().num_steps == 62
-    with pytest.raises(UserError, match="n_walls is 60, but must be at most 47, so that 7 x 7 cells"):
+    with pytest.raises(UserError, match="n_walls is 60; it must be at most 47, so that 7 x 7 cells"):
         Maze(MazeConfig(height=7, width=7, n_walls=14)).editor(EditorConfig())

@@ -24,6 +24,7 @@ def trainer():
     return UEDTrainer(config)
 
 
+@pytest.mark.slow
 def test_held_out_levels(trainer):
     state = trainer.init(0)
     held_out = HeldOut(trainer)

@@ -84,6 +84,7 @@ def test_a_sampled_number_of_walls_covers_both_ends_evenly(replace):
     assert chi_square(n_walls, 5) > tolerance
 
 
+@pytest.mark.slow
 def test_no_walls_leaves_every_start_equally_likely():
     env = Maze(MazeConfig(height=5, width=33, n_walls=0))
     levels, path = jax.device_get(sample(env, 20_000, jax.random.key(3)))
@@ -296,6 +297,7 @@ def test_an_environment_depends_neither_on_the_others_nor_on_seeds_beside_it():
     assert together[1].sum() > 3 * 4 * 4
 
 
+@pytest.mark.slow
 def test_replay_starts_the_same_level_again():
     auto, key = AutoReset(SMALL, fresh=False), jax.random.key(13)
     levels = auto.sample_levels(key, 6)

@@ -230,7 +230,7 @@ def test_an_environment_that_lacks_what_the_method_takes_is_refused():
         check_capabilities(TINY, Bare())
     Bare.same_level = None
 
-    for method, words in (("accel", "mutations of Bare are: none"), ("paired", "no `editor`")):
+    for method, words in (("accel", "it must be a mutation of Bare: none"), ("paired", "no `editor`")):
         with pytest.raises(UserError, match=words):
             check_capabilities(dataclasses.replace(TINY, method=method), Bare())
     with pytest.raises(UserError, match="does not know"):

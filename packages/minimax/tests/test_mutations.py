@@ -57,6 +57,7 @@ def test_a_mutation_of_a_valid_level_is_one(name, height, width, n_walls, n_edit
         assert np.array_equal(before.goal_pos, after.goal_pos)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATORS)
 def test_no_edits_change_nothing(name):
     level = Level.from_text(">.#\n..G")

@@ -129,6 +129,7 @@ def test_fixed_mazes_are_the_published_ones_and_solved_as_networkx_does(name):
         assert best[i] == pytest.approx(1 - 0.9 * int(actions[i]) / max_steps, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_corridors_draw_each_goal_and_no_other():
     for name, columns in (("SmallCorridor", range(2, 11, 2)), ("LargeCorridor", range(2, 17, 2))):
         maze = TEST_MAZES[name]
@@ -138,6 +139,7 @@ def test_corridors_draw_each_goal_and_no_other():
         assert goals == {(x, y) for x in columns for y in (middle - 1, middle + 1)}
 
 
+@pytest.mark.slow
 def test_labyrinth_and_padding():
     level = jax.tree.map(lambda leaf: leaf[0], FIXED_MAZES["Labyrinth"].levels)
     assert paths.min_actions(level) == 113  # 96 moves and 17 turns

@@ -2,14 +2,15 @@
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from minimax_ued.config import (
     BufferConfig,
     EditorConfig,
     MazeConfig,
-    PPOConfig,
     StudentConfig,
     TeacherConfig,
     TrainConfig,
@@ -104,30 +105,37 @@ def test_a_teacher_builds_other_mazes_than_the_generator():
         dataclasses.replace(config, method="robust_plr")
 
 
+def state(filled, updates):
+    """What of a state is looked at: bool[seeds, students, N] and the counts of updates."""
+    words = np.array([[n, 0] for n in updates], np.uint32)
+    return SimpleNamespace(buffer=SimpleNamespace(filled=np.array(filled, bool)), updates=words)
+
+
 def test_a_run_that_made_no_update_says_so():
-    """A buffer of which two levels are asked for holds one at the end of one cycle; after two, two."""
     config = TrainConfig(
         method="robust_plr", env=MazeConfig(height=1, width=2, n_walls=0, max_steps=6), n_envs=1, rollout_steps=6,
-        student=StudentConfig(features=4, head_width=4, conv_filters=2), ppo=PPOConfig(epochs=1), cycles_per_step=1,
-        buffer=BufferConfig(capacity=2, min_fill=1.0, replay_prob=1.0), seeds=2,
+        student=StudentConfig(features=4, head_width=4, conv_filters=2), cycles_per_step=1,
+        buffer=BufferConfig(capacity=3, min_fill=0.6, replay_prob=0.5), seeds=2,
     )  # fmt: skip
     trainer = UEDTrainer(config)
-    state = trainer.init(0)
-    told = trainer.notes(state)
-    assert told == (
-        "No update was made in 2 of 2 seeds: the level buffer holds 0 levels, and replay begins at 2; train longer, or "
+    one, two = [[1, 0, 0]], [[1, 0, 1]]
+    assert trainer.notes(state([two, two], [3, 1])) == ()
+    assert trainer.notes(state([one, one], [0, 0])) == (
+        "No update was made in 2 of 2 seeds: the level buffer holds 1 levels, and replay begins at 2; train longer, or "
         "lower buffer.min_fill or buffer.capacity.",
     )
-    for _ in range(12):
-        state, _ = trainer.step(state)
-    assert trainer.progress(state)["updates"] > 0
-    assert trainer.notes(state) == ()
-    # Ready, and no lot drawn: seed 1 has made no update.
-    state = state.replace(updates=state.updates.at[1].set(0))
-    assert trainer.notes(state) == (
-        "No update was made in 1 of 2 seeds: no cycle drew a replay (buffer.replay_prob is 1); train longer.",
+    # Ready in time for no lot: seed 1 has made no update.
+    assert trainer.notes(state([two, two], [3, 0])) == (
+        "No update was made in 1 of 2 seeds: no cycle drew a replay (buffer.replay_prob is 0.5); train longer.",
     )
-    assert UEDTrainer(dataclasses.replace(config, method="dr")).notes(state.replace(buffer=None)) == ()
     plain = UEDTrainer(dataclasses.replace(config, method="plr"))
-    empty = plain.init(0)
-    assert plain.notes(empty.replace(updates=empty.updates + 1))[0].startswith("No level was replayed in 2 of 2 seeds")
+    assert plain.notes(state([one, two], [5, 5]))[0].startswith(
+        "No level was replayed in 1 of 2 seeds: the level buffer"
+    )
+    # All students of a teacher must be ready.
+    pair = dataclasses.replace(
+        config, method="repaired", seeds=1, env=dataclasses.replace(config.env, width=4),
+        teacher=TeacherConfig(editor=EditorConfig(n_walls=1)),
+    )  # fmt: skip
+    assert UEDTrainer(pair).notes(state([[two[0], one[0]]], [0]))[0].startswith("No update was made: the level buffer")
+    assert UEDTrainer(dataclasses.replace(config, method="dr")).notes(SimpleNamespace(buffer=None)) == ()

@@ -38,6 +38,7 @@ def played(params):
     return levels, run()
 
 
+@pytest.mark.slow
 def test_the_stored_numbers_are_those_that_the_learner_computes(params, played):
     _, trajectory = played
     _, output = STUDENT.apply(
@@ -50,6 +51,7 @@ def test_the_stored_numbers_are_those_that_the_learner_computes(params, played):
     assert not any(np.any(x) for x in jax.tree.leaves(trajectory.carries))
 
 
+@pytest.mark.slow
 def test_equals_a_plain_loop_over_the_environment(params, played):
     levels, trajectory = played
     step, observe, reset = jax.jit(ENV.step), jax.jit(ENV.observe), jax.jit(ENV.reset)

@@ -92,6 +92,7 @@ def test_the_eigenvalues_are_those_of_the_normal_part_of_hippo(size):
     np.testing.assert_allclose(vectors.conj().T @ vectors, np.eye(size // 2), atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["post", "pre"])
 def test_a_layer_equals_its_formulas_in_double_precision(norm):
     config = S5Config(layers=1, state=2 * P, blocks=2, norm=norm)

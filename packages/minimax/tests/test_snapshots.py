@@ -45,7 +45,7 @@ def filled(trainer):
         scores=jnp.where(slots < count, N - slots.astype(jnp.float32), -jnp.inf),  # the first is the best
         filled=slots < count,
     )
-    return state.replace(buffer=content, cycles=jnp.full(2, 30, jnp.uint32)), levels
+    return state.replace(buffer=content, cycles=jnp.array([[30, 0]] * 2, jnp.uint32)), levels
 
 
 def test_expectations_are_under_the_replay_distribution(trainer, filled):

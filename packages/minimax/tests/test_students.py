@@ -60,6 +60,7 @@ def test_gradients_under_vmap(problem):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, theirs)
 
 
+@pytest.mark.slow
 def test_equals_the_cell_of_flax(problem):
     params, carry, inputs, resets = problem
     gate = {}
@@ -283,6 +284,7 @@ def test_value_heads_differ_and_each_is_a_head_of_its_own():
     assert extra == 2 * (8 * 4 + 4 + 4 + 1)
 
 
+@pytest.mark.slow
 def test_the_encoder_is_a_convolution_and_takes_codes_as_well():
     encoder = ConvEncoder(filters=4, direction_embedding=3)
     codes = observations(jax.random.key(2), 6, dtype=jnp.uint8)
@@ -299,6 +301,7 @@ def test_the_encoder_is_a_convolution_and_takes_codes_as_well():
     np.testing.assert_allclose(encoder.apply(params, codes.replace(image=codes.image / 10)), features, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_vectors_get_a_dense_layer():
     student = make_student(TINY, num_actions=2, observation=jax.ShapeDtypeStruct((4,), jnp.float32))
     seen, resets = jax.random.normal(jax.random.key(0), (T, B, 4)), jnp.zeros((T, B), bool)

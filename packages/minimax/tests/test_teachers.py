@@ -82,6 +82,7 @@ def build(request):
     return request.param, teacher, params, random(carry, 2, 1.0), seen, resets
 
 
+@pytest.mark.slow
 def test_a_sequence_equals_its_steps_in_values_and_gradients(build):
     arch, teacher, params, carry, seen, resets = build
     weights = jax.random.normal(jax.random.key(9), (T, B))
@@ -137,6 +138,7 @@ def test_the_encoder_sees_map_time_and_noise(build):
     np.testing.assert_allclose(after[..., -NOISE - 2 : -NOISE], np.broadcast_to(table[-1], (T, B, 2)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_teachers_start_undecided_and_work_without_noise():
     config = TeacherConfig(features=4, conv_filters=2, head_width=3, time_embedding=2)
     observation = shapes(height=3, width=3, noise=0)

@@ -91,7 +91,7 @@ def test_steps_save_and_restore(trainer, tmp_path):
 def test_a_run_counts_beyond_32_bits(trainer):
     """Started two cycles below 2**32."""
     far = jnp.broadcast_to(jnp.array([2**32 - 2, 0], jnp.uint32), (2, 2))
-    state = trainer.init(0).replace(cycles=far, updates=far, rollouts=far)
+    state = trainer.init(0).replace(cycles=far, updates=far + 0, rollouts=far + 0)  # each is consumed by itself
     state, metrics = trainer.step(state)
     n = 2**32 - 2 + TINY.cycles_per_step
     progress = trainer.progress(state)
@@ -100,6 +100,7 @@ def test_a_run_counts_beyond_32_bits(trainer):
     np.testing.assert_allclose(metrics["learn"], learned / TINY.cycles_per_step, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_of_more_seeds_contains_the_run_of_fewer(trainer):
     one = UEDTrainer(dataclasses.replace(TINY, seeds=1)).init(5)
     assert equal(one, jax.tree.map(lambda x: x[:1], trainer.init(5)))

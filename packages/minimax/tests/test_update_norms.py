@@ -90,6 +90,7 @@ def clipped_loss(config, student, params, batch, advantages, b):
     return policy + config.value_coef * value_loss - config.entropy_coef * entropy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heads", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_equals_a_loop_over_levels(heads):
     student, params, batch = make(heads)

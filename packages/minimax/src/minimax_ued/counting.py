@@ -38,9 +38,10 @@ def as_float(counter: Array) -> Array:
 
 def remainder(counter: Array, n: int) -> Array:
     """Return the count modulo `n`, u32; 1 <= n <= 2**31."""
-    rest = counter[..., 1] % n
+    divisor = jnp.uint32(n)
+    rest = counter[..., 1] % divisor
     for bit in reversed(range(_BITS)):  # long division: twice the rest is below 2**32
-        rest = (2 * rest + (counter[..., 0] >> bit & 1)) % n
+        rest = (2 * rest + (counter[..., 0] >> bit & 1)) % divisor
     return rest
 
 

@@ -18,6 +18,7 @@ import math
 import os
 import re
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -38,7 +39,8 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 #: What NumPy, zipfile and zlib raise on rubbish.
 _DAMAGED = (
     *(ValueError, OSError, EOFError, KeyError, OverflowError, MemoryError, RecursionError),
-    *(NotImplementedError, RuntimeError, SyntaxError, TypeError, struct.error, zipfile.BadZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError, SyntaxError, TypeError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error),
 )
 
 
