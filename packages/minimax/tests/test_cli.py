@@ -76,12 +76,12 @@ def test_train_again_does_nothing_and_another_configuration_is_refused(trained, 
 
 
 @pytest.mark.slow
-def test_a_longer_run_says_that_it_goes_on(trained, tmp_path, capsys):
+def test_a_longer_run_says_that_it_resumes(trained, tmp_path, capsys):
     longer = tmp_path / "longer"
     shutil.copytree(trained, longer)
     more = tiny("--total-env-steps", "384")
     assert main(["train", *more, "--out", str(longer), "--quiet"]) == 0
-    assert f"{longer} goes on from step 2 of 3." in capsys.readouterr().err
+    assert f"{longer} resumes from step 2 of 3." in capsys.readouterr().err
     assert [row["step"] for row in rows(longer) if row["split"] == "train"] == [1, 2, 3]
 
 

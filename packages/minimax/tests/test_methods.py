@@ -1,4 +1,4 @@
-"""Every method on the one cycle: what it learns from, what it keeps, and that it goes on bit for bit."""
+"""Every method on the one cycle: what it learns from, what it keeps, and that it resumes bit for bit."""
 
 import dataclasses
 import itertools
