@@ -1,0 +1,1 @@
+"""Opponent shaping: agents that learn how other agents learn, and steer it."""

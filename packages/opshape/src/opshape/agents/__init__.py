@@ -1,0 +1,1 @@
+"""Players: shapers, learners that are shaped, and fixed strategies."""

@@ -1,0 +1,93 @@
+"""M-FOS (Lu et al. 2022): a meta-network conditions an actor and a critic once per episode."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from opshape.agents.encoders import Encoder
+from opshape.agents.nets import Params, dense, gru, init_dense, init_gru
+from opshape.agents.policies import Mix, Mixer
+
+__all__ = ["MFOS", "MetaMemory"]
+
+PARTS = ("meta", "actor", "critic")
+
+
+class MetaMemory(NamedTuple):
+    """What M-FOS remembers.
+
+    Attributes:
+        theta: the conditioning vector of this episode, `[B, width]`; ones in the first.
+        hidden: the states of the three GRUs within this episode, `[3, B, width]`.
+    """
+
+    theta: Array
+    hidden: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class MFOS:
+    """Three GRUs (meta, actor, critic), all restarted in every episode; only theta passes from one to the next.
+
+    Logits are W (theta * actor), values W (theta * critic), and the next theta is sigmoid(W meta).
+
+    Attributes:
+        encoder: of observations; each part has one of its own, followed by a linear layer.
+        actions: of the game.
+        width: of all layers.
+        context: False keeps theta at ones.
+        history: False restarts the three GRUs at every step instead of every episode.
+        mix: how the hidden states of the games of one co-player are mixed before each step. The meta-network of the
+            original averages over the games at the end of an episode; "avg" is the reference's version of it.
+    """
+
+    encoder: Encoder
+    actions: int
+    width: int = 16
+    context: bool = True
+    history: bool = True
+    mix: Mix = "none"
+
+    @property
+    def mixer(self) -> Mixer:
+        return Mixer(self.mix, self.width)
+
+    def init(self, key: Array) -> Params:
+        logits, value, theta, *keys = jax.random.split(key, 3 + 4 * len(PARTS))
+        params: dict[str, Any] = {
+            "theta": init_dense(theta, self.width, self.width),
+            "logits": init_dense(logits, self.width, self.actions, 0.01, bias=False),
+            "value": init_dense(value, self.width, 1, bias=False),
+        }
+        for part, (a, b, c, d) in zip(PARTS, zip(*[iter(keys)] * 4, strict=True), strict=True):
+            params[part] = {
+                "encoder": self.encoder.init(a),
+                "linear": init_dense(b, self.encoder.width, self.width),
+                "gru": init_gru(c, self.width, self.width),
+                "mixer": self.mixer.init(d),
+            }
+        return params
+
+    def start(self, params: Params, games: int) -> MetaMemory:
+        return MetaMemory(jnp.ones((games, self.width)), jnp.zeros((len(PARTS), games, self.width)))
+
+    def apply(self, params: Params, memory: MetaMemory, observation: Any) -> tuple[MetaMemory, Array, Array]:
+        hidden = jnp.stack([self._core(params[p], h, observation) for p, h in zip(PARTS, memory.hidden, strict=True)])
+        _, actor, critic = hidden
+        logits = dense(params["logits"], memory.theta * actor)
+        value = dense(params["value"], memory.theta * critic)[..., 0]
+        return MetaMemory(memory.theta, hidden), logits, value
+
+    def _core(self, params: Params, h: Array, observation: Any) -> Array:
+        x = dense(params["linear"], self.encoder.apply(params["encoder"], observation))
+        h = h if self.history else jnp.zeros_like(h)
+        return gru(params["gru"], x, self.mixer.apply(params["mixer"], h))
+
+    def turn(self, params: Params, memory: MetaMemory) -> MetaMemory:
+        theta = jax.nn.sigmoid(dense(params["theta"], memory.hidden[0])) if self.context else memory.theta
+        return MetaMemory(theta, jnp.zeros_like(memory.hidden))

@@ -1,0 +1,82 @@
+"""Layers as pure functions of plain dictionaries of arrays.
+
+`B` is the number of games. The GRU is Haiku's, which the reference uses; flax and torch have another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+__all__ = ["Params", "constant", "dense", "gru", "init_dense", "init_gru", "orthogonal"]
+
+Params = Mapping[str, Any]
+
+
+def orthogonal(key: Array, shape: tuple[int, int], scale: float = 1.0) -> Array:
+    """Return a random matrix with orthonormal rows or columns, times `scale`.
+
+    The polar factor of a Gaussian matrix has the same distribution as the Q of its QR decomposition. Newton's iteration
+    for it needs matrix products only, so that it may run inside any `vmap`; batched QR can hang JAX's CPU client.
+    """
+    wide = shape[0] < shape[1]
+    x = jax.random.normal(key, shape[::-1] if wide else shape)
+    x = x / jnp.linalg.norm(x)
+
+    def sharpen(_: int, x: Array) -> Array:
+        return 1.5 * x - 0.5 * x @ (x.T @ x)
+
+    x = jax.lax.fori_loop(0, 40, sharpen, x)
+    return scale * (x.T if wide else x)
+
+
+def constant(shape: tuple[int, int], value: float) -> Array:
+    """Return a matrix of one value."""
+    return jnp.full(shape, value, jnp.float32)
+
+
+def init_dense(key: Array, inputs: int, outputs: int, scale: float = 1.0, *, bias: bool = True) -> dict[str, Array]:
+    """Return the parameters of `dense`: an orthogonal matrix `w` and, unless told otherwise, a zero bias `b`."""
+    weights = {"w": orthogonal(key, (inputs, outputs), scale)}
+    return weights | {"b": jnp.zeros(outputs)} if bias else weights
+
+
+def dense(params: Params, x: Array) -> Array:
+    """Return x W + b, `[B, inputs]` to `[B, outputs]`."""
+    y = x @ params["w"]
+    return y + params["b"] if "b" in params else y
+
+
+def init_gru(key: Array, inputs: int, width: int, scale: float = 1.0) -> dict[str, Array]:
+    """Return the parameters of `gru`: `w_i` [inputs, 3 width], `w_h` [width, 3 width], one bias `b`."""
+    first, second = jax.random.split(key)
+    return {
+        "w_i": orthogonal(first, (inputs, 3 * width), scale),
+        "w_h": orthogonal(second, (width, 3 * width), scale),
+        "b": jnp.zeros(3 * width),
+    }
+
+
+def gru(params: Params, x: Array, h: Array) -> Array:
+    """Return the next hidden state `[B, width]` (Cho et al. 2014, in Haiku's form).
+
+        z, r = sigmoid(x W_i + h W_h + b);  a = tanh(x W_i + (r h) W_h + b);  h' = (1 - z) h + z a
+
+    The reset gate acts before the recurrent product, and z weighs the new value, not the old.
+
+    Args:
+        params: of `init_gru`.
+        x: `[B, inputs]`.
+        h: `[B, width]`.
+    """
+    width = h.shape[-1]
+    w_h = params["w_h"]
+    inputs = x @ params["w_i"] + params["b"]
+    gates = jax.nn.sigmoid(inputs[..., : 2 * width] + h @ w_h[:, : 2 * width])
+    z, r = gates[..., :width], gates[..., width:]
+    a = jnp.tanh(inputs[..., 2 * width :] + (r * h) @ w_h[:, 2 * width :])
+    return h + z * (a - h)

@@ -1,0 +1,1 @@
+"""Meta-optimisers: how a shaper is improved over trials."""

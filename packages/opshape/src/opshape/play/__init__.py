@@ -1,0 +1,1 @@
+"""Whole trials in one program."""
