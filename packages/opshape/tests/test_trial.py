@@ -115,25 +115,26 @@ def test_candidates_share_games_and_co_players():
     np.testing.assert_array_equal(rewards[0], rewards[1])
 
 
-def test_two_greedy_walkers_of_the_coin_game_count_their_coins():
-    player = PolicyPlayer(Recurrent(OneHot(36), 5, 4))
+class RandomWalk:
+    """Every action alike."""
 
-    class Random:
-        def init(self, key):
-            return ()
+    def init(self, key):
+        return ()
 
-        def start(self, mind, games):
-            return ()
+    def start(self, mind, games):
+        return ()
 
-        def act(self, mind, memory, observation, noise):
-            return memory, (noise * 5).astype(int), ()
+    def act(self, mind, memory, observation, noise):
+        return memory, (noise * 5).astype(int), ()
 
-        def between(self, mind, memory, episode, key):
-            return mind, memory
+    def between(self, mind, memory, episode, key):
+        return mind, memory
 
-    assert player.policy.actions == 5
-    played = play(Random(), Random(), game=CoinGame(), steps=200, episodes=2, games=50)
-    counts = played.statistics
-    own, foreign, stolen = (counts[n].mean() / 200 for n in ("own_coins", "foreign_coins", "foreign_coins_other"))
-    np.testing.assert_allclose(played.rewards.mean(), own + foreign - 2 * stolen, atol=1e-4)
-    np.testing.assert_allclose(own, 1 / 9, atol=0.01)  # a walk over nine cells meets a coin every ninth step
+
+def test_rewards_of_the_coin_game_are_what_was_counted():
+    played = play(RandomWalk(), RandomWalk(), game=CoinGame(), steps=50, episodes=2, games=20)
+    own, foreign, stolen = (
+        played.statistics[name].mean() / 50 for name in ("own_coins", "foreign_coins", "foreign_coins_other")
+    )
+    assert own > 0.05
+    np.testing.assert_allclose(played.rewards.mean(), own + foreign - 2 * stolen, atol=1e-5)

@@ -123,7 +123,7 @@ class Learner:
             other_target = other + value
             advantage = credit.aligned(advantage, other, weight=settings.alignment, gamma=settings.gamma)
         samples = Sample(step, advantage, target, other_target)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]), samples)
 
     def loss(self, params: Params, batch: Sample) -> Array:
         """Return PPO's loss on a minibatch, whose advantages are normalised first."""

@@ -23,7 +23,7 @@ class MetaMemory(NamedTuple):
 
     Attributes:
         theta: the conditioning vector of this episode, `[B, width]`; ones in the first.
-        hidden: the states of the three GRUs within this episode, `[3, B, width]`.
+        hidden: the states of the three GRUs within this episode, `[B, 3, width]`.
     """
 
     theta: Array
@@ -74,14 +74,14 @@ class MFOS:
         return params
 
     def start(self, params: Params, games: int) -> MetaMemory:
-        return MetaMemory(jnp.ones((games, self.width)), jnp.zeros((len(PARTS), games, self.width)))
+        return MetaMemory(jnp.ones((games, self.width)), jnp.zeros((games, len(PARTS), self.width)))
 
     def apply(self, params: Params, memory: MetaMemory, observation: Any) -> tuple[MetaMemory, Array, Array]:
-        hidden = jnp.stack([self._core(params[p], h, observation) for p, h in zip(PARTS, memory.hidden, strict=True)])
-        _, actor, critic = hidden
+        before = zip(PARTS, jnp.moveaxis(memory.hidden, -2, 0), strict=True)
+        meta, actor, critic = (self._core(params[part], h, observation) for part, h in before)
         logits = dense(params["logits"], memory.theta * actor)
         value = dense(params["value"], memory.theta * critic)[..., 0]
-        return MetaMemory(memory.theta, hidden), logits, value
+        return MetaMemory(memory.theta, jnp.stack([meta, actor, critic], -2)), logits, value
 
     def _core(self, params: Params, h: Array, observation: Any) -> Array:
         x = dense(params["linear"], self.encoder.apply(params["encoder"], observation))
@@ -89,5 +89,5 @@ class MFOS:
         return gru(params["gru"], x, self.mixer.apply(params["mixer"], h))
 
     def turn(self, params: Params, memory: MetaMemory) -> MetaMemory:
-        theta = jax.nn.sigmoid(dense(params["theta"], memory.hidden[0])) if self.context else memory.theta
+        theta = jax.nn.sigmoid(dense(params["theta"], memory.hidden[..., 0, :])) if self.context else memory.theta
         return MetaMemory(theta, jnp.zeros_like(memory.hidden))

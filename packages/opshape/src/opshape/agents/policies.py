@@ -139,10 +139,10 @@ class Feedforward:
 
 
 class Hidden(NamedTuple):
-    """Memory of `Recurrent`: the running state, and the one that the episode began with, `[B, width]` each."""
+    """Memory of `Recurrent`: the running state `[B, width]`, and without `history` the one that the episode began with."""
 
     now: Array
-    began: Array
+    began: Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,17 +183,17 @@ class Recurrent:
 
     def start(self, params: Params, games: int) -> Hidden:
         zero = jnp.zeros((games, self.width))
-        return Hidden(zero, zero if not self.history else zero[:, :0])
+        return Hidden(zero, None if self.history else zero)
 
     def apply(self, params: Params, memory: Hidden, observation: Any) -> tuple[Hidden, Array, Array]:
         x = self.encoder.apply(params["encoder"], observation)
         now = gru(params["gru"], x, self.mixer.apply(params["mixer"], memory.now))
         shown = now
-        if not self.history:
+        if memory.began is not None:
             shown = gru(params["gru"], x, self.mixer.apply(params["mixer"], memory.began))
         heads = params["heads"]
         return Hidden(now, memory.began), dense(heads["logits"], shown), dense(heads["value"], shown)[..., 0]
 
     def turn(self, params: Params, memory: Hidden) -> Hidden:
         now = memory.now if self.context else jnp.zeros_like(memory.now)
-        return Hidden(now, memory.began if self.history else now)
+        return Hidden(now, None if self.history else now)
