@@ -11,6 +11,7 @@ from jax import Array
 
 from opshape.agents.nets import Params, dense, init_dense
 from opshape.games.base import Game
+from opshape.games.in_the_matrix import DECODE, VIEW
 
 __all__ = ["Convolution", "Encoder", "Indices", "OneHot", "make_encoder"]
 
@@ -56,29 +57,31 @@ class Indices:
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """InTheMatrix' view (5 x 5 x 10) through a 3 x 3 convolution with relu, flattened, with the inventory appended."""
+    """InTheMatrix' view through a 3 x 3 convolution with relu, flattened, with the inventory appended.
+
+    The kernel is that of the ten-channel image of the reference; since every cell shows one of nine things, it is
+    decoded once into a row for each of them.
+    """
 
     channels: int = 16
-    view: tuple[int, int, int] = (5, 5, 10)
-    inventory: int = 6
 
     @property
     def width(self) -> int:
-        return self.view[0] * self.view[1] * self.channels + self.inventory
+        return VIEW * VIEW * self.channels + 6
 
     def init(self, key: Array) -> Params:
-        return init_dense(key, 9 * self.view[2], self.channels, 2.0**0.5)
+        return init_dense(key, 9 * DECODE.shape[1], self.channels, 2.0**0.5)
 
     def apply(self, params: Params, observation: dict[str, Array]) -> Array:
-        view, inventory = observation["view"].astype(jnp.float32), observation["inventory"].astype(jnp.float32)
-        rows, columns, _ = self.view
-        padded = jnp.pad(view, [(0, 0)] * (view.ndim - 3) + [(1, 1), (1, 1), (0, 0)])
-        # As a product with patches: a convolution whose kernel differs between candidates is slow on every backend.
-        patches = jnp.concatenate(
-            [padded[..., i : i + rows, j : j + columns, :] for i in range(3) for j in range(3)], -1
-        )
-        features = jax.nn.relu(dense(params, patches))
-        return jnp.concatenate([features.reshape(*features.shape[:-3], -1), inventory], -1)
+        codes, inventory = observation["view"], observation["inventory"].astype(jnp.float32)
+        taps = params["w"].reshape(9, DECODE.shape[1], self.channels)
+        kernel = jnp.einsum("kc,tcn->tkn", DECODE, taps).reshape(-1, self.channels)
+        square = codes.reshape(*codes.shape[:-1], VIEW, VIEW)
+        padded = jnp.pad(square, [(0, 0)] * (square.ndim - 2) + [(1, 1), (1, 1)], constant_values=-1)
+        patches = jnp.stack([padded[..., i : i + VIEW, j : j + VIEW] for i in range(3) for j in range(3)], -1)
+        shown = jax.nn.one_hot(patches, len(DECODE))  # [B, 5, 5, 9 taps, 9 things]; nothing is all zeros
+        features = jax.nn.relu(shown.reshape(*codes.shape, -1) @ kernel + params["b"])
+        return jnp.concatenate([features.reshape(*codes.shape[:-1], -1), inventory], -1)
 
 
 def make_encoder(game: Game, width: int = 16) -> Encoder:
