@@ -9,7 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["ES", "ESState", "Shaping", "centered_ranks", "repair", "shape_fitness"]
+from opshape.meta.base import Report, report
+from opshape.play.arena import Arena
+
+__all__ = ["ES", "ESState", "Evolve", "Shaping", "centered_ranks", "repair", "shape_fitness"]
 
 Shaping = Literal["mean", "z_score", "centered_rank"]
 
@@ -120,3 +123,24 @@ def repair(fitness: Array) -> Array:
     finite = jnp.isfinite(fitness)
     worst = jnp.min(jnp.where(finite, fitness, jnp.inf))
     return jnp.where(finite, fitness, jnp.where(jnp.isfinite(worst), worst, 0.0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evolve:
+    """The evolution strategy as a meta-optimiser."""
+
+    es: ES
+    population: int
+
+    def init(self, arena: Arena, key: Array) -> ESState:
+        return self.es.init(arena.init(key).size)
+
+    def generation(self, state: ESState, arena: Arena, key: Array) -> tuple[ESState, Report]:
+        noise, games = jax.random.split(key)
+        candidates = self.es.ask(state, noise, self.population)
+        scores = arena.score(candidates, games)
+        after = self.es.tell(state, candidates, scores.own.mean(-1))
+        return after, report(candidates, scores, sigma=state.sigma)
+
+    def centre(self, state: ESState) -> Array:
+        return state.mean
