@@ -1,0 +1,1 @@
+"""Measuring shapers: curves over a trial, tables, tournaments, pictures."""
