@@ -26,6 +26,7 @@ EXPECTED = {
     "data": "paperloop-data",
     "lab": "paperloop-lab",
     "minimax": "minimax-ued",
+    "opshape": "opshape",
     "otr": "otr",
     "policy-finetune": "policy-finetune",
 }

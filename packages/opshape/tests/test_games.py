@@ -100,7 +100,7 @@ def test_zero_determinant_strategies_are_found_again():
 
 
 def test_parameters_that_give_no_probabilities_are_refused():
-    with pytest.raises(UserError, match="after CD: choose a smaller phi"):
+    with pytest.raises(UserError, match="after CD: take a smaller phi"):
         zero_determinant(chi=3.0, phi=0.5)
     with pytest.raises(UserError, match="not a number"):
         strategy("zd:three:1")

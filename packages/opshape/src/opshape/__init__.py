@@ -1,6 +1,6 @@
 """Opponent shaping: agents that learn how other agents learn, and steer it.
 
-    from opshape import PRESETS, ShapingTrainer, load
+from opshape import PRESETS, ShapingTrainer, load
 """
 
 from __future__ import annotations

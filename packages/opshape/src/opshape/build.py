@@ -43,9 +43,7 @@ def make_shaper(config: agents.Shaper | agents.GoodShepherd | agents.MFOS, game:
         return Feedforward(make_encoder(game), game.actions, config.layers, flat)
     if isinstance(config, agents.MFOS):
         return MFOS(make_encoder(game), game.actions, config.width, config.context, config.history, config.mix)
-    return Recurrent(
-        make_encoder(game), game.actions, config.width, config.context, config.history, config.mix, flat
-    )
+    return Recurrent(make_encoder(game), game.actions, config.width, config.context, config.history, config.mix, flat)
 
 
 def make_co_player(config: TrainConfig, game: Game) -> Player:

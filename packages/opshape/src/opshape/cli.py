@@ -37,13 +37,13 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from opshape.trainer import ShapingTrainer
     from paperloop import run
     from paperloop_lab.report import report, report_command
-    from paperloop_lab.sinks import make_sink
+    from paperloop_lab.sinks import make_sinks
 
     trainer = ShapingTrainer(config)
-    arguments = options.run_arguments()
+    arguments: dict[str, Any] = options.run_arguments()
     arguments["log_every"] = options.log_every or 1
-    sinks = [make_sink(name) for name in options.sinks]
-    run(trainer, options.out, steps=config.steps, evaluators={"held_out": HeldOut(trainer)}, sinks=sinks, **arguments)
+    arguments |= {"evaluators": {"held_out": HeldOut(trainer)}, "sinks": make_sinks(options.sinks)}
+    run(trainer, options.out, steps=config.steps, **arguments)
     plots = options.out / "plots"
     describe = report if options.quiet else report_command
     describe([options.out], plots, metrics=["train/reward", "train/co_player_reward", "held_out/mean/reward"])
@@ -173,7 +173,8 @@ def tournament(options: TournamentOptions) -> None:
     samples = shape.steps * shape.games
     if samples % 4:
         raise UserError(
-            f"{setting('steps')} x {setting('games')} is {samples}; it must be a multiple of 4, the learners' minibatches."
+            f"{setting('steps')} x {setting('games')} is {samples}; it must be a multiple of 4, because learners make "
+            "four minibatches."
         )
     entrants = [
         trained(Path(name), game) if Path(name).is_dir() else entrant(name, game.payoffs) for name in options.entrants

@@ -82,7 +82,8 @@ class LoadedShaper:
         named = {jax.tree_util.keystr(place): leaf for place, leaf in jax.tree_util.tree_leaves_with_path(self.params)}
         about = json.dumps({"format": FORMAT, "config": to_dict(self.config)})
         buffer = io.BytesIO()
-        np.savez(buffer, about=np.array(about), **{name: np.asarray(leaf) for name, leaf in named.items()})
+        arrays: Any = {name: np.asarray(leaf) for name, leaf in named.items()}
+        np.savez(buffer, about=np.array(about), **arrays)
         try:
             write_atomically(path, buffer.getvalue())
         except OSError as error:

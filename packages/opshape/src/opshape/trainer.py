@@ -118,7 +118,7 @@ class ShapingTrainer:
         return {"generations": done, "joint_steps": done * self.config.joint_steps}
 
     def parameters(self, state: TrainState, *, best: bool = False) -> Array:
-        """Return the vectors that the state stands for, `[S, D]`: the mean, or the best candidate of the last generation."""
+        """Return the mean of the search, or the best candidate of the last generation, `[S, D]`."""
         return state.best if best else jax.vmap(self.optimiser.centre)(state.meta)
 
     def save(self, state: TrainState, folder: Path) -> None:

@@ -20,11 +20,17 @@ class Encoder(Protocol):
     """`init(key)` gives parameters, `apply(params, observation)` a vector `[B, width]`."""
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """The length of the vector."""
+        ...
 
-    def init(self, key: Array) -> Params: ...
+    def init(self, key: Array) -> Params:
+        """Return parameters."""
+        ...
 
-    def apply(self, params: Params, observation: Any) -> Array: ...
+    def apply(self, params: Params, observation: Any) -> Array:
+        """Return the vectors of observations."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +40,11 @@ class OneHot:
     width: int
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         return {}
 
     def apply(self, params: Params, observation: Array) -> Array:
+        """Return the vectors of observations."""
         return jax.nn.one_hot(observation, self.width)
 
 
@@ -48,9 +56,11 @@ class Indices:
     width: int = 16
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         return init_dense(key, self.entries, self.width, 2.0**0.5)
 
     def apply(self, params: Params, observation: Array) -> Array:
+        """Return the vectors of observations."""
         image = jax.nn.one_hot(observation, self.entries).sum(-2)
         return jax.nn.relu(dense(params, image))
 
@@ -67,12 +77,15 @@ class Convolution:
 
     @property
     def width(self) -> int:
+        """The length of the vector."""
         return VIEW * VIEW * self.channels + 6
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         return init_dense(key, 9 * DECODE.shape[1], self.channels, 2.0**0.5)
 
     def apply(self, params: Params, observation: dict[str, Array]) -> Array:
+        """Return the vectors of observations."""
         codes, inventory = observation["view"], observation["inventory"].astype(jnp.float32)
         taps = params["w"].reshape(9, DECODE.shape[1], self.channels)
         kernel = jnp.einsum("kc,tcn->tkn", DECODE, taps).reshape(-1, self.channels)

@@ -45,9 +45,11 @@ class Naive:
     step: float = 25.0
 
     def initial(self, key: Array) -> Array:
+        """Return first logits `[5]`."""
         return jax.random.normal(key, (5,))
 
     def change(self, own: Array, other: Array, value: Callable) -> Array:
+        """Return what is added to one's own logits."""
         return self.step * jax.grad(lambda x: value(x, other)[0])(own)
 
 
@@ -65,9 +67,12 @@ class Lola:
     through_own: bool = False
 
     def initial(self, key: Array) -> Array:
+        """Return first logits `[5]`."""
         return jax.random.normal(key, (5,))
 
     def change(self, own: Array, other: Array, value: Callable) -> Array:
+        """Return what is added to one's own logits."""
+
         def objective(x: Array) -> Array:
             mine = jax.grad(lambda y: value(x, y)[0])(other)
             theirs = jax.grad(lambda y: value(x, y)[1])(other)
@@ -84,9 +89,11 @@ class Maml(NamedTuple):
     log_step: Array
 
     def initial(self, key: Array) -> Array:
+        """Return first logits `[5]`."""
         return self.start
 
     def change(self, own: Array, other: Array, value: Callable) -> Array:
+        """Return what is added to one's own logits."""
         return jnp.exp(self.log_step) * jax.grad(lambda x: value(x, other)[0])(own)
 
 
@@ -97,10 +104,12 @@ class Fixed:
     probabilities: tuple[float, ...]
 
     def initial(self, key: Array) -> Array:
+        """Return first logits `[5]`."""
         p = jnp.array(self.probabilities)
         return jnp.clip(jnp.log(p) - jnp.log1p(-p), -BOUND, BOUND)
 
     def change(self, own: Array, other: Array, value: Callable) -> Array:
+        """Return what is added to one's own logits."""
         return jnp.zeros_like(own)
 
 
@@ -130,8 +139,8 @@ def match(
             new = x + first.change(x, y, mine), y + second.change(y, x, theirs)
             return new, mine(x, y)
 
-        start = tuple(player.initial(k) for player, k in zip((first, second), jax.random.split(key), strict=True))
-        logits, curve = jax.lax.scan(update, start, length=updates)
+        one, two = jax.random.split(key)
+        logits, curve = jax.lax.scan(update, (first.initial(one), second.initial(two)), length=updates)
         return Match(final=mine(*logits), curve=curve, logits=logits)
 
     return jax.jit(jax.vmap(trial))(jax.random.split(key, trials))
@@ -185,9 +194,7 @@ def maml(
             updates, opt_state = optimiser.update(gradient, opt_state)
             return (optax.apply_updates(learned, updates), opt_state), None
 
-        (learned, _), _ = jax.lax.scan(
-            iteration, (learned, optimiser.init(learned)), jax.random.split(key, iterations)
-        )
+        (learned, _), _ = jax.lax.scan(iteration, (learned, optimiser.init(learned)), jax.random.split(key, iterations))
         return learned
 
     return learn(learned, key)

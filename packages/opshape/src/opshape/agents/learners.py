@@ -48,6 +48,7 @@ class PPOSettings:
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
+        """Adam on clipped gradients."""
         return optax.chain(optax.clip_by_global_norm(self.max_norm), optax.adam(self.lr, eps=1e-5))
 
 
@@ -78,6 +79,7 @@ class Learner:
     settings: PPOSettings = PPOSettings()
 
     def init(self, key: Array) -> LearnerMind:
+        """Return a fresh mind."""
         first, second = jax.random.split(key)
         params = {"policy": self.policy.init(first)}
         if self.settings.alignment is not None:
@@ -85,14 +87,17 @@ class Learner:
         return LearnerMind(params, self.settings.optimiser.init(params))
 
     def start(self, mind: LearnerMind, games: int) -> Memory:
+        """Return the memory at the start of an episode."""
         return self.policy.start(mind.params["policy"], games)
 
     def act(self, mind: LearnerMind, memory: Memory, observation: Any, noise: Array) -> tuple[Memory, Array, Step]:
+        """Return the next memory, actions and the step to learn from."""
         after, logits, value = self.policy.apply(mind.params["policy"], memory, observation)
         action = sample(logits, noise)
         return after, action, Step(observation, action, log_probability(logits, action), value, memory)
 
     def between(self, mind: LearnerMind, memory: Memory, episode: Episode, key: Array) -> tuple[LearnerMind, Memory]:
+        """Return the mind after learning from an episode, with an empty memory."""
         settings = self.settings
         samples = self._samples(mind, memory, episode)
         steps, games = episode.rewards.shape
@@ -101,7 +106,8 @@ class Learner:
             batch = jax.tree.map(lambda x: x[chosen], samples)
             gradient = jax.grad(self.loss)(mind.params, batch)
             updates, opt_state = settings.optimiser.update(gradient, mind.opt_state)
-            return LearnerMind(optax.apply_updates(mind.params, updates), opt_state), None
+            params: Any = optax.apply_updates(mind.params, updates)
+            return LearnerMind(params, opt_state), None
 
         order = shuffles(key, settings.epochs, steps * games).reshape(settings.epochs * settings.minibatches, -1)
         mind, _ = jax.lax.scan(update, mind, order)

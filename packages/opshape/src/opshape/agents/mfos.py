@@ -55,9 +55,11 @@ class MFOS:
 
     @property
     def mixer(self) -> Mixer:
+        """What mixes the hidden states of the games."""
         return Mixer(self.mix, self.width)
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         logits, value, theta, *keys = jax.random.split(key, 3 + 4 * len(PARTS))
         params: dict[str, Any] = {
             "theta": init_dense(theta, self.width, self.width),
@@ -74,9 +76,11 @@ class MFOS:
         return params
 
     def start(self, params: Params, games: int) -> MetaMemory:
+        """Return theta of ones and empty hidden states."""
         return MetaMemory(jnp.ones((games, self.width)), jnp.zeros((games, len(PARTS), self.width)))
 
     def apply(self, params: Params, memory: MetaMemory, observation: Any) -> tuple[MetaMemory, Array, Array]:
+        """Return the next memory, logits and values."""
         before = zip(PARTS, jnp.moveaxis(memory.hidden, -2, 0), strict=True)
         meta, actor, critic = (self._core(params[part], h, observation) for part, h in before)
         logits = dense(params["logits"], memory.theta * actor)
@@ -89,5 +93,6 @@ class MFOS:
         return gru(params["gru"], x, self.mixer.apply(params["mixer"], h))
 
     def turn(self, params: Params, memory: MetaMemory) -> MetaMemory:
+        """Return the next theta, with empty hidden states."""
         theta = jax.nn.sigmoid(dense(params["theta"], memory.hidden[..., 0, :])) if self.context else memory.theta
         return MetaMemory(theta, jnp.zeros_like(memory.hidden))

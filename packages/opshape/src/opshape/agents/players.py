@@ -82,12 +82,15 @@ class PolicyPlayer:
     records: bool = False
 
     def init(self, key: Array) -> Mind:
+        """Return a fresh mind."""
         return self.policy.init(key)
 
     def start(self, mind: Mind, games: int) -> Memory:
+        """Return the memory at the start of a trial."""
         return self.policy.start(mind, games)
 
     def act(self, mind: Mind, memory: Memory, observation: Any, noise: Array) -> tuple[Memory, Array, Any]:
+        """Return the next memory, actions and what is kept of the step."""
         after, logits, value = self.policy.apply(mind, memory, observation)
         action = sample(logits, noise)
         if not self.records:
@@ -95,6 +98,7 @@ class PolicyPlayer:
         return after, action, Step(observation, action, log_probability(logits, action), value, memory)
 
     def between(self, mind: Mind, memory: Memory, episode: Episode, key: Array) -> tuple[Mind, Memory]:
+        """Return mind and memory for the next episode."""
         return mind, self.policy.turn(mind, memory)
 
 
@@ -121,14 +125,18 @@ class MemoryOne:
     probabilities: Strategy
 
     def init(self, key: Array) -> tuple[()]:
+        """Return a fresh mind."""
         return ()
 
     def start(self, mind: Mind, games: int) -> tuple[()]:
+        """Return the memory at the start of a trial."""
         return ()
 
     def act(self, mind: Mind, memory: Memory, observation: Array, noise: Array) -> tuple[Memory, Array, Any]:
+        """Return the next memory, actions and what is kept of the step."""
         cooperation = jax.nn.one_hot(observation, 5) @ jnp.array(self.probabilities)
         return memory, (noise >= cooperation).astype(jnp.int32), ()
 
     def between(self, mind: Mind, memory: Memory, episode: Episode, key: Array) -> tuple[Mind, Memory]:
+        """Return mind and memory for the next episode."""
         return mind, memory

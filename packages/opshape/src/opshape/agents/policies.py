@@ -55,6 +55,7 @@ class Mixer:
     heads: int = 8
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         if self.kind != "att":
             return {}
         keys = jax.random.split(key, 4)
@@ -94,16 +95,20 @@ class Tabular:
     actions: int
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         return {"logits": constant((self.states, self.actions), 0.5), "value": jnp.full(self.states, 0.5)}
 
     def start(self, params: Params, games: int) -> tuple[()]:
+        """Return the memory at the start of a trial."""
         return ()
 
     def apply(self, params: Params, memory: Memory, observation: Array) -> tuple[Memory, Array, Array]:
+        """Return the next memory, logits and values."""
         seen = jax.nn.one_hot(observation, self.states)
         return memory, seen @ params["logits"], seen @ params["value"]
 
     def turn(self, params: Params, memory: Memory) -> Memory:
+        """Return the memory with which the next episode begins."""
         return memory
 
 
@@ -117,6 +122,7 @@ class Feedforward:
     flat: bool = True
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         encoder, heads, *keys = jax.random.split(key, 2 + len(self.layers))
         widths = (self.encoder.width, *self.layers)
         return {
@@ -126,20 +132,23 @@ class Feedforward:
         }
 
     def start(self, params: Params, games: int) -> tuple[()]:
+        """Return the memory at the start of a trial."""
         return ()
 
     def apply(self, params: Params, memory: Memory, observation: Any) -> tuple[Memory, Array, Array]:
+        """Return the next memory, logits and values."""
         x = self.encoder.apply(params["encoder"], observation)
         for layer in params["layers"]:
             x = jnp.tanh(dense(layer, x))
         return memory, dense(params["heads"]["logits"], x), dense(params["heads"]["value"], x)[..., 0]
 
     def turn(self, params: Params, memory: Memory) -> Memory:
+        """Return the memory with which the next episode begins."""
         return memory
 
 
 class Hidden(NamedTuple):
-    """Memory of `Recurrent`: the running state `[B, width]`, and without `history` the one that the episode began with."""
+    """Memory of `Recurrent`: the running state `[B, width]`; without `history` also that at the episode's start."""
 
     now: Array
     began: Array | None
@@ -170,9 +179,11 @@ class Recurrent:
 
     @property
     def mixer(self) -> Mixer:
+        """What mixes the hidden states of the games."""
         return Mixer(self.mix, self.width)
 
     def init(self, key: Array) -> Params:
+        """Return parameters."""
         encoder, core, mixer, heads = jax.random.split(key, 4)
         return {
             "encoder": self.encoder.init(encoder),
@@ -182,10 +193,12 @@ class Recurrent:
         }
 
     def start(self, params: Params, games: int) -> Hidden:
+        """Return the memory at the start of a trial."""
         zero = jnp.zeros((games, self.width))
         return Hidden(zero, None if self.history else zero)
 
     def apply(self, params: Params, memory: Hidden, observation: Any) -> tuple[Hidden, Array, Array]:
+        """Return the next memory, logits and values."""
         x = self.encoder.apply(params["encoder"], observation)
         now = gru(params["gru"], x, self.mixer.apply(params["mixer"], memory.now))
         shown = now
@@ -195,5 +208,6 @@ class Recurrent:
         return Hidden(now, memory.began), dense(heads["logits"], shown), dense(heads["value"], shown)[..., 0]
 
     def turn(self, params: Params, memory: Hidden) -> Hidden:
+        """Return the memory with which the next episode begins."""
         now = memory.now if self.context else jnp.zeros_like(memory.now)
         return Hidden(now, None if self.history else now)

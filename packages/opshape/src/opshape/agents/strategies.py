@@ -78,10 +78,10 @@ def zero_determinant(
         if not -1e-9 <= value <= 1 + 1e-9:
             raise UserError(
                 f"A zero-determinant strategy with chi = {chi:g}, phi = {phi:g} and kappa = {base:g} would cooperate "
-                f"with probability {value:.3g} after {state}: choose a smaller phi, or a kappa between mutual defection "
+                f"with probability {value:.3g} after {state}: take a smaller phi, or a kappa between mutual defection "
                 "and mutual cooperation."
             )
-    return (*(float(x) for x in np.clip(p, 0, 1)), float(start))  # ty: ignore[invalid-return-type]
+    return (*(float(x) for x in np.clip(p, 0, 1)), float(start))  # ty: ignore[invalid-explicit-return]
 
 
 def fit_zero_determinant(cooperation: Sequence[float], payoffs: Payoffs = PAYOFFS["ipd"]) -> ZeroDeterminant:

@@ -61,22 +61,26 @@ class TabularLearner:
 
     states: int = 5
     actions: int = 2
-    settings: PPOSettings = PPOSettings()
+    settings: PPOSettings = dataclasses.field(default_factory=PPOSettings)
 
     def init(self, key: Array) -> TabularMind:
+        """Return a table of 0.5 everywhere."""
         table = Table(jnp.full((self.states, self.actions), 0.5), jnp.full(self.states, 0.5))
         zero = jax.tree.map(jnp.zeros_like, table)
         return TabularMind(table, zero, zero, jnp.zeros(()))
 
     def start(self, mind: TabularMind, games: int) -> tuple[()]:
+        """Return nothing: a table remembers nothing."""
         return ()
 
     def act(self, mind: TabularMind, memory: tuple, observation: Array, noise: Array) -> tuple[tuple, Array, tuple]:
+        """Return actions, and observations and actions to learn from."""
         seen = jax.nn.one_hot(observation, self.states)
         action = sample(seen @ mind.table.logits, noise)
         return memory, action, (observation, action)
 
     def between(self, mind: TabularMind, memory: tuple, episode: Episode, key: Array) -> tuple[TabularMind, tuple]:
+        """Return the mind after learning from an episode."""
         settings, table = self.settings, mind.table
         state, action = episode.record
         seen = jax.nn.one_hot(state, self.states)  # [T, B, S]
@@ -133,8 +137,9 @@ def table_gradient(table: Table, before: Table, batch: Cells, settings: PPOSetti
     if settings.clip is not None:
         clipped = before.value + jnp.clip(table.value - before.value, -settings.clip, settings.clip)
         middle = batch.state @ (0.5 * (table.value + clipped))
-        above, below = batch.state @ (table.value > clipped).astype(value.dtype), (
-            batch.state @ (table.value < clipped).astype(value.dtype)
+        above, below = (
+            batch.state @ (table.value > clipped).astype(value.dtype),
+            (batch.state @ (table.value < clipped).astype(value.dtype)),
         )
         idle = (above * (batch.target > middle) + below * (batch.target < middle)) > 0
         error = jnp.where(idle, 0, error)

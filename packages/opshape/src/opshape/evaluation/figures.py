@@ -76,7 +76,7 @@ def matrix_figure(names: Sequence[str], means: np.ndarray, halves: np.ndarray, *
     return figure
 
 
-def _plain(axes) -> None:  # noqa: ANN001
+def _plain(axes) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(visible=True, color="#E6E6E6", lw=0.8)

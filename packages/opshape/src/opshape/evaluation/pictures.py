@@ -50,7 +50,7 @@ def episode_states(trainer: Any, vector: Any, *, seed: int, episodes: int) -> li
                     zip(players, minds, memories, game.observe(state), strict=True)
                 )
             ]
-            after, _ = game.step(state, tuple(a[1] for a in acted), u[:, 2:])
+            after, _ = game.step(state, (acted[0][1], acted[1][1]), u[:, 2:])
             return (after, tuple(a[0] for a in acted)), state
 
         return jax.lax.scan(step, (start, memories), noise)[1]
@@ -92,9 +92,7 @@ def draw_episode(game: Any, states: list[Any], path: Path, *, milliseconds: int 
     frames = [frame(game, state) for state in states]
 
     def save(temporary: Path) -> None:
-        frames[0].save(
-            temporary, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0
-        )
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, save)

@@ -48,7 +48,8 @@ def evaluate_run(options: Any) -> None:
     print(text)
     about = f"{options.co_players} fresh co-players, {config.seeds} seed{'s' * (config.seeds > 1)}"
     write_atomically(out / "evaluation.md", f"# {options.run.name}: {about}\n\n{text}\n".encode())
-    write_json(out / "evaluation.json", {"asked": asked, "shapers": {n: _to_json(r, measured[n]) for n, r in rows.items()}})
+    shapers = {name: _to_json(row, measured[name]) for name, row in rows.items()}
+    write_json(out / "evaluation.json", {"asked": asked, "shapers": shapers})
     save_figure(trial_figure(measured, title=options.run.resolve().name, stop=options.hard_stop), out / "trial.png")
     files = ["evaluation.md", "evaluation.json", "trial.png"]
     if config.game.type != "matrix":
@@ -65,7 +66,7 @@ def _gif(trainer: ShapingTrainer, state: Any, out: Path, seed: int) -> str:
 
 
 def _table(rows: dict[str, dict[str, np.ndarray]]) -> str:
-    """Return metrics in rows and shapers in columns, as Markdown: the mean over seeds, and their range where several."""
+    """Return metrics in rows and shapers in columns: means over seeds, and ranges where several."""
     names = list(rows)
     lines = [["per step, or as named", *names], ["---"] * (1 + len(names))]
     for metric in rows[names[0]]:
@@ -108,4 +109,5 @@ def run_demo(out: Path) -> None:
     measured = measure(trainer, trainer.parameters(state), seed=0, co_players=16)
     title = "matching pennies after a short training"
     save_figure(trial_figure({"shaper against fresh learners": measured}, title=title), out / "trial.png")
-    print(f"Reward per step {measured.own.mean():+.2f}, of its co-players {measured.other.mean():+.2f}: {out / 'trial.png'}")
+    own, other = measured.own.mean(), measured.other.mean()
+    print(f"Reward per step {own:+.2f}, of its co-players {other:+.2f}: {out / 'trial.png'}")

@@ -29,9 +29,7 @@ __all__ = ["LEARNERS", "Entrant", "Table", "cross_play", "entrant", "exact_tourn
 LEARNERS: dict[str, Callable[[], Player]] = {
     "table": TabularLearner,
     "recurrent": lambda: Learner(Recurrent(OneHot(5), 2), PPOSettings(lr=0.1)),
-    "reinforce": lambda: TabularLearner(
-        settings=PPOSettings(epochs=1, minibatches=1, clip=None, max_norm=1.0)
-    ),
+    "reinforce": lambda: TabularLearner(settings=PPOSettings(epochs=1, minibatches=1, clip=None, max_norm=1.0)),
     "alignment": lambda: Learner(Tabular(5, 2), PPOSettings(lr=0.1, alignment=1.0)),
 }
 
@@ -63,6 +61,7 @@ class Table:
 
     @property
     def means(self) -> np.ndarray:
+        """The mean rewards, `[n, n]`."""
         return self.rewards.mean(-1)
 
     @property
@@ -81,6 +80,7 @@ class Table:
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the table as JSON."""
         return {"names": list(self.names), "means": self.means.tolist(), "halves": self.halves.tolist(),
                 "trials": self.rewards.shape[-1]}  # fmt: skip
 
@@ -164,5 +164,3 @@ def exact_tournament(
             if symmetric and j > i:
                 rewards[j, i] = played.final[1]
     return Table(tuple(names), rewards)
-
-

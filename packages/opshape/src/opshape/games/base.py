@@ -27,11 +27,20 @@ class Game(Protocol):
             through the first state of the next episode, as the reference does in matrix games.
     """
 
-    name: str
-    actions: int
-    reset_noise: int
-    step_noise: int
-    ends: bool
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def actions(self) -> int: ...  # noqa: D102
+
+    @property
+    def reset_noise(self) -> int: ...  # noqa: D102
+
+    @property
+    def step_noise(self) -> int: ...  # noqa: D102
+
+    @property
+    def ends(self) -> bool: ...  # noqa: D102
 
     def reset(self, noise: Array) -> State:
         """Return the first states, from uniforms `[B, reset_noise]`."""

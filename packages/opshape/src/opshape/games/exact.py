@@ -40,8 +40,6 @@ def values(own: Array, other: Array, payoffs: Payoffs, *, gamma: float) -> tuple
     return mean[..., 0], mean[..., 1]
 
 
-
-
 def _visits(p: Array, q: Array, gamma: float) -> Array:
     """Return p0 (I - gamma P)^-1, `[..., 4]`, with both strategies named from the first player's side."""
     joint = jnp.stack([p * q, p * (1 - q), (1 - p) * q, (1 - p) * (1 - q)], -1)  # [..., 5 states, 4 next states]

@@ -187,10 +187,10 @@ class InTheMatrix:
         def choose(new: Array, old: Array) -> Array:
             return jnp.where(again.reshape(again.shape + (1,) * (new.ndim - again.ndim)), new, old)
 
-        return jax.tree.map(choose, fresh, after), rewards  # ty: ignore[invalid-return-type]
+        return jax.tree.map(choose, fresh, after), rewards  # ty: ignore[invalid-explicit-return]
 
     def _move(self, state: Room, action: Array, noise: Array) -> Array:
-        """Return the cells after moving, `[B, 2]`: whoever stood on a cell keeps it; of two who move there, one does."""
+        """Return the cells after moving, `[B, 2]`: whoever stood on a cell keeps it; of two newcomers one does."""
         row, column = state.place // SIDE, state.place % SIDE
         forward = action == FORWARD
         step = jnp.asarray(_STEP)[state.facing] * forward[..., None]

@@ -50,7 +50,7 @@ class IteratedMatrixGame:
         rewards = tuple(
             cc[i] + a * (dc[i] - cc[i]) + b * (cd[i] - cc[i]) + a * b * (cc[i] + dd[i] - cd[i] - dc[i]) for i in (0, 1)
         )
-        return 2 * first + second, rewards  # ty: ignore[invalid-return-type]
+        return 2 * first + second, rewards  # ty: ignore[invalid-explicit-return]
 
     def statistics(self, state: Array, actions: tuple[Array, Array], after: Array) -> dict[str, Array]:
         """Return visits `[B, 5]` and both players' cooperations by state, each named from his own side."""

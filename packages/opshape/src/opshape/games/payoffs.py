@@ -43,7 +43,7 @@ def check_payoffs(table: Sequence[Any], where: str = "payoffs") -> Payoffs:
         )
     if not all(math.isfinite(r) for row in rows for cell in row for r in cell):
         raise UserError(f"{where} holds a number that is not finite: {table!r}.")
-    return rows  # ty: ignore[invalid-return-type]
+    return rows  # ty: ignore[invalid-explicit-return]
 
 
 def swap(table: Payoffs) -> Payoffs:

@@ -107,12 +107,17 @@ def shape_fitness(fitness: Array, candidates: Array, shaping: Shaping, weight_de
     fitness = repair(fitness) - weight_decay * (candidates**2).mean(-1)
     if shaping == "centered_rank":
         return centered_ranks(fitness)
-    fitness = fitness - fitness.mean()
-    return fitness / (fitness.std() + 1e-10) if shaping == "z_score" else fitness
+    middle = fitness.mean()
+    fitness = fitness - middle
+    if shaping == "mean":
+        return fitness
+    spread = fitness.std()
+    # Differences that are rounding only must not be blown up to the size of real ones.
+    return jnp.where(spread > 1e-6 * (1e-3 + jnp.abs(middle)), fitness / (spread + 1e-10), 0.0)
 
 
 def centered_ranks(x: Array) -> Array:
-    """Return ranks scaled to [-1/2, 1/2]; tied values share the average of their ranks, so that equals count equally."""
+    """Return ranks scaled to [-1/2, 1/2]; tied values share the average of their ranks."""
     below = (x[None, :] < x[:, None]).sum(-1)
     equal = (x[None, :] == x[:, None]).sum(-1)
     return (below + 0.5 * (equal - 1)) / (x.size - 1) - 0.5
@@ -133,9 +138,11 @@ class Evolve:
     population: int
 
     def init(self, arena: Arena, key: Array) -> ESState:
+        """Return the state before the first generation."""
         return self.es.init(arena.init(key).size)
 
     def generation(self, state: ESState, arena: Arena, key: Array) -> tuple[ESState, Report]:
+        """Return the state after one generation, and what it gave."""
         noise, games = jax.random.split(key)
         candidates = self.es.ask(state, noise, self.population)
         scores = arena.score(candidates, games)
@@ -143,4 +150,5 @@ class Evolve:
         return after, report(candidates, scores, sigma=state.sigma)
 
     def centre(self, state: ESState) -> Array:
+        """Return the mean."""
         return state.mean

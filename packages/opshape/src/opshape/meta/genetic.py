@@ -40,6 +40,7 @@ class Genetic:
     sigma_limit: float = 0.01
 
     def init(self, arena: Arena, key: Array) -> GeneticState:
+        """Return the state before the first generation."""
         size = arena.init(key).size
         return GeneticState(self.sigma * jax.random.normal(key, (self.elite, size)), jnp.asarray(self.sigma))
 
@@ -57,6 +58,7 @@ class Genetic:
         return GeneticState(candidates[best], jnp.maximum(state.sigma * self.sigma_decay, self.sigma_limit))
 
     def generation(self, state: GeneticState, arena: Arena, key: Array) -> tuple[GeneticState, Report]:
+        """Return the state after one generation, and what it gave."""
         noise, games = jax.random.split(key)
         candidates = self.children(state, noise)
         scores = arena.score(candidates, games)
@@ -64,4 +66,5 @@ class Genetic:
         return after, report(candidates, scores, sigma=state.sigma)
 
     def centre(self, state: GeneticState) -> Array:
+        """Return the best of the elite."""
         return state.elite[0]

@@ -114,16 +114,20 @@ class Gradient:
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
+        """Adam on clipped gradients."""
         return optax.chain(optax.clip_by_global_norm(self.max_norm), optax.adam(self.lr, eps=1e-5))
 
     def init(self, arena: Arena, key: Array) -> GradientState:
+        """Return the state before the first generation."""
         vector = arena.init(key)
         return GradientState(vector, self.optimiser.init(vector))
 
     def centre(self, state: GradientState) -> Array:
+        """Return the parameters."""
         return state.vector
 
     def generation(self, state: GradientState, arena: Arena, key: Array) -> tuple[GradientState, Report]:
+        """Return the state after one generation, and what it gave."""
         played = arena.play(state.vector, key)
         step, rewards = played.record
         batch = self.batch(step, rewards)
@@ -132,7 +136,7 @@ class Gradient:
             gradient = jax.grad(self.loss)(state.vector, arena, batch)
             updates, opt_state = self.optimiser.update(gradient, state.opt_state)
             vector = optax.apply_updates(state.vector, updates)
-            return GradientState(vector, opt_state), optax.global_norm(gradient)  # ty: ignore[invalid-argument-type]
+            return GradientState(vector, opt_state), jnp.linalg.norm(gradient)  # ty: ignore[invalid-argument-type]
 
         after, norms = jax.lax.scan(update, state, length=self.epochs)
         scores = Scores(played.rewards.mean(0)[None], played.other_rewards.mean(0)[None])

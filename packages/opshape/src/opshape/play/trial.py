@@ -26,7 +26,7 @@ class Outcome(NamedTuple):
     Attributes:
         rewards: mean reward per step of the first player in each episode, `[E]`.
         other_rewards: the same of the second player.
-        statistics: counts of the game summed over steps and averaged over games, name -> `[E, ...]`; empty unless asked.
+        statistics: counts of the game, summed over steps, averaged over games: name -> `[E, ...]`; empty unless asked.
         minds: both players' minds after the trial.
         record: what the first player kept of every step, `[E, T, B, ...]`, and its rewards; None unless asked.
     """
@@ -94,7 +94,10 @@ class Trial:
                 players, minds, memories, jax.random.fold_in(key, number), number == self.episodes - 1, blind
             )
             keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, number), 1), 2)
-            turned = [p.between(*rest) for p, *rest in zip(players, minds, memories, episodes, keys, strict=True)]
+            turned = [
+                player.between(mind, memory, played, key)
+                for player, mind, memory, played, key in zip(players, minds, memories, episodes, keys, strict=True)
+            ]
             changed, memories = zip(*turned, strict=True)
             if stop is not None:
                 after = jax.tree.map(lambda new, old: jnp.where(number < stop, new, old), changed[1], minds[1])
@@ -102,9 +105,7 @@ class Trial:
             record = (episodes[0].record, episodes[0].rewards) if self.records else None
             return (changed, memories), (totals, statistics, record)
 
-        carry, (totals, statistics, record) = jax.lax.scan(
-            episode, (tuple(minds), memories), jnp.arange(self.episodes)
-        )
+        carry, (totals, statistics, record) = jax.lax.scan(episode, (tuple(minds), memories), jnp.arange(self.episodes))
         scale = 1.0 / (self.steps * self.games)
         statistics = {name: value / self.games for name, value in statistics.items()}
         return Outcome(totals[0] * scale, totals[1] * scale, statistics, carry[0], record)
@@ -129,9 +130,7 @@ class Trial:
             u, pay = now
             acted = [
                 player.act(mind, memory, seen, u[..., i])
-                for i, (player, mind, memory, seen) in enumerate(
-                    zip(players, minds, memories, see(state), strict=True)
-                )
+                for i, (player, mind, memory, seen) in enumerate(zip(players, minds, memories, see(state), strict=True))
             ]
             memories, actions, records = zip(*acted, strict=True)
             after, rewards = game.step(state, actions, u[..., 2:])
@@ -151,7 +150,5 @@ class Trial:
         )
         last = jnp.asarray(1.0) if game.ends else final.astype(jnp.float32)
         following = see(game.reset(jnp.zeros((*shape, game.reset_noise)))) if not game.ends else see(state)
-        episodes = [
-            Episode(records[i], rewards[i], rewards[1 - i], following[i], last) for i in (0, 1)
-        ]
+        episodes = [Episode(records[i], rewards[i], rewards[1 - i], following[i], last) for i in (0, 1)]
         return memories, episodes, (rewards[0].sum(), rewards[1].sum()), counted
