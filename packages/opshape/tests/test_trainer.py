@@ -54,7 +54,10 @@ CASES = {
     "ppo": {"meta": MetaPPO()},
     "coala": {"meta": CoAla()},
     "coin game": {"game": CoinGame(), "co_player": RecurrentLearner(width=2, ppo=PPO(lr=0.01, minibatches=2))},
-    "in the matrix, ppo": {"game": InTheMatrix(), "co_player": RecurrentLearner(width=2, ppo=PPO(lr=0.01, minibatches=2))},
+    "in the matrix, ppo": {
+        "game": InTheMatrix(),
+        "co_player": RecurrentLearner(width=2, ppo=PPO(lr=0.01, minibatches=2)),
+    },
 }
 
 

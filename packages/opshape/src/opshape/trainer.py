@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +62,7 @@ class ShapingTrainer:
     """
 
     donates = True
-    headlines = ("reward", "co_player_reward")
+    headlines: Sequence[str] = ("reward", "co_player_reward")
     resume_ignores = ("generations", "devices", "meta.chunk")
 
     def __init__(self, config: TrainConfig) -> None:

@@ -90,13 +90,16 @@ def fit_zero_determinant(cooperation: Sequence[float], payoffs: Payoffs = PAYOFF
     Args:
         cooperation: after CC, CD, DC and DD (a fifth value, START, is ignored); NaN where a state did not occur.
         payoffs: `table[own][other]`.
+
+    Returns:
+        The fit; all NaN where the states seen cannot tell the three parameters apart.
     """
     own, other = (np.array([cell[i] for row in payoffs for cell in row]) for i in (0, 1))
     p = np.asarray(cooperation, float)[:4]
     seen = np.isfinite(p)
-    if seen.sum() < 3:
-        return ZeroDeterminant(*[float("nan")] * 4)
     design = np.stack([own, other, np.ones(4)], 1)[seen]
+    if np.linalg.matrix_rank(design) < 3:  # as in matching pennies, where one's gain is the other's loss
+        return ZeroDeterminant(*[float("nan")] * 4)
     target = (p - np.array([1.0, 1.0, 0.0, 0.0]))[seen]
     (a, b, c), *_ = np.linalg.lstsq(design, target, rcond=None)
     residual = float(np.sqrt(np.mean((design @ [a, b, c] - target) ** 2)))
