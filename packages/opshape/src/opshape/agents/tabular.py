@@ -81,6 +81,11 @@ class TabularLearner:
 
     def between(self, mind: TabularMind, memory: tuple, episode: Episode, key: Array) -> tuple[TabularMind, tuple]:
         """Return the mind after learning from an episode."""
+        order = shuffles(key, self.settings.epochs, episode.rewards.size)
+        return self.learn(mind, episode, order), ()
+
+    def learn(self, mind: TabularMind, episode: Episode, order: Array) -> TabularMind:
+        """Return the mind after learning from an episode, its samples taken in `order`, `[epochs, T B]`."""
         settings, table = self.settings, mind.table
         state, action = episode.record
         seen = jax.nn.one_hot(state, self.states)  # [T, B, S]
@@ -88,7 +93,7 @@ class TabularLearner:
         last = (1.0 - episode.last) * (jax.nn.one_hot(episode.observation, self.states) @ table.value)
         advantage = credit.advantages(episode.rewards, value, last, gamma=settings.gamma, lam=settings.lam)
         data = (state * self.actions + action, advantage, advantage + value)
-        order = shuffles(key, settings.epochs, advantage.size).reshape(settings.epochs * settings.minibatches, -1)
+        order = order.reshape(settings.epochs * settings.minibatches, -1)
         cell, advantage, target = (x.reshape(-1)[order] for x in data)  # [updates, m]
         advantage = advantage - advantage.mean(-1, keepdims=True)
         advantage = advantage / (jnp.sqrt((advantage**2).mean(-1, keepdims=True)) + 1e-8)
@@ -103,7 +108,7 @@ class TabularLearner:
             return _adam(mind, table_gradient(mind.table, before, batch, settings), settings), None
 
         mind, _ = jax.lax.scan(update, mind, cells, unroll=2)
-        return mind, ()
+        return mind
 
 
 def table_gradient(table: Table, before: Table, batch: Cells, settings: PPOSettings) -> Table:

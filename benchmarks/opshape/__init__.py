@@ -1,0 +1,1 @@
+"""Benchmarks of opshape: claims, parity, speed."""
