@@ -123,8 +123,13 @@ def in_the_matrix(trace: dict[str, np.ndarray]) -> Json:
         image = np.where(codes[..., None] >= 0, DECODE[np.maximum(codes, 0)], 0)
         wrong |= (image != trace[f"view_{name}"].reshape(image.shape)).any((-1, -2))
         wrong |= (np.asarray(seen["inventory"]) != trace[f"inventory_{name}"]).any(-1)
-    return {"steps": len(wrong), "mismatches": int(wrong.sum()), "episodes": int(ended.sum()),
-            "interactions": int((trace["rewards"] != 0).any(-1).sum()), "new_starts": int((anew & ~ended).sum())}  # fmt: skip
+    return {
+        "steps": len(wrong),
+        "mismatches": int(wrong.sum()),
+        "episodes": int(ended.sum()),
+        "interactions": int((trace["rewards"] != 0).any(-1).sum()),
+        "new_starts": int((anew & ~ended).sum()),
+    }
 
 
 def learner(trace: dict[str, np.ndarray]) -> Json:
