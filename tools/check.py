@@ -25,6 +25,7 @@ EXPECTED = {
     "core": "paperloop",
     "data": "paperloop-data",
     "lab": "paperloop-lab",
+    "llm-probes": "llm-probes",
     "minimax": "minimax-ued",
     "opshape": "opshape",
     "otr": "otr",
@@ -60,7 +61,7 @@ def member_problems(uv: str) -> list[str]:
 def undeclared(folder: Path) -> list[str]:
     """Return deptry's verdict on one package: imports and declared dependencies must be the same set."""
     # A distribution that is not installed here is taken to have its own name as import name.
-    absent = ",".join(f"{name}={name}" for name in sorted({"torch", *SERVICE_EXTRAS} - {"cuda"}))
+    absent = ",".join(f"{name}={name.replace('-', '_')}" for name in sorted({"torch", *SERVICE_EXTRAS} - {"cuda"}))
     options = ["--no-ansi", "--optional-dependencies-dev-groups", "test", "--package-module-name-map", absent]
     problems = command(tool("deptry"), "src", *options, cwd=folder)
     return [f"{folder.name}: {problem}" for problem in problems]

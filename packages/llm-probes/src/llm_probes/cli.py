@@ -1,0 +1,240 @@
+"""The command `llm-probes`."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from llm_probes.config import DiversityOptions, HarnessOptions, ImplicatureOptions, WrappedOptions
+from paperloop.cli import App, select_device
+from paperloop.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["app", "main"]
+
+app = App(
+    "llm-probes",
+    "Implicature resolution, what RLHF costs in diversity, and whether fine-tuning removed a capability or wrapped it.",
+)
+
+
+@app.command(options=ImplicatureOptions, essentials=("data", "dev", "shots", "mode", "score", "human"))
+def implicature(options: ImplicatureOptions) -> None:
+    """Measure whether a model resolves implicatures: the right yes or no for an answer that only implies it."""
+    from llm_probes.implicature.evaluate import complete, rank
+    from llm_probes.implicature.examples import join_types
+    from llm_probes.implicature.human import human_baseline, read_block
+    from llm_probes.implicature.report import table_rows, write_result
+    from llm_probes.implicature.summary import summarise
+    from llm_probes.models.loading import kind_of, load_model
+    from paperloop.progress import Progress
+
+    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
+        raise UserError(f"{options.out} is not an empty folder; give a new one with --out.")
+    test, templates, prompts = _prompts(options)
+    types = join_types(test, options.types) if options.types else None
+    human = human_baseline([read_block(path) for path in options.human]) if options.human else None
+    if human is not None and len(human.items) != len(test):
+        raise UserError(f"the votes concern {len(human.items)} examples and {options.data} has {len(test)}.")
+    opening = _text(options.opening) if options.opening else ""
+    device = select_device(options.device, "torch")
+    model, tokenizer = load_model(options.model, kind=options.kind, device=device, dtype=options.dtype)
+    kind = options.kind or kind_of(model.config)
+    with contextlib.closing(Progress(len(prompts), label="prompts")) as bar:
+        if options.mode == "completion":
+            items = complete(
+                model,
+                tokenizer,
+                prompts,
+                max_new_tokens=options.max_new_tokens,
+                batch=options.batch,
+                chat=options.chat,
+                opening=opening,
+                progress=bar.update,
+            )
+            layout = "batches"
+        else:
+            items, layout = rank(
+                model,
+                tokenizer,
+                prompts,
+                kind=kind,
+                by=options.score,
+                add_special_tokens=options.special_tokens,
+                layout=options.layout,
+                pack_tokens=options.pack_tokens,
+                progress=bar.update,
+            )
+    summary = summarise(items, test, templates, types=types, human=human)
+    summary |= {"config": _document(options), "kind": kind, "layout": layout}
+    options.out.mkdir(parents=True, exist_ok=True)
+    title = f"{options.model}, {options.shots}-shot {options.mode}"
+    written = write_result(options.out, summary, items, test, types, title=title)
+    _print_table(title, table_rows(summary))
+    print(f"per item: {written[2]}")
+
+
+@app.command(options=HarnessOptions)
+def harness_tasks(options: HarnessOptions) -> None:
+    """Write task files for lm-evaluation-harness that ask the same prompts and give the same numbers."""
+    from llm_probes.implicature.harness import write_harness_tasks
+
+    _, _, prompts = _prompts(options)
+    written = write_harness_tasks(options.out, prompts)
+    print(f"lm_eval run --include_path {options.out} --tasks {','.join(path.stem for path in written)}")
+
+
+@app.command(options=DiversityOptions, essentials=("embedder", "nli", "outputs"))
+def diversity(options: DiversityOptions) -> None:
+    """Measure how different generations are, for one input and across inputs."""
+    import numpy as np
+
+    from llm_probes.diversity.embedders import load_embedder, load_judge
+    from llm_probes.diversity.generations import read_generations
+    from llm_probes.diversity.measure import measure
+    from llm_probes.diversity.ngrams import words_of
+    from paperloop.files import write_json
+
+    policies = read_generations(options.file, outputs=options.outputs)
+    texts = [text for policy in policies for outputs in policy.outputs for text in outputs]
+    length = options.length or float(np.mean([len(words_of(text)) for text in texts]))
+    device = select_device(options.device, "torch") if options.embedder or options.nli else "cpu"
+    embed = load_embedder(options.embedder, device=device) if options.embedder else None
+    judge = load_judge(options.nli, device=device) if options.nli else None
+    results = {}
+    for policy in policies:
+        found = measure(
+            policy.outputs,
+            embed=embed,
+            judge=judge,
+            vocabulary=options.vocabulary,
+            skip_undefined=options.skip_undefined,
+            length=length,
+            seed=options.seed,
+        )
+        results[policy.policy or "all"] = found
+        rows = [("words per output", f"{found['words']:.1f}")]
+        for name, value in found["metrics"].items():
+            own, across = value["per_input"], value["across_input"]
+            rows.append(
+                (f"{name}, per input", f"{_number(own['mean'])}  [{', '.join(map(_number, own['interval_95']))}]")
+            )
+            rows.append((f"{name}, per input at {length:.0f} words", _number(own["at_length"])))
+            rows.append((f"{name}, across inputs", f"{_number(across['first'])}  (sd {_number(across['std'])})"))
+        title = f"{policy.policy or options.file.name}: {found['inputs']} inputs, {found['outputs']} outputs each"
+        _print_table(title, rows)
+        for warning in found["warnings"]:
+            print(f"warning: {warning}")
+    if options.out is not None:
+        write_json(options.out, {"config": _document(options), "length": length, "policies": results})
+        print(f"figures: {options.out}")
+
+
+@app.command(options=WrappedOptions, essentials=("before", "after", "task", "control"))
+def wrapped(options: WrappedOptions) -> None:
+    """Say whether fine-tuning removed a capability or only wrapped it, with the evidence of each instrument."""
+    from llm_probes.models.loading import load_model
+    from llm_probes.wrapped.tasks import draw_from, read_task
+    from llm_probes.wrapped.tune import revival
+    from llm_probes.wrapped.verdict import examine
+    from paperloop.files import write_json
+
+    before, tokenizer = load_model(options.before, kind="causal", dtype="float32")
+    after, _ = load_model(options.after, kind="causal", dtype="float32")
+    task = read_task(options.task, tokenizer)
+    train, test = task.split(options.test, seed=options.seed)
+    verdict = examine(
+        task.view,
+        before,
+        after,
+        draw_from(train),
+        train,
+        test,
+        unit=options.unit,
+        start=options.start,
+        sizes=options.sizes,
+        steps=options.steps,
+        lr=options.lr,
+        optimiser=options.optimiser,
+        seed=options.seed,
+    )
+    rows = [("accuracy before", f"{verdict.before:.1f} %"), ("accuracy after", f"{verdict.after:.1f} %")]
+    rows.append(("commonest answer", f"{verdict.floor:.1f} %"))
+    rows += [
+        (f"{e.instrument} recovers", f"{_number(e.share)}  [{_number(e.low)}, {_number(e.high)}]")
+        for e in verdict.evidence
+    ]
+    document = verdict.document() | {"config": _document(options)}
+    if options.control is not None:
+        control, _ = load_model(options.control, kind="causal", dtype="float32")
+        curve = revival(
+            task.view,
+            control,
+            draw_from(train),
+            test,
+            marks=[step for step, _ in verdict.evidence[-1].detail["curve"]],
+            lr=options.lr,
+            optimiser=options.optimiser,
+            seed=options.seed,
+        )
+        rows.append(("control after fine-tuning", f"{curve[-1][1]:.1f} %"))
+        document["control"] = curve
+    _print_table(f"the capability is {verdict.word}", rows)
+    if options.out is not None:
+        write_json(options.out, document)
+        print(f"evidence: {options.out}")
+
+
+def _prompts(options: Any) -> tuple[Any, Any, Any]:
+    """Read the examples and templates and return (test examples, templates, prompts)."""
+    from llm_probes.implicature.evaluate import build_prompts
+    from llm_probes.implicature.examples import read_examples
+    from llm_probes.implicature.templates import TEMPLATES, read_templates
+
+    test, dropped = read_examples(options.data, drop_unlabelled=options.drop_unlabelled)
+    if dropped:
+        print(f"{dropped} rows without a label left out")
+    development = read_examples(options.dev, drop_unlabelled=options.drop_unlabelled)[0] if options.dev else []
+    templates = read_templates(options.templates) if options.templates else list(TEMPLATES)
+    prompts = build_prompts(
+        test,
+        development,
+        templates,
+        shots=options.shots,
+        mode="contrastive" if options.mode == "contrastive" else "ranking",
+        random_shot_labels=getattr(options, "random_labels", False),
+        seed=options.seed,
+        limit=options.limit,
+    )
+    return test, templates, prompts
+
+
+def _text(path: Any) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}).") from None
+
+
+def _document(options: Any) -> dict[str, Any]:
+    from paperloop.settings import to_dict
+
+    return to_dict(options)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _print_table(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in rows)
+    print(title)
+    for name, value in rows:
+        print(f"  {name:<{width}}  {value}")
+
+
+def main() -> int:
+    """Run the command line."""
+    return app.main()
