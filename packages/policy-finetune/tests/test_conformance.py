@@ -59,7 +59,7 @@ def offline(config):
 def online(config):
     learner = config.structure
     before = offline(OfflineConfig(learner=learner, updates_per_step=2 * learner.policy_delay))
-    start = Pretrained.of(before, before.step(before.init(0))[0])
+    start = Pretrained.of(before, before.init(0))  # untrained, which saves compiling another program
     return OnlineTrainer(config, EnvSpec.of("Pendulum-v1"), start=start, data=dataset())
 
 
