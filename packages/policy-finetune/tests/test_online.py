@@ -319,12 +319,12 @@ def test_networks_of_another_shape_are_refused_before_anything_runs(spec, start)
         build(spec, start, (agent,))
     allowed = dataclasses.replace(agent, switch=dataclasses.replace(SWITCH, allow_new=True))
     trainer = build(spec, start, (allowed, dataclasses.replace(allowed, seed=1)))
-    assert trainer.notes == [
+    assert trainer.start_notes == [
         "the pre-trained actor starts anew: its hidden layers are of 16, not 8",
         "the pre-trained critic starts anew: it has hidden layers of 16, not hidden layers of 8; an ensemble of 2, not "
         "an ensemble of 3",
     ]
-    assert build(spec, start, ARMS[:1]).notes == []
+    assert build(spec, start, ARMS[:1]).start_notes == []
 
 
 def test_offline_data_is_read_as_for_the_pre_trained_agents(spec, make_dataset):

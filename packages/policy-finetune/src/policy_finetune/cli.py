@@ -118,7 +118,7 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     from policy_finetune.sessions import evaluation_blocks, online_trainer
 
     trainer, spec = online_trainer(config)
-    _say(trainer.notes)
+    _say(trainer.start_notes)
     returns = EvaluationReturns(
         trainer, spec, episodes=config.eval_episodes, noise=0.0 if snapshots else config.exploration_noise
     )

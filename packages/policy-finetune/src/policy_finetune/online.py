@@ -111,7 +111,7 @@ class OnlineTrainer:
         agents: a label for each: agents with equal labels are repetitions of one arm.
         headlines: the metrics that matter first.
         spec: the environment.
-        notes: what the switch does not take over from the pre-trained agents, one sentence each.
+        start_notes: what the switch does not take over from the pre-trained agents, one sentence each.
         num_steps: blocks that `config.env_steps` take.
         donates: True, `step` consumes the state it is given.
         resume_ignores: what may differ when a run is resumed.
@@ -193,7 +193,7 @@ class OnlineTrainer:
         self._pool: EnvPool | FastEnvPool | None = None
         self._ahead: tuple[DeviceState, Any] | None = None
         self._explorer = Explorer(config, spec)
-        self.notes = self._switch_notes()
+        self.start_notes = self._switch_notes()
         self._zero_info: dict[str, Any] = {}
 
     def _switch_notes(self) -> list[str]:
