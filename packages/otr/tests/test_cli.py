@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import json
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from otr import PRESETS
 from otr.cli import main
 from otr.label import ORIGINAL_REWARDS
 from otr.settings import PRESET_HELP
+from otr.store import ChunkStore
 from paperloop.conformance import check_help
 from paperloop_data import EpisodeDataset, read_minari
 
@@ -197,7 +197,7 @@ def test_it_goes_on_where_it_stopped(file, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(command, "save_dataset", stop)
         assert run(capsys, *arguments, out)[0] == 130
-    chunks = sorted((tmp_path / ".out.npz.labels").glob("*/chunk-*.npz"))
+    chunks = sorted((tmp_path / ".out.npz.labels").glob("*/chunk-*.labels"))
     assert len(chunks) == 4
     assert not out.exists()
     chunks[2].unlink()  # as if killed there
@@ -220,21 +220,20 @@ def interruptible():
 def test_interrupts(file, tmp_path, capfd, monkeypatch):
     import otr.label_command as command
 
-    labelling = importlib.import_module("otr.label")  # the attribute of that name is the function
     out = tmp_path / "out.npz"
     arguments = ["label", file, "--demos", "top:1", *FAST, "--chunk-steps", "15", "--out", out]
-    save, diagnosed = labelling._save, command.diagnose
+    save, diagnosed = ChunkStore.save, command.diagnose
 
-    def stopping(path, part):
-        save(path, part)
-        if path.name == "chunk-000001.npz":
+    def stopping(self, number, part):
+        save(self, number, part)
+        if number == 1:
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(labelling, "_save", stopping)
+        patch.setattr(ChunkStore, "save", stopping)
         code, _, err = run(capfd, *arguments)
     assert code == 130
-    assert "finished chunks are kept: the same command goes on" in err
+    assert "finished chunks are kept: the same command resumes" in err
     assert not out.exists()
 
     def late(*of):
@@ -355,9 +354,9 @@ def test_bad_outputs(small, file, tmp_path, capsys):
     assert "the suffix '.csv' names no format" in message(tmp_path / "x.csv")
     assert "is the data itself" in message(file, "--overwrite")
     (tmp_path / "there.npz").write_bytes(b"precious")
-    assert "exists already: choose another name, or give --overwrite" in message(tmp_path / "there.npz")
+    assert "exists already: choose another --out, or give --overwrite" in message(tmp_path / "there.npz")
     assert (tmp_path / "there.npz").read_bytes() == b"precious"
-    assert "cannot be used (Not a directory)" in message(tmp_path / "there.npz" / "x.npz")
+    assert "there.npz is not a folder" in message(tmp_path / "there.npz" / "x.npz")
     bare = small.replace(final_observations=None).save(tmp_path / "bare.npz")
     assert "Minari keeps the observation after each episode" in fails(
         capsys, "label", bare, "--demos", "top:1", "--out", tmp_path / "x", "--format", "minari", *FAST

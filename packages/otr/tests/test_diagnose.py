@@ -63,7 +63,7 @@ def test_the_marginal_error_is_said_as_in_the_table(small):
     assert found.marginal_error is not None
     said = next(line for line in found.findings if "marginal error" in line)
     assert f"up to {found.marginal_error[1]:.2g}, of 2" in said
-    assert "--preset otr-converged" in said
+    assert "the preset otr-converged iterates until it fits" in said
 
 
 def test_equal_lengths_take_length_out(rng, dataset, walk):

@@ -97,21 +97,6 @@ def test_stopped_and_started_again_gives_the_same_bytes(small, tmp_path):
     assert (tmp_path / "cached.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
 
-def test_damaged_chunks_are_computed_again(small, tmp_path):
-    demos = small.select([3])
-    wanted = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
-    chunks = sorted(tmp_path.glob("*/chunk-*.npz"))
-    assert len(chunks) == 4
-    content = bytearray(chunks[1].read_bytes())
-    content[100] ^= 1
-    chunks[1].write_bytes(content)
-    chunks[2].write_bytes(chunks[2].read_bytes()[:50])
-    (chunks[0].parent / "manifest.json").write_text("{")
-    got = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
-    assert got.computed == 2
-    np.testing.assert_array_equal(got.dataset.rewards, wanted.dataset.rewards)
-
-
 def test_key_depends_on_what_labels_depend_on(small):
     demos = small.select([3])
     base = content_key(small, demos, CONFIG)
@@ -142,41 +127,6 @@ def test_the_key_of_uds_depends_on_the_demonstrations_true_rewards(small):
     base, more = content_key(small, demos, UDSConfig()), demos.replace(rewards=demos.rewards + 1)
     assert base != content_key(small, more, UDSConfig())
     assert base == content_key(small, more.replace(extras={ORIGINAL_REWARDS: demos.rewards}), UDSConfig())
-
-
-def test_store_can_be_cleared(small, tmp_path):
-    label(small, small.select([3]), CONFIG, store=tmp_path, keep=False)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_store_that_cannot_be_used(small, tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"The store .* cannot be used"):
-        label(small, small.select([3]), CONFIG, store=tmp_path / "file")
-    with pytest.raises(UserError, match="chunk_steps is at least 1"):
-        label(small, small.select([3]), CONFIG, chunk_steps=0)
-
-
-def test_a_method_that_fails_at_once_leaves_no_folder(small, tmp_path, monkeypatch):
-    other = small.replace(observations=np.ones((small.num_steps, 3), np.float32), final_observations=None)
-    with pytest.raises(UserError, match="the same environment"):
-        label(small, other, CONFIG, store=tmp_path / "new" / "store")
-    monkeypatch.setattr("otr.labellers.transport.FittedTransport.label", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        label(small, small.select([3]), CONFIG, store=tmp_path / "new" / "store")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_manifest_that_is_gone_is_written_anew(small, tmp_path):
-    demos = small.select([3])
-    wanted = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
-    (manifest,) = tmp_path.glob("*/manifest.json")
-    content = manifest.read_bytes()
-    manifest.unlink()
-    got = label(small, demos, CONFIG, chunk_steps=15, store=tmp_path)
-    assert got.computed == 0
-    assert manifest.read_bytes() == content
-    assert got.dataset.attributes["otr"] == wanted.dataset.attributes["otr"]
 
 
 SCRIPT = """

@@ -56,6 +56,8 @@ class LabelOptions:
     """steps labelled at once, which a kill can cost"""
     demo_score: Literal["return", "antmaze"] | None = None
     """what top:K ranks by (None: the domain's)"""
+    drop_time_outs: bool = False
+    """compare without the steps that time out, as the authors' loader does: 999 of 1000 steps of an episode"""
     episode_ends: EndRule | None = None
     """what ends an episode, in flat files; for AntMaze give goal or timeouts"""
     max_episode_steps: int | None = None
@@ -93,9 +95,9 @@ def label(options: LabelOptions, settings: LabelSettings) -> None:
 
     label_file(
         options.data, options.demos, options.out, choose_device(config, options.device),
-        domain=options.domain, demo_score=options.demo_score, format=options.format, overwrite=options.overwrite,
-        compress=options.compress, cache=options.cache, chunk_steps=options.chunk_steps, quiet=options.quiet,
-        **options.reading(),
+        domain=options.domain, demo_score=options.demo_score, drop_time_outs=options.drop_time_outs,
+        format=options.format, overwrite=options.overwrite, compress=options.compress, cache=options.cache,
+        chunk_steps=options.chunk_steps, quiet=options.quiet, **options.reading(),
     )  # fmt: skip
 
 

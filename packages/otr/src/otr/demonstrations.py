@@ -16,7 +16,7 @@ from otr.truth import with_true_rewards
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
-__all__ = ["best_episodes", "episode_scores", "load_demonstrations"]
+__all__ = ["Score", "best_episodes", "demonstrations_by", "episode_scores", "load_demonstrations"]
 
 Score = Literal["return", "antmaze"]
 
@@ -96,3 +96,8 @@ def load_demonstrations(
             "version."
         )
     return demos
+
+
+def demonstrations_by(spec: str, score: Score) -> dict[str, str]:
+    """Return how demonstrations were named; of a path only its last part, so that no home folder is published."""
+    return {"spec": spec, "score": score} if spec.startswith("top:") else {"spec": Path(spec).name}

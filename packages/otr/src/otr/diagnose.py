@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
-from paperloop.errors import UserError
+from otr.facts import LabelFacts, read_facts
+from otr.label import ORIGINAL_REWARDS
+from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import COLOURS
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Diagnosis", "diagnose", "effective_support", "plan_figure", "returns_figure", "spearman"]
+
+
+#: The share of vanished labels from which it is said.
+MANY_VANISHED = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +49,7 @@ class Diagnosis:
         marginal_error: (mean, largest) marginal error of the transport plans, or None.
         demonstrations: episodes that each demonstration was chosen for; empty where labels are the mean over all.
         scale_factor: what rewards were multiplied by, or None.
+        vanished: the share of labels that an exponential took to next to nothing, see `otr.rewards.vanished`, or None.
         findings: sentences on what looks wrong.
     """
 
@@ -60,6 +66,7 @@ class Diagnosis:
     marginal_error: tuple[float, float] | None
     demonstrations: tuple[int, ...]
     scale_factor: float | None
+    vanished: float | None
     findings: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +97,7 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     Raises:
         UserError: `truth` has another length.
     """
-    facts = labelled.attributes.get(ATTRIBUTE, {})
+    facts = read_facts(labelled)
     if truth is None:
         truth = labelled.extras.get(ORIGINAL_REWARDS)
         if truth is not None and not truth.any():
@@ -112,16 +119,14 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
         same = np.flatnonzero(lengths == values[counts.argmax()])
         if len(same) >= 3:
             equal = spearman(returns[same], true_returns[same])
-    by_name: Mapping[str, Any] = facts.get("episodes", {})
-    errors = by_name.get("marginal_error")
+    errors = facts.episodes.marginal_error
     marginal = None if not errors else (float(np.mean(errors)), float(np.max(errors)))
-    mean = facts.get("config", {}).get("aggregate") == "mean"
-    chosen = None if mean else by_name.get("demonstration")
-    number = len(facts.get("demonstration_lengths", ())) or None
+    chosen = [] if facts.config.get("aggregate") == "mean" else facts.episodes.demonstration
+    number = len(facts.demonstration_lengths)
     found = Diagnosis(
         episodes=labelled.num_episodes,
         steps=labelled.num_steps,
-        labeller=facts.get("labeller"),
+        labeller=facts.labeller,
         by_episode=by_episode,
         by_step=by_step,
         length_with_truth=with_truth,
@@ -130,16 +135,28 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
         equal_length=equal,
         equal_length_episodes=len(same),
         marginal_error=marginal,
-        demonstrations=() if chosen is None else tuple(np.bincount(chosen, minlength=number or 0).tolist()),
-        scale_factor=facts.get("scale_factor"),
+        demonstrations=tuple(np.bincount(chosen, minlength=number).tolist()) if chosen else (),
+        scale_factor=facts.scale_factor,
+        vanished=facts.vanished,
         findings=(),
     )
     return dataclasses.replace(found, findings=tuple(_findings(found, facts)))
 
 
-def _findings(d: Diagnosis, facts: Mapping[str, Any]) -> list[str]:
+def _findings(d: Diagnosis, facts: LabelFacts) -> list[str]:
     said = []
-    if facts.get("scale_guarded"):
+    if d.vanished is not None and d.vanished >= MANY_VANISHED:
+        said.append(
+            f"{d.vanished:.0%} of the labels have vanished: these steps are so far from the demonstrations that the "
+            f"exponential is 0 whatever they do. {_cure(facts.config)}"
+        )
+    if 1 in facts.demonstration_lengths:
+        said.append(
+            f"{facts.demonstration_lengths.count(1)} of {len(facts.demonstration_lengths)} demonstrations have a "
+            "single step, so there is no course to compare with: look at where episodes end "
+            f"({setting('episode_ends')}), or give other demonstrations."
+        )
+    if facts.scale_guarded:
         said.append("All episodes have the same labelled return, so the labels were not scaled.")
     if d.by_episode - d.length_with_truth < 0.02 and d.length_with_truth > 0.5:
         said.append(
@@ -157,9 +174,18 @@ def _findings(d: Diagnosis, facts: Mapping[str, Any]) -> list[str]:
         said.append(
             f"The marginal error of a plan is up to {d.marginal_error[1]:.2g}, of 2 at most: half of it is the share "
             "of a demonstration's mass that is misplaced. The published definition stops there; the preset "
-            "otr-converged (--preset otr-converged) goes on until it fits."
+            "otr-converged iterates until it fits."
         )
     return said
+
+
+def _cure(config: Mapping[str, Any]) -> str:
+    """What brings vanished labels back."""
+    features = config.get("features")
+    if isinstance(features, Mapping) and features.get("scaling") == "none":
+        return f"Bring all features to one size with {setting('features.scaling', 'standard')}."
+    rate = "squash.beta" if "squash" in config else "beta"
+    return f"Take a smaller rate ({setting(rate)})."
 
 
 def effective_support(plan: np.ndarray) -> np.ndarray:
@@ -227,7 +253,7 @@ def returns_figure(labelled: EpisodeDataset, truth: np.ndarray | None = None, *,
     axes.set_axisbelow(True)
     axes.set_xlabel("true return", fontsize=10)
     axes.set_ylabel("labelled return", fontsize=10)
-    name = labelled.attributes.get(ATTRIBUTE, {}).get("labeller", "labels")
+    name = read_facts(labelled).labeller or "labels"
     axes.set_title(title or f"{name}: labelled against true return", loc="left", fontsize=11.5)
     of_labels, of_lengths = (spearman(values, true_returns) for values in (returns, labelled.lengths))
     known = [f"rank correlation {of_labels:.3f}"] if not math.isnan(of_labels) else []

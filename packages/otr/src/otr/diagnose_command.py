@@ -14,12 +14,15 @@ from rich.table import Table
 from otr.config import OTRConfig
 from otr.demonstrations import load_demonstrations
 from otr.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
-from otr.files import noted_warnings, read_dataset
+from otr.facts import read_facts
+from otr.files import findings_of, noted_warnings, read_dataset
 from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
 from otr.labellers.registry import LABELLERS
+from otr.time_outs import without_time_outs
 from paperloop.config import from_dict
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.files import write_json
+from paperloop.option_names import in_option_names
 from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import save_figure
 
@@ -81,10 +84,11 @@ def diagnose_file(
     if not quiet:
         console = Console()
         console.print(diagnosis_table({found.labeller or labelled.name: found}))
-        for line in (*found.findings, *notes):
-            console.print(f"note: {line}", markup=False, highlight=False, soft_wrap=True)
+        for line in (*findings_of(data), *found.findings, *notes):
+            said = printable(in_option_names(line))
+            console.print(f"note: {said}", markup=False, highlight=False, soft_wrap=True)
         for path in written:
-            print(path)
+            print(printable(str(path)))
     return found
 
 
@@ -121,40 +125,43 @@ def _plan(
     data: EpisodeDataset, truth: np.ndarray | None, demos: str | None, episode: int | None, notes: list[str]
 ) -> tuple[int, int, np.ndarray] | None:
     """(episode, demonstration, plan), or None with a note that says why."""
-    facts = data.attributes.get(ATTRIBUTE, {})
-    if LABELLERS.get(facts.get("labeller", "")) is not OTRConfig:
+    facts = read_facts(data)
+    if LABELLERS.get(facts.labeller or "") is not OTRConfig:
         if episode is not None or demos is not None:
             raise UserError(f"{data.where}: only transport has a plan: leave out --episode and --demos.")
         return None
     if episode is not None and not 0 <= episode < data.num_episodes:
         raise UserError(f"{data.where}: there is no episode {episode}; they are 0 to {data.num_episodes - 1}.")
-    by = facts.get("demonstrations_by", {})
-    spec = demos or str(by.get("spec", ""))
+    by = facts.demonstrations_by
+    spec = demos or by.get("spec", "")
     if spec.startswith("top:"):
         if truth is None:
             raise UserError(f"{data.where}: {spec} chooses by the true rewards, which are not known: give --truth.")
         known = np.asarray(truth)
         extras = {**data.extras, ORIGINAL_REWARDS: known}  # what --truth says, not what labelling kept
         true = data.replace(rewards=known, extras=extras, provenance=data.provenance)
-        chosen = load_demonstrations(spec, true, score=by.get("score", "return"))
+        true = without_time_outs(true) if facts.drop_time_outs else true
+        chosen = load_demonstrations(spec, true, score="antmaze" if by.get("score") == "antmaze" else "return")
     elif demos is None:
         name = f" ({spec})" if spec else ""
         notes.append(f"The plan is not drawn: name the demonstrations{name} with --demos.")
         return None
     else:
         chosen = load_demonstrations(demos, data)
-    stated = facts.get("demonstration_lengths")
-    if stated is not None and list(stated) != chosen.lengths[: len(stated)].tolist():
+    if facts.drop_time_outs:
+        data, chosen = without_time_outs(data), without_time_outs(chosen)
+    stated = facts.demonstration_lengths
+    if stated and stated != chosen.lengths[: len(stated)].tolist():
         raise UserError(f"{chosen.where}: these are not the demonstrations that {data.where} was labelled by.")
     number = _median_episode(data) if episode is None else episode
-    config = from_dict(OTRConfig, facts["config"], where=f"the settings in {data.where}")
+    config = from_dict(OTRConfig, facts.config, where=f"the settings in {data.where}")
     # Another machine may lack the solver that labelled; the plan is the same.
     if config.solver.backend in ("numba", "ott"):
         config = dataclasses.replace(config, solver=dataclasses.replace(config.solver, backend="auto"))
     from otr.labellers.transport import TransportLabeller
 
-    of_episode = facts.get("episodes", {}).get("demonstration")
-    demonstration = 0 if of_episode is None else int(of_episode[number])
+    of_episode = facts.episodes.demonstration
+    demonstration = of_episode[number] if of_episode else 0
     return number, demonstration, TransportLabeller(config).fit(chosen, data).plan(data, number, demonstration)
 
 

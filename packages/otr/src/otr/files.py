@@ -1,8 +1,7 @@
-"""Reading the data that commands are given, and choosing the format of what they write."""
+"""Reading the data that commands are given, and saying what in it looks like a mistake."""
 
 from __future__ import annotations
 
-import re
 import sys
 import warnings
 from collections.abc import Generator
@@ -10,24 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from paperloop.errors import UserError
+import numpy as np
+
+from paperloop.errors import UserError, printable
 from paperloop.option_names import in_option_names
 from paperloop_data import EpisodeDataset
-from paperloop_data.transitions import next_rows
 
 __all__ = [
     "Format",
-    "check_output",
+    "findings_of",
+    "format_of",
     "is_minari",
+    "noted_findings",
     "noted_warnings",
-    "output_format",
     "read_dataset",
-    "save_dataset",
 ]
 
 Format = Literal["d4rl", "minari", "npz"]
 
-SUFFIXES: dict[str, Format] = {".hdf5": "d4rl", ".h5": "d4rl", ".hdf": "d4rl", ".npz": "npz"}
 #: The readers' options that a Minari folder has no use for, and those that only it knows.
 FLAT_ONLY = ("episode_ends", "max_episode_steps", "default_reward")
 MINARI_ONLY = ("observation_keys", "action_keys")
@@ -71,55 +70,29 @@ def read_dataset(path: str | Path, *, states_only: bool = False, **options: Any)
         return EpisodeDataset.load(path, default_reward=0.0, **given)
 
 
-def output_format(out: Path, source: Path, wanted: Format | None) -> Format:
-    """Return the format of what is written: as asked for, else by the suffix of `out`, else that of `source`.
-
-    Raises:
-        UserError: the suffix of `out` names no format.
-    """
-    if wanted is not None:
-        return wanted
-    if out.suffix:
-        found = SUFFIXES.get(out.suffix.lower())
-        if found is None:
-            raise UserError(
-                f"{out}: the suffix {out.suffix!r} names no format: use .hdf5, .npz or none, or give --format."
-            )
-        return found
-    if is_minari(source):
-        return "minari"
+def format_of(path: Path) -> Format:
+    """Return the format of a file or folder that was read."""
     from paperloop_data.formats.hdf5 import is_hdf5
 
-    return "d4rl" if is_hdf5(source) else "npz"
+    return "minari" if is_minari(path) else "d4rl" if is_hdf5(path) else "npz"
 
 
-def check_output(data: EpisodeDataset, source: Path, out: Path, format: Format, *, overwrite: bool) -> None:
-    """Refuse before labelling what could not be written after it.
+def findings_of(data: EpisodeDataset) -> list[str]:
+    """Return what in a dataset is legal but often a mistake, see `EpisodeDataset.findings`.
 
-    Raises:
-        UserError: `out` is the source, exists already, or the format cannot hold the data.
+    Nothing is said of rewards that are all equal, which labels replace, and of the bounds of actions, which no file
+    states.
     """
-    if out.exists() and source.exists() and out.samefile(source):
-        raise UserError(f"{out} is the data itself, which stays as it is: choose another name.")
-    if out.exists() and not overwrite:
-        raise UserError(f"{out} exists already: choose another name, or give --overwrite.")
-    if format == "minari" and next_rows(data) is None:
-        raise UserError(
-            f"{source}: Minari keeps the observation after each episode, and this file has none: write .hdf5 or .npz."
-        )
+    rewards = data.rewards.astype(np.float64)
+    rewards[data.episode_starts] += 1.0  # not all equal, and equal episodes stay equal
+    varied = data.replace(rewards=rewards, provenance=data.provenance)
+    return varied.findings(action_low=-np.inf, action_high=np.inf)
 
 
-def save_dataset(data: EpisodeDataset, out: Path, format: Format, *, overwrite: bool, compress: bool) -> Path:
-    """Write the dataset, atomically; a Minari folder is named after `out`.
-
-    Raises:
-        UserError: see `EpisodeDataset.save`.
-    """
-    options: dict[str, Any] = {"compress": compress} if format != "npz" else {}
-    if format == "minari":
-        name = re.sub(r"[^-\w]+", "-", out.name).strip("-") or "labelled"
-        options["dataset_id"] = name if re.search(r"-v\d+$", name) else f"{name}-v0"
-    return data.save(out, format=format, overwrite=overwrite, **options)
+def noted_findings(data: EpisodeDataset) -> None:
+    """Print findings as notes, under the name of the file."""
+    for text in findings_of(data):
+        print(f"note: {printable(data.where)}: {printable(in_option_names(text))}", file=sys.stderr)
 
 
 @contextmanager
@@ -130,6 +103,6 @@ def noted_warnings() -> Generator[None]:
         yield
     texts = list(dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning))
     for text in texts[:3]:
-        print(f"note: {in_option_names(text)}", file=sys.stderr)
+        print(f"note: {printable(in_option_names(text))}", file=sys.stderr)
     if len(texts) > 3:
         print(f"note: and {len(texts) - 3} more like these", file=sys.stderr)

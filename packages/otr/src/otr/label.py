@@ -3,9 +3,9 @@
     result = label(data, demos, OTRConfig(), store=Path("labels"))
     result.dataset.save("labelled.hdf5")
 
-With a `store`, the labels of each chunk of episodes are a file below `<store>/<key>/`, where the key is a hash of the
-data, the demonstrations, the settings and the version. A killed run started again finds what is there, computes the
-rest, and gives the same bytes; a run with nothing changed computes nothing.
+With a `store`, the labels of each chunk of episodes are a file below `<store>/<key>/` (`otr.store`), where the key is a
+hash of the data, the demonstrations, the settings and the version. A killed run started again finds what is there,
+computes the rest, and gives the same bytes; a run with nothing changed computes nothing.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import os
 import shutil
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,21 +23,33 @@ import numpy as np
 from otr.features import PLACE
 from otr.labellers import Fitted, Labels, make_labeller
 from otr.labellers.registry import LABELLERS, config_class
-from otr.rewards import Scale, apply_scale, episode_sums, fit_scale
+from otr.rewards import Scale, apply_scale, episode_sums, fit_scale, vanished
+from otr.store import SCHEMA, ChunkStore
+from otr.time_outs import repeated, without_time_outs
 from otr.truth import ORIGINAL_REWARDS, true_rewards
 from paperloop.config import to_dict
 from paperloop.errors import UserError
-from paperloop.files import write_atomically, write_json
 from paperloop.progress import Progress
 from paperloop_data import EpisodeDataset
 
-__all__ = ["ORIGINAL_REWARDS", "LabelResult", "add_arrays", "content_key", "label", "otr_version", "solver_name"]
+__all__ = [
+    "ATTRIBUTE",
+    "ORIGINAL_REWARDS",
+    "LabelResult",
+    "add_arrays",
+    "array_digest",
+    "content_key",
+    "label",
+    "label_key",
+    "otr_version",
+    "solver_name",
+    "with_facts",
+]
 
 #: The attribute that holds what is known about the labels.
 ATTRIBUTE = "otr"
 #: Steps in one chunk, at least; a chunk is whole episodes.
 CHUNK_STEPS = 50_000
-SCHEMA = 1
 #: Numbers by episode are written into the attributes up to so many episodes.
 LISTED_EPISODES = 20_000
 
@@ -69,6 +79,7 @@ def label(
     demos: EpisodeDataset,
     config: Any,
     *,
+    drop_time_outs: bool = False,
     store: str | Path | None = None,
     keep: bool = True,
     chunk_steps: int = CHUNK_STEPS,
@@ -83,6 +94,9 @@ def label(
         config: a labeller's configuration, such as `preset("otr-converged")`; or the name of a labeller, for its
             defaults: "otr", "seabo", "minimum-distance", "segment-matching", "pwil", "oril", "uds", "constant",
             "oracle", or one of `add_labeller`.
+        drop_time_outs: compare and scale without the steps that time out, which D4RL's loader, and so the authors'
+            code, leaves out of data and demonstrations (`otr.time_outs`). Such a step repeats the label of the one
+            before it.
         store: folder for finished chunks; None keeps nothing on disk.
         keep: whether what is in the store stays there at the end, as a cache.
         chunk_steps: steps in a chunk, at least; part of the key, for labels may depend on it in the last bit.
@@ -93,8 +107,8 @@ def label(
         The labelled dataset and what is known about the labels.
 
     Raises:
-        UserError: data or demonstrations are no `EpisodeDataset`, or do not fit together, the method lacks something,
-            or the store cannot be used.
+        UserError: data or demonstrations are not an `EpisodeDataset`, or do not fit together, the method lacks
+            something, or the store cannot be used.
     """
     if chunk_steps < 1:
         raise UserError(f"chunk_steps is at least 1; got {chunk_steps}.")
@@ -105,20 +119,46 @@ def label(
             )
             raise UserError(f"label() takes {name} as an EpisodeDataset, and got {value!r:.60}: load it, by {how}.")
     config = config_class(config)() if isinstance(config, str) else config
+    compared = data
+    if drop_time_outs:
+        compared, demos = without_time_outs(data), without_time_outs(demos)
+    key = content_key(compared, demos, config, chunk_steps)
+    chunks = None if store is None else ChunkStore(Path(store), key, len(_chunks(compared, chunk_steps)))
+    parts, description, fitted, computed = _label_chunks(
+        compared, demos, config, chunks, chunk_steps, progress=progress, on_chunk=on_chunk
+    )
+    labels = _joined(parts)
+    scale = fit_scale(labels.rewards, compared.episode_starts, config.scale)
+    if drop_time_outs:
+        labels = repeated(labels, compared, data)
+    dataset = _relabelled(data, demos, config, labels, scale, {**description, "drop_time_outs": drop_time_outs}, key)
+    if chunks is not None and not keep:
+        shutil.rmtree(chunks.folder, ignore_errors=True)
+    return LabelResult(dataset, labels, scale, fitted, computed, len(parts))
+
+
+def _label_chunks(
+    data: EpisodeDataset,
+    demos: EpisodeDataset,
+    config: Any,
+    store: ChunkStore | None,
+    chunk_steps: int,
+    *,
+    progress: bool,
+    on_chunk: Callable[[int, int], None] | None,
+) -> tuple[list[Labels], dict[str, Any], Fitted | None, int]:
+    """(labels of each chunk, description, the fitted labeller if one was needed, chunks computed)."""
     labeller = make_labeller(config)
     bounds = _chunks(data, chunk_steps)
+    description = None if store is None else store.description()
     fitted: Fitted | None = None
-    description: dict[str, Any] | None = None
-    folder = None
-    if store is not None:
-        folder = Path(store) / content_key(data, demos, config, chunk_steps)
-        description = _open_store(folder, len(bounds))
-    bar = Progress(data.num_steps, enabled=progress, label="label")
     parts: list[Labels] = []
     computed = steps = 0
+    bar = Progress(data.num_steps, enabled=progress, label="label")
     try:
         for number, (first, last) in enumerate(bounds):
-            part = None if folder is None else _load(_chunk_path(folder, number), data, first, last)
+            size = int(data.lengths[first:last].sum())
+            part = None if store is None else store.load(number, steps=size, episodes=last - first)
             found = part is not None
             if part is None or description is None:
                 if fitted is None:
@@ -129,10 +169,13 @@ def label(
                 if description is None:
                     describe = getattr(fitted, "describe", dict)
                     description = dict(describe())
-                    if folder is not None:  # made only now, so that a method that fails at once leaves no folder
-                        _write_manifest(folder, config, description, len(bounds))
-                if folder is not None and not found:
-                    _save(_chunk_path(folder, number), part)
+                    if store is not None:  # made only now, so that a method that fails at once leaves no folder
+                        settings = {
+                            "labeller": type(config).__name__, "config": to_dict(config), "otr": otr_version()
+                        }  # fmt: skip
+                        store.begin(settings, description)
+                if store is not None and not found:
+                    store.save(number, part)
             parts.append(part)
             steps += len(part.rewards)
             bar.update(steps)
@@ -140,12 +183,22 @@ def label(
                 on_chunk(number + 1, len(bounds))
     finally:
         bar.close()
-    labels = _joined(parts)
-    scale = fit_scale(labels.rewards, data.episode_starts, config.scale)
-    dataset = _relabelled(data, demos, config, description or {}, labels, scale)
-    if folder is not None and not keep:
-        shutil.rmtree(folder, ignore_errors=True)
-    return LabelResult(dataset, labels, scale, fitted, computed, len(bounds))
+    return parts, description or {}, fitted, computed
+
+
+def label_key(
+    data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_steps: int, *, drop_time_outs: bool
+) -> str:
+    """Return the key of what `label` would make of this."""
+    if drop_time_outs:
+        data, demos = without_time_outs(data), without_time_outs(demos)
+    return content_key(data, demos, config, chunk_steps)
+
+
+def with_facts(labelled: EpisodeDataset, facts: Mapping[str, Any]) -> EpisodeDataset:
+    """Return a labelled dataset that says more of its labels."""
+    attributes = {**labelled.attributes, ATTRIBUTE: {**labelled.attributes[ATTRIBUTE], **facts}}
+    return labelled.replace(attributes=attributes, provenance=labelled.provenance)
 
 
 def content_key(data: EpisodeDataset, demos: EpisodeDataset, config: Any, chunk_steps: int = CHUNK_STEPS) -> str:
@@ -178,6 +231,13 @@ def add_arrays(digest: Any, arrays: Iterable[np.ndarray | None]) -> None:
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
+def array_digest(array: np.ndarray) -> str:
+    """Return 32 hexadecimal digits that depend on type, shape and contents of an array."""
+    digest = hashlib.sha256()
+    add_arrays(digest, [array])
+    return digest.hexdigest()[:32]
+
+
 def solver_name(config: Any) -> str:
     """Return the back end that "auto" means here, "" without one: its bits are not those of another."""
     solver = getattr(config, "solver", None)
@@ -208,85 +268,11 @@ def _chunks(data: EpisodeDataset, chunk_steps: int) -> list[tuple[int, int]]:
     return bounds
 
 
-def _chunk_path(folder: Path, number: int) -> Path:
-    return folder / f"chunk-{number:06d}.npz"
-
-
 def _chunk(data: EpisodeDataset, first: int, last: int) -> EpisodeDataset:
     """Some episodes, which know where they stand in the whole."""
     part = data.select(slice(first, last))
     place = [int(data.episode_starts[first]), first]
     return part.replace(attributes={**part.attributes, PLACE: place}, provenance=part.provenance)
-
-
-def _open_store(folder: Path, chunks: int) -> dict[str, Any] | None:
-    """Return the description in its manifest, or None where there is none yet; nothing is made."""
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text())
-        if manifest["schema"] == SCHEMA and manifest["chunks"] == chunks:
-            return dict(manifest["description"])
-    except FileNotFoundError:
-        there = next(parent for parent in folder.absolute().parents if parent.exists())
-        if not os.access(there, os.W_OK):
-            raise _unusable(folder, f"{there} is read-only") from None
-    except (ValueError, KeyError, TypeError):  # cut short or edited: written anew
-        pass
-    except OSError as error:
-        raise _unusable(folder, error.strerror) from None
-    return None
-
-
-def _unusable(folder: Path, why: str | None) -> UserError:
-    return UserError(f"The store {folder} cannot be used ({why}): choose another folder.")
-
-
-def _write_manifest(folder: Path, config: Any, description: Mapping[str, Any], chunks: int) -> None:
-    manifest = {
-        "schema": SCHEMA,
-        "chunks": chunks,
-        "labeller": type(config).__name__,
-        "config": to_dict(config),
-        "description": dict(description),
-        "otr": otr_version(),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "manifest.json", manifest)
-    except OSError as error:
-        raise _unusable(folder, error.strerror) from None
-
-
-def _save(path: Path, part: Labels) -> None:
-    arrays: dict[str, Any] = {"rewards": part.rewards}
-    arrays |= {f"steps/{name}": values for name, values in part.steps.items()}
-    arrays |= {f"episodes/{name}": values for name, values in part.episodes.items()}
-
-    def fill(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-
-    try:
-        write_atomically(path, fill)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free some space, then start again.") from None
-
-
-def _load(path: Path, data: EpisodeDataset, first: int, last: int) -> Labels | None:
-    """Read a finished chunk; None where there is none, or it is damaged (zip holds a checksum of each array)."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            values = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError):
-        return None
-    part = Labels(
-        values.get("rewards", np.empty(0)),
-        {name.removeprefix("steps/"): v for name, v in values.items() if name.startswith("steps/")},
-        {name.removeprefix("episodes/"): v for name, v in values.items() if name.startswith("episodes/")},
-    )
-    steps = int(data.lengths[first:last].sum())
-    fits = all(len(v) == steps for v in (part.rewards, *part.steps.values()))
-    return part if fits and all(len(v) == last - first for v in part.episodes.values()) else None
 
 
 def _checked(part: Labels, data: EpisodeDataset, first: int, last: int) -> Labels:
@@ -317,11 +303,13 @@ def _relabelled(
     data: EpisodeDataset,
     demos: EpisodeDataset,
     config: Any,
-    description: Mapping[str, Any],
     labels: Labels,
     scale: Scale,
+    description: Mapping[str, Any],
+    key: str,
 ) -> EpisodeDataset:
     name = next((n for n, kind in LABELLERS.items() if kind is type(config)), type(config).__name__)
+    rewards = apply_scale(labels.rewards, scale)
     settings = {
         "labeller": name,
         "config": to_dict(config),
@@ -331,7 +319,10 @@ def _relabelled(
         "scale_factor": scale.factor,
         "bias": scale.bias,
         "scale_guarded": scale.guarded,
+        "vanished": vanished(labels.rewards, config),
         "otr": otr_version(),
+        "key": key,
+        "rewards": array_digest(rewards),
     }
     facts: dict[str, Any] = dict(settings)
     if data.num_episodes <= LISTED_EPISODES:
@@ -340,7 +331,7 @@ def _relabelled(
     extras = dict(data.extras)
     extras.setdefault(ORIGINAL_REWARDS, data.rewards)  # labelled twice: the first ones are the originals
     return data.replace(
-        rewards=apply_scale(labels.rewards, scale),
+        rewards=rewards,
         extras=extras,
         attributes={**data.attributes, ATTRIBUTE: facts},
         provenance=(*data.provenance, {"action": "label", **settings}),

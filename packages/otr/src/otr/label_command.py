@@ -6,11 +6,11 @@ import dataclasses
 import itertools
 import math
 import os
-import shutil
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from rich.console import Console
 from rich.table import Table
 
 from otr.config import OTRConfig
-from otr.demonstrations import Score, load_demonstrations
+from otr.demonstrations import Score, demonstrations_by, load_demonstrations
 from otr.diagnose import Diagnosis, diagnose
-from otr.files import Format, check_output, is_minari, noted_warnings, output_format, read_dataset, save_dataset
-from otr.label import ATTRIBUTE, CHUNK_STEPS, LabelResult, label
+from otr.files import Format, format_of, is_minari, noted_findings, noted_warnings, read_dataset
+from otr.label import ATTRIBUTE, CHUNK_STEPS, label, label_key, with_facts
+from otr.output import check_output, finished, format_by_suffix, hold, rehearse, save_dataset, sweep
+from otr.time_outs import without_time_outs
 from paperloop.command import Device, start_jax
-from paperloop.errors import UserError
+from paperloop.errors import UserError, printable
 from paperloop.option_names import in_option_names
 from paperloop_data import EpisodeDataset
 
@@ -75,6 +77,7 @@ def label_file(
     *,
     domain: str = "locomotion",
     demo_score: Score | None = None,
+    drop_time_outs: bool = False,
     format: Format | None = None,
     overwrite: bool = False,
     compress: bool = False,
@@ -82,90 +85,90 @@ def label_file(
     chunk_steps: int = CHUNK_STEPS,
     quiet: bool = False,
     **reading: Any,
-) -> LabelResult:
-    """Label a file and write the result; killed and called again, it goes on and the result has the same bytes.
+) -> EpisodeDataset:
+    """Label a file and write the result; killed and called again, it resumes and the result has the same bytes.
 
     Args:
         source: the data.
         demos: a file or "top:K".
-        out: the file or folder to make.
+        out: the file or folder to make. Where it is there already, whole and made of the same data with the same
+            settings, nothing is computed.
         config: a labeller's configuration.
         domain: whose; AntMaze's demonstrations are ranked by another score.
         demo_score: how "top:K" ranks; None for the domain's.
+        drop_time_outs: see `otr.label.label`.
         format: of `out`; None for its suffix's, or the source's.
         overwrite: replace `out`.
         compress: gzip, where the format knows it.
-        cache: folder where finished chunks stay; None keeps them beside `out` until that is written.
+        cache: folder where finished chunks stay; None keeps them next to `out` until that is written.
         chunk_steps: steps in a chunk, at least.
-        quiet: neither bar nor table.
+        quiet: neither bar nor table nor findings.
         reading: options of the readers.
 
+    Returns:
+        The labelled dataset.
+
     Raises:
-        UserError: whatever is wrong with what was given, before anything is written where that can be known.
+        UserError: whatever is wrong with what was given, before anything is written where that can be known; or
+            another process is labelling for `out`.
     """
     clock = [time.perf_counter()]
-    chosen = output_format(out, source, format)
+    wanted = format or format_by_suffix(out)
     score: Score = demo_score or ("antmaze" if domain == "antmaze" else "return")
     options = {name: value for name, value in reading.items() if name in FOR_DEMOS and value}
     if not demos.startswith("top:") and is_minari(Path(demos)):
         options.pop("max_episode_steps", None)
     with noted_warnings():
         data = read_dataset(source, **reading)
-        check_output(data, source, out, chosen, overwrite=overwrite)
-        demonstrations = load_demonstrations(demos, data, score=score, **options)
-    clock.append(time.perf_counter())
-    store = cache or out.with_name(f".{out.name}.labels")
-    before = _identity(out)
-
-    def stop() -> bool:
-        if _identity(out) != before:
-            return False  # the file is whole, and what is left takes no time
-        if any(store.glob("*/chunk-*.npz")):
-            os.write(2, b"\nnote: finished chunks are kept: the same command goes on from there\n")
-        return True
-
-    with _interrupts(stop):
-        return _label_and_write(
-            data, demonstrations, config, out, chosen, store,
-            facts={"domain": domain, "demonstrations_by": _by(demos, score)},
-            overwrite=overwrite, compress=compress, keep=cache is not None, chunk_steps=chunk_steps, quiet=quiet,
-            clock=clock,
-        )  # fmt: skip
-
-
-def _label_and_write(
-    data: EpisodeDataset,
-    demos: EpisodeDataset,
-    config: Any,
-    out: Path,
-    format: Format,
-    store: Path,
-    *,
-    facts: dict[str, Any],
-    overwrite: bool,
-    compress: bool,
-    keep: bool,
-    chunk_steps: int,
-    quiet: bool,
-    clock: list[float],
-) -> LabelResult:
-    with noted_warnings():
-        result = label(data, demos, config, store=store, chunk_steps=chunk_steps, progress=not quiet)
-    facts = {**result.dataset.attributes[ATTRIBUTE], **facts}
-    dataset = result.dataset.replace(
-        attributes={**result.dataset.attributes, ATTRIBUTE: facts}, provenance=result.dataset.provenance
-    )
-    clock.append(time.perf_counter())
-    save_dataset(dataset, out, format, overwrite=overwrite, compress=compress)
-    if not keep:
-        shutil.rmtree(store, ignore_errors=True)
-    clock.append(time.perf_counter())
-    result = result._replace(dataset=dataset)
+        chosen = wanted or format_of(source)
+        check_output(data, source, out, chosen)
+        ranked = without_time_outs(data) if drop_time_outs and demos.startswith("top:") else data
+        demonstrations = load_demonstrations(demos, ranked, score=score, **options)
     if not quiet:
-        seconds = [b - a for a, b in itertools.pairwise(clock)]
-        _show(result, diagnose(dataset), seconds)
-        print(out)
-    return result
+        noted_findings(data)
+        if not demos.startswith("top:"):
+            noted_findings(demonstrations)
+    clock.append(time.perf_counter())
+    facts = {"domain": domain, "demonstrations_by": demonstrations_by(demos, score), "drop_time_outs": drop_time_outs}
+    with hold(out) as folder:
+        if os.path.lexists(out) and not overwrite:
+            key = label_key(data, demonstrations, config, chunk_steps, drop_time_outs=drop_time_outs)
+            found = finished(out, chosen, key, data, facts)
+            if found is None:
+                raise UserError(f"{out} exists already: choose another --out, or give --overwrite.")
+            sweep(out, folder)
+            if not quiet:
+                print(f"note: {printable(str(out))} is finished already, and stays as it is", file=sys.stderr)
+                _show(found, diagnose(found))
+                print(printable(str(out)))
+            return found
+        rehearse(data, folder, out, chosen)
+        before = _identity(out)
+        store = cache or folder
+
+        def stop() -> bool:
+            if _identity(out) != before:
+                return False  # the file is whole, and what is left takes no time
+            if any(store.glob("*/chunk-*.labels")):
+                os.write(2, b"\nnote: finished chunks are kept: the same command resumes from there\n")
+            return True
+
+        with _interrupts(stop):
+            with noted_warnings():
+                result = label(
+                    data, demonstrations, config, drop_time_outs=drop_time_outs, store=store,
+                    chunk_steps=chunk_steps, progress=not quiet,
+                )  # fmt: skip
+            dataset = with_facts(result.dataset, facts)
+            clock.append(time.perf_counter())
+            save_dataset(dataset, out, chosen, overwrite=overwrite, compress=compress)
+            sweep(out, folder)
+            clock.append(time.perf_counter())
+            if not quiet:
+                found_chunks = result.chunks - result.computed
+                _show(dataset, diagnose(dataset), clock=clock, chunks=(result.computed, found_chunks))
+                print(printable(str(out)))
+            return dataset
 
 
 @contextmanager
@@ -196,13 +199,22 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def _by(demos: str, score: Score) -> dict[str, str]:
-    """How the demonstrations were named; of a path only its last part, so that no home folder is published."""
-    return {"spec": demos, "score": score} if demos.startswith("top:") else {"spec": Path(demos).name}
+def _show(
+    data: EpisodeDataset,
+    found: Diagnosis,
+    *,
+    clock: Sequence[float] = (),
+    chunks: tuple[int, int] = (0, 0),
+) -> None:
+    """Print what came out.
 
-
-def _show(result: LabelResult, found: Diagnosis, seconds: list[float]) -> None:
-    data, facts = result.dataset, result.dataset.attributes[ATTRIBUTE]
+    Args:
+        data: labelled.
+        found: its diagnosis.
+        clock: the times at which reading, labelling and writing began, and the end.
+        chunks: how many were (computed, found).
+    """
+    facts = data.attributes[ATTRIBUTE]
     table = Table(show_header=False)
     solver = ", ".join(facts[name] for name in ("labeller", "solver") if name in facts)
     config = facts["config"]
@@ -221,13 +233,15 @@ def _show(result: LabelResult, found: Diagnosis, seconds: list[float]) -> None:
     known = [f"{value:.3f} {name}" for name, value in pairs.items() if not math.isnan(value)]
     if known:
         table.add_row("rank correlation", ", ".join(known))
-    table.add_row("seconds", "read {:.1f}, label {:.1f}, write {:.1f}".format(*seconds))
-    if result.computed < result.chunks:
-        table.add_row("chunks", f"{result.computed} computed, {result.chunks - result.computed} found")
+    if clock:
+        seconds = [b - a for a, b in itertools.pairwise(clock)]
+        table.add_row("seconds", "read {:.1f}, label {:.1f}, write {:.1f}".format(*seconds))
+    if chunks[1]:
+        table.add_row("chunks", "{} computed, {} found".format(*chunks))
     console = Console()
     console.print(table)
     for line in found.findings:
-        console.print(f"note: {in_option_names(line)}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"note: {printable(in_option_names(line))}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _has_mode(facts: dict[str, Any]) -> bool:

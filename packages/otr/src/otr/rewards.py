@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from otr.config import ScaleConfig, SquashConfig
+from otr.config import PWILConfig, ScaleConfig, SquashConfig
 
-__all__ = ["Scale", "aggregate", "apply_scale", "episode_sums", "fit_scale", "squash"]
+__all__ = ["Scale", "aggregate", "apply_scale", "episode_sums", "fit_scale", "squash", "vanished"]
 
 
 def squash(distance: np.ndarray, config: SquashConfig, divisor: float) -> np.ndarray:
@@ -25,6 +25,25 @@ def squash(distance: np.ndarray, config: SquashConfig, divisor: float) -> np.nda
     if config.kind == "exponential":
         return (config.alpha * np.exp(-config.beta / divisor * wide)).astype(np.float32)
     return (-(config.alpha / divisor if config.kind == "linear" else 1.0) * wide).astype(np.float32)
+
+
+#: An exponential label below this share of its scale has vanished: beside those that have not, a learner sees 0.
+VANISHED = 1e-6
+
+
+def vanished(rewards: np.ndarray, config: Any) -> float | None:
+    """Return the share of labels that an exponential has taken to next to nothing; None where there is no exponential.
+
+    alpha exp(-beta d) of distances far above 1/beta is 0 whatever the distance, and ranks nothing.
+
+    Args:
+        rewards: (N,) before the scale of the dataset.
+        config: the labeller's configuration.
+    """
+    squashed = config if isinstance(config, PWILConfig) else getattr(config, "squash", None)
+    if squashed is None or getattr(squashed, "kind", "exponential") != "exponential":
+        return None
+    return float(np.mean(rewards < VANISHED * squashed.alpha))
 
 
 def episode_sums(rewards: np.ndarray, starts: np.ndarray) -> np.ndarray:

@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from otr.config import ORILConfig
-from otr.demonstrations import Score, load_demonstrations
+from otr.demonstrations import Score, demonstrations_by, load_demonstrations
 from otr.features import check_compatible
-from otr.files import is_minari, noted_warnings, read_dataset, save_dataset
-from otr.label import ATTRIBUTE, label, otr_version, solver_name
+from otr.files import is_minari, noted_warnings, read_dataset
+from otr.label import label, otr_version, solver_name, with_facts
 from otr.labellers import make_labeller
+from otr.output import save_dataset
 from otr.training_config import CLONING, ORIGINAL, TrainConfig
 from otr.training_labels import GivenLabels, content_digest, read_labels
 from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
@@ -365,7 +366,6 @@ def _read(
             config.data, episode_ends=config.episode_ends, max_episode_steps=limit,
             drop_nonfinite=config.drop_nonfinite, **keys,
         )  # fmt: skip
-        score: Score = config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")
         notes = []
         restored = with_true_rewards(data)
         if restored is not data:
@@ -373,7 +373,7 @@ def _read(
             notes.append("The data was labelled before: the rewards that it had before that count as the true ones.")
         _need_truth(data, config)
         reading = {**keys, "drop_nonfinite": config.drop_nonfinite}
-        demos = load_demonstrations(config.demos, data, score=score, **{k: v for k, v in reading.items() if v})
+        demos = load_demonstrations(config.demos, data, score=_score(config), **{k: v for k, v in reading.items() if v})
     spec = spec or EnvSpec.of(_environment(data, config))
     checked, findings = load_for(spec, data, batch_size=config.batch_size)
     _need_batches(checked, config, programs)
@@ -382,6 +382,11 @@ def _read(
         for note in (*notes, *findings):
             print(f"note: {in_option_names(note)}", file=sys.stderr)
     return spec, data, demos
+
+
+def _score(config: TrainConfig) -> Score:
+    """What top:K ranks by."""
+    return config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")
 
 
 def _environment(data: EpisodeDataset, config: TrainConfig) -> str:
@@ -528,24 +533,16 @@ def _label_all(
             if path.exists():
                 continue
             dataset = given[name].on(data, ORIGINAL_REWARDS) if name in given else data
-            facts = dict(dataset.attributes)
             if labeller is not None:
                 store = folder / f".{name}.labels"
                 dataset = label(data, demos, labeller, store=store, progress=not quiet).dataset
-                more = {"domain": config.domain, "demonstrations_by": _by(config)}
-                facts = {**dataset.attributes, ATTRIBUTE: {**dataset.attributes[ATTRIBUTE], **more}}
-            facts[KEY] = {"key": key}
-            dataset = dataset.replace(attributes=facts, provenance=dataset.provenance)
+                by = demonstrations_by(config.demos, _score(config))
+                dataset = with_facts(dataset, {"domain": config.domain, "demonstrations_by": by})
+            attributes = {**dataset.attributes, KEY: {"key": key}}
+            dataset = dataset.replace(attributes=attributes, provenance=dataset.provenance)
             save_dataset(dataset, path, "d4rl", overwrite=False, compress=False)
             shutil.rmtree(folder / f".{name}.labels", ignore_errors=True)
     return files
-
-
-def _by(config: TrainConfig) -> dict[str, str]:
-    """How the demonstrations were named, as `otr label` states it."""
-    if not config.demos.startswith("top:"):
-        return {"spec": Path(config.demos).name}
-    return {"spec": config.demos, "score": config.demo_score or ("antmaze" if config.domain == "antmaze" else "return")}
 
 
 def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDataset:
