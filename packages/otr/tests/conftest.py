@@ -52,8 +52,10 @@ def dataset_fixture():
 
 @pytest.fixture
 def small(rng) -> EpisodeDataset:
-    """Seven episodes of 1 to 40 steps, 5 dimensions."""
-    return dataset([walk(rng, n, 5) for n in (12, 1, 25, 40, 2, 25, 7)])
+    """Seven episodes of 1 to 40 steps, 5 dimensions; the first times out, the others terminate."""
+    data = dataset([walk(rng, n, 5) for n in (12, 1, 25, 40, 2, 25, 7)])
+    first = np.arange(data.num_steps) == 11
+    return data.replace(terminated=data.terminated & ~first, truncated=first, provenance=data.provenance)
 
 
 @pytest.fixture(scope="session")

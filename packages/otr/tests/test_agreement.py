@@ -41,7 +41,7 @@ def reference(x, y, length):
     return np.asarray(solve(padded(x), padded(y), weights(x), weights(y)))[: len(x)]
 
 
-@pytest.fixture(scope="session", params=[11, 17, 29])
+@pytest.fixture(scope="session", params=[17, *(pytest.param(width, marks=pytest.mark.slow) for width in (11, 29))])
 def case(request, walk):
     rng = np.random.default_rng(request.param)
     out = []

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from otr import PRESETS
-from otr.cli import main
+from otr.cli import main, make_app
 from otr.label import ORIGINAL_REWARDS
-from otr.settings import PRESET_HELP
+from otr.presets import DOMAINS
+from otr.settings import PRESET_HELP, settings_class, settings_presets
 from otr.store import ChunkStore
+from paperloop.cli.testing import check_command_errors
 from paperloop.conformance import check_help
 from paperloop_data import EpisodeDataset, read_minari
 
@@ -108,7 +110,7 @@ def test_settings_reach_the_file(file, tmp_path, capsys):
     got = facts("--domain=antmaze", "--demo-score", "return", "--preset", "seabo", "--threads", "1")
     assert (got["labeller"], got["bias"], got["config"]["workers"]) == ("seabo", -1, 1)
     assert facts("--preset", "constant")["labeller"] == "constant"
-    got = facts("--labeller.type", "MinimumDistanceConfig")
+    got = facts("--labeller.type", "minimum-distance")
     assert got["labeller"] == "minimum-distance"
 
 
@@ -279,22 +281,27 @@ def test_warnings_are_notes(small, tmp_path, capsys):
         ({"--demos": "top:best"}, "a file or top:K with a whole number K"),
         ({"--demos": "nowhere.npz"}, "There is no dataset at nowhere.npz; check the path."),
         ({"--preset": "otrr"}, 'there is no preset "otrr"; did you mean "otr"'),
-        ({"--domain": "moon"}, "invalid choice 'moon'"),
-        ({"--backend": "magic"}, "invalid choice 'magic'"),
-        ({"--threads": "-1"}, "threads is -1; it must be at least 0"),
+        ({"--domain": "moon"}, "--domain is moon; it must be one of 'locomotion', 'adroit', 'antmaze'"),
+        ({"--backend": "magic"}, "--backend is magic; it must be one of 'auto', 'numba'"),
+        ({"--threads": "-1"}, "--threads is -1; it must be at least 0"),
         ({"--chunk-steps": "0"}, "--chunk-steps is 0; it must be at least 1"),
         ({"--max-episode-steps": "0"}, "--max-episode-steps is 0; it must be at least 1"),
+        ({"--labeller.solver.epsilon": "0"}, "--labeller.solver.epsilon is 0; it must be above 0"),
         (
-            {"--labeller.solver.epsilon": "0"},
-            "--labeller.solver.epsilon is 0.0; it must be a finite number greater than 0",
+            {"--labeller.solver.backend": "exact", "--labeller.solver.band": "3"},
+            "--labeller.solver.band is 3; it must be None, because --labeller.solver.backend 'exact'",
         ),
-        ({"--labeller.solver.epsilo": "1"}, 'did you mean "--labeller.solver.epsilon"'),
+        (
+            {"--labeller.type": "pwil", "--labeller.solver.epsilon": "1"},
+            "--labeller.solver.epsilon belongs to --labeller.type otr, and pwil is chosen",
+        ),
+        ({"--labeller.solver.epsilo": "1"}, "did you mean --labeller.solver.epsilon?"),
         ({"--labeller.cost.kind": "cosin"}, "cosin"),
-        ({"--preset": "seabo", "--backend": "jax"}, "NearestNeighbour solves no transport"),
-        ({"--preset": "constant", "--threads": "2"}, "--threads has no effect on Constant"),
-        ({"--preset": "seabo", "--device": "gpu"}, "--device gpu: NearestNeighbourConfig computes on the CPU"),
+        ({"--preset": "seabo", "--backend": "jax"}, "seabo solves no transport"),
+        ({"--preset": "constant", "--threads": "2"}, "--threads has no effect on constant"),
+        ({"--preset": "seabo", "--device": "gpu"}, "--device gpu: seabo computes on the CPU"),
         ({"--device": "gpu", "--backend": "reference"}, "the solver 'reference' computes on the CPU"),
-        ({"--observation-keys": "position"}, "--observation-keys belongs to Minari folders only"),
+        ({"--observation-keys": "position"}, "--observation-keys does not apply to files that are not Minari folders"),
     ],
 )
 def test_bad_options(file, tmp_path, capsys, change, message):
@@ -321,7 +328,7 @@ def test_messages_name_options(small, tmp_path, capsys):
     assert "or load it with --drop-nonfinite to leave such" in message(arrays)
     arrays |= {"observations": small.observations}
     said = message(arrays, "--preset", "seabo-state")
-    assert "set --labeller.features.missing-next repeat, or choose a labeller that compares s or (s, a)" in said
+    assert "give --labeller.features.missing-next repeat, or a labeller that compares s or (s, a)" in said
     np.savez(tmp_path / "d.npz", **arrays)
     options = ["label", tmp_path / "d.npz", "--demos", tmp_path / "d.npz", "--out", tmp_path / "x.npz", *FAST]
     assert run(capsys, *options, "--drop-nonfinite", "--quiet") == (0, "", "")
@@ -395,7 +402,7 @@ def test_minari_refuses_options_of_flat_files(small, tmp_path, capsys):
     message = fails(
         capsys, "label", source, "--demos", "top:1", "--out", tmp_path / "x.npz", "--episode-ends", "goal", *FAST
     )
-    assert "--episode-ends does not belong to Minari folders" in message
+    assert "--episode-ends does not apply to Minari folders" in message
 
 
 # Diagnosing
@@ -502,9 +509,20 @@ def test_no_arguments_and_unknown_commands(capsys):
     assert 'otr has no command "lable"; did you mean "label"' in fails(capsys, "lable")
 
 
-@pytest.mark.parametrize("command", [(), ("label",), ("diagnose",)])
+@pytest.mark.parametrize("command", [(), ("label",), ("diagnose",), ("train",)])
 def test_help_loads_no_jax(command):
     check_help("otr", *command)
+
+
+def test_a_wrong_value_of_any_option_is_refused_in_the_words_typed():
+    assert check_command_errors(make_app()) > 300
+
+
+def test_presets_of_a_domain():
+    for name in DOMAINS:
+        for preset_name, one in settings_presets(name, settings_class(name)).items():
+            assert one.labeller == PRESETS[preset_name][name]
+        assert settings_class(name)().labeller == PRESETS["otr"][name]
 
 
 def test_help_loads_nothing_slow():

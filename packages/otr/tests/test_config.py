@@ -7,8 +7,8 @@ import pytest
 
 from otr import CostConfig, FeatureConfig, ORILConfig, SolverConfig
 from otr.presets import DOMAINS, PRESETS
-from paperloop.config import from_dict, to_dict
 from paperloop.errors import UserError
+from paperloop.settings import from_dict, to_dict
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -34,16 +34,22 @@ def test_configurations_load_no_heavy_library():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SolverConfig(epsilon=0.0), "SolverConfig.epsilon is 0.0; it must be a finite number greater than 0"),
-        (lambda: SolverConfig(iterations=0), "SolverConfig.iterations is 0; it must be an integer of at least 1"),
-        (lambda: SolverConfig(band=0), "SolverConfig.band is 0; it must be an integer of at least 1, or None"),
-        (lambda: SolverConfig(backend="exact", band=3), "knows neither band nor rho_agent"),
+        (lambda: SolverConfig(epsilon=0.0), "SolverConfig.epsilon is 0.0; it must be above 0"),
+        (lambda: SolverConfig(iterations=0), "SolverConfig.iterations is 0; it must be at least 1"),
+        (lambda: SolverConfig(band=0), "SolverConfig.band is 0; it must be at least 1, or None"),
+        (
+            lambda: SolverConfig(backend="exact", band=3),
+            "band is 3; it must be None, because SolverConfig.backend 'exact'",
+        ),
         (lambda: SolverConfig(backend="cuda"), "SolverConfig.backend is 'cuda'; it must be one of 'auto', 'numba'"),
-        (lambda: CostConfig(kind="euclidean", context=3), "cost.context above 1 needs"),
+        (
+            lambda: CostConfig(kind="euclidean", context=3),
+            "context is 3; it must be 1, because CostConfig.kind",
+        ),
         (lambda: FeatureConfig(inputs="pixels"), "FeatureConfig.inputs is 'pixels'; it must be one of 'state'"),
         (
             lambda: ORILConfig(positive_unlabelled=1.0),
-            r"positive_unlabelled is 1.0; it must be a number in \(0, 1\), or None",
+            "positive_unlabelled is 1.0; it must be above 0 and below 1, or None",
         ),
         (lambda: ORILConfig(hidden=()), r"hidden is \(\); it must be one or more integers of at least 1"),
     ],

@@ -146,6 +146,7 @@ print(result.computed)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 def test_killed_and_started_again_gives_the_same_bytes(small, tmp_path):
     small.save(tmp_path / "data.npz")

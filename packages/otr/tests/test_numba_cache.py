@@ -25,6 +25,7 @@ print(hashlib.sha256(solution.expected_costs.tobytes()).hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_first_process_agrees_with_later_ones(tmp_path):
     shutil.copytree(Path(otr.__file__).parent, tmp_path / "otr", ignore=shutil.ignore_patterns("__pycache__"))
     env = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}

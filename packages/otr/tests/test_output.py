@@ -168,8 +168,9 @@ def test_called_again_a_finished_output_is_recognised(small, tmp_path, capsys, n
 )
 def test_another_output_is_not_taken_for_it(small, file, tmp_path, capsys, change, options):
     out = tmp_path / "out.npz"
-    arguments = ["label", file, "--demos", "top:1", "--out", out, *FAST]
-    assert run(capsys, *arguments)[0] == 0
+    first = ["--demos", "top:1"] if change != "demonstrations" else []
+    arguments = ["label", file, "--out", out, "--backend", "reference"]
+    assert run(capsys, *arguments, "--demos", "top:1")[0] == 0
     labelled = EpisodeDataset.load(out)
     if change == "data":
         small.replace(observations=small.observations + 1).save(file, overwrite=True)
@@ -180,6 +181,7 @@ def test_another_output_is_not_taken_for_it(small, file, tmp_path, capsys, chang
     elif change == "foreign":
         out.write_bytes(b"PK\x03\x04 mine")
     before = out.read_bytes()
+    options = (*options, *first)
     assert "exists already: choose another --out, or give --overwrite" in refused(capsys, *arguments, *options)
     assert out.read_bytes() == before
     assert run(capsys, *arguments, *options, "--overwrite")[0] == 0

@@ -64,11 +64,11 @@ def test_equal_returns_are_not_divided_by():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SquashConfig(alpha=0), "SquashConfig.alpha is 0; it must be a finite number greater than 0"),
+        (lambda: SquashConfig(alpha=0), "SquashConfig.alpha is 0; it must be above 0"),
         (lambda: SquashConfig(divisor="width"), "SquashConfig.divisor is 'width'; it must be one of"),
         (
             lambda: ScaleConfig(target=float("nan")),
-            "ScaleConfig.target is nan; it must be a finite number greater than 0",
+            "ScaleConfig.target is nan; it must be a number above 0",
         ),
         (lambda: OTRConfig(aggregate="max"), "OTRConfig.aggregate is 'max'; it must be one of 'best', 'mean'"),
         (lambda: preset("otter"), "There is no preset 'otter'; did you mean \"otr\""),

@@ -65,7 +65,8 @@ def test_labellers_that_compare_next_observations(timed):
 
 
 def test_without_time_outs_nothing_changes(small):
+    small = small.select(slice(1, None))
     np.testing.assert_array_equal(
-        label(small, small.select([3]), CONFIG, drop_time_outs=True).dataset.rewards,
-        label(small, small.select([3]), CONFIG).dataset.rewards,
+        label(small, small.select([2]), CONFIG, drop_time_outs=True).dataset.rewards,
+        label(small, small.select([2]), CONFIG).dataset.rewards,
     )

@@ -20,11 +20,11 @@ from otr.cli import main
 from otr.demo import pendulum_data
 from otr.demonstrations import best_episodes
 from otr.training import learner_config, make_programs, offline_config, train
-from otr.training_config import TrainConfig
+from otr.training_config import SCHEMA, TrainConfig
 from otr.training_labels import content_digest
 from otr.training_report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
-from paperloop.config import load_config, save_config
 from paperloop.errors import NonFiniteError, UserError
+from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import OfflineConfig
 from policy_finetune.offline import OfflineTrainer
@@ -202,6 +202,7 @@ def killer(function, after: int):
     return call
 
 
+@pytest.mark.slow
 def test_killed_twice_and_called_again_it_ends_the_same(trained, tmp_path, monkeypatch):
     config, whole, arms = trained
     out = tmp_path / "x"
@@ -239,11 +240,18 @@ def test_a_complete_one_is_only_reported(trained, monkeypatch, capsys):
     assert str(out / "plots" / "arms.png") in shown
 
 
-def test_out_alone_goes_on_with_what_is_there_or_shows_it(trained, data, tmp_path, monkeypatch, capsys):
+def test_out_alone_shows_what_is_there(trained, tmp_path, capsys):
     _, out, _ = trained
     assert main(["train", "--out", str(out)]) == 0
     assert "bc10-labels" in capsys.readouterr().out
     assert main(["train", "--config", str(out), "--out", str(out), "--quiet"]) == 0  # the folder is a configuration
+    capsys.readouterr()
+    assert main(["train", "--out", str(tmp_path / "y")]) == 2
+    assert "No dataset is given: name one with --data" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_out_alone_resumes_what_was_killed(data, tmp_path, monkeypatch):
     config = tiny(data, labels=("otr",), learners=("bc", "iql"), evaluations=1)
     with monkeypatch.context() as patch:
         patch.setattr(OfflineTrainer, "step", killer(OfflineTrainer.step, 6))
@@ -254,9 +262,6 @@ def test_out_alone_goes_on_with_what_is_there_or_shows_it(trained, data, tmp_pat
     assert main(["train", "--out", str(tmp_path / "x"), "--device", "cpu", "--quiet"]) == 0
     assert [arm.name for arm in read_arms(tmp_path / "x")] == ["bc", "iql otr"]
     assert json.loads((tmp_path / "x" / "train.json").read_text())["seed"] == 3
-    capsys.readouterr()
-    assert main(["train", "--out", str(tmp_path / "y")]) == 2
-    assert "No dataset is given" in capsys.readouterr().err
 
 
 def test_what_differs_is_named_by_its_option(trained, capsys):
@@ -288,6 +293,7 @@ def stopped(config, out, monkeypatch, after: int = 6) -> None:
             train(config, out, device="cpu", quiet=True, save_every=1)
 
 
+@pytest.mark.slow
 def test_data_that_changes_between_two_calls_is_refused_at_once(data, tmp_path, monkeypatch):
     out, file, demos = tmp_path / "x", tmp_path / "data.hdf5", tmp_path / "demos.npz"
     shutil.copy(data, file)
@@ -304,10 +310,10 @@ def test_data_that_changes_between_two_calls_is_refused_at_once(data, tmp_path, 
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
     ragged(seed=1).save(file, overwrite=True)
-    refused(r"data.hdf5: the data are not those that .* began with: restore the data, or choose another --out")
+    refused(r"data.hdf5: the data are not those that .* began with: restore the data, or choose another out")
     shutil.copy(data, file)
     best_episodes(true, 2).save(demos, overwrite=True)
-    refused(r"demos.npz: the demonstrations are not those .*: restore the demonstrations, or choose another --out")
+    refused(r"demos.npz: the demonstrations are not those .*: restore the demonstrations, or choose another out")
     best_episodes(true, 1).save(demos, overwrite=True)
     with monkeypatch.context() as patch:
         patch.setattr(training, "otr_version", lambda: "9.9")
@@ -327,6 +333,7 @@ def test_a_labelled_file_that_is_another_is_refused(trained, tmp_path):
         train(config, out, device="cpu", quiet=True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_one_goes_on_where_it_was_moved(trained, tmp_path, monkeypatch):
     config, _, arms = trained
     stopped(config, tmp_path / "x", monkeypatch)
@@ -337,6 +344,7 @@ def test_an_interrupted_one_goes_on_where_it_was_moved(trained, tmp_path, monkey
         np.testing.assert_array_equal(mine.curve, other.curve)
 
 
+@pytest.mark.slow
 def test_what_killed_processes_leave_is_no_obstacle_and_does_not_stay(data, tmp_path, monkeypatch):
     out = tmp_path / "x"
     config = tiny(data, labels=("otr", "constant"), learners=("iql",), updates=10, evaluations=1)
@@ -363,6 +371,7 @@ def test_what_killed_processes_leave_is_no_obstacle_and_does_not_stay(data, tmp_
     assert not list(out.glob(".*.tmp"))
 
 
+@pytest.mark.slow
 def test_a_learner_that_diverges_does_not_stop_the_others(data, tmp_path, monkeypatch, capsys):
     step = OfflineTrainer.step
 
@@ -379,7 +388,7 @@ def test_a_learner_that_diverges_does_not_stop_the_others(data, tmp_path, monkey
     document = json.loads((out / "report.json").read_text())
     assert [row["learner"] for row in document["arms"]] == ["iql"]
     assert "bc diverged, and is left out." in document["notes"]
-    save_config(config, tmp_path / "config.json")
+    save_config(config, tmp_path / "config.json", SCHEMA)
     command = ["train", "--config", str(tmp_path / "config.json"), "--out", str(out), "--quiet", "--device", "cpu"]
     assert main(command) == 2
     assert "bc diverged" in capsys.readouterr().err
@@ -428,6 +437,7 @@ def test_the_oracle_is_a_labeller(data, tmp_path, capsys):
         label(true.replace(rewards=np.zeros_like(true.rewards)), demos, preset("oracle"))
 
 
+@pytest.mark.slow
 def test_labels_of_ones_own(data, tmp_path, monkeypatch):
     true = EpisodeDataset.load(data)
     mine = label(true, best_episodes(true, 1), dataclasses.replace(preset("otr"), aggregate="mean")).dataset
@@ -504,8 +514,11 @@ def test_labels_of_other_data_are_refused(data, tmp_path, change, message):
         ({"env_id": "MountainCarContinuous-v0"}, "is of Pendulum-v1, not of MountainCarContinuous-v0"),
         ({"batch_size": 10**6}, "fewer than the batch size of 1000000"),
         ({"batch_size": 500}, "the best 10% of its episodes have .* transitions"),
-        ({"learners": ("td3bc",), "updates": 25, "updates_per_step": 1000}, "updates is 25; for the learner 'td3bc'"),
-        ({"learners": ("td3bc",), "updates_per_step": 15}, "updates_per_step is 15; .* a multiple of 2"),
+        (
+            {"learners": ("td3bc",), "updates": 25, "updates_per_step": 1000},
+            "updates is 25; it must be a multiple of 2, because",
+        ),
+        ({"learners": ("td3bc",), "updates_per_step": 15}, "updates_per_step is 15; it must be a multiple of 2"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(data, tmp_path, changes, message):
@@ -536,7 +549,7 @@ def test_what_needs_true_rewards_says_so(data, tmp_path, changes, message):
     [
         (
             {"labels": ("otr", "seabo"), "learners": ("iql",)},
-            "'seabo' compares: leave 'seabo' out of --labels, or give",
+            "'seabo' compares: leave 'seabo' out of labels, or give",
         ),
         ({"labels": ("seabo", "seabo-state"), "learners": ("iql",)}, "'seabo' and 'seabo-state' compare: leave"),
         # An episode cut short loses its last step; so many have the whole, and the three best, but not as transitions.
@@ -565,7 +578,7 @@ def test_demonstrations_that_labels_cannot_use_are_refused_before_anything_is_wr
 
 def test_data_that_names_no_environment(data, tmp_path):
     EpisodeDataset.load(data).replace(attributes={}).save(tmp_path / "plain.hdf5")
-    with pytest.raises(UserError, match="name it with --env-id"):
+    with pytest.raises(UserError, match="name it with env_id"):
         train(tiny(tmp_path / "plain.hdf5"), tmp_path / "x", device="cpu", quiet=True)
 
 

@@ -7,6 +7,7 @@ import pytest
 pytest.importorskip("policy_finetune", reason="otr train needs the extra train")
 
 
+@pytest.mark.slow
 def test_a_learner_on_labels(tmp_path, capsys):
     from otr.training_demo import run_training_demo
 

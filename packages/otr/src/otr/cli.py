@@ -8,74 +8,69 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import tyro
-
-from otr.presets import DOMAINS
+from otr.config import Backend
+from otr.presets import DOMAINS, Domain
 from otr.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
-from otr.training_config import TrainConfig
-from paperloop.command import App, Device, SinkName
-from paperloop.errors import UserError
-from paperloop.seeds import check_seed
+from otr.training_config import SCHEMA as TRAIN_SCHEMA
+from otr.training_config import EndRule, TrainConfig
+from paperloop.cli import App, Device, Positional, SinkName
+from paperloop.settings import Count, CountOrZero, Seed, settings
 
 __all__ = ["main", "make_app"]
 
-Domain = Literal["locomotion", "adroit", "antmaze"]
-Backend = Literal["auto", "numba", "jax", "ott", "exact", "reference"]
-EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
+#: Of saved settings of `otr label`.
+LABEL_SCHEMA = 2
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class LabelOptions:
-    """What `label` takes beside the settings of the labeller."""
+    """What `label` takes next to the settings of the labeller.
 
-    data: Annotated[Path, tyro.conf.Positional]
-    """a D4RL HDF5 file, a Minari folder, or an npz file"""
+    Attributes:
+        data: a D4RL HDF5 file, a Minari folder or the id of a local Minari dataset, or an npz file
+        demos: the demonstrations: a file of the same formats, or top:K for the K best episodes of DATA
+        out: the file to make; its suffix gives the format: .hdf5 (D4RL), .npz, or none for that of DATA
+        domain: whose published settings a preset stands for
+        backend: the solver (None: numba, or jax on a GPU); short for --labeller.solver.backend
+        threads: threads of the solver or search tree (None or 0: as many as the process may use)
+        device: where to compute
+        format: the format of OUT, where its suffix shall not decide
+        overwrite: replace OUT
+        compress: gzip the arrays of HDF5 and Minari
+        cache: keep finished chunks in this folder, for other runs (None: next to OUT, until OUT is written)
+        chunk_steps: steps labelled at once, which a kill can cost
+        demo_score: what top:K ranks by (None: the domain's)
+        drop_time_outs: compare without the steps that time out, as the authors' loader does: 999 of 1000 steps
+        episode_ends: what ends an episode, in flat files; for AntMaze give goal or timeouts
+        max_episode_steps: the time limit, for flat files that say nothing of time-outs
+        observation_keys: parts of the observations to join, for Minari data made of parts
+        action_keys: likewise for actions
+        drop_nonfinite: leave out episodes that hold NaN or infinity
+        quiet: no progress bar, no table, no findings
+    """
+
+    data: Positional[Path]
     demos: str
-    """the demonstrations: a file of the same formats, or top:K for the K best episodes of DATA"""
     out: Path
-    """the file to make; its suffix gives the format: .hdf5 (D4RL), .npz, or none for that of DATA"""
     domain: Domain = "locomotion"
-    """whose published settings a preset stands for"""
     backend: Backend | None = None
-    """the solver (None: numba, or jax on a GPU); short for --labeller.solver.backend"""
-    threads: int | None = None
-    """threads of the solver or search tree (None or 0: as many as the process may use)"""
+    threads: CountOrZero | None = None
     device: Device = "auto"
-    """where to compute"""
     format: Literal["d4rl", "minari", "npz"] | None = None
-    """the format of OUT, where its suffix shall not decide"""
     overwrite: bool = False
-    """replace OUT"""
     compress: bool = False
-    """gzip the arrays of HDF5 and Minari"""
     cache: Path | None = None
-    """keep finished chunks in this folder, for other runs (None: beside OUT, until OUT is written)"""
-    chunk_steps: int = 50_000
-    """steps labelled at once, which a kill can cost"""
+    chunk_steps: Count = 50_000
     demo_score: Literal["return", "antmaze"] | None = None
-    """what top:K ranks by (None: the domain's)"""
     drop_time_outs: bool = False
-    """compare without the steps that time out, as the authors' loader does: 999 of 1000 steps of an episode"""
     episode_ends: EndRule | None = None
-    """what ends an episode, in flat files; for AntMaze give goal or timeouts"""
-    max_episode_steps: int | None = None
-    """the time limit, for flat files that say nothing of time-outs"""
+    max_episode_steps: Count | None = None
     observation_keys: tuple[str, ...] = ()
-    """parts of the observations to join, for Minari data made of parts"""
     action_keys: tuple[str, ...] = ()
-    """likewise for actions"""
     drop_nonfinite: bool = False
-    """leave out episodes that hold NaN or infinity"""
     quiet: bool = False
-    """no progress bar, no table"""
-
-    def __post_init__(self) -> None:
-        if self.chunk_steps < 1:
-            raise UserError(f"chunk_steps is {self.chunk_steps}; it must be at least 1.")
-        if self.max_episode_steps is not None and self.max_episode_steps < 1:
-            raise UserError(f"max_episode_steps is {self.max_episode_steps}; it must be at least 1.")
 
     def reading(self) -> dict[str, Any]:
         """Return the readers' options that were given."""
@@ -83,40 +78,43 @@ class LabelOptions:
         return {name: getattr(self, name) or None for name in names}
 
 
-def label(options: LabelOptions, settings: LabelSettings) -> None:
+def label(options: LabelOptions, config: LabelSettings) -> None:
     """Label a file: `otr label DATA --demos top:1 --out labelled.hdf5 --preset otr`.
 
     Reads, labels and writes D4RL HDF5, Minari and npz. The rewards that were there stay in the file as
-    infos/original_rewards, with the settings and the source beside them. Killed and called again it goes on, and the
-    file has the same bytes. Without --preset it is otr.
+    infos/original_rewards, with the settings and the source. Killed and called again it resumes, and the file has the
+    same bytes. Without --preset it is otr.
     """
-    config = with_solver(settings.labeller, options.backend, options.threads)
+    labeller = with_solver(config.labeller, options.backend, options.threads)
     from otr.label_command import choose_device, label_file
 
     label_file(
-        options.data, options.demos, options.out, choose_device(config, options.device),
+        options.data, options.demos, options.out, choose_device(labeller, options.device),
         domain=options.domain, demo_score=options.demo_score, drop_time_outs=options.drop_time_outs,
         format=options.format, overwrite=options.overwrite, compress=options.compress, cache=options.cache,
         chunk_steps=options.chunk_steps, quiet=options.quiet, **options.reading(),
     )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DiagnoseOptions:
-    """What `diagnose` takes."""
+    """What `diagnose` takes.
 
-    data: Annotated[Path, tyro.conf.Positional]
-    """the labelled file"""
+    Attributes:
+        data: the labelled file
+        truth: the same data with its true rewards (None: those that `label` kept in the file)
+        demos: the demonstrations, for the plan, where they came from a file
+        episode: whose plan is drawn (None: that of the median labelled return per step)
+        out: folder for diagnosis.json, returns.png and plan.png (None: a table only)
+        quiet: print nothing
+    """
+
+    data: Positional[Path]
     truth: Path | None = None
-    """the same data with its true rewards (None: those that `label` kept in the file)"""
     demos: str | None = None
-    """the demonstrations, for the plan, where they came from a file"""
     episode: int | None = None
-    """whose plan is drawn (None: that of the median labelled return per step)"""
     out: Path | None = None
-    """folder for diagnosis.json, returns.png and plan.png (None: a table only)"""
     quiet: bool = False
-    """print nothing"""
 
 
 def diagnose(options: DiagnoseOptions) -> None:
@@ -133,40 +131,36 @@ def diagnose(options: DiagnoseOptions) -> None:
     )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class TrainOptions:
-    """What `train` takes beside its configuration."""
+    """What `train` takes next to its configuration.
+
+    Attributes:
+        out: the folder: made if absent; given alone, what it holds is resumed or shown
+        seed: everything random follows from it
+        fallback: when the newest checkpoint is damaged, continue from the newest intact one
+        device: where to compute; auto: the GPU where there is one
+        log_every: dispatches between rows of metrics (None: about 100 rows)
+        save_every: dispatches between checkpoints (None: one every ten minutes)
+        sinks: where metrics go next to metrics.jsonl
+        quiet: no progress bar, no notes, no table
+    """
 
     out: Path
-    """the folder: made if absent; given alone, what it holds goes on or is shown"""
-    seed: int = 0
-    """everything random follows from it"""
+    seed: Seed = 0
     fallback: bool = False
-    """when the newest checkpoint is damaged, continue from the newest intact one"""
     device: Device = "auto"
-    """where to compute; auto: the GPU where there is one"""
-    log_every: int | None = None
-    """dispatches between rows of metrics (None: about 100 rows)"""
-    save_every: int | None = None
-    """dispatches between checkpoints (None: one every ten minutes)"""
+    log_every: Count | None = None
+    save_every: Count | None = None
     sinks: tuple[SinkName, ...] = ()
-    """where metrics go beside metrics.jsonl"""
     quiet: bool = False
-    """no progress bar, no notes, no table"""
-
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        for name in ("log_every", "save_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} is {value}; it must be at least 1, or None.")
 
 
 def train(options: TrainOptions, config: TrainConfig) -> None:
     """Learn from a dataset labelled in several ways: `otr train --data DATA --labels oracle otr constant --out OUT`.
 
     Trains every learner on every labelling, all seeds in one program, evaluates in gymnasium, and shows a table with
-    intervals over seeds. Killed and called again it goes on; called on what is complete, it shows the table again.
+    intervals over seeds. Killed and called again it resumes; called on what is complete, it shows the table again.
     For both `otr train --out OUT` alone is enough, with neither data nor settings. Other labels, learners or settings
     are another training, with an OUT of its own. Needs `pip install 'otr[train]'`.
     """
@@ -192,14 +186,17 @@ def labellers() -> None:
         print(f"{name:<{width}}  {text}")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@settings
 class DemoOptions:
-    """What `demo` takes."""
+    """What `demo` takes.
+
+    Attributes:
+        out: where data, labels and figures go
+        seed: of the data
+    """
 
     out: Path = Path("demo/otr")
-    """where data, labels and figures go"""
-    seed: int = 0
-    """of the data"""
+    seed: Seed = 0
 
 
 def demo(options: DemoOptions) -> None:
@@ -222,11 +219,20 @@ def demo(options: DemoOptions) -> None:
 def make_app(domain: str = DOMAINS[0]) -> App:
     """Return the program; its presets are those of a domain."""
     app = App("otr", "Rewards for offline data from a few demonstrations, by optimal transport; and its rivals.")
-    settings = settings_class(domain)
-    presets = settings_presets(domain, settings)
-    app.command(options=LabelOptions, config=settings, presets=presets, preset_help=PRESET_HELP)(label)
-    app.command(options=DiagnoseOptions)(diagnose)
-    app.command(options=TrainOptions, config=TrainConfig)(train)
+    config = settings_class(domain)
+    app.command(
+        options=LabelOptions, config=config, presets=settings_presets(domain, config), preset_help=PRESET_HELP,
+        schema=LABEL_SCHEMA,
+        essentials=(
+            "demos", "domain", "backend", "overwrite", "drop_time_outs", "episode_ends", "labeller.features.scaling",
+            "labeller.cost.kind", "labeller.aggregate",
+        ),
+    )(label)  # fmt: skip
+    app.command(options=DiagnoseOptions, essentials=("truth", "demos", "episode"))(diagnose)
+    app.command(
+        options=TrainOptions, config=TrainConfig, schema=TRAIN_SCHEMA,
+        essentials=("data", "demos", "domain", "labels", "learners", "env_id", "seeds", "updates", "hidden", "seed"),
+    )(train)  # fmt: skip
     app.command()(labellers)
     app.command(options=DemoOptions)(demo)
     return app
@@ -243,5 +249,5 @@ def _domain(argv: Sequence[str]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; see `paperloop.command.App.main`."""
+    """Run the command line and return the exit code; see `paperloop.cli.App.main`."""
     return make_app(_domain(sys.argv[1:] if argv is None else argv)).main(argv)

@@ -1,20 +1,20 @@
 """Configurations of everything that labels: frozen, JSON-ready, and free of jax, numba and scipy.
 
-`OTRConfig` is the paper's method; the rivals beside it have a configuration each. All of them end in the same `scale`,
-so that their rewards reach a learner in the same units. `otr.presets` holds the published settings.
+`OTRConfig` is the paper's method; its rivals have a configuration each, told apart by `type`. All of them end in the
+same `scale`, so that their rewards reach a learner in the same units. `otr.presets` holds the published settings.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from paperloop.checks import FINITE, NOT_NEGATIVE, ONE_OR_MORE, POSITIVE, Range, check
-from paperloop.errors import UserError
-from paperloop.seeds import check_seed
+from pydantic import Field
+
+from paperloop.settings import Count, CountOrZero, Gt, Lt, NotNegative, Positive, Seed, fault, settings
 
 __all__ = [
     "BACKENDS",
+    "Backend",
     "ConstantConfig",
     "CostConfig",
     "FeatureConfig",
@@ -34,10 +34,10 @@ __all__ = [
 
 BACKENDS = ("auto", "numba", "jax", "ott", "exact", "reference")
 
-_frozen = dataclass(frozen=True, kw_only=True)
+Backend = Literal["auto", "numba", "jax", "ott", "exact", "reference"]
 
 
-@_frozen
+@settings
 class FeatureConfig:
     """Which vectors are compared.
 
@@ -54,14 +54,11 @@ class FeatureConfig:
     inputs: Literal["state", "state_action", "state_next", "state_action_next"] = "state"
     scaling: Literal["none", "std", "standard"] = "none"
     statistics_from: Literal["data", "demos"] = "data"
-    action_weight: float = 1.0
+    action_weight: Positive = 1.0
     missing_next: Literal["error", "repeat"] = "error"
 
-    def __post_init__(self) -> None:
-        check(self, action_weight=POSITIVE)
 
-
-@_frozen
+@settings
 class CostConfig:
     """The cost c(x, y) of moving one vector onto another.
 
@@ -74,16 +71,17 @@ class CostConfig:
     """
 
     kind: str = "cosine"
-    ridge: float = 1e-8
-    context: int = 1
+    ridge: NotNegative = 1e-8
+    context: Count = 1
 
     def __post_init__(self) -> None:
-        check(self, ridge=NOT_NEGATIVE, context=ONE_OR_MORE)
         if self.context > 1 and self.kind not in ("cosine", "sqeuclidean"):
-            raise UserError(f"cost.context above 1 needs cost.kind 'cosine' or 'sqeuclidean'; got {self.kind!r}.")
+            raise fault(
+                self, "context", "1, because {kind} is " + repr(self.kind) + ": 'cosine' and 'sqeuclidean' have more"
+            )
 
 
-@_frozen
+@settings
 class SolverConfig:
     """The transport problem and how it is solved.
 
@@ -110,31 +108,28 @@ class SolverConfig:
         memory: bytes that "jax" may fill at once; 0 for two fifths of the device's, or 1 GiB where it does not say.
     """
 
-    backend: Literal["auto", "numba", "jax", "ott", "exact", "reference"] = "auto"
+    backend: Backend = "auto"
     mode: Literal["parity", "converged"] = "parity"
-    epsilon: float = 0.01
+    epsilon: Positive = 0.01
     relative_epsilon: bool = False
-    iterations: int = 100
-    tolerance: float = 1e-4
-    max_iterations: int = 20_000
-    band: int | None = None
-    rho_agent: float | None = None
-    rho_demo: float | None = None
-    threads: int = 0
+    iterations: Count = 100
+    tolerance: Positive = 1e-4
+    max_iterations: Count = 20_000
+    band: Count | None = None
+    rho_agent: Positive | None = None
+    rho_demo: Positive | None = None
+    threads: CountOrZero = 0
     kernel_dtype: Literal["float32", "bfloat16"] = "float32"
-    memory: int = 0
+    memory: CountOrZero = 0
 
     def __post_init__(self) -> None:
-        check(self, epsilon=POSITIVE, iterations=ONE_OR_MORE, tolerance=POSITIVE, max_iterations=ONE_OR_MORE)
-        check(self, band=ONE_OR_MORE, rho_agent=POSITIVE, rho_demo=POSITIVE, threads=NOT_NEGATIVE, memory=NOT_NEGATIVE)
-        if self.backend in ("exact", "ott") and (self.band is not None or self.rho_agent or self.rho_demo):
-            raise UserError(
-                f"solver.backend {self.backend!r} knows neither band nor rho_agent nor rho_demo: use 'numba', 'jax' or "
-                "'reference'."
-            )
+        if self.backend in ("exact", "ott"):
+            for name in ("band", "rho_agent", "rho_demo"):
+                if getattr(self, name) is not None:
+                    raise fault(self, name, f"None, because {{backend}} {self.backend!r} has no such thing")
 
 
-@_frozen
+@settings
 class SquashConfig:
     """From expected cost (or another distance) d to reward.
 
@@ -147,15 +142,12 @@ class SquashConfig:
     """
 
     kind: Literal["exponential", "linear", "none"] = "exponential"
-    alpha: float = 5.0
-    beta: float = 5.0
+    alpha: Positive = 5.0
+    beta: Positive = 5.0
     divisor: Literal["observation", "action", "feature", "none"] = "observation"
 
-    def __post_init__(self) -> None:
-        check(self, alpha=POSITIVE, beta=POSITIVE)
 
-
-@_frozen
+@settings
 class ScaleConfig:
     """From the rewards of a whole dataset to those a learner sees: reward * scale + bias.
 
@@ -168,15 +160,12 @@ class ScaleConfig:
     """
 
     kind: Literal["range", "fixed"] = "range"
-    target: float = 1000.0
-    factor: float = 1.0
+    target: Positive = 1000.0
+    factor: Positive = 1.0
     bias: float = 0.0
 
-    def __post_init__(self) -> None:
-        check(self, target=POSITIVE, factor=POSITIVE, bias=FINITE)
 
-
-@_frozen
+@settings
 class OTRConfig:
     """Optimal transport rewards (Luo et al. 2023).
 
@@ -193,6 +182,7 @@ class OTRConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["otr"] = "otr"
     features: FeatureConfig = FeatureConfig()
     cost: CostConfig = CostConfig()
     solver: SolverConfig = SolverConfig()
@@ -200,11 +190,8 @@ class OTRConfig:
     aggregate: Literal["best", "mean"] = "best"
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@_frozen
+@settings
 class NearestNeighbourConfig:
     """SEABO (Lyu et al. 2024): the squashed Euclidean distance to the nearest demonstration step.
 
@@ -219,17 +206,15 @@ class NearestNeighbourConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["seabo"] = "seabo"
     features: FeatureConfig = FeatureConfig(inputs="state_action_next")
     squash: SquashConfig = SquashConfig(alpha=1.0, beta=0.5, divisor="action")
-    neighbours: int = 1
-    workers: int = 0
+    neighbours: Count = 1
+    workers: CountOrZero = 0
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self, neighbours=ONE_OR_MORE, workers=NOT_NEGATIVE)
 
-
-@_frozen
+@settings
 class MinimumDistanceConfig:
     """The squashed cost to the nearest step of a demonstration, with OTR's cost and squashing (Dong et al. 2025).
 
@@ -241,17 +226,15 @@ class MinimumDistanceConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["minimum-distance"] = "minimum-distance"
     features: FeatureConfig = FeatureConfig()
     cost: CostConfig = CostConfig()
     squash: SquashConfig = SquashConfig()
     aggregate: Literal["best", "mean"] = "best"
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@_frozen
+@settings
 class SegmentMatchingConfig:
     """The squashed cost to the nearest step of the corresponding segment of a demonstration (Dong et al. 2025).
 
@@ -269,18 +252,16 @@ class SegmentMatchingConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["segment-matching"] = "segment-matching"
     features: FeatureConfig = FeatureConfig()
     cost: CostConfig = CostConfig()
     squash: SquashConfig = SquashConfig()
-    half_width: int = 0
+    half_width: CountOrZero = 0
     aggregate: Literal["best", "mean"] = "best"
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self, half_width=NOT_NEGATIVE)
 
-
-@_frozen
+@settings
 class PWILConfig:
     """Primal Wasserstein imitation learning (Dadashi et al. 2021): a greedy coupling in the order of time.
 
@@ -296,17 +277,15 @@ class PWILConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["pwil"] = "pwil"
     features: FeatureConfig = FeatureConfig(inputs="state_action", scaling="standard", statistics_from="demos")
-    alpha: float = 5.0
-    beta: float = 5.0
-    horizon: int = 1000
+    alpha: Positive = 5.0
+    beta: Positive = 5.0
+    horizon: Count = 1000
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self, alpha=POSITIVE, beta=POSITIVE, horizon=ONE_OR_MORE)
 
-
-@_frozen
+@settings
 class ORILConfig:
     """Offline reinforced imitation learning (Zolna et al. 2020): a discriminator of demonstration against data.
 
@@ -322,22 +301,18 @@ class ORILConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["oril"] = "oril"
     features: FeatureConfig = FeatureConfig(scaling="standard")
-    positive_unlabelled: float | None = 0.5
-    hidden: tuple[int, ...] = (256, 256)
-    steps: int = 5_000
-    batch: int = 256
-    learning_rate: float = 1e-4
-    seed: int = 0
+    positive_unlabelled: Annotated[float, Gt(0), Lt(1)] | None = 0.5
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256, 256)
+    steps: Count = 5_000
+    batch: Count = 256
+    learning_rate: Positive = 1e-4
+    seed: Seed = 0
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self, positive_unlabelled=Range(0, 1, open_low=True, open_high=True), hidden=ONE_OR_MORE)
-        check(self, steps=ONE_OR_MORE, batch=ONE_OR_MORE, learning_rate=POSITIVE)
-        check_seed(self.seed)
 
-
-@_frozen
+@settings
 class UDSConfig:
     """Unlabelled data sharing (Yu et al. 2022): demonstrations keep their true rewards, all other steps get one value.
 
@@ -348,14 +323,12 @@ class UDSConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["uds"] = "uds"
     fill: Literal["zero", "min"] = "zero"
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-@_frozen
+@settings
 class ConstantConfig:
     """The control: every step gets the same reward, so that only the lengths of episodes can teach anything.
 
@@ -364,14 +337,12 @@ class ConstantConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["constant"] = "constant"
     value: float = 1.0
     scale: ScaleConfig = ScaleConfig()
 
-    def __post_init__(self) -> None:
-        check(self, value=FINITE)
 
-
-@_frozen
+@settings
 class OracleConfig:
     """The ceiling: the true rewards, scaled as labels are. Of data that was labelled before, those that it kept.
 
@@ -379,10 +350,11 @@ class OracleConfig:
         scale: of the whole dataset.
     """
 
+    type: Literal["oracle"] = "oracle"
     scale: ScaleConfig = ScaleConfig()
 
 
-LabellerConfig = (
+LabellerConfig = Annotated[
     OTRConfig
     | NearestNeighbourConfig
     | MinimumDistanceConfig
@@ -391,5 +363,6 @@ LabellerConfig = (
     | ORILConfig
     | UDSConfig
     | ConstantConfig
-    | OracleConfig
-)
+    | OracleConfig,
+    Field(discriminator="type"),
+]

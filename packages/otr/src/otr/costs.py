@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from otr.config import CostConfig
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
 
 __all__ = ["CostFunction", "Rows", "cost_matrix", "prepare_rows", "register_cost"]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from otr.config import OTRConfig
@@ -19,10 +20,9 @@ from otr.files import findings_of, noted_warnings, read_dataset
 from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
 from otr.labellers.registry import LABELLERS
 from otr.time_outs import without_time_outs
-from paperloop.config import from_dict
-from paperloop.errors import UserError, printable
+from paperloop.errors import UserError, printable, setting
 from paperloop.files import write_json
-from paperloop.option_names import in_option_names
+from paperloop.settings import from_dict
 from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import save_figure
 
@@ -63,7 +63,11 @@ def diagnose_file(
     if ATTRIBUTE not in data.attributes:
         notes.append(f"{labelled} has no labels of otr: the rewards in it are taken for labels.")
     if rewards is None:
-        notes.append("The true rewards are not known, so the labels are compared with nothing: name them with --truth.")
+        notes.append(
+            "The true rewards are not known, so the labels are compared with nothing: name them with "
+            + setting("truth")
+            + "."
+        )
     if out is not None:
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -85,8 +89,7 @@ def diagnose_file(
         console = Console()
         console.print(diagnosis_table({found.labeller or labelled.name: found}))
         for line in (*findings_of(data), *found.findings, *notes):
-            said = printable(in_option_names(line))
-            console.print(f"note: {said}", markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(f"note: {line}"), markup=False, highlight=False, soft_wrap=True)
         for path in written:
             print(printable(str(path)))
     return found
@@ -128,7 +131,9 @@ def _plan(
     facts = read_facts(data)
     if LABELLERS.get(facts.labeller or "") is not OTRConfig:
         if episode is not None or demos is not None:
-            raise UserError(f"{data.where}: only transport has a plan: leave out --episode and --demos.")
+            raise UserError(
+                f"{data.where}: only transport has a plan: leave out {setting('episode')} and {setting('demos')}."
+            )
         return None
     if episode is not None and not 0 <= episode < data.num_episodes:
         raise UserError(f"{data.where}: there is no episode {episode}; they are 0 to {data.num_episodes - 1}.")
@@ -136,7 +141,9 @@ def _plan(
     spec = demos or by.get("spec", "")
     if spec.startswith("top:"):
         if truth is None:
-            raise UserError(f"{data.where}: {spec} chooses by the true rewards, which are not known: give --truth.")
+            raise UserError(
+                f"{data.where}: {spec} chooses by the true rewards, which are not known: give {setting('truth')}."
+            )
         known = np.asarray(truth)
         extras = {**data.extras, ORIGINAL_REWARDS: known}  # what --truth says, not what labelling kept
         true = data.replace(rewards=known, extras=extras, provenance=data.provenance)
@@ -144,7 +151,7 @@ def _plan(
         chosen = load_demonstrations(spec, true, score="antmaze" if by.get("score") == "antmaze" else "return")
     elif demos is None:
         name = f" ({spec})" if spec else ""
-        notes.append(f"The plan is not drawn: name the demonstrations{name} with --demos.")
+        notes.append(f"The plan is not drawn: name the demonstrations{name} with {setting('demos')}.")
         return None
     else:
         chosen = load_demonstrations(demos, data)
@@ -172,7 +179,7 @@ def _median_episode(data: EpisodeDataset) -> int:
 
 def diagnosis_table(found: dict[str, Diagnosis]) -> Table:
     """Return a table with a column for each labeller."""
-    table = Table("rank correlation", *found)
+    table = Table("rank correlation", *(escape(printable(name)) for name in found))
     rows = {
         "episodes, steps": lambda d: f"{d.episodes:,}, {d.steps:,}",
         "labelled with true return": lambda d: _number(d.by_episode),

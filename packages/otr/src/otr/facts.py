@@ -83,7 +83,7 @@ def read_facts(data: EpisodeDataset) -> LabelFacts:
                 data, f"{ATTRIBUTE}.episodes.{name} has {len(values)} entries for {data.num_episodes} episodes"
             )
     known = len(facts.demonstration_lengths)
-    if known and max(facts.episodes.demonstration, default=0) >= known:
+    if max(facts.episodes.demonstration, default=-1) >= known:
         raise _damaged(data, f"{ATTRIBUTE}.episodes.demonstration names one of more than {known} demonstrations")
     return facts
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from otr.config import FeatureConfig
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
 from paperloop_data.summary import moments
 from paperloop_data.transitions import next_rows
@@ -76,8 +76,8 @@ def _following(data: EpisodeDataset, states: np.ndarray, config: FeatureConfig) 
         return _flat(stored)
     if config.missing_next == "error":
         raise UserError(
-            f"{data.where}: there are no stored next observations, so the last step of an episode has no s': set "
-            "features.missing_next='repeat', or choose a labeller that compares s or (s, a), such as otr."
+            f"{data.where}: there are no stored next observations, so the last step of an episode has no s': give "
+            f"{setting('features.missing_next', 'repeat')}, or a labeller that compares s or (s, a), such as otr."
         )
     following = np.concatenate([states[1:], states[-1:]])
     last = data.episode_ends - 1

@@ -27,9 +27,9 @@ from otr.rewards import Scale, apply_scale, episode_sums, fit_scale, vanished
 from otr.store import SCHEMA, ChunkStore
 from otr.time_outs import repeated, without_time_outs
 from otr.truth import ORIGINAL_REWARDS, true_rewards
-from paperloop.config import to_dict
 from paperloop.errors import UserError
 from paperloop.progress import Progress
+from paperloop.settings import to_dict
 from paperloop_data import EpisodeDataset
 
 __all__ = [

@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from otr.config import OTRConfig
+from otr.config import ORILConfig, OTRConfig
 from otr.demonstrations import Score, demonstrations_by, load_demonstrations
 from otr.diagnose import Diagnosis, diagnose
-from otr.files import Format, format_of, is_minari, noted_findings, noted_warnings, read_dataset
+from otr.files import is_minari, noted_findings, noted_warnings, read_dataset
 from otr.label import ATTRIBUTE, CHUNK_STEPS, label, label_key, with_facts
 from otr.output import check_output, finished, format_by_suffix, hold, rehearse, save_dataset, sweep
 from otr.time_outs import without_time_outs
-from paperloop.command import Device, start_jax
-from paperloop.errors import UserError, printable
-from paperloop.option_names import in_option_names
+from paperloop.cli import Device, start_jax
+from paperloop.errors import UserError, printable, setting
 from paperloop_data import EpisodeDataset
+from paperloop_data.io import Format, dataset_path, format_of
 
 __all__ = ["choose_device", "label_file"]
 
@@ -53,14 +54,16 @@ def choose_device(config: Any, device: Device) -> Any:
 
     backend = getattr(getattr(config, "solver", None), "backend", None)
     if device == "gpu" and backend not in (None, "auto", "jax", "ott"):
-        raise UserError(f"--device gpu: the solver {backend!r} computes on the CPU; choose 'jax', or leave it out.")
+        raise UserError(
+            f"{setting('device', 'gpu')}: the solver {backend!r} computes on the CPU; choose 'jax', or leave it out."
+        )
     if backend == "auto" and device != "auto":
         compiled = device == "cpu" and importlib.util.find_spec("numba") is not None
         backend = "numba" if compiled else "jax"
         config = dataclasses.replace(config, solver=dataclasses.replace(config.solver, backend=backend))
-    uses_jax = backend in ("jax", "ott") or type(config).__name__ == "ORILConfig"
+    uses_jax = backend in ("jax", "ott") or isinstance(config, ORILConfig)
     if device == "gpu" and not uses_jax:
-        raise UserError(f"--device gpu: {type(config).__name__} computes on the CPU; leave it out.")
+        raise UserError(f"{setting('device', 'gpu')}: {config.type} computes on the CPU; leave it out.")
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "otr" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
@@ -116,18 +119,14 @@ def label_file(
     wanted = format or format_by_suffix(out)
     score: Score = demo_score or ("antmaze" if domain == "antmaze" else "return")
     options = {name: value for name, value in reading.items() if name in FOR_DEMOS and value}
-    if not demos.startswith("top:") and is_minari(Path(demos)):
+    if not demos.startswith("top:") and is_minari(demos):
         options.pop("max_episode_steps", None)
     with noted_warnings():
         data = read_dataset(source, **reading)
         chosen = wanted or format_of(source)
-        check_output(data, source, out, chosen)
+        check_output(data, dataset_path(source), out, chosen)
         ranked = without_time_outs(data) if drop_time_outs and demos.startswith("top:") else data
         demonstrations = load_demonstrations(demos, ranked, score=score, **options)
-    if not quiet:
-        noted_findings(data)
-        if not demos.startswith("top:"):
-            noted_findings(demonstrations)
     clock.append(time.perf_counter())
     facts = {"domain": domain, "demonstrations_by": demonstrations_by(demos, score), "drop_time_outs": drop_time_outs}
     with hold(out) as folder:
@@ -135,7 +134,9 @@ def label_file(
             key = label_key(data, demonstrations, config, chunk_steps, drop_time_outs=drop_time_outs)
             found = finished(out, chosen, key, data, facts)
             if found is None:
-                raise UserError(f"{out} exists already: choose another --out, or give --overwrite.")
+                raise UserError(
+                    f"{out} exists already: choose another {setting('out')}, or give {setting('overwrite')}."
+                )
             sweep(out, folder)
             if not quiet:
                 print(f"note: {printable(str(out))} is finished already, and stays as it is", file=sys.stderr)
@@ -143,6 +144,10 @@ def label_file(
                 print(printable(str(out)))
             return found
         rehearse(data, folder, out, chosen)
+        if not quiet:
+            noted_findings(data)
+            if not demos.startswith("top:"):
+                noted_findings(demonstrations)
         before = _identity(out)
         store = cache or folder
 
@@ -218,7 +223,8 @@ def _show(
     table = Table(show_header=False)
     solver = ", ".join(facts[name] for name in ("labeller", "solver") if name in facts)
     config = facts["config"]
-    table.add_row("labeller", f"{solver}, {config['solver']['mode']}" if _has_mode(facts) else solver)
+    solver = f"{solver}, {config['solver']['mode']}" if _has_mode(facts) else solver
+    table.add_row("labeller", escape(printable(solver)))
     table.add_row("episodes, steps", f"{data.num_episodes:,}, {data.num_steps:,}")
     lengths = facts["demonstration_lengths"]
     demos = f"{len(lengths)} of {min(lengths)}" + (f" to {max(lengths)}" if len(set(lengths)) > 1 else "") + " steps"
@@ -241,7 +247,7 @@ def _show(
     console = Console()
     console.print(table)
     for line in found.findings:
-        console.print(f"note: {printable(in_option_names(line))}", markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(f"note: {line}"), markup=False, highlight=False, soft_wrap=True)
 
 
 def _has_mode(facts: dict[str, Any]) -> bool:

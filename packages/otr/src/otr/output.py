@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from otr.files import Format
 from otr.label import ATTRIBUTE, array_digest
 from otr.truth import true_rewards
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.files import leftovers, remove_leftovers
 from paperloop_data import EpisodeDataset
+from paperloop_data.io import Format
 from paperloop_data.transitions import next_rows
 
 __all__ = [
@@ -51,7 +51,9 @@ def format_by_suffix(out: Path) -> Format | None:
         return None
     found = SUFFIXES.get(out.suffix.lower())
     if found is None:
-        raise UserError(f"{out}: the suffix {out.suffix!r} names no format: use .hdf5, .npz or none, or give --format.")
+        raise UserError(
+            f"{out}: the suffix {out.suffix!r} names no format: use .hdf5, .npz or none, or give {setting('format')}."
+        )
     return found
 
 
@@ -71,19 +73,19 @@ def check_output(data: EpisodeDataset, source: Path, out: Path, format: Format) 
             mode = out.stat().st_mode
             same = out.samefile(source)
         except OSError as error:  # a link that leads nowhere or in a circle
-            raise UserError(f"{out} cannot be replaced ({error.strerror}): choose another --out.") from None
+            raise UserError(f"{out} cannot be replaced ({error.strerror}): choose another {setting('out')}.") from None
         if same:
-            raise UserError(f"{out} is the data itself, which stays as it is: choose another --out.")
+            raise UserError(f"{out} is the data itself, which stays as it is: choose another {setting('out')}.")
         if not stat.S_ISDIR(mode) if folder else not stat.S_ISREG(mode):
             kind = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "neither file nor folder"
-            raise UserError(f"{out} is {kind}, and what is written is {wanted}: choose another --out.")
+            raise UserError(f"{out} is {kind}, and what is written is {wanted}: choose another {setting('out')}.")
         if folder and not any((out / name).exists() for name in ("main_data.hdf5", "data/main_data.hdf5")):
-            raise UserError(f"{out} is a folder, but not a Minari folder: choose another --out.")
+            raise UserError(f"{out} is a folder, but not a Minari folder: choose another {setting('out')}.")
     parent = next(parent for parent in out.absolute().parents if os.path.lexists(parent))
     if not parent.is_dir():
-        raise UserError(f"{out} cannot be made, because {parent} is not a folder: choose another --out.")
+        raise UserError(f"{out} cannot be made, because {parent} is not a folder: choose another {setting('out')}.")
     if not os.access(parent, os.W_OK):
-        raise UserError(f"{out} cannot be written, because {parent} is read-only: choose another --out.")
+        raise UserError(f"{out} cannot be written, because {parent} is read-only: choose another {setting('out')}.")
     if folder and next_rows(data) is None:
         raise UserError(
             f"{source}: Minari keeps the observation after each episode, and this file has none: write .hdf5 or .npz."
@@ -105,7 +107,7 @@ def hold(out: Path) -> Generator[Path]:
     try:
         file = _locked(folder, out)
     except OSError as error:
-        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out.") from None
+        raise UserError(f"{out} cannot be written ({error.strerror}): choose another {setting('out')}.") from None
     try:
         yield folder
     finally:
@@ -134,7 +136,7 @@ def _locked(folder: Path, out: Path) -> Any:
             with file:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-            raise UserError(f"{out} is in use by {holder}: wait for it, or choose another --out.") from None
+            raise UserError(f"{out} is in use by {holder}: wait for it, or choose another {setting('out')}.") from None
         except OSError as error:  # a file system without locks
             warnings.warn(f"{out} cannot be locked ({error.strerror}): let one process write it.", stacklevel=4)
         with contextlib.suppress(OSError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from otr.config import LabellerConfig, OTRConfig
 from otr.presets import DOMAINS, PRESETS
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
+from paperloop.settings import settings
 
 __all__ = ["PRESET_HELP", "LabelSettings", "settings_class", "settings_presets", "with_solver"]
 
@@ -32,25 +32,32 @@ PRESET_HELP: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class LabelSettings:
-    """The configuration of `otr label`.
+class LabelSettings(Protocol):
+    """The settings of `otr label`, see `settings_class`."""
 
-    Attributes:
-        labeller: how rewards are made.
-    """
-
-    labeller: LabellerConfig = PRESETS["otr"][DOMAINS[0]]
+    @property
+    def labeller(self) -> LabellerConfig:
+        """How rewards are made."""
+        ...
 
 
 def settings_class(domain: str) -> type:
-    """Return `LabelSettings` with the domain's OTR as default."""
-    default = dataclasses.field(default=_of(PRESETS["otr"], domain))
-    fields: list[Any] = [("labeller", LabellerConfig, default)]
-    return dataclasses.make_dataclass("LabelSettings", fields, bases=(LabelSettings,), frozen=True, kw_only=True)
+    """Return the settings of `otr label`, with the domain's OTR as default."""
+
+    @settings
+    class LabelSettings:
+        """The settings of `otr label`.
+
+        Attributes:
+            labeller: how rewards are made
+        """
+
+        labeller: LabellerConfig = _of(PRESETS["otr"], domain)
+
+    return LabelSettings
 
 
-def settings_presets(domain: str, kind: type = LabelSettings) -> dict[str, LabelSettings]:
+def settings_presets(domain: str, kind: type) -> dict[str, LabelSettings]:
     """Return name -> settings of the presets of a domain, of the class that the command line is made of."""
     return {name: kind(labeller=_of(configs, domain)) for name, configs in PRESETS.items()}
 
@@ -66,19 +73,18 @@ def with_solver(config: LabellerConfig, backend: str | None, threads: int | None
         UserError: the labeller has no such choice, or the value is not allowed.
     """
     changes: dict[str, Any] = {}
-    if threads is not None and threads < 0:
-        raise UserError(f"threads is {threads}; it must be at least 0 (0: as many as the process may use).")
     if isinstance(config, OTRConfig):
         if backend is not None:
             changes["backend"] = backend
         if threads is not None:
             changes["threads"] = threads
         return dataclasses.replace(config, solver=dataclasses.replace(config.solver, **changes)) if changes else config
-    name = type(config).__name__.removesuffix("Config")
     if backend is not None:
-        raise UserError(f"--backend chooses the transport solver, and {name} solves no transport: leave it out.")
+        raise UserError(
+            f"{setting('backend')} chooses the transport solver, and {config.type} solves no transport: leave it out."
+        )
     if threads is None:
         return config
     if "workers" not in {field.name for field in dataclasses.fields(config)}:
-        raise UserError(f"--threads has no effect on {name}: leave it out.")
+        raise UserError(f"{setting('threads')} has no effect on {config.type}: leave it out.")
     return dataclasses.replace(config, workers=threads)

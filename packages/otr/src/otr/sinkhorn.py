@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike
 from otr.config import BACKENDS, CostConfig, SolverConfig
 from otr.costs import Rows, prepare_rows
 from otr.solvers.problem import Problem, Solution, Solver
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
 
 __all__ = ["Problem", "Solution", "Solver", "add_solver", "make_solver", "transport", "transport_plan"]
 

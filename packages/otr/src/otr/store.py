@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from otr.labellers.interface import Labels
-from paperloop.config import json_hash, read_json
 from paperloop.errors import UserError
 from paperloop.files import remove_leftovers, write_atomically, write_json
+from paperloop.settings import json_hash, read_json
 
 __all__ = ["ChunkStore"]
 

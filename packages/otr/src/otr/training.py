@@ -13,9 +13,7 @@ The learners are those of policy-finetune, and so are the run folders, which `po
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 import shutil
 import sys
 import warnings
@@ -32,18 +30,17 @@ from otr.files import is_minari, noted_warnings, read_dataset
 from otr.label import label, otr_version, solver_name, with_facts
 from otr.labellers import make_labeller
 from otr.output import save_dataset
-from otr.training_config import CLONING, ORIGINAL, TrainConfig
+from otr.training_config import CLONING, ORIGINAL, SCHEMA, TrainConfig
 from otr.training_labels import GivenLabels, content_digest, read_labels
 from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
 from otr.truth import ORIGINAL_REWARDS, with_true_rewards
-from paperloop.command import Device, start_jax
-from paperloop.errors import NonFiniteError, UserError
+from paperloop.cli import Device, start_jax
+from paperloop.errors import NonFiniteError, UserError, printable, setting
 from paperloop.files import write_json
-from paperloop.option_names import in_option_names
 from paperloop.runfolder import RunFolder
 from paperloop.seeds import check_seed
-from paperloop.settings import config_document, did_you_mean, json_hash, load_config, read_json, to_dict
-from paperloop_data import EpisodeDataset
+from paperloop.settings import config_document, did_you_mean, fault, json_hash, load_config, read_json, to_dict
+from paperloop_data import EpisodeDataset, environment_of
 from paperloop_data.transitions import next_rows
 
 if TYPE_CHECKING:
@@ -152,7 +149,7 @@ def train(
         with RunFolder(out).lock():
             _check_folder(out, config, seed)
             _check_origin(out, config, origin)  # another process may have been faster
-            write_json(out / CONFIG_FILE, {**config_document(config), "seed": seed, ORIGIN: origin})
+            write_json(out / CONFIG_FILE, {**config_document(config, SCHEMA), "seed": seed, ORIGIN: origin})
             _remove(out.glob(f".{CONFIG_FILE}.*.tmp"))
             sources = tuple(dict.fromkeys(name for program in programs for name in program.sources))
             files = _label_all(out / "data", sources, config, data, demos, given, origin, quiet=quiet)
@@ -193,10 +190,11 @@ def make_programs(config: TrainConfig) -> list[Program]:
         learner = learner_config(name, config)
         if config.dispatch % learner.policy_delay:
             field = "updates" if config.updates < config.updates_per_step else "updates_per_step"
-            raise UserError(
-                f"TrainConfig.{field} is {config.dispatch}; for the learner {name!r}, whose actor is updated once in "
-                f"{learner.policy_delay} updates, it must be a multiple of {learner.policy_delay}."
-            )
+            delay = learner.policy_delay
+            raise fault(
+                config, field,
+                f"a multiple of {delay}, because the actor of the learner {name!r} is updated once in {delay} updates",
+            )  # fmt: skip
         if name == "bc":
             cloning.append(Arm("bc", "", ORIGINAL))
         elif name == "bc10":
@@ -298,27 +296,23 @@ def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
     path = out / CONFIG_FILE
     if not path.exists():
         if out.exists() and (not out.is_dir() or not all(_may_precede(p) for p in out.iterdir())):
-            raise UserError(f"{out} exists and is no folder of otr train (no {CONFIG_FILE}): choose another --out.")
+            raise UserError(
+                f"{out} exists and is no folder of otr train (no {CONFIG_FILE}): choose another {setting('out')}."
+            )
         return
-    before, here = to_dict(load_config(TrainConfig, path)), to_dict(config)
+    before, here = to_dict(load_config(TrainConfig, path, SCHEMA)), to_dict(config)
     names = [name for name in here if before[name] != here[name] and name not in FREE]
-    changed = [
-        f"{_called(f'TrainConfig.{name}')} ({_shown(before[name])} there, {_shown(here[name])} here)" for name in names
-    ]
+    changed = [f"{setting(name)} ({_shown(before[name])} there, {_shown(here[name])} here)" for name in names]
     stated = read_json(path).get("seed")
     if stated != seed:
-        changed.append(f"{_called('TrainOptions.seed')} ({stated} there, {seed} here)")
+        changed.append(f"{setting('seed')} ({stated} there, {seed} here)")
     if changed:
         changed = changed if len(changed) < 6 else [*changed[:5], f"and {len(changed) - 5} more"]
         raise UserError(
-            f"{out} holds another training, which differs in {', '.join(changed)}: choose another --out, or give --out "
+            f"{out} holds another training, which differs in {', '.join(changed)}: choose another "
+            f"{setting('out')}, or give {setting('out')} "
             "alone, which goes on with what is there, and shows it."
         )
-
-
-def _called(field: str) -> str:
-    """A field's name, or its option's where a command runs."""
-    return in_option_names(field).partition(".")[2] or in_option_names(field)
 
 
 def _shown(value: Any) -> str:
@@ -354,10 +348,10 @@ def _read(
     from policy_finetune.envs import EnvSpec
 
     if not config.data:
-        raise UserError("No dataset is given: name one with --data FILE.")
+        raise UserError(f"No dataset is given: name one with {setting('data')}.")
     spec = EnvSpec.of(config.env_id) if config.env_id else None
     limit = config.max_episode_steps
-    if limit is None and spec is not None and not is_minari(Path(config.data)):
+    if limit is None and spec is not None and not is_minari(config.data):
         limit = spec.max_episode_steps  # makes a difference only where the file has no time-outs
     parts = {"observation_keys": config.observation_keys, "action_keys": config.action_keys}
     keys: dict[str, Any] = {name: value or None for name, value in parts.items()}
@@ -380,7 +374,7 @@ def _read(
     _need_labels(data, demos, config)
     if not quiet:
         for note in (*notes, *findings):
-            print(f"note: {in_option_names(note)}", file=sys.stderr)
+            print(printable(f"note: {note}"), file=sys.stderr)
     return spec, data, demos
 
 
@@ -391,15 +385,10 @@ def _score(config: TrainConfig) -> Score:
 
 def _environment(data: EpisodeDataset, config: TrainConfig) -> str:
     """The environment that the data states."""
-    about = data.attributes
-    places = [about, about.get("metadata") or {}]
-    with contextlib.suppress(KeyError, TypeError, ValueError):
-        places.append(json.loads(about["minari"]["env_spec"]))
-    for place in places:
-        found = place.get("env_id") or place.get("id")
-        if isinstance(found, str):
-            return found
-    raise UserError(f"{config.data} does not say which environment it is of: name it with --env-id.")
+    found = environment_of(data)
+    if found is None:
+        raise UserError(f"{config.data} does not say which environment it is of: name it with {setting('env_id')}.")
+    return found.id
 
 
 def _need_truth(data: EpisodeDataset, config: TrainConfig) -> None:
@@ -436,7 +425,7 @@ def _need_batches(data: EpisodeDataset, config: TrainConfig, programs: Sequence[
             what = "it has" if fraction == 1 else f"the best {fraction:.0%} of its episodes have"
             raise UserError(
                 f"{config.data}: {what} {count} transitions, fewer than the batch size of {config.batch_size}: give a "
-                f"smaller --batch-size{'' if fraction == 1 else ', or leave bc10 out'}."
+                f"smaller {setting('batch_size')}{'' if fraction == 1 else ', or leave bc10 out'}."
             )
 
 
@@ -450,8 +439,8 @@ def _need_labels(data: EpisodeDataset, demos: EpisodeDataset, config: TrainConfi
             names, verb = listed([repr(name) for name in needy]), "compares" if len(needy) == 1 else "compare"
             raise UserError(
                 f"{part.where}: no next observations are stored, which {names} {verb}: "
-                f"leave {names} out of --labels, or give {'data' if part is data else 'demonstrations'} with next "
-                "observations."
+                f"leave {names} out of {setting('labels')}, or give {'data' if part is data else 'demonstrations'} "
+                "with next observations."
             )
     one_episode = data.select([0])
     with warnings.catch_warnings():
@@ -485,28 +474,28 @@ def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> No
         return
     before = read_json(path).get(ORIGIN)
     if not isinstance(before, dict) or before.keys() != here.keys():
-        raise UserError(f"{path} does not say which data it began with: choose another --out.")
+        raise UserError(f"{path} does not say which data it began with: choose another {setting('out')}.")
     for what, name in (("data", config.data), ("demonstrations", config.demos)):
         if before[what] != here[what]:
             raise UserError(
                 f"{name}: the {what} are not those that the training in {out} began with: restore the {what}, or "
-                "choose another --out."
+                f"choose another {setting('out')}."
             )
     for name, digest in here.get("label_files", {}).items():
         if before["label_files"].get(name) != digest:
             raise UserError(
                 f"{config.label_files[name]}: the labels are not those that the training in {out} began with: restore "
-                "the file, or choose another --out."
+                f"the file, or choose another {setting('out')}."
             )
     if before["otr"] != here["otr"]:
         raise UserError(
             f"{out} was begun with otr {before['otr']}, and this is {here['otr']}, whose labels may differ: go on with "
-            "that version, or choose another --out."
+            f"that version, or choose another {setting('out')}."
         )
     if before["solvers"] != here["solvers"]:
         raise UserError(
             f"{out} was begun with the solvers {before['solvers']}, and here they are {here['solvers']}: go on where "
-            "it was begun (--device, extra numba), or choose another --out."
+            f"it was begun ({setting('device')}, extra numba), or choose another {setting('out')}."
         )
 
 
@@ -553,7 +542,9 @@ def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDa
     # not the simulator's.
     data, _ = load_for(spec, path, batch_size=config.batch_size, replay=False, extras=False)
     if dict(data.attributes.get(KEY) or {}).get("key") != key:
-        raise UserError(f"{path} is not the file that this training made there: restore it, or choose another --out.")
+        raise UserError(
+            f"{path} is not the file that this training made there: restore it, or choose another {setting('out')}."
+        )
     return data
 
 
@@ -591,6 +582,6 @@ def _divergence(out: Path, diverged: Mapping[str, NonFiniteError]) -> NonFiniteE
     verb, them = ("is", "it") if len(diverged) == 1 else ("are", "them")
     why = " and ".join(f"{name}: {str(error).split(';')[0]}" for name, error in diverged.items())
     return NonFiniteError(
-        f"{listed(list(diverged))} diverged and {verb} not in the report of {out} ({why}): train anew in another --out "
-        f"with a smaller --reward-scale, or without {them}."
+        f"{listed(list(diverged))} diverged and {verb} not in the report of {out} ({why}): train anew in "
+        f"another {setting('out')} with a smaller {setting('reward_scale')}, or without {them}."
     )

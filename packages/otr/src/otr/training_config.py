@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from otr.presets import PRESETS
-from paperloop.checks import FINITE, ONE_OR_MORE, POSITIVE, check, refusal
+from pydantic import Field
+
+from otr.presets import PRESETS, Domain
 from paperloop.errors import UserError
-from paperloop.settings import did_you_mean
+from paperloop.settings import Count, Positive, did_you_mean, fault, settings
 
-__all__ = ["CLONING", "ORIGINAL", "TrainConfig"]
+__all__ = ["CLONING", "ORIGINAL", "SCHEMA", "EndRule", "TrainConfig"]
+
+#: Of saved configurations.
+SCHEMA = 2
+
+EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
 
 #: Learners that clone behaviour; one program holds them all.
 CLONING = ("bc", "bc10", "bc10-labels")
@@ -21,68 +26,69 @@ ORIGINAL = "original"
 _SUFFIXES = (".hdf5", ".h5", ".hdf", ".npz")
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class TrainConfig:
-    """Learners on a dataset labelled in several ways, all else equal: the arms of a comparison."""
+    """Learners on a dataset labelled in several ways, all else equal: the arms of a comparison.
+
+    Attributes:
+        data: the dataset: a D4RL HDF5 file, a Minari folder, or an npz file
+        demos: the demonstrations: a file of the same formats, or top:K for the K best episodes of the dataset
+        domain: whose published settings labels and IQL take
+        labels: presets of `otr label`; oracle is the true rewards, constant the control. Also files that `otr label`
+            made of the same data with other settings: mine.hdf5 is called mine in the table
+        learners: bc; bc10, which clones the best 10 % of the episodes by true return; bc10-labels, the best 10 % by
+            labelled return; iql; td3bc; or another offline learner of policy-finetune
+        env_id: gymnasium's name of the environment that evaluates; empty: the dataset's own
+        seeds: agents of each arm; equal numbers start from equal networks in all arms of a learner
+        updates: critic updates (of bc: of the policy), rounded up to whole dispatches
+        updates_per_step: updates a dispatch; a multiple of 2 for td3bc, whose actor is updated once in two
+        hidden: widths of the hidden layers
+        batch_size: transitions an update
+        evaluations: over the run, beside the one before the first update
+        eval_episodes: episodes an evaluation; the last one is what is reported
+        normalize_observations: standardise observations by the dataset's mean and standard deviation; the original IQL
+            does not
+        reward_scale: rewards, scaled already as the preset of their labels says, are multiplied by this ...
+        reward_bias: ... and this is added, for all learners: TD3+BC, unlike IQL, was published with unscaled rewards
+        initial_value: where critics and value begin: at the mean discounted return to go of the labelled data, or near
+            zero, as published: a short run then only learns the mean, which on HalfCheetah is some forty times OTR's
+            labels' spread
+        devices: agents are spread over so many devices (CPU: virtual ones, one a core), as far as their number can be
+            divided
+        demo_score: what top:K ranks by (None: the domain's)
+        episode_ends: what ends an episode, in flat files; for AntMaze give goal or timeouts
+        max_episode_steps: the time limit, for flat files that say nothing of time-outs (None: the environment's)
+        observation_keys: parts of the observations to join, for Minari data made of parts
+        action_keys: likewise for actions
+        drop_nonfinite: leave out episodes that hold NaN or infinity
+    """
 
     data: str = ""
-    """the dataset: a D4RL HDF5 file, a Minari folder, or an npz file"""
     demos: str = "top:1"
-    """the demonstrations: a file of the same formats, or top:K for the K best episodes of the dataset"""
-    domain: Literal["locomotion", "adroit", "antmaze"] = "locomotion"
-    """whose published settings labels and IQL take"""
+    domain: Domain = "locomotion"
     labels: tuple[str, ...] = ("oracle", "otr", "seabo", "minimum-distance", "constant")
-    """presets of `otr label`; oracle is the true rewards, constant the control. Also files that `otr label`
-    made of the same data with other settings: mine.hdf5 is called mine in the table"""
-    learners: tuple[str, ...] = ("bc", "bc10", "iql")
-    """bc; bc10, which clones the best 10 % of the episodes by true return; bc10-labels, the best 10 % by labelled
-    return; iql; td3bc; or another offline learner of policy-finetune"""
+    learners: Annotated[tuple[str, ...], Field(min_length=1)] = ("bc", "bc10", "iql")
     env_id: str = ""
-    """gymnasium's name of the environment that evaluates; empty: the dataset's own"""
-    seeds: int = 3
-    """agents of each arm; equal numbers start from equal networks in all arms of a learner"""
-    updates: int = 1_000_000
-    """critic updates (of bc: of the policy), rounded up to whole dispatches"""
-    updates_per_step: int = 1000
-    """updates a dispatch; a multiple of 2 for td3bc, whose actor is updated once in two"""
-    hidden: tuple[int, ...] = (256, 256)
-    """widths of the hidden layers"""
-    batch_size: int = 256
-    """transitions an update"""
-    evaluations: int = 20
-    """over the run, beside the one before the first update"""
-    eval_episodes: int = 10
-    """episodes an evaluation; the last one is what is reported"""
+    seeds: Count = 3
+    updates: Count = 1_000_000
+    updates_per_step: Count = 1000
+    hidden: Annotated[tuple[Count, ...], Field(min_length=1)] = (256, 256)
+    batch_size: Count = 256
+    evaluations: Count = 20
+    eval_episodes: Count = 10
     normalize_observations: bool = True
-    """standardise observations by the dataset's mean and standard deviation; the original IQL does not"""
-    reward_scale: float = 1.0
-    """rewards, scaled already as the preset of their labels says, are multiplied by this ..."""
+    reward_scale: Positive = 1.0
     reward_bias: float = 0.0
-    """... and this is added, for all learners: TD3+BC, unlike IQL, was published with unscaled rewards"""
     initial_value: Literal["mean", "zero"] = "mean"
-    """where critics and value begin: at the mean discounted return to go of the labelled data, or near zero, as
-    published: a short run then only learns the mean, which on HalfCheetah is some forty times OTR's labels' spread"""
-    devices: int = 1
-    """agents are spread over so many devices (CPU: virtual ones, one a core), as far as their number can be divided"""
+    devices: Count = 1
     demo_score: Literal["return", "antmaze"] | None = None
-    """what top:K ranks by (None: the domain's)"""
-    episode_ends: Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"] | None = None
-    """what ends an episode, in flat files; for AntMaze give goal or timeouts"""
-    max_episode_steps: int | None = None
-    """the time limit, for flat files that say nothing of time-outs (None: the environment's)"""
+    episode_ends: EndRule | None = None
+    max_episode_steps: Count | None = None
     observation_keys: tuple[str, ...] = ()
-    """parts of the observations to join, for Minari data made of parts"""
     action_keys: tuple[str, ...] = ()
-    """likewise for actions"""
     drop_nonfinite: bool = False
-    """leave out episodes that hold NaN or infinity"""
 
     def __post_init__(self) -> None:
-        check(
-            self, seeds=ONE_OR_MORE, updates=ONE_OR_MORE, updates_per_step=ONE_OR_MORE, hidden=ONE_OR_MORE,
-            batch_size=ONE_OR_MORE, evaluations=ONE_OR_MORE, eval_episodes=ONE_OR_MORE, reward_scale=POSITIVE,
-            reward_bias=FINITE, devices=ONE_OR_MORE, max_episode_steps=ONE_OR_MORE,
-        )  # fmt: skip
         for name in self.labels:
             if name not in PRESETS and not _is_path(name):
                 near = did_you_mean(name, PRESETS)
@@ -97,11 +103,9 @@ class TrainConfig:
             names = list(map(_name, self.labels)) if field == "labels" else list(self.learners)
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
-                raise UserError(f"TrainConfig.{field} names {twice!r} twice: name each {what} once.")
-        if not self.learners:
-            raise refusal(self, "learners", "one or more learners, such as bc and iql")
+                raise fault(self, field, text=f"{{{field}}} names {twice!r} twice: name each {what} once.")
         if not self.labels and any(self.reads_labels(name) for name in self.learners):
-            raise refusal(self, "labels", "one or more presets or files, such as oracle, otr and constant")
+            raise fault(self, "labels", "one or more presets or files, such as oracle, otr and constant")
 
     @staticmethod
     def reads_labels(learner: str) -> bool:

@@ -21,9 +21,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from otr.diagnose import Diagnosis, diagnose
-from otr.training_config import CLONING, TrainConfig
+from otr.training_config import CLONING, SCHEMA, TrainConfig
 from otr.truth import ORIGINAL_REWARDS
-from paperloop.errors import NonFiniteError, UserError
+from paperloop.errors import NonFiniteError, UserError, printable, setting
 from paperloop.files import write_json
 from paperloop.metrics_file import curve, read_metrics
 from paperloop.runfolder import RunFolder
@@ -107,7 +107,7 @@ def saved_training(out: Path) -> tuple[TrainConfig, int]:
     out = Path(out)
     config, seed = _config(out), read_json(out / CONFIG_FILE).get("seed")
     if type(seed) is not int:
-        raise UserError(f"{out / CONFIG_FILE} does not say which seed it began with: choose another --out.")
+        raise UserError(f"{out / CONFIG_FILE} does not say which seed it began with: choose another {setting('out')}.")
     return config, seed
 
 
@@ -182,8 +182,8 @@ def report(out: Path, *, quiet: bool = False) -> dict[str, Any]:
         console = Console()
         console.print(_table(arms, found, _random(out, config, arms)))
         for note in notes:
-            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
-        print(path)
+            console.print(printable(f"note: {note}"), markup=False, highlight=False, soft_wrap=True)
+        print(printable(str(path)))
     return read_json(out / "report.json")
 
 
@@ -257,7 +257,7 @@ def _config(out: Path) -> TrainConfig:
     path = out / CONFIG_FILE
     if not path.exists():
         raise UserError(f"{out} is no folder of otr train (no {CONFIG_FILE}): name the folder that it wrote.")
-    return load_config(TrainConfig, path)
+    return load_config(TrainConfig, path, SCHEMA)
 
 
 def _run_folders(out: Path, config: TrainConfig) -> list[Path]:
@@ -334,7 +334,7 @@ def _table(arms: Sequence[ArmResult], found: Mapping[str, Diagnosis], random: st
         rank = found[arm.labels].by_episode if arm.labels in found and arm.learner != "bc10" else math.nan
         digits = 0 if max(abs(interval.low), abs(interval.high)) >= 1000 else 1
         table.add_row(
-            arm.learner, escape(arm.labels) or "-", f"{interval.point:.{digits}f}",
+            arm.learner, escape(printable(arm.labels)) or "-", f"{interval.point:.{digits}f}",
             f"{interval.low:.{digits}f} to {interval.high:.{digits}f}" if seeds > 1 else "-",
             "-" if share is None else f"{share:.2f}", "-" if math.isnan(rank) else f"{rank:.3f}",
             end_section=i + 1 < len(arms) and arms[i + 1].learner != arm.learner,

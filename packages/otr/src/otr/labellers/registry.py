@@ -10,8 +10,8 @@ from typing import Any
 from otr import config as c
 from otr.labellers.interface import Labeller
 from otr.presets import PRESETS
-from paperloop.config import did_you_mean
 from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
 
 __all__ = ["LABELLERS", "add_labeller", "config_class", "make_labeller"]
 
