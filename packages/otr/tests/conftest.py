@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paperloop_data import EpisodeDataset
+
+for library in ("PYTORCH", "JAX", "CUPY", "TENSORFLOW"):
+    os.environ.setdefault(f"POT_BACKEND_DISABLE_{library}", "1")  # importing POT would import each of them
 
 
 def walk(rng: np.random.Generator, length: int, width: int, *, zeros: bool = False) -> np.ndarray:

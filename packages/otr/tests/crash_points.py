@@ -20,6 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+# What a call imports is loaded before the calls are forked, so that each takes a fraction of a second.
+import h5py  # noqa: F401
+import scipy.stats  # noqa: F401
+
+import otr.label_command
+import otr.labellers.transport
+import otr.solvers.reference  # noqa: F401
 from otr.cli import main
 
 TOUCHES = {

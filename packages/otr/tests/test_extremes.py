@@ -133,7 +133,6 @@ def test_band(backend, rng, walk):
 # Unbalanced
 
 
-@pytest.mark.slow
 def test_unbalanced_is_pots(rng):
     ot = pytest.importorskip("ot", reason="extra pot")
     C = rng.uniform(size=(12, 9))
