@@ -97,6 +97,11 @@ def test_arms_agents_and_programs(trained):
         file = run.data[agent.dataset].rsplit("/", 1)[1].removesuffix(".hdf5")
         learner, _, labels = agent.label.partition(" ")
         assert file == ("original" if learner in ("bc", "bc10") else labels)
+    recorded = json.loads((out / "iql" / "run.json").read_text())["agents"]  # what reports group by
+    assert recorded == [f"iql {name}" for name in LABELS for _ in range(2)]
+    recorded = json.loads((out / "bc" / "run.json").read_text())["agents"]
+    assert len(recorded) == 10
+    assert len(set(recorded)) == 5
     assert not iql.normalize_rewards
     assert (iql.learner.actor_lr_steps, iql.learner.batch_size, iql.learner.network.hidden) == (40, 32, (8, 8))
     for arm in arms:
