@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -137,6 +138,8 @@ def test_a_torn_row_is_cut_off_on_resume(tmp_path):
     run(make(WalkConfig()), tmp_path / "a", steps=4, log_every=1)
     with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 5, "wall": 0.1, "spl')
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    (tmp_path / "a" / "run.json").write_text(json.dumps({**record, "status": "running"}))  # killed after step 4
     run(make(WalkConfig()), tmp_path / "a", steps=6, log_every=1)
     run(make(WalkConfig()), tmp_path / "b", steps=6, log_every=1)
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
@@ -162,7 +165,7 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(UserError, match="already holds a run"):
         run(make(WalkConfig()), folder, steps=2, resume="never")
     with pytest.raises(
-        UserError, match=rf"differs in size \(3 there, 4 here\): resume it with --config {folder}/config"
+        UserError, match=rf"differs in size \(3 there, 4 here\): resume it with the configuration in {folder}/config"
     ):
         run(make(WalkConfig(size=4)), folder, steps=2)
     with pytest.raises(UserError, match="seed 0, not 1"):
@@ -245,8 +248,8 @@ def test_a_metric_may_not_be_called_like_a_part_of_the_row(tmp_path):
         run(make(WalkConfig()), tmp_path, steps=2, evaluators={"held_out": lambda state, seed: {"step": 10**6}})
 
 
-@pytest.mark.parametrize("harm", ["digit", "torn", "deleted", "cut", "foreign", "pipe"])
-def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, harm):
+@pytest.mark.parametrize("harm", ["digit", "torn", "deleted", "cut", "foreign", "appended"])
+def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, capsys, harm):
     run(make(WalkConfig()), tmp_path, steps=6, log_every=1)
     path = tmp_path / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
@@ -256,25 +259,99 @@ def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, harm):
         "torn": "".join([*lines[:2], "?" + lines[2], *lines[3:]]),
         "cut": whole[:-10],
         "foreign": whole.replace("loss", "toll"),
+        "appended": whole + lines[-1],
     }.get(harm)
     path.unlink()
-    if harm == "pipe":
-        os.mkfifo(path)
-    elif new is not None:
+    if new is not None:
         path.write_text(new)
     for steps in (6, 8):
         with pytest.raises(CheckpointError, match=r"metrics\.jsonl is not what .*: restore the file, or resume with"):
             run(make(WalkConfig()), tmp_path, steps=steps, log_every=1)
-    if harm == "pipe":
-        return
     assert not path.exists() if new is None else path.read_text() == new
-    with pytest.warns(UserWarning, match=r"rows up to step 6 are kept, and all of it as metrics\.jsonl\.damaged"):
-        state = run(make(WalkConfig()), tmp_path, steps=8, log_every=1, fallback=True)
+    capsys.readouterr()
+    run(make(WalkConfig()), tmp_path, steps=6, log_every=1, fallback=True)
+    note = json.loads((tmp_path / "run.json").read_text())["notes"][0]
+    assert re.search(r"its \d whole rows up to there are kept", note)
+    assert note in capsys.readouterr().err
+    kept = {"deleted": [], "cut": [1, 2, 3, 4, 5], "foreign": [1, 2, 3, 4, 5, 6], "appended": [1, 2, 3, 4, 5, 6, 6]}
+    kept = kept.get(harm, [1, 2, 4, 5, 6])
+    assert [row["step"] for row in rows(tmp_path)] == kept
+    # Salvaged once, the checkpoint vouches for what is left: nothing is salvaged again, and the copy stays.
+    run(make(WalkConfig()), tmp_path, steps=6, log_every=1)
+    run(make(WalkConfig()), tmp_path, steps=6, log_every=1, fallback=True)
+    copies = [file.read_text() for file in sorted(tmp_path.glob("metrics.jsonl.damaged*"))]
+    assert copies == ([] if new is None else [new])
+    state = run(make(WalkConfig()), tmp_path, steps=8, log_every=1)
     assert fingerprint(state) == fingerprint(run(make(WalkConfig()), tmp_path / "b", steps=8))
-    kept = {"deleted": [], "cut": [1, 2, 3, 4, 5], "foreign": [1, 2, 3, 4, 5, 6]}.get(harm, [1, 2, 4, 5, 6])
     assert [row["step"] for row in rows(tmp_path)] == [*kept, 7, 8]
-    assert (tmp_path / "metrics.jsonl.damaged").read_text() == (new or "")
-    run(make(WalkConfig()), tmp_path, steps=9, log_every=1)  # and all is well again
+    assert json.loads((tmp_path / "run.json").read_text())["notes"] == [note]
+
+
+def test_copies_of_damaged_rows_are_never_overwritten(tmp_path):
+    for damage in ("first", "second"):
+        run(make(WalkConfig()), tmp_path, steps=2, log_every=1)
+        (tmp_path / "metrics.jsonl").write_text(damage)
+        run(make(WalkConfig()), tmp_path, steps=2, log_every=1, fallback=True)
+    assert (tmp_path / "metrics.jsonl.damaged").read_text() == "first"
+    assert (tmp_path / "metrics.jsonl.damaged-2").read_text() == "second"
+
+
+@pytest.mark.parametrize("fallback", [False, True])
+def test_a_pipe_in_place_of_the_rows_is_refused(tmp_path, fallback):
+    run(make(WalkConfig()), tmp_path, steps=2)
+    (tmp_path / "metrics.jsonl").unlink()
+    os.mkfifo(tmp_path / "metrics.jsonl")
+    with pytest.raises(UserError, match=r"metrics\.jsonl is a named pipe"):
+        run(make(WalkConfig()), tmp_path, steps=4, fallback=fallback)
+
+
+def test_a_run_killed_after_a_checkpoint_that_is_gone_is_not_started_anew(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=4, save_every=2)
+    record = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=r"was saved .*but no checkpoint"):
+        run(make(WalkConfig()), tmp_path, steps=4)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_metrics_that_are_not_numbers_or_do_not_fit_the_agents_are_refused(tmp_path):
+    class Odd(WalkTrainer):
+        def step(self, state):
+            state, metrics = super().step(state)
+            return state, {**metrics, "odd": self.odd}
+
+    for number, odd in enumerate(("text", None, 2**70)):
+        trainer = Odd(WalkConfig())
+        trainer.odd = odd
+        with pytest.raises(UserError, match=r"Metric odd of .*Odd is not a number"):
+            run(trainer, tmp_path / str(number), steps=1)
+    trainer = make(WalkConfig())
+    trainer.agents, trainer.headlines = ("a", "b"), ("x",)
+    with pytest.raises(UserError, match="Metric x of WalkTrainer has 3 entries for 2 agents"):
+        run(trainer, tmp_path / "agents", steps=1)
+
+
+def test_other_agents_are_refused_on_resume(tmp_path):
+    trainer = make(WalkConfig())
+    trainer.agents = ("a", "a", "b")
+    run(trainer, tmp_path, steps=1)
+    trainer.agents = ("a", "b", "b")
+    with pytest.raises(UserError, match=r"with the agents \['a', 'a', 'b'\], not \['a', 'b', 'b'\]"):
+        run(trainer, tmp_path, steps=2)
+
+
+def test_final_notes_that_fail_do_not_spoil_the_run(tmp_path):
+    trainer = make(WalkConfig())
+    trainer.final_notes = lambda state: 1 / 0
+    run(trainer, tmp_path / "a", steps=1)
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["status"] == "complete"
+    assert record["notes"] == ["final_notes of WalkTrainer failed: ZeroDivisionError: division by zero"]
+    trainer.final_notes = lambda state: "One sentence."
+    run(trainer, tmp_path / "b", steps=1)
+    assert json.loads((tmp_path / "b" / "run.json").read_text())["notes"] == ["One sentence."]
 
 
 def test_a_saved_run_without_checkpoints_is_not_started_anew(tmp_path):
@@ -336,13 +413,13 @@ class IdleTrainer(WalkTrainer):
 
 def test_a_run_that_learned_nothing_says_so(tmp_path, capsys):
     run(IdleTrainer(WalkConfig()), tmp_path / "idle", steps=3, progress=False)
-    said = "made no update (updates 0): nothing was learned in 3 steps."
+    said = "made no update: nothing was learned in 3 steps."
     assert said in capsys.readouterr().err
     assert json.loads((tmp_path / "idle" / "run.json").read_text())["notes"] == [f"{tmp_path / 'idle'} {said}"]
     run(make(WalkConfig()), tmp_path / "busy", steps=3, progress=False)
     assert capsys.readouterr().err == ""
     knowing = IdleTrainer(WalkConfig())
-    knowing.notes = lambda state: (f"The buffer holds {state.n} of 9 levels.",)  # a trainer that knows why
+    knowing.final_notes = lambda state: (f"The buffer holds {state.n} of 9 levels.",)  # a trainer that knows why
     run(knowing, tmp_path / "knowing", steps=3, progress=False)
     assert "warning: The buffer holds 3 of 9 levels." in capsys.readouterr().err
     assert json.loads((tmp_path / "knowing" / "run.json").read_text())["notes"] == ["The buffer holds 3 of 9 levels."]
@@ -610,7 +687,7 @@ def test_falling_back_keeps_the_damaged_checkpoint_and_rolls_the_record_back(tmp
     assert fingerprint(state) == fingerprint(straight)
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
     assert (tmp_path / "a" / "checkpoints" / "damaged-0000000006" / "payload" / "x.npy").exists()
-    assert "Falling back: the checkpoint of step 6" in capsys.readouterr().err
+    assert "fell back: the checkpoint of step 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bad", [{"headlines": ()}, {"headlines": "loss"}, {"agents": "ab"}, {"agents": ("a", "b")}])

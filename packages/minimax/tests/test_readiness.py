@@ -119,13 +119,13 @@ def test_a_run_that_made_no_update_says_so():
     )  # fmt: skip
     trainer = UEDTrainer(config)
     one, two = [[1, 0, 0]], [[1, 0, 1]]
-    assert trainer.notes(state([two, two], [3, 1])) == ()
-    assert trainer.notes(state([one, one], [0, 0])) == (
+    assert trainer.final_notes(state([two, two], [3, 1])) == ()
+    assert trainer.final_notes(state([one, one], [0, 0])) == (
         "No update was made in 2 of 2 seeds: the level buffer holds 1 levels, and replay begins at 2; train longer, or "
         "lower buffer.min_fill or buffer.capacity.",
     )
     # Ready in time for no lot: seed 1 has made no update.
-    assert trainer.notes(state([two, two], [3, 0])) == (
+    assert trainer.final_notes(state([two, two], [3, 0])) == (
         "No update was made in 1 of 2 seeds: no cycle drew a replay (buffer.replay_prob is 0.5); train longer.",
     )
     plain = UEDTrainer(dataclasses.replace(config, method="plr"))

@@ -1,4 +1,4 @@
-"""The outer loop of a training run: one protocol, exact resume, run folders, statistics and reports."""
+"""The outer loop of a training run: one protocol, exact resume, run folders, settings."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def _digest(node: Any, path: str, found: dict[str, str]) -> None:
 
 
 def _check_config(config: Any) -> None:
-    _require(dataclasses.is_dataclass(config) and not isinstance(config, type), "the configuration is no dataclass")
+    _require(dataclasses.is_dataclass(config) and not isinstance(config, type), "the configuration is not a dataclass")
     _require(type(config).__dataclass_params__.frozen, f"{type(config).__name__} is not frozen")  # type: ignore[attr]
     text = json.dumps(to_dict(config), allow_nan=False)
     _require(from_dict(type(config), json.loads(text)) == config, "the configuration changes in a trip through JSON")
@@ -234,7 +234,7 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
         here = {name: (value.shape, value.dtype) for name, value in host.items()}
         _require(shapes is None or here == shapes, "the metrics' keys, shapes or dtypes change between steps")
         if agents is not None:
-            odd = [name for name in headlines & host.keys() if len(np.atleast_1d(host[name])) != len(agents)]
+            odd = [name for name in headlines & host.keys() if host[name].ndim and len(host[name]) != len(agents)]
             _require(not odd, f"{odd} have another length than agents")
         shapes = here
         now = dict(trainer.progress(state))
@@ -299,7 +299,7 @@ def _child(folder: Path, spec: dict[str, Any]) -> list[str]:
 
 
 def _load(file: str, module: str, name: str) -> Any:
-    """Import by name where that works, else by file (a test file or a script is no importable module)."""
+    """Import by name where that works, else by file (a test file or a script cannot be imported by name)."""
     if module == "__main__":
         module = "conformance_subject"
     if module not in sys.modules:

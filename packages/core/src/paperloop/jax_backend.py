@@ -34,7 +34,7 @@ def save_pytree(tree: Any, folder: Path) -> None:
     write_json(folder / "tree.json", {"jax": jax.__version__, "settings": _settings(), "leaves": _describe(tree)})
     leaves = jax.device_get([_key_data(leaf) for leaf in jax.tree.leaves(tree)])
     # NumPy writes its own dtypes only; bfloat16 and its kin go as the bytes that they are.
-    plain = [leaf if leaf.dtype.isbuiltin else leaf.view(f"u{leaf.dtype.itemsize}") for leaf in leaves]
+    plain = [leaf if leaf.dtype.isbuiltin == 1 else leaf.view(f"u{leaf.dtype.itemsize}") for leaf in leaves]
     np.savez(folder / "leaves.npz", **{str(index): leaf for index, leaf in enumerate(plain)})
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
@@ -45,42 +45,68 @@ class JsonlSink:
         self._flushed = time.monotonic()
         self._size, self._hash = 0, hashlib.sha256()
 
-    def resume(self, run_dir: Path, step: int, mark: Mapping[str, Any], *, salvage: bool = False) -> None:
+    def resume(
+        self, run_dir: Path, step: int, mark: Mapping[str, Any], *, whole: bool = False, salvage: bool = False
+    ) -> str:
         """Check that the file begins with what a checkpoint vouches for; call it before `open`.
 
         Args:
             run_dir: the run folder.
             step: the step of the checkpoint.
             mark: what `mark` returned when it was written.
+            whole: nothing may follow, because the run ended there.
             salvage: copy a file that does not fit to metrics.jsonl.damaged, and keep of it the rows that are whole and
                 not later than `step`.
 
+        Returns:
+            What was salvaged, as a sentence; empty where nothing had to be.
+
         Raises:
             CheckpointError: the file is missing, shorter, or has changed, and `salvage` is False.
+            UserError: something that is not a file is in its place.
         """
         path = run_dir / "metrics.jsonl"
-        try:
-            self._size, self._hash = _prefix(path, int(mark["bytes"]))
-            fault = "" if self._hash.hexdigest() == mark["sha256"] else "its rows have changed since"
-        except UserError as error:
-            fault = str(error).removeprefix(f"{path} ").rstrip(".")
+        missing = not path.exists() and not path.is_symlink()
+        if not missing:
+            check_is_file(path)
+        fault = "it is missing" if missing else self._fault(path, mark, whole)
         if not fault:
-            return
+            return ""
         if not salvage:
+            what = "which starts it anew" if missing else "which keeps its whole rows, and a copy of all of it"
             raise CheckpointError(
                 f"{path} is not what the checkpoint was written with ({fault}): restore the file, or resume with "
-                f"{setting('fallback', True)}, which keeps its whole rows and a copy as metrics.jsonl.damaged."
+                f"{setting('fallback', True)}, {what}."
             )
-        content = check_is_file(path).read_bytes() if path.exists() else b""
-        write_atomically(path.with_name("metrics.jsonl.damaged"), content)
+        content = b"" if missing else path.read_bytes()
         kept = b"".join(line for line in content.splitlines(keepends=True) if _step_of(line) <= step)
+        copy = _free_name(path.with_name("metrics.jsonl.damaged"))
+        if not missing:
+            write_atomically(copy, content)
         write_atomically(path, kept)
         self._size, self._hash = len(kept), hashlib.sha256(kept)
-        warnings.warn(
-            f"{path} is not what the checkpoint was written with ({fault}): its {len(kept.splitlines())} whole rows up "
-            f"to step {step} are kept, and all of it as metrics.jsonl.damaged.",
-            stacklevel=3,
+        rest = "" if missing else f", and all of it as {copy.name}"
+        return (
+            f"metrics.jsonl was not what the checkpoint of step {step} was written with ({fault}): its "
+            f"{len(kept.splitlines())} whole rows up to there are kept{rest}."
         )
+
+    def _fault(self, path: Path, mark: Mapping[str, Any], whole: bool) -> str:
+        """What is wrong with a file that is there; empty where nothing is."""
+        size, digest = int(mark["bytes"]), hashlib.sha256()
+        with path.open("rb") as file:
+            left = size
+            while left and (block := file.read(min(left, 2**20))):
+                digest.update(block)
+                left -= len(block)
+            if left:
+                return f"it has {size - left} bytes instead of at least {size}"
+            if digest.hexdigest() != mark["sha256"]:
+                return "its rows have changed since"
+            if whole and file.read(1):
+                return "rows were added to it since"
+        self._size, self._hash = size, digest
+        return ""
 
     def mark(self) -> dict[str, Any]:
         """Return size and SHA-256 of what has been written, for a checkpoint's manifest."""
@@ -223,7 +249,7 @@ def _array(raw: Sequence[Any], what: str, steps: Sequence[int]) -> np.ndarray:
             try:
                 shapes.setdefault(np.shape(np.asarray(value, dtype=float)), step)
             except (TypeError, ValueError):
-                raise UserError(f"{what} is no number or even list at step {step}: choose another metric.") from None
+                raise UserError(f"{what} is not a number or even list at step {step}: choose another metric.") from None
         told = " and ".join(f"{list(shape)} at step {step}" for shape, step in list(shapes.items())[:2])
         raise UserError(f"{what} changes its shape, {told}: give runs of one seed count each.") from None
     return values
@@ -274,16 +300,10 @@ def _step_of(line: bytes) -> float:
     return row["step"] if _is_row(row) and line.endswith(b"\n") else math.inf
 
 
-def _prefix(path: Path, size: int) -> tuple[int, Any]:
-    """The size and the hash so far of the first `size` bytes of a file."""
-    digest, left = hashlib.sha256(), size
-    with check_is_file(path).open("rb") as file:
-        while left and (block := file.read(min(left, 2**20))):
-            digest.update(block)
-            left -= len(block)
-    if left:
-        raise UserError(f"{path} has {size - left} bytes instead of at least {size}.")
-    return size, digest
+def _free_name(path: Path) -> Path:
+    """The path, or the first of `path-2`, `path-3` ... that does not exist: a copy is never overwritten."""
+    names = itertools.chain([path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2)))
+    return next(name for name in names if not name.exists())
 
 
 def _finite_or_null(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A progress bar with rate and time left; silent where the output is no terminal."""
+"""A progress bar with rate and time left; silent where the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Progress:
     Args:
         total: steps at the end.
         start: steps already done when this process began: they do not count for the rate.
-        enabled: False draws nothing; a console that is no terminal draws nothing either.
+        enabled: False draws nothing; a console that is not a terminal draws nothing either.
         label: what runs, at the bar's left.
     """
 
@@ -34,13 +34,13 @@ class Progress:
             return
         self._start, self._total, self._began = start, total, time.monotonic()
         self._bar = RichProgress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             auto_refresh=False,  # no thread: the loop redraws, at most ten times a second
         )

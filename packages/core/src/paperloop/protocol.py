@@ -42,8 +42,8 @@ class Trainer(Protocol[State]):
         agents: optional; one label for each entry of the leading axis of the metrics. Entries with equal labels are
             repetitions of one another, entries with different ones are different arms and are never pooled. Absent
             means that the leading axis, where there is one, is seeds of one arm.
-        notes: optional; `notes(state)` returns sentences that somebody should know about a run that has ended, such as
-            why no update was made. They are shown as warnings and kept in run.json.
+        final_notes: optional; `final_notes(state)` returns sentences that a reader of the results must know, such as
+            why no update was made. They are shown as warnings when the run ends, and kept in run.json.
         resume_ignores: optional; dotted names of configuration fields that may differ when a run resumes, because the
             results up to there do not depend on them. Absent means none.
     """
@@ -62,7 +62,7 @@ class Trainer(Protocol[State]):
 
         A step that fails through no fault of the state, such as a simulator that crashed, may raise an exception with
         the attribute `intact_state`: the state from before the step, whole and fit to be saved. The runner saves it
-        before the exception goes on, so that the same command repeats only this step.
+        before it raises the exception again, so that the same command repeats only this step.
         """
         ...
 

@@ -3,7 +3,7 @@
 runs/<name>/
   run.json        status, command, seed, times, devices, versions, commit
   config.json     the whole configuration
-  metrics.jsonl   one row per line (`paperloop_lab.sinks`)
+  metrics.jsonl   one row per line (`paperloop.metrics_file`)
   checkpoints/    `paperloop.checkpoint`
   plots/, tb/     figures, TensorBoard events
   .lock           held while a process runs here
@@ -12,15 +12,16 @@ runs/<name>/
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import socket
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paperloop.checkpoint import Checkpoints
-from paperloop.errors import CheckpointError, UserError
+from paperloop.errors import CheckpointError, UserError, running_command
 from paperloop.files import remove_leftovers, write_json
 from paperloop.provenance import provenance, utc_now
 from paperloop.settings import config_hash, json_hash, read_json, save_config, to_dict
@@ -49,7 +50,7 @@ class RunFolder:
         """Return run.json, or None where there is no run.
 
         Raises:
-            UserError: the file is there but cannot be read, or is no record of a run.
+            UserError: the file is there but cannot be read, or is not the record of a run.
         """
         path = self.path / "run.json"
         if not path.exists():
@@ -87,7 +88,15 @@ class RunFolder:
             self._check_same(trainer, record, seed)
         return record
 
-    def start(self, trainer: Any, *, seed: int, previous: Mapping[str, Any] | None, parent: Path | None) -> None:
+    def start(
+        self,
+        trainer: Any,
+        *,
+        seed: int,
+        previous: Mapping[str, Any] | None,
+        parent: Path | None,
+        repairs: Sequence[str] = (),
+    ) -> None:
         """Write config.json and run.json for a run that begins or resumes. The lock is held.
 
         A run that resumes may have changed the fields that its trainer's `resume_ignores` names.
@@ -98,8 +107,12 @@ class RunFolder:
             "method": method_name(trainer),
             "seed": seed,
             "config_hash": config_hash(trainer.config),
+            "resume_hash": resume_hash(trainer),
             "headlines": list(getattr(trainer, "headlines", ())),
-            "agents": None if getattr(trainer, "agents", None) is None else list(trainer.agents),
+            "agents": _agents(trainer),
+            "saved": bool((previous or {}).get("saved")),
+            "repairs": list(repairs),
+            "notes": list(repairs),
             "start": previous["start"] if previous else utc_now(),
             "end": None,
             "resumed": (int(previous.get("resumed") or 0) + 1) if previous else 0,
@@ -112,11 +125,15 @@ class RunFolder:
 
     def finish(self, status: str, **facts: Any) -> None:
         """Record how the run ended: "complete", "interrupted" or "failed"."""
+        self.add(status=status, end=utc_now(), **facts)
+
+    def add(self, **facts: Any) -> None:
+        """Change some entries of run.json."""
         record = self.record()
         if record is None:  # the folder was removed under the run: half a record would stand in the next one's way
             return
         with self.writing():
-            write_json(self.path / "run.json", {**record, "status": status, "end": utc_now(), **facts})
+            write_json(self.path / "run.json", {**record, **facts})
 
     @contextlib.contextmanager
     def writing(self) -> Generator[None]:
@@ -196,13 +213,19 @@ class RunFolder:
             raise UserError(
                 f"{self.path / 'config.json'} is not a configuration: restore it, or start in a new run folder."
             ) from None
-        here = to_dict(trainer.config)
-        free = tuple(getattr(trainer, "resume_ignores", ()))
-        changed = [f"{name} ({a} there, {b} here)" for name, a, b in _differences(saved, here) if name not in free]
+        there, here = _fixed(saved, trainer), _fixed(to_dict(trainer.config), trainer)
+        changed = [f"{name} ({a} there, {b} here)" for name, a, b in _differences(there, here)]
         if changed:
+            file = self.path / "config.json"
             raise UserError(
-                f"{self.path} holds a run with another configuration, which differs in {', '.join(changed)}: "
-                f"resume it with --config {self.path / 'config.json'}, or choose another folder."
+                f"{self.path} holds a run with another configuration, which differs in {', '.join(changed)}: resume it "
+                f"with {f'--config {file}' if running_command.get() else f'the configuration in {file}'}, or choose "
+                "another folder."
+            )
+        if record.get("agents") != _agents(trainer):
+            raise UserError(
+                f"{self.path} holds a run with the agents {record.get('agents')}, not {_agents(trainer)}: choose "
+                "another folder."
             )
 
 
@@ -213,7 +236,17 @@ def method_name(trainer: Any) -> str:
 
 def resume_hash(trainer: Any) -> str:
     """Return the hash of the settings that must be equal when a run resumes: all but `resume_ignores`."""
-    document = to_dict(trainer.config)
+    return json_hash(_fixed(to_dict(trainer.config), trainer))
+
+
+def _agents(trainer: Any) -> list[str] | None:
+    agents = getattr(trainer, "agents", None)
+    return None if agents is None else list(agents)
+
+
+def _fixed(document: Any, trainer: Any) -> Any:
+    """The JSON of a configuration without what `resume_ignores` names."""
+    document = copy.deepcopy(document)
     for name in getattr(trainer, "resume_ignores", ()):
         *parents, last = name.split(".")
         node: Any = document
@@ -221,7 +254,7 @@ def resume_hash(trainer: Any) -> str:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
-    return json_hash(document)
+    return document
 
 
 def _may_precede(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from paperloop.checkpoint import verify
-from paperloop.errors import CheckpointError, NonFiniteError, UserError, setting
+from paperloop.errors import CheckpointError, NonFiniteError, UserError, printable, setting
 from paperloop.metrics_file import RESERVED, JsonlSink
 from paperloop.progress import Progress
 from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
@@ -80,7 +80,7 @@ def run(
         sinks: more sinks, next to metrics.jsonl (`paperloop_lab.sinks`). One that fails after it was opened is dropped
             with a warning.
         on_nonfinite: "stop" ends the run with `NonFiniteError` when a training metric is not finite at a step that is
-            logged or saved; "continue" goes on.
+            logged or saved; "continue" ignores it.
         progress: where the error stream is a terminal, show a bar there, and say where a run resumes or that it is
             complete already. Elsewhere, as in a log, that is said in any case.
         parent: the run that this one starts from, for run.json.
@@ -126,26 +126,28 @@ def run(
     with folder.lock():
         previous = folder.check(trainer, seed=seed, resume=resume)
         state = loop.begin(previous, fallback=fallback)
-        if loop.done and previous and previous["status"] == "complete" and not loop.fell_back:
+        if loop.done and previous and previous["status"] == "complete" and not loop.repaired:
             _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
             return state
         if loop.start:
             _say(f"{folder.path} resumes from step {loop.start} of {steps}.", progress)
         try:
-            folder.start(trainer, seed=seed, previous=previous, parent=parent)
+            folder.start(trainer, seed=seed, previous=previous, parent=parent, repairs=loop.repairs)
             with caught_signals(STOPPING) as caught, loop.open_sinks(), contextlib.closing(loop.bar(progress)) as bar:
                 state = loop.train(state, caught, bar)
         except Interrupted as stop:
             folder.finish("interrupted", step=stop.step)
-            _say(f"Saved at step {stop.step} of {steps} in {folder.path}: the same command resumes from there.", True)
+            then = "the same command resumes" if resume != "never" else f"{setting('resume', 'auto')} resumes"
+            _say(f"Saved at step {stop.step} of {steps} in {folder.path}: {then} from there.", True)
             raise
         except BaseException as error:
             with contextlib.suppress(UserError):  # the disk may be the reason
                 folder.finish("failed", error=f"{type(error).__name__}: {error}")
             raise
-        notes = loop.notes(state)
+        notes = loop.final_notes(state)
         for note in notes:
             _say(f"warning: {note}", True)
+        notes = [*loop.repairs, *notes]
         folder.finish("complete", step=steps, wall=round(loop.wall, 3), progress=dict(loop.progress), notes=notes)
     return state
 
@@ -154,7 +156,7 @@ def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = No
     """Return the state at a run's newest checkpoint (or at `step`), verified byte by byte.
 
     Raises:
-        UserError: there is no such run, or it belongs to another method, configuration or seed.
+        UserError: there is no run, or it belongs to another method, configuration or seed.
         CheckpointError: the checkpoint is missing or damaged.
     """
     folder = RunFolder(Path(run_dir))
@@ -214,7 +216,9 @@ class _Loop:
     rows: JsonlSink
     sinks: list[Any]
     start: int = 0
-    fell_back: bool = False
+    repairs: list[str] = dataclasses.field(default_factory=list)
+    repaired: bool = False
+    saved: bool = False
     wall: float = 0.0
     progress: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
@@ -231,7 +235,8 @@ class _Loop:
                 f"{self.folder.path} is at step {newest}, beyond the {self.steps} asked for: ask for at least that."
             )
         found = checkpoints.find(fallback=fallback)
-        if found is None and previous and previous["status"] in ("complete", "interrupted"):
+        ended = previous is not None and previous["status"] in ("complete", "interrupted")
+        if found is None and previous and (ended or previous.get("saved")):
             raise CheckpointError(  # starting anew would overwrite its metrics
                 f"{self.folder.path} holds a run that was saved (run.json: {previous['status']}), but no checkpoint: "
                 "restore its checkpoints, or choose another folder."
@@ -240,19 +245,27 @@ class _Loop:
         if found is not None:
             manifest = checkpoints.manifest(found)
             self.folder.check_manifest(found, manifest, self.trainer, self.seed)
-            self.rows.resume(self.folder.path, found, manifest["metrics"], salvage=fallback)
+            whole = previous is not None and previous["status"] == "complete" and found == newest
+            salvaged = self.rows.resume(self.folder.path, found, manifest["metrics"], whole=whole, salvage=fallback)
             state = self.trainer.restore(checkpoints.path(found) / "payload", state)
             self.start, self.wall, self.progress = found, manifest["wall"], manifest["progress"]
+            self.repairs = list((previous or {}).get("repairs") or ())
+            if salvaged:  # from now on the checkpoint vouches for the rows that are left
+                checkpoints.save(found, lambda payload: self.trainer.save(state, payload), self._meta(state))
+                self._tell(salvaged)
         if fallback:
-            self.fell_back = found != newest
             checkpoints.drop_after(found)
-            if self.fell_back:
-                print(
-                    f"Falling back: the checkpoint of step {newest} in {self.folder.path} is damaged and is kept as "
-                    f"damaged-*; resuming from step {found}.",
-                    file=sys.stderr,
+            if found != newest:
+                self._tell(
+                    f"fell back: the checkpoint of step {newest} is damaged and is kept as damaged-*; resumed from "
+                    f"step {found or 0}."
                 )
         return state
+
+    def _tell(self, note: str) -> None:
+        self.repairs.append(note)
+        self.repaired = True
+        _say(f"{self.folder.path}: {note}", True)
 
     @contextlib.contextmanager
     def open_sinks(self) -> Generator[None]:
@@ -269,15 +282,19 @@ class _Loop:
         with self.folder.writing():
             self.rows.close()
 
-    def notes(self, state: Any) -> list[str]:
+    def final_notes(self, state: Any) -> list[str]:
         """What somebody should know about a run that ended well; a trainer may know more about its own."""
-        own = getattr(self.trainer, "notes", None)
-        if own is not None and (told := list(own(state))):
-            return told
-        idle = [name for name, value in self.progress.items() if name.endswith("updates") and value == 0]
-        if not idle:
+        own = getattr(self.trainer, "final_notes", None)
+        if own is not None:
+            try:
+                told = own(state)
+            except Exception as error:  # the run itself is complete
+                return [f"final_notes of {method_name(self.trainer)} failed: {type(error).__name__}: {error}"]
+            if told:
+                return [told] if isinstance(told, str) else list(told)
+        if self.progress.get("updates") != 0:
             return []
-        return [f"{self.folder.path} made no update ({', '.join(idle)} 0): nothing was learned in {self.steps} steps."]
+        return [f"{self.folder.path} made no update: nothing was learned in {self.steps} steps."]
 
     def bar(self, enabled: bool) -> Progress:
         return Progress(self.steps, self.start, enabled=enabled, label=self.folder.path.name)
@@ -328,6 +345,7 @@ class _Loop:
 
     def _log(self, state: Any, metrics: Metrics, step: int, wall: float, bar: Progress) -> None:
         host = to_host(metrics)
+        self._check_numbers(host)
         self.progress = {name: int(value) for name, value in self.trainer.progress(state).items()}
         # A bad row is written too: it shows what happened.
         self._write(step, wall, "train", {**host, **{f"progress/{k}": v for k, v in self.progress.items()}})
@@ -337,6 +355,19 @@ class _Loop:
         )
         if headline is not None:
             bar.update(step, f"{headline} {float(np.mean(host[headline])):.4g}")
+
+    def _check_numbers(self, host: Mapping[str, Any]) -> None:
+        """Refuse metrics that are not numbers, and agents that do not fit the leading axis: the method's faults."""
+        bad = [name for name, value in host.items() if value.dtype.kind not in "biuf"]
+        if bad:
+            raise UserError(f"Metric {bad[0]} of {method_name(self.trainer)} is not a number, but {host[bad[0]]!r}.")
+        agents = getattr(self.trainer, "agents", None)
+        for name in () if agents is None else getattr(self.trainer, "headlines", ()):
+            if name in host and host[name].ndim and len(host[name]) != len(agents):
+                raise UserError(
+                    f"Metric {name} of {method_name(self.trainer)} has {len(host[name])} entries for {len(agents)} "
+                    "agents."
+                )
 
     def _check_finite(self, host: Mapping[str, Any], step: int) -> None:
         bad = [name for name, value in host.items() if not np.all(np.isfinite(value))]
@@ -354,8 +385,15 @@ class _Loop:
 
     def _save(self, state: Any, step: int) -> None:
         self._flush()  # the rows up to this step are durable before the checkpoint that vouches for them
+        self.folder.checkpoints.save(step, lambda payload: self.trainer.save(state, payload), self._meta(state))
+        if not self.saved:  # from now on a missing checkpoint is a loss, not a run that was killed early
+            self.folder.add(saved=True)
+            self.saved = True
+
+    def _meta(self, state: Any) -> dict[str, Any]:
+        """What a checkpoint's manifest says of the run at `state`."""
         self.progress = {name: int(value) for name, value in self.trainer.progress(state).items()}
-        meta = {
+        return {
             "method": method_name(self.trainer),
             "seed": self.seed,
             "config": resume_hash(self.trainer),
@@ -363,7 +401,6 @@ class _Loop:
             "wall": self.wall,
             "progress": dict(self.progress),
         }
-        self.folder.checkpoints.save(step, lambda payload: self.trainer.save(state, payload), meta)
 
     def _write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
         taken = [name for name in RESERVED if name in metrics]
@@ -391,9 +428,9 @@ class _Loop:
 
 
 def _say(text: str, wanted: bool) -> None:
-    """One line on the error stream: where it is no terminal, whoever reads it later wants to know."""
+    """Print one line on the error stream; where that is a file, also what a terminal was not to show."""
     if wanted or not sys.stderr.isatty():
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def _check_range(**values: int | None) -> None:

@@ -15,7 +15,7 @@ def check_seed(seed: Any) -> int:
     """Return `seed` as a Python integer in [0, 2**63).
 
     Raises:
-        UserError: it is no integer, or out of that range.
+        UserError: it is not an integer, or is out of that range.
     """
     try:
         value = operator.index(seed)  # takes NumPy integers, refuses floats

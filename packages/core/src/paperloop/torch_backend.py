@@ -164,7 +164,7 @@ def _compare(saved: Any, here: Any, path: str, folder: Path, *, skip_state: bool
     advice = "use the config.json that it was made with"
     if isinstance(here, torch.Tensor):
         if not isinstance(saved, torch.Tensor):
-            raise CheckpointError(f"{where}: {path} is no tensor there; {advice}.")
+            raise CheckpointError(f"{where}: {path} is not a tensor there; {advice}.")
         if saved.shape != here.shape:
             raise CheckpointError(f"{where}: {path} has shape {list(saved.shape)}, not {list(here.shape)}; {advice}.")
         if saved.dtype != here.dtype:

@@ -273,7 +273,7 @@ def make_scorecard(
                 "levels are kept for testing: evaluate them one by one."
             )
         state = restore(plan.trainer, run, fallback=fallback)
-        notes += [f"{label}: {note}" for note in plan.trainer.notes(state)]
+        notes += [f"{label}: {note}" for note in plan.trainer.final_notes(state)]
         try:
             history = read_history(run)
         except UserError:

@@ -150,7 +150,7 @@ class UEDTrainer:
             + int(refreshes.min()) * self.config.steps_per_refresh,
         }
 
-    def notes(self, state: TrainState) -> tuple[str, ...]:
+    def final_notes(self, state: TrainState) -> tuple[str, ...]:
         """Return what a reader of the results must know: that no update was made, or that no level was replayed.
 
         Asked at the end of a run. One that cannot get there at all is refused before; whether enough different levels
