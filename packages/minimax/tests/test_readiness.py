@@ -129,7 +129,7 @@ def test_a_run_that_made_no_update_says_so():
         "No update was made in 1 of 2 seeds: no cycle drew a replay (buffer.replay_prob is 0.5); train longer.",
     )
     plain = UEDTrainer(dataclasses.replace(config, method="plr"))
-    assert plain.notes(state([one, two], [5, 5]))[0].startswith(
+    assert plain.final_notes(state([one, two], [5, 5]))[0].startswith(
         "No level was replayed in 1 of 2 seeds: the level buffer"
     )
     # All students of a teacher must be ready.
@@ -137,5 +137,9 @@ def test_a_run_that_made_no_update_says_so():
         config, method="repaired", seeds=1, env=dataclasses.replace(config.env, width=4),
         teacher=TeacherConfig(editor=EditorConfig(n_walls=1)),
     )  # fmt: skip
-    assert UEDTrainer(pair).notes(state([[two[0], one[0]]], [0]))[0].startswith("No update was made: the level buffer")
-    assert UEDTrainer(dataclasses.replace(config, method="dr")).notes(SimpleNamespace(buffer=None)) == ()
+    assert (
+        UEDTrainer(pair)
+        .final_notes(state([[two[0], one[0]]], [0]))[0]
+        .startswith("No update was made: the level buffer")
+    )
+    assert UEDTrainer(dataclasses.replace(config, method="dr")).final_notes(SimpleNamespace(buffer=None)) == ()
