@@ -234,7 +234,7 @@ def make_data(job: Job, steps: int, folder: Path, workers: int, cost: Cost) -> P
 
 def train(job: Job, tier: Tier, file: Path, out: Path, options: argparse.Namespace, single: bool, cost: Cost) -> None:
     """Run `otr train`, which continues with what is there."""
-    from otr.training_config import TrainConfig
+    from otr.training_config import SCHEMA, TrainConfig
     from paperloop.settings import save_config
 
     hidden, updates = tier.size(job.dataset)
@@ -246,7 +246,7 @@ def train(job: Job, tier: Tier, file: Path, out: Path, options: argparse.Namespa
     )  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{job.name}.config.json"
-    save_config(config, path)
+    save_config(config, path, SCHEMA)
     env = dict(os.environ)
     if single:  # each program keeps to its core: threads of several that wait for one another waste both
         env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false".strip()

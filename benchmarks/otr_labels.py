@@ -302,7 +302,7 @@ def measure_kill(steps: int, threads: int, suffix: str) -> tuple[Json, str]:
         chunks = -(-steps // (LENGTH * -(-chunk_steps // LENGTH)))
 
         def done() -> int:
-            return len(list(store.glob("*/chunk-*.npz")))
+            return len(list(store.glob("*/chunk-*.labels")))
 
         def writing() -> bool:
             return any(path.name.startswith(f".{out.name}") and path != store for path in folder.iterdir())
