@@ -362,7 +362,9 @@ class _Loop:
         if bad:
             raise UserError(f"Metric {bad[0]} of {method_name(self.trainer)} is not a number, but {host[bad[0]]!r}.")
         agents = getattr(self.trainer, "agents", None)
-        for name in () if agents is None else getattr(self.trainer, "headlines", ()):
+        if agents is None:
+            return
+        for name in getattr(self.trainer, "headlines", ()):
             if name in host and host[name].ndim and len(host[name]) != len(agents):
                 raise UserError(
                     f"Metric {name} of {method_name(self.trainer)} has {len(host[name])} entries for {len(agents)} "
