@@ -10,7 +10,7 @@ import pytest
 
 from otr import PRESETS
 from otr.cli import main, make_app
-from otr.label import ORIGINAL_REWARDS
+from otr.labelling import ORIGINAL_REWARDS
 from otr.presets import DOMAINS
 from otr.settings import PRESET_HELP, settings_class, settings_presets
 from otr.store import ChunkStore

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, UDSConfig, label
-from otr.label import ORIGINAL_REWARDS, content_key
+from otr.labelling import ORIGINAL_REWARDS, content_key
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 

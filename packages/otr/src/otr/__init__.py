@@ -9,27 +9,33 @@ labelled = label(data, best_episodes(data, 1), OTRConfig()).dataset
 labelled.save("hopper_medium_otr.hdf5")
 """
 
-from otr.config import (
-    ConstantConfig,
-    CostConfig,
-    FeatureConfig,
-    LabellerConfig,
-    MinimumDistanceConfig,
-    NearestNeighbourConfig,
-    OracleConfig,
-    ORILConfig,
-    OTRConfig,
-    PWILConfig,
-    ScaleConfig,
-    SegmentMatchingConfig,
-    SolverConfig,
-    SquashConfig,
-    UDSConfig,
-)
-from otr.label import LabelResult, label
-from otr.labellers import Labels, add_labeller, make_labeller
-from otr.presets import PRESETS, preset
-from otr.sinkhorn import transport, transport_plan
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from otr.config import (
+        ConstantConfig,
+        CostConfig,
+        FeatureConfig,
+        LabellerConfig,
+        MinimumDistanceConfig,
+        NearestNeighbourConfig,
+        OracleConfig,
+        ORILConfig,
+        OTRConfig,
+        PWILConfig,
+        ScaleConfig,
+        SegmentMatchingConfig,
+        SolverConfig,
+        SquashConfig,
+        UDSConfig,
+    )
+    from otr.labellers import Labels, add_labeller, make_labeller
+    from otr.labelling import LabelResult, label
+    from otr.presets import PRESETS, preset
+    from otr.sinkhorn import transport, transport_plan
 
 __all__ = [
     "PRESETS",
@@ -57,3 +63,52 @@ __all__ = [
     "transport",
     "transport_plan",
 ]
+
+# Imported on first use (PEP 562), so that `otr --help` does not wait for NumPy.
+_HOME = {
+    "otr.config": (
+        "ConstantConfig",
+        "CostConfig",
+        "FeatureConfig",
+        "LabellerConfig",
+        "MinimumDistanceConfig",
+        "NearestNeighbourConfig",
+        "OracleConfig",
+        "ORILConfig",
+        "OTRConfig",
+        "PWILConfig",
+        "ScaleConfig",
+        "SegmentMatchingConfig",
+        "SolverConfig",
+        "SquashConfig",
+        "UDSConfig",
+    ),
+    "otr.labelling": (
+        "LabelResult",
+        "label",
+    ),
+    "otr.labellers": (
+        "Labels",
+        "add_labeller",
+        "make_labeller",
+    ),
+    "otr.presets": (
+        "PRESETS",
+        "preset",
+    ),
+    "otr.sinkhorn": (
+        "transport",
+        "transport_plan",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'otr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -18,7 +18,7 @@ from rich.console import Console
 from otr.demonstrations import best_episodes
 from otr.diagnose import Diagnosis, diagnose, plan_figure
 from otr.diagnose_command import diagnosis_table
-from otr.label import ORIGINAL_REWARDS, label
+from otr.labelling import ORIGINAL_REWARDS, label
 from otr.presets import preset
 from paperloop.errors import UserError
 from paperloop.files import write_json

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otr.facts import LabelFacts, read_facts
-from otr.label import ORIGINAL_REWARDS
+from otr.labelling import ORIGINAL_REWARDS
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import COLOURS
@@ -91,7 +91,7 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     """Compare labels with the truth.
 
     Args:
-        labelled: what `otr.label.label` made, or any dataset.
+        labelled: what `otr.labelling.label` made, or any dataset.
         truth: (N,) true rewards; by default the extra "infos/original_rewards", if there is one and it is not all 0.
 
     Raises:

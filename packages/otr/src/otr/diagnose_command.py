@@ -17,8 +17,8 @@ from otr.demonstrations import load_demonstrations
 from otr.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
 from otr.facts import read_facts
 from otr.files import findings_of, noted_warnings, read_dataset
-from otr.label import ATTRIBUTE, ORIGINAL_REWARDS
 from otr.labellers.registry import LABELLERS
+from otr.labelling import ATTRIBUTE, ORIGINAL_REWARDS
 from otr.time_outs import without_time_outs
 from paperloop.errors import UserError, printable, setting
 from paperloop.files import write_json

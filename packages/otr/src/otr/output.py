@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from otr.label import ATTRIBUTE, array_digest
+from otr.labelling import ATTRIBUTE, array_digest
 from otr.truth import true_rewards
 from paperloop.errors import UserError, setting
 from paperloop.files import leftovers, remove_leftovers
@@ -170,7 +170,7 @@ def finished(
     Args:
         out: what is there.
         format: what would be written.
-        key: of the labels, see `otr.label.content_key`.
+        key: of the labels, see `otr.labelling.content_key`.
         data: what is labelled.
         facts: what else the output has to say of its labels.
     """

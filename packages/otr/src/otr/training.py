@@ -27,8 +27,8 @@ from otr.config import ORILConfig
 from otr.demonstrations import Score, demonstrations_by, load_demonstrations
 from otr.features import check_compatible
 from otr.files import is_minari, noted_warnings, read_dataset
-from otr.label import label, otr_version, solver_name, with_facts
 from otr.labellers import make_labeller
+from otr.labelling import label, otr_version, solver_name, with_facts
 from otr.output import save_dataset
 from otr.training_config import CLONING, ORIGINAL, SCHEMA, TrainConfig
 from otr.training_labels import GivenLabels, content_digest, read_labels

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from otr.files import read_dataset
-from otr.label import ATTRIBUTE, add_arrays
+from otr.labelling import ATTRIBUTE, add_arrays
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from opshape.games.payoffs import PAYOFFS, Payoffs
 from paperloop.errors import UserError
 
@@ -70,6 +68,8 @@ def zero_determinant(
     Raises:
         UserError: these parameters give no probabilities; the message says which state is out of range.
     """
+    import numpy as np  # here, because the settings name strategies and `--help` must not wait
+
     own, other = (np.array([cell[i] for row in payoffs for cell in row]) for i in (0, 1))
     base = own[3] if kappa is None else kappa
     cooperated = np.array([1.0, 1.0, 0.0, 0.0])
@@ -94,6 +94,8 @@ def fit_zero_determinant(cooperation: Sequence[float], payoffs: Payoffs = PAYOFF
     Returns:
         The fit; all NaN where the states seen cannot tell the three parameters apart.
     """
+    import numpy as np  # here, because the settings name strategies and `--help` must not wait
+
     own, other = (np.array([cell[i] for row in payoffs for cell in row]) for i in (0, 1))
     p = np.asarray(cooperation, float)[:4]
     seen = np.isfinite(p)
