@@ -25,7 +25,7 @@ from minimax_ued.envs.maze import Maze, paths
 from minimax_ued.evaluate import offered_levels
 from minimax_ued.optimal import optimal_returns
 from minimax_ued.trainer import UEDTrainer
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.seeds import fold_seed
 from paperloop_lab import stats
 
@@ -102,9 +102,11 @@ class CVaR:
         stored = jax.tree.leaves(levels)[0].shape[0]
         self.n_levels = stored if n_levels is None else n_levels
         if not 1 <= self.n_levels <= stored:
-            raise UserError(f"cvar levels is {n_levels}, but must be from 1 to {stored}: so many {self.name} has.")
+            raise UserError(
+                f"{setting('cvar_levels')} is {n_levels}; it must be from 1 to {stored}, the levels of {self.name}."
+            )
         if attempts < 1:
-            raise UserError(f"cvar attempts is {attempts}, but must be at least 1.")
+            raise UserError(f"{setting('cvar_attempts')} is {attempts}; it must be at least 1.")
         wrong = [alpha for alpha in alphas if not 0 < alpha <= 1]
         if wrong or not alphas:
             raise UserError(f"CVaR.alphas is {list(alphas)}, but must be fractions above 0 and at most 1.")

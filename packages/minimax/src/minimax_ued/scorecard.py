@@ -18,7 +18,7 @@ from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, Policy
 from minimax_ued.history import KEPT_SPLIT, History, read_history
 from minimax_ued.snapshots import LevelSnapshots
 from minimax_ued.trainer import UEDTrainer
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.runner import restore
 from paperloop.seeds import fold_seed
 from paperloop.settings import load_config
@@ -402,9 +402,11 @@ def _check(runs: Sequence[Path], configs: Sequence[TrainConfig], students: Seque
         for student in students:
             if not 0 <= student < config.n_students:
                 there = "one student, 0" if config.n_students == 1 else f"students 0 to {config.n_students - 1}"
-                raise UserError(f"student is {student}, but {run} is a run of {config.method!r}, which has {there}.")
+                raise UserError(
+                    f"{setting('student')} is {student}, but {run} is a run of {config.method!r}, which has {there}."
+                )
     if not students or len(set(students)) != len(students):
-        raise UserError(f"students is {list(students)}, but must name at least one, and each once.")
+        raise UserError(f"{setting('student')} is {list(students)}, but must name at least one, and each once.")
 
 
 def _budget(trainer: UEDTrainer, state: Any, student: int) -> dict[str, Any]:
