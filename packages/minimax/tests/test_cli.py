@@ -220,7 +220,7 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
         (["evaluate", "RUN", "--episodes", "0"], ["--episodes is 0"]),
         (["evaluate", "RUN", "--cvar-attempts", "0"], ["--cvar-attempts is 0"]),
         (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),
-        (["evaluate", "RUN", "--student", "1"], ["student is 1", "'dr'", "one student"]),
+        (["evaluate", "RUN", "--student", "1"], ["--student is 1", "'dr'", "one student"]),
         (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
         (["levels", "--mutate", "-1"], ["--mutate is -1"]),
         (["levels", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),

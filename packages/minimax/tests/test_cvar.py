@@ -107,8 +107,8 @@ def test_bins_of_path_lengths():
     ("arguments", "words"),
     [
         ({"n_levels": 601}, "from 1 to 600"),
-        ({"n_levels": 0}, "cvar levels is 0"),
-        ({"attempts": 0}, "cvar attempts is 0"),
+        ({"n_levels": 0}, "cvar_levels is 0"),
+        ({"attempts": 0}, "cvar_attempts is 0"),
         ({"alphas": (0.0,)}, "above 0"),
         ({"policy": "best"}, "'best'"),
     ],
