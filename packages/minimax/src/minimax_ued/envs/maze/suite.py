@@ -5,8 +5,8 @@ mazes of the older code (facebookresearch/dcd) behind the tables of Jiang et al.
 Parker-Holder et al. 2022 (arXiv 2203.01302), where the two differ; compare with those tables on these:
 
 - `FourRoomsDCD`: T = 100 instead of 250; walls are opaque; agent and goal may stand in doors.
-- `CrossingDCD` ("SimpleCrossingS11N5"): one opening for each wall, made room by room, instead of one walk through all;
-  walls are opaque. T is the same.
+- `CrossingDCD` ("SimpleCrossingS11N5"): exactly five walls instead of two to eight; one opening for each wall, made
+  room by room, instead of one walk through all; walls are opaque. T is the same.
 - `PerfectMaze...DCD`: by Kruskal's algorithm instead of depth-first search; agent and goal in two corners instead of
   anywhere; the agent faces right. The sizes are the original's: 9 (Small), 19 (Medium), 49 (Large) and 99 (XL).
 
@@ -46,7 +46,7 @@ class TestMaze:
         see_through_walls: whether the agent sees through walls; None leaves it as it was in training.
     """
 
-    __test__: ClassVar[bool] = False  # it is no test case, whatever its name makes pytest think
+    __test__: ClassVar[bool] = False  # it is not a test case, whatever its name makes pytest think
 
     name: str
     height: int
