@@ -26,12 +26,13 @@ def make(config):
 
 @pytest.mark.slow
 def test_the_trainer_meets_the_contract(tmp_path):
-    assert len(check_trainer(make, TINY, folder=tmp_path, kills=0)) == 5
+    assert "the same in a fresh process" in check_trainer(make, TINY, folder=tmp_path, kills=0)
 
 
 @pytest.mark.slow
 def test_a_run_that_is_killed_continues_bit_for_bit(tmp_path):
-    assert len(check_trainer(make, TINY, folder=tmp_path, kills=2)) == 6
+    passed = check_trainer(make, TINY, folder=tmp_path, kills=2)
+    assert any("killed -9 2 times" in line for line in passed)
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "levels", "demo", "methods"])
