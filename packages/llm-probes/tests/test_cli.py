@@ -72,3 +72,18 @@ def test_diversity(tmp_path, capsys):
     file.write_text("{")
     assert app.main(["diversity", str(file)]) == 2
     assert "line 1: this is not JSON" in capsys.readouterr().err
+
+
+def test_a_stage_is_trained_continued_and_exported(folder, capsys):
+    transformers = pytest.importorskip("transformers")
+    data = folder / "d.jsonl"
+    data.write_text("\n".join(json.dumps({"prompt": f"Is it {i}?", "completion": " yes"}) for i in range(8)))
+    command = ["train", "--model", str(folder / "model"), "--stage.type", "sft", "--stage.data", str(data)]
+    command += ["--length", "3", "--stage.batch", "2", "--out", str(folder / "run"), "--device", "cpu", "--quiet"]
+    assert app.main([*command, "--steps", "2"]) == 0
+    assert app.main([*command, "--steps", "2"]) == 0  # complete: nothing is left
+    assert app.main(["export", str(folder / "run"), "--out", str(folder / "exported")]) == 0
+    capsys.readouterr()
+    assert transformers.AutoModelForCausalLM.from_pretrained(folder / "exported").config.vocab_size == 400
+    assert app.main([*command, "--steps", "2", "--stage.beta", "1"]) == 2  # an option of another stage
+    assert "beta" in capsys.readouterr().err

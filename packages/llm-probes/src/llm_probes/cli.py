@@ -5,8 +5,15 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from llm_probes.config import DiversityOptions, HarnessOptions, ImplicatureOptions, WrappedOptions
-from paperloop.cli import App, select_device
+from llm_probes.config import (
+    DiversityOptions,
+    ExportOptions,
+    HarnessOptions,
+    ImplicatureOptions,
+    TrainConfig,
+    WrappedOptions,
+)
+from paperloop.cli import App, RunOptions, select_device
 from paperloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -185,6 +192,35 @@ def wrapped(options: WrappedOptions) -> None:
     if options.out is not None:
         write_json(options.out, document)
         print(f"evidence: {options.out}")
+
+
+@app.command(options=RunOptions, config=TrainConfig, essentials=("model", "stage.type", "stage.data", "steps"))
+def train(options: RunOptions, config: TrainConfig) -> None:
+    """Train one stage of RLHF: sft, reward or ppo. Continues what is in the run folder."""
+    from llm_probes.trainer import HeldOutAccuracy, RewardTrainer, make_trainer
+    from paperloop import run
+    from paperloop_lab.report import report, report_command
+    from paperloop_lab.sinks import make_sinks
+
+    trainer = make_trainer(config, select_device(options.device, "torch"))
+    evaluators = {"held_out": HeldOutAccuracy(trainer)} if isinstance(trainer, RewardTrainer) else {}
+    arguments: dict[str, Any] = options.run_arguments()
+    arguments |= {"evaluators": evaluators, "sinks": make_sinks(options.sinks)}
+    run(trainer, options.out, steps=config.steps, **arguments)
+    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    print(f"model folder: llm-probes export {options.out} --out FOLDER")
+
+
+@app.command(options=ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write the newest checkpoint of a run as a model folder that transformers can read."""
+    from llm_probes import trainer as stages
+    from paperloop import restore
+    from paperloop.settings import load_config
+
+    trainer = stages.make_trainer(load_config(TrainConfig, options.run))
+    stages.export(trainer, restore(trainer, options.run), options.out)
+    print(f"model folder: {options.out}")
 
 
 def _prompts(options: Any) -> tuple[Any, Any, Any]:

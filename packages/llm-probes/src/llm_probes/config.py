@@ -5,10 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from paperloop.cli import Device, Positional
-from paperloop.settings import Count, CountOrZero, Ge, Gt, Lt, Positive, Seed, fault, settings
+from pydantic import Field
 
-__all__ = ["DiversityOptions", "HarnessOptions", "ImplicatureOptions", "WrappedOptions"]
+from paperloop.cli import Device, Positional
+from paperloop.settings import Count, CountOrZero, Ge, Gt, Lt, NotNegative, Positive, Seed, Share, fault, settings
+
+__all__ = [
+    "PPO",
+    "SFT",
+    "DiversityOptions",
+    "ExportOptions",
+    "HarnessOptions",
+    "ImplicatureOptions",
+    "Reward",
+    "TrainConfig",
+    "WrappedOptions",
+]
 
 
 @settings
@@ -173,3 +185,116 @@ class WrappedOptions:
     lr: Positive = 1e-4
     optimiser: Literal["adamw", "sgd"] = "adamw"
     seed: Seed = 0
+
+
+@settings
+class SFT:
+    """Supervised fine-tuning: next-token loss on the completion's tokens alone.
+
+    Attributes:
+        data: JSON lines with prompt and completion
+        lr: AdamW's peak step size
+        batch: demonstrations of one update
+    """
+
+    type: Literal["sft"] = "sft"
+    data: Path
+    lr: Positive = 3e-5
+    batch: Count = 16
+
+
+@settings
+class Reward:
+    """A reward model from preferences, by the Bradley-Terry loss.
+
+    Attributes:
+        data: JSON lines with prompt, chosen and rejected
+        lr: AdamW's peak step size
+        batch: pairs of one update
+        held_out: share of the pairs that the accuracy is measured on; they also fix the scores' mean and scale
+    """
+
+    type: Literal["reward"] = "reward"
+    data: Path
+    lr: Positive = 1e-5
+    batch: Count = 16
+    held_out: Annotated[float, Gt(0), Lt(1)] = 0.1
+
+
+@settings
+class PPO:
+    """PPO with a value head against a KL penalty to the starting policy (Kirk et al. 2024; Schulman et al. 2017).
+
+    Attributes:
+        data: JSON lines with prompt
+        reward: the exported folder of a reward model
+        lr: Adam's step size, decaying linearly to 0
+        batch: responses of one step
+        epochs: passes over a step's responses
+        minibatch: responses of one update
+        temperature: of the samples
+        beta: weight of the KL penalty at every token
+        estimator: of the KL; k2 is the original code's, k1 and k3 are unbiased
+        clip: of the policy's ratio
+        value_clip: of the value's change
+        value_weight: of the value loss
+        discount: gamma of the advantages
+        trace: lambda of the advantages
+        max_kl: stop with a checkpoint when the mean KL of a response exceeds this
+    """
+
+    type: Literal["ppo"] = "ppo"
+    data: Path
+    reward: Path
+    lr: Positive = 1.5e-6
+    batch: Count = 16
+    epochs: Count = 4
+    minibatch: Count = 16
+    temperature: Positive = 1.0
+    beta: NotNegative = 0.05
+    estimator: Literal["k1", "k2", "k3"] = "k2"
+    clip: Annotated[float, Gt(0), Lt(1)] = 0.2
+    value_clip: Positive = 0.2
+    value_weight: NotNegative = 0.2
+    discount: Share = 1.0
+    trace: Share = 0.95
+    max_kl: Positive = 1000.0
+
+    def __post_init__(self) -> None:
+        """Check what concerns several settings."""
+        if self.batch % self.minibatch:
+            raise fault(self, "minibatch", f"a divisor of the batch of {self.batch}")
+
+
+@settings
+class TrainConfig:
+    """One stage of the pipeline, from a model folder.
+
+    Attributes:
+        model: the folder that the stage starts from
+        stage: sft, reward or ppo, with its settings
+        steps: of training
+        prompt_length: the most tokens of a prompt; longer ones are refused
+        length: the most tokens of a response
+        frozen: share of the blocks that is not trained; 0.8 in the paper
+    """
+
+    model: Path
+    stage: Annotated[SFT | Reward | PPO, Field(discriminator="type")]
+    steps: Count = 500
+    prompt_length: Count = 1024
+    length: Count = 48
+    frozen: Share = 0.8
+
+
+@settings
+class ExportOptions:
+    """A model folder from a run.
+
+    Attributes:
+        run: the run folder of a stage
+        out: a new folder that transformers can read; a reward model's has score_head.safetensors too
+    """
+
+    run: Positional[Path]
+    out: Path
