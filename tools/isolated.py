@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tools.bootstrap import find_uv
+from tools.bootstrap import find_uv, install_torch
 from tools.run_tests import environment
 from tools.workspace import REPO, SERVICE_EXTRAS, Member, members
 
@@ -215,6 +215,9 @@ def try_package(uv: str, wheel: Wheel, wheels: dict[str, Wheel], scratch: Path) 
     run([uv, "venv", "--quiet", "--no-project", "--python", sys.executable, venv])
     python = venv / "bin" / "python"
     env = outside_environment()
+    needs_torch = any(re.match(r"torch\b(?!.*extra ==)", text) for text in wheel.metadata.get("Requires-Dist", []))
+    if needs_torch and not install_torch(uv, str(python)):  # first, so that the index's CUDA build is not taken
+        return "skipped: no CPU build of PyTorch within reach"
     # First without any extra: after a plain `pip install`, every module must import and every command answer. What an
     # extra brings is imported inside the functions that need it, or in modules that pyproject.toml names.
     install(uv, python, wheel, set(), wheels)
