@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from paperloop.errors import UserError
-from paperloop_data import EpisodeDataset, read_npz
+from paperloop_data import EpisodeDataset, UnusedOptionWarning, read_npz, write_npz
 from paperloop_data.formats import writing
 
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
@@ -508,6 +509,37 @@ def test_states_alone_by_our_names_and_by_episode(tmp_path):
     assert (data.lengths.tolist(), data.final_observations.tolist()) == ([5], [[10.0, 11.0]])
     with pytest.raises(UserError, match="episode 0 has no actions"):
         EpisodeDataset.load(tmp_path / "a.npz")
+
+
+def test_a_time_limit_that_makes_no_difference_is_said(tmp_path):
+    ends = np.array([0, 0, 1, 0, 0, 1], bool)
+    arrays = {"observations": np.arange(12.0).reshape(6, 2), "actions": np.zeros((6, 1)), "rewards": np.ones(6)}
+    arrays |= {"terminals": np.zeros(6, bool), "timeouts": ends}
+    saved_arrays(tmp_path / "a.hdf5", arrays)
+    for options, told in (({}, "its own time-outs say"), ({"episode_ends": "timeouts"}, "the rule 'timeouts' says")):
+        with pytest.warns(UnusedOptionWarning, match=f"max_episode_steps=2 makes no difference, because {told}"):
+            data = EpisodeDataset.load(tmp_path / "a.hdf5", max_episode_steps=2, **options)
+        assert data.lengths.tolist() == [3, 3]
+    write_npz(data, tmp_path / "a.npz")
+    with pytest.warns(UnusedOptionWarning, match="its own episode starts say"):
+        EpisodeDataset.load(tmp_path / "a.npz", max_episode_steps=2)
+    for name in ("a.hdf5", "a.npz"):  # without a warning
+        cut = EpisodeDataset.load(tmp_path / name, max_episode_steps=2, episode_ends="steps")
+        assert cut.lengths.tolist() == [2, 2, 2]
+
+
+def test_no_episode_of_an_archive_vanishes(tmp_path):
+    episode = {"obs": np.zeros((2, 1)), "action": np.zeros((2, 1)), "reward": np.ones(2)}
+    arrays = {f"episode_{digits}/{name}": value for digits in ("0", "1", "01") for name, value in episode.items()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(UserError, match=r"a\.npz: episode_1 and episode_01 are both episode 1; rename one"):
+        read_npz(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", **{name: value for name, value in arrays.items() if "01" not in name})
+    assert read_npz(tmp_path / "b.npz").lengths.tolist() == [2, 2]
+    with zipfile.ZipFile(tmp_path / "b.npz", "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("episode_1/reward.npy", archive.read("episode_0/reward.npy"))
+    with pytest.raises(UserError, match=r"b\.npz holds episode_1/reward more than once"):
+        read_npz(tmp_path / "b.npz")
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.hdf5"])

@@ -8,6 +8,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import zipfile
 
 import h5py
@@ -68,9 +69,13 @@ def outside(tmp_path, kind: str):
     def put(file, name, rows):
         if kind == "external link":
             file[name] = h5py.ExternalLink(other, "/rewards")
-        elif kind == "soft link":
-            file["elsewhere"] = np.zeros(rows)
-            file[name] = h5py.SoftLink("/elsewhere")
+        elif kind == "soft link out":
+            file["elsewhere"] = h5py.ExternalLink(other, "/")
+            file[name] = h5py.SoftLink("/elsewhere/rewards")
+        elif kind == "soft link to nothing":
+            file[name] = h5py.SoftLink("/gone")
+        elif kind == "soft link to itself":
+            file[name] = h5py.SoftLink(f"/{name}")
         elif kind == "external storage":
             file.create_dataset(name, shape=(rows,), dtype="f8", external=[(str(secret), 0, 8 * rows)])
         elif kind in ("virtual", "missing source"):
@@ -90,7 +95,9 @@ def outside(tmp_path, kind: str):
     ("kind", "message"),
     [
         ("external link", "rewards is a link to elsewhere"),
-        ("soft link", "rewards is a link to elsewhere"),
+        ("soft link out", "(rewards|elsewhere) is a link to elsewhere"),
+        ("soft link to nothing", "rewards is a soft link to /gone, which is not in the file"),
+        ("soft link to itself", "rewards goes in a circle"),
         ("external storage", "rewards is in external storage"),
         ("virtual", "rewards is a virtual dataset"),
         ("missing source", "rewards is a virtual dataset"),
@@ -107,7 +114,8 @@ def test_values_that_are_not_in_the_file_are_refused_by_name(tmp_path, kind, mes
         del file["episode_1/rewards"]
         put(file, "episode_1/rewards", 3)
 
-    with pytest.raises(UserError, match=message.replace("rewards is", "episode_1/rewards is")):
+    message = message.replace("(rewards|elsewhere)", "rewards").replace("rewards is", "episode_1/rewards is")
+    with pytest.raises(UserError, match=message.replace("rewards goes", "episode_1/rewards goes")):
         load(minari(tmp_path / "m", change))
 
 
@@ -122,6 +130,47 @@ def test_metadata_and_episodes_of_other_files_are_refused(tmp_path):
 
     with pytest.raises(UserError, match="episode_1 is a link to elsewhere"):
         load(minari(tmp_path / "m", change))
+
+
+def test_links_within_the_file_are_followed(tmp_path):
+    """Of a dataset, of a group on the way, relative, and in an episode of Minari."""
+
+    def change(file):
+        file.move("rewards", "kept/rewards")
+        file["short"] = h5py.SoftLink("kept")
+        file["rewards"] = h5py.SoftLink("/short/./rewards")
+
+    plain, linked = load(h5(tmp_path / "a.hdf5")), load(h5(tmp_path / "b.hdf5", change))
+    np.testing.assert_array_equal(linked.rewards, plain.rewards)
+    assert list(linked.extras) == ["kept/rewards"]  # under its own path, not that of the link to its group
+
+    def move(file):
+        file.move("episode_1/rewards", "kept")
+        file["episode_1/rewards"] = h5py.SoftLink("/kept")
+
+    assert load(minari(tmp_path / "m", move)).equals(load(minari(tmp_path / "n")))
+
+
+def test_only_links_among_what_is_read_are_refused(tmp_path):
+    def change(file):
+        file["infos/far"] = h5py.ExternalLink("absent.hdf5", "/far")
+        file["infos/near"] = np.arange(N)
+        file["away"] = h5py.ExternalLink("absent.hdf5", "/")
+
+    path = h5(tmp_path / "a.hdf5", change)
+    assert list(load(path, extras=False).extras) == []
+    assert list(load(path, extras=["infos/near"]).extras) == ["infos/near"]
+    for extras, link in ((True, "away"), (["infos/far"], "infos/far"), (["away/x"], "away")):
+        with pytest.raises(UserError, match=f"a.hdf5: {link} is a link to elsewhere"):
+            load(path, extras=extras)
+
+    def gone(file):
+        file["episode_0/infos/far"] = h5py.SoftLink("/gone")
+
+    folder = minari(tmp_path / "m", gone)
+    assert load(folder, extras=False).extras == {}
+    with pytest.raises(UserError, match="infos/far is a soft link to /gone, which is not in the file"):
+        load(folder)
 
 
 def test_a_group_that_holds_itself_ends(tmp_path):
@@ -324,6 +373,29 @@ def test_an_option_that_does_not_exist_or_does_not_apply(tmp_path):
         load(path, observation_keys=("a",))
     with pytest.raises(UserError, match="episode_ends does not apply to Minari folders"):
         load(minari(tmp_path / "m"), episode_ends="goal")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_episode_steps": 5.5}, "max_episode_steps is 5.5; it must be at least 1, and whole"),
+        ({"max_episode_steps": "5"}, "max_episode_steps is '5'; it must be at least 1, and whole"),
+        ({"max_episode_steps": True}, "max_episode_steps is True"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0"),
+        ({"drop_nonfinite": "no"}, "drop_nonfinite is 'no'; it must be True or False"),
+        ({"states_only": 1}, "states_only is 1; it must be True or False"),
+        ({"default_reward": float("nan")}, "default_reward is nan; it must be a number"),
+        ({"default_reward": "0"}, "default_reward is '0'; it must be a number"),
+        ({"extras": "infos/goal"}, "extras is 'infos/goal'; it must be True, False or several names"),
+        ({"extras": [1]}, "extras is"),
+        ({"episode_ends": "end"}, "episode_ends is 'end'; it must be one of auto, flags"),
+    ],
+)
+def test_an_option_of_a_wrong_type_is_not_taken_for_another(tmp_path, options, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load(h5(tmp_path / "a.hdf5"), **options)
+    with pytest.raises(UserError, match="action_keys is 'ab'; it must be several names"):
+        load(minari(tmp_path / "m"), action_keys="ab")
 
 
 def test_messages_use_the_words_of_the_running_command(tmp_path):

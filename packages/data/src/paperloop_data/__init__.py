@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from paperloop_data.dataset import Episode, EpisodeDataset
 from paperloop_data.download import download
 from paperloop_data.environment import RecordedEnvironment, environment_of
-from paperloop_data.formats.reading import Reading
+from paperloop_data.formats.reading import Reading, UnusedOptionWarning
 from paperloop_data.scores import REFERENCE_SCORES, normalised_score
 from paperloop_data.summary import findings
 from paperloop_data.transitions import Transitions
@@ -41,6 +41,7 @@ __all__ = [
     "Reading",
     "RecordedEnvironment",
     "Transitions",
+    "UnusedOptionWarning",
     "dataset_path",
     "download",
     "environment_of",

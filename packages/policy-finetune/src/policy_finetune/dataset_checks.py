@@ -20,7 +20,7 @@ import gymnasium
 import numpy as np
 
 from paperloop.errors import UserError, setting
-from paperloop_data import EpisodeDataset, environment_of
+from paperloop_data import EpisodeDataset, UnusedOptionWarning, environment_of
 from policy_finetune.config import DataOptions
 from policy_finetune.envs import EnvSpec
 from policy_finetune.recorded import differences, task_of
@@ -86,6 +86,7 @@ def load_for(
         data = source
     else:
         path = Path(source)
+        default_limit = "max_episode_steps" not in options
         if not is_minari(path):  # which keeps episodes apart and needs no limit
             options.setdefault("max_episode_steps", spec.max_episode_steps)
             options.pop("observation_keys", None)
@@ -93,6 +94,8 @@ def load_for(
             raise UserError(f"{path} is of Minari, which keeps episodes apart: leave {setting('episode_ends')} out.")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
+            if default_limit:  # which many files do not need
+                warnings.simplefilter("ignore", UnusedOptionWarning)
             data = EpisodeDataset.load(path, drop_nonfinite=drop_nonfinite, **options)
         said += _about_reading(data, spec)
         for warning in caught:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import get_args
 
 import numpy as np
 
@@ -44,10 +43,6 @@ def resolve_ends(
     Raises:
         UserError: the rule needs what the file does not have.
     """
-    if rule not in get_args(EndRule):
-        raise UserError(f"{setting('episode_ends')} is one of {', '.join(get_args(EndRule))}; got {rule!r}.")
-    if max_episode_steps is not None and max_episode_steps < 1:
-        raise UserError(f"{setting('max_episode_steps')} is at least 1; got {max_episode_steps}.")
     if rule == "auto":
         rule = _choose(fields, max_episode_steps, where)
     terminals = fields["terminals"]

@@ -35,8 +35,8 @@ def read_d4rl(path: str | Path, **options: Any) -> EpisodeDataset:
 
     Everything with one row a step beyond D4RL's own arrays becomes an extra under its full name, such as "infos/goal";
     texts, numbers under `metadata/` and attributes of the file become `attributes["metadata"]`. `virtual/` (chunks of
-    files that were split) is ignored. Nothing is read from other files: links, external storage and virtual datasets
-    are refused.
+    files that were split) is ignored. Nothing is read from other files: external links, external storage and virtual
+    datasets are refused where they are among what is read; links within the file are followed.
 
     Args:
         path: the file.
@@ -48,7 +48,7 @@ def read_d4rl(path: str | Path, **options: Any) -> EpisodeDataset:
     path = Path(path)
     where, reading = shown(path.name), Reading.of(path, options, minari=False)
     with hdf5.opened_to_read(path, where) as file:
-        holds = hdf5.datasets(file, where)
+        holds = hdf5.datasets(file, where, lambda name: _needed(name, reading))
         attributes, skipped = _attributes(file, holds, where)
         steps = holds["observations"].shape[:1] if "observations" in holds else ()
         wanted = {}
@@ -69,6 +69,12 @@ def read_d4rl(path: str | Path, **options: Any) -> EpisodeDataset:
         attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *skipped})
     read = read_record(path, path, "d4rl", reading.changed())
     return build_flat(found, holds, attributes=attributes, read=read, reading=reading)
+
+
+def _needed(name: str, reading: Reading) -> bool:
+    """Whether a link of this name must lead somewhere."""
+    place = name.split("/")[0]
+    return name in FIELDS or place == "metadata" or (place != "virtual" and reading.may_want(name))
 
 
 def _attributes(file: h5py.File, holds: Mapping[str, h5py.Dataset], where: str) -> tuple[dict[str, Any], list[str]]:

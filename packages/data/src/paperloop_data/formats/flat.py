@@ -12,7 +12,7 @@ from paperloop.errors import UserError, setting
 from paperloop_data import arrays
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats.boundaries import resolve_ends
-from paperloop_data.formats.reading import Reading, build
+from paperloop_data.formats.reading import Reading, UnusedOptionWarning, build
 from paperloop_data.text import names, shown
 
 __all__ = ["FIELDS", "build_flat", "rewards_or_default"]
@@ -79,6 +79,7 @@ def build_flat(
                 f"{', '.join(needed)} and terminals at its top."
             )
     ends_told = starts is not None or "timeouts" in known
+    limit_read = "terminals" not in known and not (states_only and ends_told)  # it stands for them
     if "terminals" not in known and limit is None and not (states_only and ends_told):
         raise UserError(
             f"{where}: there is no 'terminals' (it holds {names(holds)}), so it cannot be told where episodes end; add "
@@ -116,6 +117,15 @@ def build_flat(
         )
     else:
         rule, truncated = "stored", known.get("timeouts", np.zeros(steps, bool))
+    if limit is not None and rule != "steps" and not limit_read:
+        told = {"stored": "its own episode starts", "flags": "its own time-outs"}.get(rule, f"the rule {rule!r}")
+        warnings.warn(
+            f"{where}: {setting('max_episode_steps', limit)} makes no difference, because {told} say"
+            f"{'s' * (told[0] == 't')} where its episodes end; leave it out, or cut by it with "
+            f"{setting('episode_ends', 'steps')}.",
+            UnusedOptionWarning,
+            stacklevel=4,
+        )
     fields = {
         "observations": observations,
         "actions": known["actions"],

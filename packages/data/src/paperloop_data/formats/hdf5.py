@@ -7,22 +7,24 @@ import errno
 import io
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5i, h5l, h5o
 
 from paperloop.errors import UserError
 from paperloop.files import check_is_file
 from paperloop_data.text import shown
 
 __all__ = [
-    "check_link",
+    "LinkError",
     "check_stored",
     "datasets",
     "facts",
+    "follow",
     "is_hdf5",
     "opened_to_read",
     "opened_to_write",
@@ -38,8 +40,8 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Blocks of about this many bytes: large enough to read fast, small enough for the checksum of each to mean something.
 BLOCK_BYTES = 1 << 20
 
-#: H5L_TYPE_HARD of the library.
-HARD_LINK = 0
+#: Soft links on the way to one object; more are taken for a circle, as HDF5 itself does.
+SOFT_LINKS = 16
 
 #: Values up to this size may be facts about a file; larger ones are arrays, such as a policy's weights.
 SMALL = 64
@@ -88,39 +90,85 @@ def reason(error: BaseException) -> str:
 # Reading, without leaving the file
 
 
-def datasets(item: h5py.Group | h5py.Dataset, where: str) -> dict[str, h5py.Dataset]:
+def datasets(
+    item: h5py.Group | h5py.Dataset, where: str, wanted: Callable[[str], bool] = lambda path: True
+) -> dict[str, h5py.Dataset]:
     """Return every dataset below an item by its path from there; the item itself under "" if it is one.
 
+    Soft links are followed within the file. What a group holds is given once, under its own path where it has one.
+
+    Args:
+        item: where to look.
+        where: the file, for messages.
+        wanted: tells of a path whether it, or anything below it, is to be read. A link that leads nowhere or out of the
+            file is left out where it is not.
+
     Raises:
-        UserError: there is a link that is not a plain one: it may lead to another file, or in a circle.
+        UserError: a link that is wanted cannot be followed.
     """
     found: dict[str, h5py.Dataset] = {}
-    seen, pending = set(), [("", item)]
-    while pending:
-        prefix, item = pending.pop()
+    seen, pending, linked = set(), [("", item)], []
+    while pending or linked:
+        prefix, item = pending.pop() if pending else linked.pop(0)
         if isinstance(item, h5py.Dataset):
             found[prefix] = item
         elif isinstance(item, h5py.Group) and item not in seen:
             seen.add(item)
             for name in item:
-                path = f"{prefix}/{name}" if prefix else name
-                check_link(item.id, name.encode(errors="surrogateescape"), path, where)
-                pending.append((path, item[name]))
+                path, encoded = f"{prefix}/{name}" if prefix else name, name.encode(errors="surrogateescape")
+                try:
+                    target = follow(item.id, encoded, path, where)
+                except LinkError:
+                    if wanted(path):
+                        raise
+                    continue
+                kinds = {h5py.h5g.GroupID: h5py.Group, h5py.h5d.DatasetID: h5py.Dataset}
+                if type(target) in kinds:
+                    soft = item.id.links.get_info(encoded).type == h5l.TYPE_SOFT
+                    (linked if soft else pending).append((path, kinds[type(target)](target)))
     return dict(sorted(found.items()))
 
 
-def check_link(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> None:
-    """Raise unless `name` is in `group` itself.
+class LinkError(UserError):
+    """A link that is not followed: it leads nowhere, in a circle, or out of the file."""
+
+
+def follow(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> Any:
+    """Return the object, by h5py's low-level identifier, that `name` in `group` stands for, within the file.
 
     Raises:
-        UserError: it is a soft or an external link, which may lead out of the file.
+        LinkError: it is an external link, or a soft link that leads nowhere, in a circle, or to such a link.
         RuntimeError: there is no such name.
     """
-    if group.links.get_info(name).type != HARD_LINK:
-        raise UserError(
-            f"{where}: {shown(path)} is a link to elsewhere, and links are not followed; store the data itself in the "
-            "file."
-        )
+    at, parts, aim, left = group, [name], "", SOFT_LINKS
+    while parts:
+        part = parts.pop(0)
+        if part in (b"", b"."):
+            continue
+        try:
+            kind = at.links.get_info(part).type
+        except (AttributeError, KeyError, RuntimeError):  # inside a dataset, or not there
+            if not aim:
+                raise
+            raise LinkError(
+                f"{where}: {shown(path)} is a soft link to {shown(aim)}, which is not in the file; remove the link, or "
+                "store the data there."
+            ) from None
+        if kind == h5l.TYPE_HARD:
+            at = h5o.open(at, part)
+        elif kind == h5l.TYPE_SOFT and left:
+            left -= 1
+            target = at.links.get_val(part)
+            aim = aim or target.decode(errors="replace")
+            at = h5py.h5g.open(h5i.get_file_id(at), b"/") if target.startswith(b"/") else at
+            parts = [*target.split(b"/"), *parts]
+        else:
+            what = "goes in a circle" if kind == h5l.TYPE_SOFT else "is a link to elsewhere"
+            raise LinkError(
+                f"{where}: {shown(path)} {what}, and links out of the file are not followed; store the data itself in "
+                "the file."
+            )
+    return at
 
 
 def check_stored(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], path: str, where: str, file_bytes: int) -> None:

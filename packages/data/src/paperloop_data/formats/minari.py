@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,8 @@ def read_minari(path: str | Path, **options: Any) -> EpisodeDataset:
     _refuse_changed(metadata, read["sha256"], where)
     ours = checked_attributes(metadata["paperloop"], where) if "paperloop" in metadata else {}
     with hdf5.opened_to_read(main, f"{where}/{MAIN_FILE}") as file:
-        reader = _Reader(_episode_groups(file, metadata, where), where, main.stat().st_size)
+        groups = _episode_groups(file, metadata, where)
+        reader = _Reader(groups, where, main.stat().st_size, lambda name: _needed(name, reading))
         total = metadata.get("total_steps", int(reader.lengths.sum()))
         if total != reader.lengths.sum():
             raise UserError(
@@ -258,9 +259,20 @@ def _episode_groups(file: h5py.File, metadata: Mapping[str, Any], where: str) ->
     missing = next((n for n in range(len(present)) if f"episode_{n}" not in present), None)
     if missing is not None:
         raise UserError(f"{where}: episode {missing} is missing; copy the folder again.")
-    for number in range(len(present)):
-        hdf5.check_link(file.id, f"episode_{number}".encode(), f"episode_{number}", where)
-    return [h5py.h5g.open(file.id, f"episode_{number}".encode()) for number in range(len(present))]
+    found = [hdf5.follow(file.id, name.encode(), name, where) for name in map("episode_{}".format, range(len(present)))]
+    for number, group in enumerate(found):
+        if not isinstance(group, h5py.h5g.GroupID):
+            raise UserError(f"{where}: episode_{number} is not a group of arrays; copy the folder again.")
+    return found
+
+
+def _needed(name: str, reading: Reading) -> bool:
+    """Whether a link of this name in an episode must lead somewhere."""
+    field, _, part = name.partition("/")
+    keys = {"observations": reading.observation_keys, "actions": reading.action_keys}.get(field)
+    if field != "infos" and (keys is None or not part or any(f"{key}/".startswith(f"{part}/") for key in keys)):
+        return field in ("observations", "actions", "rewards", "terminations", "truncations")
+    return reading.may_want(name) or (field == "infos" and part == STORED_NEXT) or bool(part and reading.may_want(part))
 
 
 def _read_episodes(reader: _Reader, metadata: Mapping[str, Any], reading: Reading) -> tuple[dict[str, Any], list[str]]:
@@ -342,9 +354,11 @@ class _Reader:
         leaves: the datasets of the first episode, by path.
     """
 
-    def __init__(self, groups: list[h5py.h5g.GroupID], where: str, file_bytes: int) -> None:
+    def __init__(
+        self, groups: list[h5py.h5g.GroupID], where: str, file_bytes: int, wanted: Callable[[str], bool]
+    ) -> None:
         self.where, self._groups, self._file_bytes = where, groups, file_bytes
-        self.leaves = hdf5.datasets(h5py.Group(groups[0]), where)
+        self.leaves = hdf5.datasets(h5py.Group(groups[0]), where, wanted)
         for name in ("observations", "actions", "rewards", "terminations", "truncations"):
             parts = name in ("observations", "actions") and any(leaf.startswith(f"{name}/") for leaf in self.leaves)
             if name not in self.leaves and not parts:
@@ -356,19 +370,19 @@ class _Reader:
         self.starts = arrays.starts_of(self.lengths)
 
     def _open(self, name: str, number: int) -> h5py.h5d.DatasetID:
-        group = self._groups[number]
-        *parents, last = name.encode(errors="surrogateescape").split(b"/")
-        for part in (*parents, last):
+        found: Any = self._groups[number]
+        for part in name.encode(errors="surrogateescape").split(b"/"):
+            group = found
             try:
-                hdf5.check_link(group, part, f"episode_{number}/{name}", self.where)
-            except RuntimeError:
-                if group.links.exists(part):
+                found = hdf5.follow(group, part, f"episode_{number}/{name}", self.where)
+            except (AttributeError, KeyError, RuntimeError):
+                if isinstance(group, h5py.h5g.GroupID) and group.links.exists(part):
                     raise  # it is there, but damaged
-                what = f"{self.where}: episode {number} has no {shown(name)}"
-                raise _UnfitError(f"{what}; copy or write it again.") from None
-            if part is not last:
-                group = h5py.h5g.open(group, part)
-        return h5py.h5d.open(group, last)
+                found = None
+                break
+        if not isinstance(found, h5py.h5d.DatasetID):
+            raise _UnfitError(f"{self.where}: episode {number} has no {shown(name)}; copy or write it again.")
+        return found
 
     def read(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the T rows of every episode, (N, ...), and the T+1st, (E, ...), where there is one.

@@ -6,6 +6,7 @@ import contextlib
 import math
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,11 @@ def _opened(path: Path, where: str) -> Generator[Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             check_fits(sum(member.file_size for member in archive.infolist()), where)
+            held = Counter(member.filename.removesuffix(".npy") for member in archive.infolist())
+            if twice := [name for name, count in held.items() if count > 1]:
+                raise UserError(
+                    f"{where} holds {shown(twice[0])} more than once; write it again with one of each name."
+                )
             for member in archive.infolist():
                 _check_header(archive, member)
         with np.load(path, allow_pickle=False) as archive:
@@ -150,13 +156,19 @@ def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
 def _joined(found: Mapping[str, np.ndarray], reading: Reading, where: str) -> tuple[dict[str, Any], list[str]]:
     """Return the flat arrays of an archive by episode, and the names of those that are not in every episode."""
     by_number: dict[int, dict[str, np.ndarray]] = {}
+    digits: dict[int, str] = {}
     ignored = []
     for name, value in found.items():
         match = EPISODE_KEY.fullmatch(name)
         if match is None:
             ignored.append(name)
-        else:
-            by_number.setdefault(int(match[1]), {})[match[2]] = value
+            continue
+        number = int(match[1])
+        if digits.setdefault(number, match[1]) != match[1]:
+            raise UserError(
+                f"{where}: episode_{digits[number]} and episode_{match[1]} are both episode {number}; rename one."
+            )
+        by_number.setdefault(number, {})[match[2]] = value
     numbers = sorted(by_number)
     groups = [by_number[number] for number in numbers]
     episodes = [_one_episode(group, number, reading, where) for group, number in zip(groups, numbers, strict=True)]

@@ -5,17 +5,24 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from paperloop.errors import UserError, setting
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.fields import checked_fields, without_nonfinite
 from paperloop_data.text import shown
 
-__all__ = ["EndRule", "Reading", "build", "check_fits"]
+__all__ = ["EndRule", "Reading", "UnusedOptionWarning", "build", "check_fits"]
+
+
+class UnusedOptionWarning(UserWarning):
+    """An option of a reader made no difference, because the file does not need it."""
+
 
 EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
 
@@ -32,7 +39,8 @@ class Reading:
         episode_ends: what ends an episode of a flat file (HDF5, npz); see `paperloop_data.formats.boundaries`. "auto"
             takes what the file states. For AntMaze give "timeouts" or "goal".
         max_episode_steps: the time limit, for flat files without time-outs. Files without terminals need it too; then
-            no step counts as terminal, and a warning says so.
+            no step counts as terminal, and a warning says so. Where the file itself says where its episodes end, the
+            limit is not used, which is an `UnusedOptionWarning`; `episode_ends="steps"` cuts by it nevertheless.
         default_reward: the reward of every step where a flat file has none.
         states_only: for demonstrations of states: where a flat file has no actions, they are of no width, (N, 0), and
             where it has no flags of termination, no step terminates.
@@ -58,7 +66,7 @@ class Reading:
         """Return the options of a reader.
 
         Raises:
-            UserError: there is no such option, or it does not belong to the format.
+            UserError: there is no such option, its value is of a wrong type, or it does not belong to the format.
         """
         known = [f.name for f in dataclasses.fields(cls)]
         for name in options.keys() - known:
@@ -66,11 +74,30 @@ class Reading:
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
             raise UserError(f"{shown(path)}: datasets are not read with an option {name!r}; {hint}")
         reading = cls(**options)
+        reading._check_types(shown(path))
         for name in FLAT_ONLY if minari else MINARI_ONLY:
             if name in reading.changed():
                 reason = "Minari folders, which keep episodes apart" if minari else "files that are not Minari folders"
                 raise UserError(f"{shown(path)}: {setting(name)} does not apply to {reason}; leave it out.")
         return reading
+
+    def _check_types(self, where: str) -> None:
+        """Raise on a value that would be taken for another: "no" for True, 5.5 for 5, "ab" for ("a", "b")."""
+        limit, reward = self.max_episode_steps, self.default_reward
+        whole, number = _is(limit, int, np.integer), _is(reward, int, float, np.number)
+        rules = get_args(EndRule)
+        for name, right, needed in (
+            ("episode_ends", self.episode_ends in rules, f"one of {', '.join(rules)}"),
+            ("max_episode_steps", limit is None or (whole and limit >= 1), "at least 1, and whole"),
+            ("default_reward", reward is None or (number and np.isfinite(reward)), "a number"),
+            ("states_only", isinstance(self.states_only, bool), "True or False"),
+            ("observation_keys", self.observation_keys is None or _are_names(self.observation_keys), "several names"),
+            ("action_keys", self.action_keys is None or _are_names(self.action_keys), "several names"),
+            ("extras", isinstance(self.extras, bool) or _are_names(self.extras), "True, False or several names"),
+            ("drop_nonfinite", isinstance(self.drop_nonfinite, bool), "True or False"),
+        ):
+            if not right:
+                raise UserError(f"{where}: {setting(name)} is {getattr(self, name)!r}; it must be {needed}.")
 
     def changed(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, for the provenance."""
@@ -82,11 +109,27 @@ class Reading:
         needed = self.episode_ends == "goal" and extra == "infos/goal"
         return needed or (self.extras if isinstance(self.extras, bool) else extra in self.extras)
 
+    def may_want(self, path: str) -> bool:
+        """Whether `path` or anything below it, where it is a group, is asked for."""
+        if self.episode_ends == "goal" and path in ("infos", "infos/goal"):
+            return True
+        named = [] if isinstance(self.extras, bool) else self.extras
+        return self.extras is True or any(f"{name}/".startswith(f"{path}/") for name in named)
+
     def check_extras(self, found: Mapping[str, Any], where: str) -> None:
         """Raise if an extra that was asked for by name is not in `found`."""
         missing = [] if isinstance(self.extras, bool) else sorted(set(self.extras) - found.keys())
         if missing:
             raise UserError(f"{where}: there is no extra {missing[0]!r}; leave it out of extras.")
+
+
+def _is(value: Any, *kinds: type) -> bool:
+    """Whether a value is of these kinds of number; a bool is not a number."""
+    return isinstance(value, kinds) and not isinstance(value, bool | np.bool_)
+
+
+def _are_names(value: Any) -> bool:
+    return not isinstance(value, str) and isinstance(value, Collection) and all(isinstance(v, str) for v in value)
 
 
 def check_fits(needed: int, where: str) -> None:
