@@ -1,5 +1,6 @@
 """The command `paperloop`: its help loads no back end, and it looks into run folders."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -49,3 +50,83 @@ def test_verify_and_show(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "complete" in out
     assert "config.ppo.lr" in out
+
+
+def finished_run(folder, *, seed=0, status="complete"):
+    """A run folder with two checkpoints, each with the mark of the rows that were there."""
+    from paperloop.checkpoint import Checkpoints
+
+    folder.mkdir(parents=True)
+    checkpoints, content = Checkpoints(folder / "checkpoints"), b""
+    for step in (1, 2):
+        content += json.dumps({"step": step, "wall": 1.0, "split": "train", "loss": float(seed)}).encode() + b"\n"
+        mark = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        meta = {"method": "M", "seed": seed, "config": "c0ffee", "metrics": mark}
+        checkpoints.save(step, lambda payload: (payload / "data.bin").write_bytes(b"x"), meta)
+    (folder / "metrics.jsonl").write_bytes(content)
+    record = {"status": status, "method": "M", "seed": seed, "resume_hash": "c0ffee"}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_a_run_of_which_all_fits_is_intact(tmp_path, capsys):
+    run = finished_run(tmp_path / "run")
+    assert cli.main(["verify", str(run)]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["intact"] * 3
+    record = json.loads((run / "run.json").read_text())
+    del record["resume_hash"]  # of a run that did not record it
+    (run / "run.json").write_text(json.dumps(record))
+    assert cli.main(["verify", str(run)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("seed", 1, "it is of seed 0, and run.json says seed 1"),
+        ("method", "N", "it is of M, and run.json says N"),
+        ("resume_hash", "beef", "it is of configuration c0ffee, and run.json says configuration beef"),
+    ],
+)
+def test_checkpoints_of_another_run_are_foreign(tmp_path, capsys, name, value, told):
+    run = finished_run(tmp_path / "run")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, name: value}))
+    assert cli.main(["verify", str(run)]) == 2
+    out = capsys.readouterr().out
+    assert out.count(f"foreign  {run}") == 2
+    assert told in out
+
+
+@pytest.mark.parametrize(
+    ("status", "change", "told"),
+    [
+        ("complete", lambda rows: rows.replace(b"0.0", b"9.0", 1), "is not what the checkpoint of step 2 was written"),
+        ("running", lambda rows: rows.replace(b"0.0", b"9.0", 1), "is not what the checkpoint of step 2 was written"),
+        ("complete", lambda rows: rows + rows[:57], "more than the checkpoint of step 2 was written with: rows were"),
+        ("complete", lambda rows: rows[:-1], "and the checkpoint of step 2 was written with"),
+        ("complete", lambda rows: None, "metrics.jsonl cannot be read (No such file"),
+        ("running", lambda rows: rows + rows[:57], ""),
+    ],
+)
+def test_metrics_that_the_last_checkpoint_was_not_written_with(tmp_path, capsys, status, change, told):
+    from paperloop_lab.report import report
+
+    run = finished_run(tmp_path / "run", status=status)
+    rows = (run / "metrics.jsonl").read_bytes()
+    changed = change(rows)
+    (run / "metrics.jsonl").unlink()
+    if changed is not None:
+        (run / "metrics.jsonl").write_bytes(changed)
+    assert cli.main(["verify", str(run)]) == (2 if told else 0)
+    out = capsys.readouterr().out
+    assert ("changed  metrics.jsonl" in out, told in out) == (bool(told), True)
+    if changed is not None:  # and a report says so too
+        notes = report([run], metrics=["loss"], reps=50).notes
+        assert [told in note for note in notes] == ([True] if told else [])
+
+
+def test_verify_names_a_record_that_is_none(tmp_path, capsys):
+    run = finished_run(tmp_path / "run")
+    (run / "run.json").write_text("[]")
+    assert cli.main(["verify", str(run)]) == 2
+    assert "run.json is not the record of a run" in capsys.readouterr().err

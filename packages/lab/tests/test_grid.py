@@ -12,7 +12,7 @@ from paperloop.errors import UserError
 from paperloop_lab.cli import main
 from paperloop_lab.report import report
 from paperloop_lab.sweep.commands import app_command
-from paperloop_lab.sweep.plan import read_sweep, run_status
+from paperloop_lab.sweep.plan import SweepRun, differences, read_sweep, run_status, write_sweep
 
 # The settings live in `__main__` when the script runs, and the run needs no back end.
 SCRIPT = """
@@ -138,7 +138,9 @@ def test_grid_sweep_and_report_of_a_script_with_its_settings_in_main(script, cap
     assert runs[0].command == tuple(script)
     assert runs[0].config["type"] == "walk.Walk"
     assert runs[0].config["config"]["steps"] == 5
-    assert runs[0].args == {"log_every": 1}
+    assert [run.args for run in runs] == [{"seed": seed, "log_every": 1} for seed in (0, 1, 0, 1)]
+    labels = [f"learner.rate={rate} seed={seed}" for rate in (0.1, 0.5) for seed in (0, 1)]
+    assert differences(runs) == labels  # a label for every run
     assert main(["sweep", "sweep.jsonl", "--dry-run"]) == 0
     assert "missing" in (told := capsys.readouterr().out)
     assert "python walk.py train 10 --config runs/sweep/" in told
@@ -182,6 +184,13 @@ def test_members_of_unions_and_several_values_are_varied_as_they_are_typed(scrip
         (["--", "SCRIPT", "--out=x"], "--out is what the sweep itself gives"),
         (["--seeds", "2", "--", "SCRIPT", "--seed", "3"], "--seed is given twice"),
         (["--seeds", "0", "--", "SCRIPT"], "--seeds is 0"),
+        (["--vary", "log-every=1", "log_every=2", "--", "SCRIPT"], "log-every is there twice"),
+        (["--vary", "seed=5,6", "--seeds", "2", "--", "SCRIPT"], "--seeds 2 and the seed in --vary exclude each other"),
+        (
+            ["--vary", "learner.rate=1e-3,0.5,0.001", "--", "SCRIPT"],
+            "learner.rate=1e-3 and learner.rate=0.001 are the same run",
+        ),
+        (["--vary", "learner.rate=0.5,0.5", "seed=3", "--", "SCRIPT"], "learner.rate=0.5, seed=3 is given twice"),
         (["--", "python", "walk.py", "trian"], 'has no command "trian": it has train'),
         (["--", "python", "absent.py", "train"], "absent.py cannot be loaded"),
         (["--", "ls", "-l"], "is not a command of paperloop.cli"),
@@ -214,3 +223,51 @@ def test_a_script_that_would_start_is_not_loaded(tmp_path):
     (tmp_path / "faulty.py").write_text("App(\nif __name__ == '__main__': pass\n")
     with pytest.raises(UserError, match=r"faulty\.py cannot be loaded"):
         app_command(["python", str(tmp_path / "faulty.py"), "train"])
+
+
+def test_what_is_varied_is_written_also_where_it_is_the_default(script, capsys):
+    assert main(["grid", "--vary", "log-every=None,2", "--out", "sweep.jsonl", "--", *script]) == 0
+    assert "2 runs: 2 of log-every" in capsys.readouterr().err
+    runs = read_sweep("sweep.jsonl")
+    assert [run.args for run in runs] == [{"seed": 0, "log_every": None}, {"seed": 0, "log_every": 2}]
+    assert differences(runs) == ["log_every=None", "log_every=2"]
+    assert "--log-every=None" in runs[0].argv(Path("out"))
+    assert main(["grid", "--out", "sweep.jsonl", "--", *script]) == 0
+    assert capsys.readouterr().err == "1 run\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"args": {"seed": 1.5}}, "--seed is 1.5; it must be"),
+        ({"args": {"fallback": "yes"}}, "--fallback is yes; it must be"),
+        ({"args": {"steps": 0}}, "--steps is 0; it must be"),
+        ({"args": {"learner.type": "slwo"}}, 'has no choice "slwo"'),
+        ({"args": {"widths": [1, "--seed"]}}, '"--seed" in the list "widths" would be read as another option'),
+        ({"args": {"widths": ["--seed"]}}, "--widths is --seed; it must be"),
+        ({"config": {}}, 'its config has no "schema"'),
+        ({"config": {"schema": 1, "type": "walk.Walk", "config": {"steps": 3}}}, '"config" does not say learner.type'),
+        ({"config": {"schema": 1, "type": "walk.Walk", "config": {"steps": "x"}}}, "its config"),
+        ({"config": {"schema": 1, "type": "other.Walk", "config": {}}}, "its config is a configuration of type other"),
+    ],
+)
+def test_every_line_is_read_as_the_command_reads_it(script, capsys, change, message):
+    assert main(["grid", "--out", "sweep.jsonl", "--", *script]) == 0
+    good = Path("sweep.jsonl").read_text()
+    Path("sweep.jsonl").write_text(good + json.dumps({**json.loads(good), **change}) + "\n")
+    capsys.readouterr()
+    assert main(["sweep", "sweep.jsonl"]) == 2
+    err = capsys.readouterr().err
+    assert "sweep.jsonl, line 2: " in err
+    assert message in err
+    assert err.count("\n") == 1
+    assert not Path("runs").exists()
+
+
+def test_lines_with_other_members_lists_and_flags_are_read(script):
+    assert main(["grid", "--out", "sweep.jsonl", "--", *script]) == 0
+    (run,) = read_sweep("sweep.jsonl")
+    kinds = [{"learner.type": "fast"}, {"widths": [4]}, {"widths": [4, 5]}, {"widths": []}, {"fallback": True}]
+    runs = [SweepRun(run.command, run.config, {"seed": 0, **args}) for args in kinds]
+    write_sweep(runs, "sweep.jsonl")
+    assert read_sweep("sweep.jsonl") == runs

@@ -86,10 +86,23 @@ def test_many_lines_are_told_apart():
 
 @pytest.mark.parametrize("text", ["$x_", "$a_$", "$$", "a_{b", r"\frac{", "x\x1b[31m", "50% $\\"])
 def test_text_is_drawn_as_it_is(text, tmp_path):
-    figure = plots.interval_bars({text: {text: stats.Interval(0.5, 0.4, 0.7)}}, xlabel=text, title=text)
-    plots.save_figure(figure, tmp_path / "a.png")
-    curves = {text: (np.arange(2.0), np.ones((2, 1, 2)))}
-    plots.save_figure(plots.curves_figure(curves, text, text, x=text), tmp_path / "b.png")
+    """As matplotlib reads the text of titles, labels and legends: no formula, and no character left out."""
+    bars = plots.interval_bars({text: {text: stats.Interval(0.5, 0.4, 0.7)}}, xlabel=text, title=text)
+    plots.save_figure(bars, tmp_path / "a.png")
+    curves = plots.curves_figure({text: (np.arange(2.0), np.ones((2, 1, 2)))}, "solve_rate", text, x="step")
+    plots.save_figure(curves, tmp_path / "b.png")
+    shown = text.replace("\x1b", "\\x1b")
+    (axes,) = bars.axes
+    for drawn in (axes.title, axes.xaxis.label, axes.get_yticklabels()[0], *bars.texts):
+        assert as_drawn(drawn) == shown
+    assert as_drawn(curves.axes[0].get_legend().get_texts()[0]) == f"{shown}, n=2"
+
+
+def as_drawn(text):
+    """The characters that matplotlib draws; a formula would be drawn without its signs."""
+    string, formula = text._preprocess_math(text.get_text())
+    assert formula is False, "read as a formula"
+    return string
 
 
 def test_interval_bars_span_the_intervals():

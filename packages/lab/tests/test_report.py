@@ -321,16 +321,99 @@ def test_what_a_run_notes_of_itself_is_shown(tmp_path):
     assert report([tmp_path], reps=50).notes == (f"{tmp_path / 'a'}: No update was made.",)
 
 
-def test_a_seed_whose_last_value_is_missing_is_taken_at_the_last_whole_row(tmp_path):
-    run = lines(
-        tmp_path / "run", row(0, r=[1.0, 2.0]), row(5, r=[3.0, 4.0]), row(9, r=[None, 6.0]), row(9, "e", q=None)
-    )
-    for metrics in (["r"], ["q"]):  # whether all of its rows are kept or only the last
-        if metrics == ["q"]:
-            (run / "metrics.jsonl").open("a").write(json.dumps(row(9, "e", q=1.0)) + "\n")
-        final = report([run], metrics=metrics).groups[0].finals["train", "r"]
-        np.testing.assert_array_equal(final.values[:, 0], [3, 4])
-        assert final.step == 5
+def diverging(folder, losses, **metrics):
+    """A run with one row for each list of losses."""
+    return lines(folder, *(row(step, loss=loss, **metrics) for step, loss in enumerate(losses)))
+
+
+@pytest.mark.parametrize("size", [1, 100, 1 << 20])
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_agent_that_diverges_is_not_reported_with_an_old_value(tmp_path, monkeypatch, size, kept):
+    """Agent 1 from step 2 on, agent 2 at step 1 only; in parts of a few lines, and with all rows or the last only."""
+    losses = [[0.1, 0.2, 0.3], [1.1, 1.2, None], [2.1, None, 2.3], [3.1, None, 3.3], [4.1, None, 4.3]]
+    run = diverging(tmp_path / "run", losses)
+    monkeypatch.setattr(reading, "CHUNK", size)
+    last = reading.read_run(run, lambda split, name: kept).last["train", "loss"]
+    np.testing.assert_array_equal(last.values[:, 0], [4.1, np.nan, 4.3])
+    assert (last.step, last.since.tolist()) == (4, [-1, 2, -1])
+
+
+def test_a_statistic_over_an_agent_that_diverged_does_not_exist(tmp_path):
+    run = diverging(tmp_path / "run", [[1.0, 2.0, 3.0], [1.0, None, 3.0], [1.0, None, 3.0]], reward=1.0)
+    found = report([run], reps=50)
+    final = found.groups[0].finals["train", "loss"]
+    assert np.isnan(final.interval).all()
+    assert (final.others.point, final.step, final.since.tolist()) == (2.0, 2, [-1, 1, -1])
+    (note,) = found.notes
+    assert "1 of 3 agents not finite since step 1 (train/loss)" in note
+    text = (run / "plots" / "report.md").read_text()
+    assert "NaN (1 of 3 agents not finite since step 1; the other 2: 2.00 [1.00, 3.00])" in text
+    content = json.loads((run / "plots" / "report.json").read_text())["groups"][0]["final"]["train"]["loss"]
+    assert (content["point"], content["values"]) == (None, [1.0, None, 3.0])
+    assert content["nonfinite_since"] == [None, 1, None]
+    assert content["finite_agents"]["point"] == 2.0
+
+
+def test_a_run_of_which_nothing_is_finite_any_more_is_reported(tmp_path):
+    run = diverging(tmp_path / "run", [0.5, None, None], reward=None)
+    found = report([run], reps=50)
+    finals = found.groups[0].finals
+    assert [(final.nonfinite, final.others) for final in finals.values()] == [
+        ("not finite since step 1", None), ("not finite since step 0", None)
+    ]  # fmt: skip
+
+
+def test_the_step_of_a_value_is_printed_where_the_run_has_later_rows(tmp_path):
+    run = lines(tmp_path / "run", row(0, "eval", score=1.0), row(5, loss=0.25, gone=1.0), row(2000, loss=0.125))
+    report([run], reps=50)
+    text = (run / "plots" / "report.md").read_text()
+    for cell in ("| score | 1.00 at step 0, n=1 |", "| gone | 1.00 at step 5, n=1 |", "| loss | 0.125, n=1 |"):
+        assert cell in text
+
+
+def test_a_run_counts_once_whatever_path_leads_to_it(tmp_path, monkeypatch):
+    write_run(tmp_path / "runs" / "a", {"lr": 1}, 0.5)
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    found = reading.find_runs([tmp_path / "runs", "runs/a", "link/a", "runs/../runs/a"])
+    assert found == [tmp_path / "runs" / "a"]
+
+
+def test_copies_of_one_run_are_noted(tmp_path):
+    started = {"start": "2026-01-01T00:00:00+00:00"}
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_run(tmp_path / name, {"lr": 1}, 0.5, seed=seed, **started)
+    (note,) = [note for note in report([tmp_path], reps=50).notes if "copies" in note]
+    assert f"{tmp_path / 'a'}, {tmp_path / 'b'} are copies of one run (the same seed, start and conf" in note
+    assert "counts 2 times" in note
+
+
+def test_runs_of_different_code_in_one_group_are_noted(tmp_path):
+    for seed, (commit, jax) in enumerate((("a" * 40, "0.9"), ("b" * 40, "0.10"), ("a" * 40, "0.9"))):
+        git = {"commit": commit, "dirty": seed == 2}
+        write_run(tmp_path / f"s{seed}", {"lr": 1}, 0.5, seed=seed, git=git, versions={"jax": jax, "numpy": "2"})
+    write_run(tmp_path / "s3", {"lr": 1}, 0.5, seed=3, git=None)  # says nothing
+    (note,) = report([tmp_path], reps=50).notes
+    differing = "commit (aaaaaaa, bbbbbbb), uncommitted changes (no, yes), jax (0.9, 0.10)"
+    assert note == f"PLR: runs of different code are pooled, which differ in {differing}."
+    assert report([tmp_path / "s0", tmp_path / "s3"], reps=50).notes == ()
+
+
+def test_a_setting_to_ignore_that_no_run_has_is_refused(tmp_path):
+    write_run(tmp_path / "run", {"lr": 1, "data": {"path": "x"}}, 0.5)
+    for name in ("data", "data.path"):
+        report([tmp_path / "run"], ignore=[name], reps=50)
+    with pytest.raises(UserError, match=r'No run has a setting "data.pth" to ignore; did you mean "data.path"'):
+        report([tmp_path / "run"], ignore=["data.pth"])
+
+
+def test_headlines_that_match_no_metric_are_said_and_the_first_shown(tmp_path):
+    run = write_run(tmp_path / "run", {"lr": 1}, 0.5, headlines=["solved", "reward"])
+    found = report([run], reps=50)
+    assert found.headlines == (("mazes", "solve_rate"), ("mazes", "length"), ("train", "loss"))
+    assert all(key in found.groups[0].runs[0].curves for key in found.headlines)  # so that they can be drawn
+    (note,) = found.notes
+    assert "headlines (solved, reward)" in note
 
 
 @pytest.mark.parametrize(
@@ -360,7 +443,7 @@ def test_numbers_beyond_an_integer_are_numbers(tmp_path):
     run = lines(tmp_path, row(0, big=2**70, none=None), row(1, big=2**70, none=None))
     found = report([run], reps=50)
     assert found.groups[0].finals["train", "big"].interval.point == float(2**70)
-    assert ("train", "none") not in found.groups[0].finals
+    assert found.groups[0].finals["train", "none"].nonfinite == "not finite since step 0"
 
 
 @pytest.mark.parametrize(
@@ -415,7 +498,7 @@ def test_the_parts_of_a_long_file_are_read_as_one(tmp_path, monkeypatch):
         read = reading.read_run(run, lambda split, name: name == "loss")
         for ours, theirs in zip(read.curves["train", "loss"], whole, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        assert {name: (float(value[0, 0]), step) for (_, name), (value, step) in read.last.items()} == {
+        assert {name: (float(one.values[0, 0]), one.step) for (_, name), one in read.last.items()} == {
             "loss": (-1.0, 10), "late": (59, 59), "early": (30, 30)
         }  # fmt: skip
         assert (read.steps, read.wall) == (59, 118.0)

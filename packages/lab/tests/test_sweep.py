@@ -117,6 +117,8 @@ def test_grid_and_file_round_trip(tmp_path, command):
         ({"inner.xx": [1]}, '"inner.x"'),
         ({"sede": [1]}, '"seed"'),
         ({"seed": []}, "no values"),
+        ({"seed": [0, 1, 0]}, "seed=0 is given twice"),
+        ({"inner.x": [0, 0.0]}, "inner.x=0 and inner.x=0.0 are the same run"),
         ({"out": ["a"]}, '"out"'),
         ({"inner.x": ["a"]}, "inner.x must be float"),
     ]:
@@ -126,7 +128,10 @@ def test_grid_and_file_round_trip(tmp_path, command):
 
 def test_options_on_the_command_line(tmp_path):
     (run,) = make_grid(
-        ["a", "b"], Config(), {}, args={"flag": True, "off_it": False, "s": [1, "x"], "n": None, "m": -1}
+        ["a", "b"],
+        Config(),
+        {},
+        args={"flag": True, "off_it": False, "s": [1, "x"], "n": None, "m": -1, "one": ["--odd"]},
     )
     assert run.argv(tmp_path)[2:] == [
         "--config",
@@ -140,7 +145,9 @@ def test_options_on_the_command_line(tmp_path):
         "--s",
         "1",
         "x",
+        "--n=None",
         "--m=-1",
+        "--one=--odd",
     ]
 
 

@@ -29,7 +29,7 @@ class ReportOptions:
         out: where to write table and figures
         metrics: names of the metrics to show; none given: what the trainer names as its headlines
         group_by: which runs may be pooled: those of equal configuration, or none
-        ignore: settings in which repetitions may differ, such as seed or data.path
+        ignore: settings in which repetitions may differ, such as data.path
         statistic: over the agents of a group
         confidence: of the intervals
         x: the horizontal axis: step, wall or a metric
@@ -68,12 +68,13 @@ class SweepOptions:
         dry_run: list the runs with their states and command lines, and run none
         cpus: CPU cores for a run (slurm, ray)
         gpus: GPUs for a run (slurm, ray)
-        wait: no-wait: submit and leave; the same command later shows and repairs what became of it (slurm)
-        slurm_cluster: local: submitit's processes on this machine, to try things out
+        wait: until all runs have ended; --no-wait only submits the jobs, and the same command later waits for them and
+            runs again what failed (slurm)
+        slurm_cluster: slurm, or local for submitit's processes on this machine, to try things out
         slurm_partition: the partition to submit to
         slurm_minutes: time limit of a job; at its end the run saves and is queued again
         slurm_extra: more sbatch options, as name=value
-        ray_address: a Ray cluster's address, or auto (default: start Ray here)
+        ray_address: a Ray cluster's address, or auto; none given: Ray is started here
     """
 
     file: Positional[Path]
@@ -106,7 +107,7 @@ class GridOptions:
         command: after --, the command as you would type it, such as minimax-ued train --preset small
         vary: options of that command and their values, such as ppo.lr=1e-3,1e-4 n_envs=16,32
         seeds: runs of each combination, with seeds 0, 1 ...
-        out: the sweep file to write (default: standard output)
+        out: the sweep file to write; none given: standard output
     """
 
     command: Positional[tuple[str, ...]]
@@ -130,27 +131,36 @@ def report(options: ReportOptions) -> int | None:
 
 @app.command(options=FolderOptions)
 def verify(options: FolderOptions) -> int:
-    """Check every byte of a run's checkpoints, or of one checkpoint, against its manifest."""
+    """Check every byte of a run's checkpoints, or of one checkpoint, and that they and the metrics are of this run."""
     from paperloop.checkpoint import Checkpoints
     from paperloop.checkpoint import verify as check
+    from paperloop.settings import read_json
+    from paperloop_lab.checks import checkpoint_fault, rows_fault
 
-    folder = options.folder
+    folder, record = options.folder, {}
     if (folder / "manifest.json").exists() or (folder / "DONE").exists():
         folders = [folder]
     else:
         inside = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
         checkpoints = Checkpoints(inside)
         folders = [checkpoints.path(step) for step in checkpoints.steps()]
+        if (folder / "run.json").exists() and not isinstance(record := read_json(folder / "run.json"), dict):
+            raise UserError(f"{folder / 'run.json'} is not the record of a run: restore it.")
     if not folders:
         raise UserError(f"{folder} holds no complete checkpoint: give a run folder or a checkpoint's folder.")
     damaged = 0
     for checkpoint in folders:
         try:
-            check(checkpoint)
-            print(printable(f"intact   {checkpoint}"))
+            fault = checkpoint_fault(check(checkpoint), record)
+            damaged += bool(fault)
+            print(printable(f"foreign  {checkpoint}: {fault}." if fault else f"intact   {checkpoint}"))
         except CheckpointError as error:
             damaged += 1
             print(printable(f"damaged  {checkpoint}: {error}"))
+    if record:
+        fault = rows_fault(folder, record)
+        damaged += bool(fault)
+        print(printable(f"changed  {fault}" if fault else f"intact   {folder / 'metrics.jsonl'}"))
     return 2 if damaged else 0
 
 
@@ -175,13 +185,18 @@ def show(options: FolderOptions) -> None:
 def grid(options: GridOptions) -> None:
     """Write a sweep file: every combination of some options of a command, as complete configurations."""
     from paperloop_lab.sweep.grid import grid_of_command
-    from paperloop_lab.sweep.plan import line, write_sweep
+    from paperloop_lab.sweep.plan import counted, line, write_sweep
 
     vary = {}
     for item in options.vary:
         name, _, values = item.partition("=")
-        vary[name.removeprefix("--").replace("_", "-")] = values.split(",")
+        name = name.removeprefix("--").replace("_", "-")
+        if name in vary:
+            raise fault(options, "vary", f"given once for each option, with all of its values; {name} is there twice")
+        vary[name] = values.split(",")
     if options.seeds is not None:
+        if "seed" in vary:
+            raise UserError(f"{setting('seeds', options.seeds)} and the seed in {setting('vary')} exclude each other.")
         vary["seed"] = [str(seed) for seed in range(options.seeds)]
     runs = grid_of_command(options.command, vary)
     if options.out is None:
@@ -189,7 +204,7 @@ def grid(options: GridOptions) -> None:
     else:
         write_sweep(runs, options.out)
     product = " x ".join(f"{len(values)} of {name}" for name, values in vary.items())
-    print(f"{len(runs)} runs{': ' * bool(product)}{product}", file=sys.stderr)
+    print(f"{counted(len(runs))}{': ' * bool(product)}{product}", file=sys.stderr)
 
 
 @app.command(options=SweepOptions)

@@ -7,7 +7,9 @@ that the trainer gives the agent. What differs in any of these is a group of its
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.errors import printable
+from paperloop.errors import UserError, printable
+from paperloop.settings import did_you_mean
 from paperloop_lab import plots, stats
 from paperloop_lab.reading import Key, Run
 
 __all__ = ["Final", "Group", "make_groups"]
 
+UNKNOWN = stats.Interval(math.nan, math.nan, math.nan)
 WHOLE = None  # the arm of numbers that a run of several arms gives for all of them together
 
 
@@ -29,9 +33,12 @@ class Final:
     """The last values of one metric in one group.
 
     Attributes:
-        interval: the statistic over agents and its interval.
+        interval: the statistic over agents and its interval; NaN where an agent's value is not finite.
         values: (agents, tasks).
         step: the step of the last value, the smallest of the runs pooled.
+        early: whether that is before the last step of a run.
+        since: (agents,) where an agent's value is not finite, the step from which on that is so; else -1.
+        others: the statistic over the agents whose values are finite, where they are not all; None where none is.
         runs: from how many run folders they are.
         seeds: independent repetitions: agents, but those of runs with equal seeds counted once.
     """
@@ -39,6 +46,9 @@ class Final:
     interval: stats.Interval
     values: np.ndarray
     step: int
+    early: bool
+    since: np.ndarray
+    others: stats.Interval | None
     runs: int
     seeds: int
 
@@ -46,6 +56,17 @@ class Final:
     def agents(self) -> int:
         """How many agents are pooled."""
         return len(self.values)
+
+    @property
+    def nonfinite(self) -> str:
+        """How many agents' values are not finite, and since which step; "" where all are finite."""
+        lost = self.since[self.since >= 0]
+        if not lost.size:
+            return ""
+        first, last = int(lost.min()), int(lost.max())
+        told = f"step {first:,}" if first == last else f"steps {first:,} to {last:,}"
+        which = f"{len(lost)} of {self.agents} agents " if self.agents > 1 else ""
+        return f"{which}not finite since {told}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +119,15 @@ class Group:
 def make_groups(
     runs: Sequence[Run], group_by: str, ignore: Sequence[str], statistic: str, confidence: float, reps: int, seed: int
 ) -> tuple[list[Group], list[str]]:
-    """Return the groups of runs and what a reader should know of them; the arguments are those of `report`."""
+    """Return the groups of runs and what a reader should know of them; the arguments are those of `report`.
+
+    Raises:
+        UserError: `ignore` names a setting that no run has.
+    """
+    paths = {path for run in runs for name in _flattened(run.config) for path in _prefixes(name)}
+    for name in ignore:
+        if name not in paths:
+            raise UserError(f'No run has a setting "{name}" to ignore{did_you_mean(name, sorted(paths))}')
     alike: dict[str, list[Run]] = {}
     for run in runs:
         key = str(run.path)
@@ -107,7 +136,7 @@ def make_groups(
             key = json.dumps(known, sort_keys=True, default=str)
         alike.setdefault(key, []).append(run)
     bases = _labels(list(alike.values()), ignore) if group_by == "config" else _unique([run.path.name for run in runs])
-    groups, notes = [], []
+    groups, notes = [], _copies(runs)
     for base, members in zip(bases, alike.values(), strict=True):
         arms: list[str | None] = list(dict.fromkeys(arm for run in members for arm in run.arms))
         for arm in [*arms, *([WHOLE] if len(arms) > 1 else [])]:
@@ -137,23 +166,75 @@ def _finals(
     for key in keys:
         if key[1].startswith("progress/"):
             continue
-        values, steps, seeds = [], [], {}
+        values, steps, since, seeds = [], [], [], {}
         for run in runs:
             entries = _entries(run, key, arm) if key in run.last else None
             if entries is None:
                 continue
-            last, step = run.last[key]
-            values.append(last[entries])
-            steps.append(step)
+            last = run.last[key]
+            values.append(last.values[entries])
+            steps.append((last.step, last.step < run.steps))
+            since.append(last.since[entries])
             origin = json.dumps(run.record.get("seed", str(run.path)))
             seeds[origin] = max(seeds.get(origin, 0), len(entries))
         if len({one.shape[1] for one in values}) > 1:
             notes.append(f"{label}: metric {key[1]!r} of {key[0]} has different axes in its runs and is left out.")
         elif values:
-            pooled = np.concatenate(values)
-            interval = stats.stratified_bootstrap(pooled, statistic, reps=reps, confidence=confidence, seed=seed)
-            finals[key] = Final(interval, pooled, min(steps), len(values), sum(seeds.values()))
+            pooled, lost = np.concatenate(values), np.concatenate(since)
+            finite = pooled[lost < 0]
+            interval = None
+            if len(finite):
+                interval = stats.stratified_bootstrap(finite, statistic, reps=reps, confidence=confidence, seed=seed)
+            whole = len(finite) == len(pooled)
+            finals[key] = Final(
+                interval if whole and interval else UNKNOWN, pooled, min(step for step, _ in steps),
+                any(early for _, early in steps), lost, None if whole else interval, len(values), sum(seeds.values()),
+            )  # fmt: skip
+    _note_nonfinite(finals, label, notes)
     return finals
+
+
+def _note_nonfinite(finals: Mapping[Key, Final], label: str, notes: list[str]) -> None:
+    """One note for all metrics of a group in which an agent's last value is not finite."""
+    told: dict[str, list[str]] = {}
+    for (split, name), final in finals.items():
+        if final.nonfinite:
+            told.setdefault(final.nonfinite, []).append(f"{split}/{name}")
+    for text, names in told.items():
+        more = f" and {len(names) - 3} more metrics" if len(names) > 3 else ""
+        notes.append(
+            f"{label}: {text} ({', '.join(names[:3])}{more}): a statistic over all agents does not exist; that of the "
+            "others is marked as such, and curves end where one is not finite any more."
+        )
+
+
+def _copies(runs: Sequence[Run]) -> list[str]:
+    """A note for each run that is there more than once, copied."""
+    same: dict[str, list[str]] = {}
+    for run in runs:
+        if "start" in run.record:
+            facts = [run.record.get("method"), run.record.get("seed"), run.record["start"], run.config]
+            same.setdefault(json.dumps(facts, sort_keys=True, default=str), []).append(str(run.path))
+    return [
+        f"{', '.join(paths)} are copies of one run (the same seed, start and configuration), which counts "
+        f"{len(paths)} times: leave all but one out."
+        for paths in same.values()
+        if len(paths) > 1
+    ]
+
+
+def _differing_code(runs: Sequence[Run]) -> list[str]:
+    """In what of their code runs differ, such as "commit (a1b2c3d, 4e5f6a7)"; what a run does not state is left out."""
+    stated: dict[str, dict[str, None]] = {}
+    for run in runs:
+        git, versions = (
+            value if isinstance(value := run.record.get(name), dict) else {} for name in ("git", "versions")
+        )
+        facts = {"commit": str(git["commit"])[:7]} if "commit" in git else {}
+        facts |= {"uncommitted changes": "yes" if git["dirty"] else "no"} if "dirty" in git else {}
+        for name, fact in itertools.chain(facts.items(), versions.items()):
+            stated.setdefault(name, {})[str(fact)] = None
+    return [f"{name} ({', '.join(facts)})" for name, facts in stated.items() if len(facts) > 1]
 
 
 def _notes(label: str, runs: Sequence[Run]) -> list[str]:
@@ -172,6 +253,8 @@ def _notes(label: str, runs: Sequence[Run]) -> list[str]:
             f"{label}: seed {', '.join(repeated)} is in several runs, which are not independent repetitions: the "
             "interval counts them as if they were."
         )
+    if differing := _differing_code(runs):
+        notes.append(f"{label}: runs of different code are pooled, which differ in {', '.join(differing)}.")
     lengths = {run.path.name: run.steps for run in runs}
     if len(set(lengths.values())) > 1:
         short = min(lengths, key=lengths.__getitem__)
@@ -221,6 +304,11 @@ def _flattened(config: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(config, Mapping):
         return {path: config}
     return {k: v for name, value in config.items() for k, v in _flattened(value, f"{path}.{name}".lstrip(".")).items()}
+
+
+def _prefixes(path: str) -> list[str]:
+    """Every path that leads to a setting: "a", "a.b" and "a.b.c" for the last."""
+    return list(itertools.accumulate(path.split("."), "{}.{}".format))
 
 
 def _value(value: Any) -> str:

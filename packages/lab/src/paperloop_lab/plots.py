@@ -308,6 +308,10 @@ def pool(
     return union, np.array(drawn).reshape(-1, tasks, len(union))
 
 
+class NoCounterError(UserError):
+    """A run has no counter of the name that was asked for as the horizontal axis."""
+
+
 def abscissa(one: Curve, x: str, counters: Mapping[str, Curve], where: str = "these rows") -> np.ndarray:
     """Return the points (n,) at which a curve was measured, in terms of `x`.
 
@@ -328,7 +332,7 @@ def abscissa(one: Curve, x: str, counters: Mapping[str, Curve], where: str = "th
             if name.startswith("progress/") and at[0] > 0:
                 at, count = np.append(0, at), np.append(0.0, count)  # before the first step nothing was done
             return np.interp(one.steps, at, count)
-    raise UserError(f'There is no counter {x!r} in {where}: log it as a metric, or choose x="step" or "wall".')
+    raise NoCounterError(f'There is no counter {x!r} in {where}: log it as a metric, or choose x="step" or "wall".')
 
 
 def _binned(at: np.ndarray, values: np.ndarray, edges: np.ndarray, centres: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Run folders as a report reads them: what the run says of itself, and its metrics in one pass over the file.
 
-Of a metric that is drawn, every row is kept, as arrays; of any other, the last value. So a run of a million rows takes
-the memory of the columns that are drawn.
+Of a metric that is drawn, every row is kept, as arrays; of any other, the last row that has it, whatever its value. So
+a run of a million rows takes the memory of the columns that are drawn.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,12 +22,26 @@ from paperloop.files import check_is_file
 from paperloop.metrics_file import RESERVED, Curve
 from paperloop.settings import read_json
 
-__all__ = ["Key", "Run", "find_runs", "read_run"]
+__all__ = ["Key", "Last", "Run", "find_runs", "read_run"]
 
 Key = tuple[str, str]  # split and metric
 CHUNK = 4 << 20  # bytes of metrics.jsonl that are parsed at a time
 DEPTH = 100  # of run.json and config.json: what follows goes down by calling itself
 NUMBERS = {bool, int, float, type(None)}
+
+
+class Last(NamedTuple):
+    """One metric at the last row that has it.
+
+    Attributes:
+        values: (agents, tasks); NaN where the row holds null.
+        step: of that row.
+        since: (agents,) where an agent's values there are not all finite, the step from which on that is so; else -1.
+    """
+
+    values: np.ndarray
+    step: int
+    since: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Run:
         headlines: metrics that the trainer wants shown first.
         agents: one label for each entry of the metrics' leading axis; empty where that axis is seeds of one arm.
         names: split -> its metrics, as they first appear.
-        last: the last value of each metric in which all numbers are finite, (agents, tasks), and its step.
+        last: each metric at its last row.
         scalars: metrics without a leading axis.
         curves: the metrics of which every row was to be kept.
         odd: metrics that cannot be used -> why.
@@ -57,7 +71,7 @@ class Run:
     headlines: tuple[str, ...]
     agents: tuple[str, ...]
     names: dict[str, list[str]]
-    last: dict[Key, tuple[np.ndarray, int]]
+    last: dict[Key, Last]
     scalars: frozenset[Key]
     curves: dict[Key, Curve]
     odd: dict[Key, str]
@@ -79,27 +93,28 @@ class Run:
         if key in self.scalars:
             return np.array([0]) if len(self.arms) == 1 else None
         if not self.agents:
-            return np.arange(len(self.last[key][0]))
+            return np.arange(len(self.last[key].values))
         return np.flatnonzero([label == arm for label in self.agents])
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Return the run folders among `paths` and directly below them, each once, in order.
+    """Return the run folders among `paths` and directly below them, each once whatever path leads to it, in order.
 
     Raises:
         UserError: a path is not a folder, or holds no run.
     """
     if not paths:
         raise UserError("There is nothing to report: give at least one run folder.")
-    found: dict[Path, None] = {}
+    found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             raise UserError(f"{path} is not a folder: give the folder of a run, or one that holds runs.")
         inside = [path] if _is_run(path) else sorted((p for p in path.iterdir() if _is_run(p)), key=_natural)
         if not inside:
             raise UserError(f"{path} is not a run folder and holds none (no run.json or metrics.jsonl).")
-        found.update(dict.fromkeys(inside))
-    return list(found)
+        for folder in inside:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
 
 
 def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name: False, *, rows: bool = True) -> Run:
@@ -129,10 +144,10 @@ def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name
         scalars=frozenset(columns.scalars), curves=columns.curves(), odd=columns.odd, steps=columns.steps,
         wall=columns.wall,
     )  # fmt: skip
-    for (split, name), (values, _) in run.last.items():
-        if agents and (split, name) not in run.scalars and len(values) != len(agents):
+    for (split, name), last in run.last.items():
+        if agents and (split, name) not in run.scalars and len(last.values) != len(agents):
             raise UserError(
-                f"Metric {name!r} of {split} in {folder} has {len(values)} entries along its leading axis, and "
+                f"Metric {name!r} of {split} in {folder} has {len(last.values)} entries along its leading axis, and "
                 f"run.json names {len(agents)} agents: correct the trainer's `agents`, or leave the run out."
             )
     return run
@@ -240,7 +255,7 @@ class _Columns:
 
     def __init__(self, keep: Callable[[str, str], bool]):
         self.names: dict[str, dict[str, None]] = {}
-        self.last: dict[Key, tuple[np.ndarray, int]] = {}
+        self.last: dict[Key, Last] = {}
         self.scalars: set[Key] = set()
         self.odd: dict[Key, str] = {}
         self.steps, self.wall = 0, 0.0
@@ -274,17 +289,28 @@ class _Columns:
             values = self._array(key, [row[name] for row in rows])
             steps, walls = np.array([row["step"] for row in rows]), np.array([row["wall"] for row in rows], float)
             self._parts.setdefault(key, []).append(Curve(steps, walls, values))
-            whole = np.flatnonzero(np.isfinite(values.reshape(len(values), -1)).all(axis=1))
-            if whole.size:
-                self.last[key] = _entries(values[whole[-1]]), int(steps[whole[-1]])
+            self._take_last(key, steps, values)
             return
-        for row in reversed(rows):
+        steps, values, fine = [], [], np.array(False)
+        for row in reversed(rows):  # as far as it takes to tell since when a value is not finite
             if name not in row:
                 continue
-            value = self._array(key, [row[name]])[0]
-            if np.isfinite(value).all():
-                self.last[key] = _entries(value), row["step"]
-                return
+            steps.append(row["step"])
+            values.append(self._array(key, [row[name]])[0])
+            fine = fine | _finite(values[-1][None])[0]
+            if fine.all():
+                break
+        self._take_last(key, np.array(steps[::-1]), np.array(values[::-1]))
+
+    def _take_last(self, key: Key, steps: np.ndarray, values: np.ndarray) -> None:
+        """Note the last of some rows (n,) with values (n, ...), which follow all rows seen before."""
+        fine = _finite(values)
+        back = np.where(fine.any(axis=0), fine[::-1].argmax(axis=0), len(fine))  # rows after the last finite one
+        since = np.where(back == 0, -1, steps[np.minimum(len(fine) - back, len(fine) - 1)])
+        before = self.last.get(key)
+        if before is not None:
+            since = np.where((back == len(fine)) & (before.since >= 0), before.since, since)
+        self.last[key] = Last(_entries(values[-1]), int(steps[-1]), since)
 
     def _array(self, key: Key, raw: list[Any]) -> np.ndarray:
         """Values as floats, null as NaN; a ValueError says what else they are."""
@@ -320,6 +346,12 @@ class _Columns:
 def _entries(value: np.ndarray) -> np.ndarray:
     """One value as (agents, tasks)."""
     return value.reshape(len(value) if value.ndim else 1, -1)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Rows of values (n, agents, ...) as (n, agents): whether all numbers of an agent are finite."""
+    agents = values.shape[1] if values.ndim > 1 else 1
+    return np.all(np.isfinite(values.reshape(len(values), agents, -1)), axis=2)
 
 
 def _ordered(parts: Iterable[Curve]) -> Curve:

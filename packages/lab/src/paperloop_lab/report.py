@@ -16,6 +16,7 @@ from typing import Literal
 from paperloop.errors import UserError, printable
 from paperloop.files import write_atomically, write_json
 from paperloop_lab import plots
+from paperloop_lab.checks import rows_fault
 from paperloop_lab.groups import Final, Group, make_groups
 from paperloop_lab.reading import Key, Run, find_runs, read_run
 from paperloop_lab.tables import Report
@@ -50,7 +51,7 @@ def report(
             of evaluators first.
         group_by: "config" pools runs whose method and configuration are equal; "run" pools no two runs. The arms that
             run.json tells apart in a run (`agents`) are never pooled.
-        ignore: dotted names of configuration fields in which repetitions may differ, such as "seed".
+        ignore: dotted names of configuration fields in which repetitions may differ, such as "data.path".
         statistic: over agents: "iqm" (the mean, below four), "mean" or "median".
         confidence: coverage of the intervals.
         x: of the curves: "step", "wall", or a counter such as "env_steps".
@@ -58,8 +59,8 @@ def report(
         seed: of the bootstrap.
 
     Raises:
-        UserError: a path is not a run folder, a file in it is damaged, no run has a metric, a metric asked for is in
-            none, or nothing can be written.
+        UserError: a path is not a run folder, a file in it is damaged, no run has a metric, a metric asked for or a
+            setting to ignore is in none, or nothing can be written.
     """
     if statistic not in ("iqm", "mean", "median"):
         raise UserError(f"statistic is {statistic!r}; it must be iqm, mean or median.")
@@ -69,7 +70,14 @@ def report(
     declared = [name for folder in folders for name in read_run(folder, rows=False).headlines]
     wanted = list(dict.fromkeys(declared if metrics is None else metrics))
     read = [read_run(folder, _keeper(wanted, x)) for folder in folders]
+    unknown = ""
+    if metrics is None and wanted and not any(_named(key, wanted) for run in read for key in run.last):
+        unknown = f"No run has a metric named as the trainer's headlines ({', '.join(wanted)}): the first are shown."
+        wanted = []
+        read = [read_run(folder, _keeper(wanted, x)) for folder in folders]
     groups, notes = make_groups(read, group_by, ignore, statistic, confidence, reps, seed)
+    notes += [unknown] * bool(unknown)
+    notes += [f"{run.path}: {fault}" for run in read if (fault := rows_fault(run.path, run.record))]
     if not any(group.finals for group in groups):
         raise UserError(" ".join([f"No run among {', '.join(map(str, folders))} has a metric to report yet.", *notes]))
     found = Report(tuple(groups), (), statistic, confidence, tuple(notes))
@@ -160,9 +168,9 @@ def _draw(found: Report, out: Path, x: str, reps: int, seed: int, notes: list[st
         for group in found.groups:
             try:
                 one = group.curve((split, metric), x)
+            except plots.NoCounterError:
+                raise
             except UserError as error:
-                if x not in ("step", "wall"):
-                    raise
                 notes.append(f"Not drawn: {error}")
                 continue
             if one is not None:

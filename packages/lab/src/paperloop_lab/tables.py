@@ -8,11 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from paperloop.errors import printable
 from paperloop.provenance import utc_now
-from paperloop_lab import plots
+from paperloop_lab import plots, stats
 from paperloop_lab.groups import Final, Group
 from paperloop_lab.reading import Key
 
@@ -91,7 +89,11 @@ class Report:
         return "\n".join(map(printable, lines)) + "\n"
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as a JSON object; a number that is not finite becomes null."""
+        """Return everything as a JSON object; a number that is not finite becomes null.
+
+        A metric that is not finite for some agents has `nonfinite_since`, (agents,) the step or null, and
+        `finite_agents`, the statistic over the others or null.
+        """
         return {
             "schema": 2,
             "created": utc_now(),
@@ -130,9 +132,24 @@ class Report:
 
 def _final(final: Final) -> dict[str, Any]:
     values = final.values.squeeze(axis=1) if final.values.shape[1] == 1 else final.values
-    ends = {name: end if math.isfinite(end) else None for name, end in final.interval._asdict().items()}
-    counts = {name: getattr(final, name) for name in ("step", "runs", "agents", "seeds")}
-    return {**counts, **ends, "values": np.asarray(values).tolist()}
+    told = {
+        **{name: getattr(final, name) for name in ("step", "runs", "agents", "seeds")},
+        **final.interval._asdict(),
+        "values": values.tolist(),
+    }
+    if final.nonfinite:
+        told["nonfinite_since"] = [step if step >= 0 else None for step in final.since.tolist()]
+        told["finite_agents"] = final.others._asdict() if final.others else None
+    return _json_numbers(told)
+
+
+def _json_numbers(value: Any) -> Any:
+    """A JSON tree in which numbers that are not finite are null."""
+    if isinstance(value, dict):
+        return {name: _json_numbers(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_json_numbers(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(head: Sequence[str], right: Sequence[str]) -> Table:
@@ -161,8 +178,17 @@ def _duration(seconds: float) -> str:
 
 
 def _cell(final: Final) -> str:
-    point, low, high = map(plots.significant, final.interval)
-    return point if final.agents == 1 else f"{point} [{low}, {high}]"
+    told = _interval(final.interval, final.agents)
+    if final.nonfinite:
+        rest = int((final.since < 0).sum())
+        others = f"; the other {rest}: {_interval(final.others, rest)}" if final.others else ""
+        told = f"NaN ({final.nonfinite}{others})"
+    return f"{told} at step {final.step:,}" if final.early else told
+
+
+def _interval(interval: stats.Interval, agents: int) -> str:
+    point, low, high = map(plots.significant, interval)
+    return point if agents == 1 else f"{point} [{low}, {high}]"
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5i, h5l, h5o
+from h5py import h5i, h5l, h5o  # ty: ignore[missing-module-member]
 
 from paperloop.errors import UserError
 from paperloop.files import check_is_file

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from paperloop.cli import App
-from paperloop.cli.options import Command
-from paperloop.errors import UserError
+from paperloop.cli.options import Command, Typed
+from paperloop.errors import UserError, running_command
 
-__all__ = ["app_command"]
+__all__ = ["app_command", "read_words"]
 
 
 def app_command(words: Sequence[str]) -> tuple[Command, int] | None:
@@ -44,6 +44,22 @@ def app_command(words: Sequence[str]) -> tuple[Command, int] | None:
     if name not in app.commands:
         raise UserError(f'{" ".join(words[:count])} has no command "{name}": it has {", ".join(app.commands)}.')
     return app.commands[name], count + 1
+
+
+def read_words(command: Command, argv: Sequence[str]) -> tuple[Typed, Any, Any]:
+    """Return what was typed for a command, its options and its configuration, read as the command itself reads them.
+
+    Raises:
+        UserError: what the command itself would say.
+    """
+    typed = Typed(command, argv)
+    token = running_command.set(typed.command_words())
+    try:
+        return typed, *typed.read()
+    except UserError as error:
+        raise UserError(str(error)) from error  # said in the words of that command, not of this one
+    finally:
+        running_command.reset(token)
 
 
 def _of_program(name: str) -> App | None:

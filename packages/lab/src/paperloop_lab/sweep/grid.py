@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.cli.options import Command, Typed
-from paperloop.errors import UserError, running_command
+from paperloop.cli.options import MISSING, Command
+from paperloop.errors import UserError
 from paperloop.settings import config_document, defaults, did_you_mean, field_paths, replace_in, to_dict
-from paperloop_lab.sweep.commands import app_command
+from paperloop_lab.sweep.commands import app_command, read_words
 from paperloop_lab.sweep.plan import RESERVED, SweepRun, flattened, write_sweep
 
 __all__ = ["grid_of_command", "make_grid"]
@@ -29,7 +29,7 @@ def grid_of_command(words: Sequence[str], vary: Mapping[str, Sequence[str]]) -> 
         vary: name of an option -> the values it takes, as they are typed.
 
     Raises:
-        UserError: the command is not one of `paperloop.cli`, or refuses a combination.
+        UserError: the command is not one of `paperloop.cli`, or refuses a combination, or two are the same run.
     """
     found = app_command(words)
     if found is None:
@@ -41,25 +41,39 @@ def grid_of_command(words: Sequence[str], vary: Mapping[str, Sequence[str]]) -> 
     given = [word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")]
     if wrong := [name for name in (*given, *vary) if name in ("out", "resume")]:
         raise UserError(f"--{wrong[0]} is what the sweep itself gives to every run: leave it out.")
-    runs = []
+    varied = {name.replace("-", "_") for name in vary}
+    runs, seen = [], {}
     for values in itertools.product(*vary.values()):
         argv = [*words[count:], "--out", "."]
         for name, value in zip(vary, values, strict=True):
             argv += [f"--{name}={value}"] if len(parts := shlex.split(value)) == 1 else [f"--{name}", *parts]
-        runs.append(_run(command, words[:count], argv))
+        run = _run(command, words[:count], argv, varied)
+        _refuse_equal(run, dict(zip(vary, values, strict=True)), seen)
+        runs.append(run)
     return runs
 
 
-def _run(command: Command, words: Sequence[str], argv: Sequence[str]) -> SweepRun:
-    """The run that a command line stands for: the whole configuration, and the options that are not the defaults."""
-    typed = Typed(command, argv)
-    token = running_command.set(typed.command_words())
-    try:
-        options, config = typed.read()
-    except UserError as error:
-        raise UserError(str(error)) from error  # said in the words of that command, not of this one
-    finally:
-        running_command.reset(token)
+def _refuse_equal(run: SweepRun, point: Mapping[str, Any], seen: dict[str, Mapping[str, Any]]) -> None:
+    """Raise where an earlier point of the grid, of those in `seen`, is the same run; note this one there."""
+    before = seen.setdefault(run.id, point)
+    if before is not point:
+        told = [
+            ", ".join(f"{k}={v}" for k, v in p.items() if repr(v) != repr(q[k]))
+            for p, q in ((before, point), (point, before))
+        ]
+        raise UserError(
+            f"{' and '.join(told)} are the same run: leave one out."
+            if all(told)
+            else f"{', '.join(f'{k}={v}' for k, v in point.items())} is given twice: leave one out."
+        )
+
+
+def _run(command: Command, words: Sequence[str], argv: Sequence[str], varied: Collection[str]) -> SweepRun:
+    """The run that a command line stands for: the whole configuration, and options.
+
+    Options that are the defaults are left out, but for the seed and those that are varied, which tell the runs apart.
+    """
+    typed, options, config = read_words(command, argv)
     if config is None:
         raise UserError(f"{command.prog} has no configuration to vary.")
     usual = flattened(defaults(command.options)) if options is not None else {}
@@ -69,7 +83,7 @@ def _run(command: Command, words: Sequence[str], argv: Sequence[str]) -> SweepRu
         name: value
         for name, value in values.items()
         if name not in RESERVED
-        and value != usual.get(name)
+        and (value != usual.get(name, MISSING) or name == "seed" or name in varied)
         and not (name in typed.table and typed.table[name].positional)
     }
     return SweepRun((*words, *loose), config_document(config, command.schema), args)
@@ -97,7 +111,8 @@ def make_grid(
         schema: the schema number of the configuration.
 
     Raises:
-        UserError: an axis is empty or names nothing (with the nearest name), or a value does not fit.
+        UserError: an axis is empty or names nothing (with the nearest name), a value does not fit, or two runs are the
+            same.
     """
     paths = field_paths(base_config)
     for name, values in axes.items():
@@ -105,12 +120,14 @@ def make_grid(
             raise UserError(f'there is no setting "{name}" to vary{did_you_mean(name, [*paths, "seed"])}')
         if len(values) == 0:
             raise UserError(f'the axis "{name}" has no values.')
-    runs = []
+    runs, seen = [], {}
     for values in itertools.product(*axes.values()):
         point = dict(zip(axes, values, strict=True))
         config = replace_in(base_config, {k: v for k, v in point.items() if k in paths})
         extra = {k: v for k, v in point.items() if k not in paths}
-        runs.append(SweepRun(tuple(command), config_document(config, schema), {**(args or {}), **extra}))
+        run = SweepRun(tuple(command), config_document(config, schema), {**(args or {}), **extra})
+        _refuse_equal(run, point, seen)
+        runs.append(run)
     if path is not None:
         write_sweep(runs, path)
     return runs

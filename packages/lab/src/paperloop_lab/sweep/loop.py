@@ -16,7 +16,7 @@ from paperloop.errors import UserError, printable
 from paperloop.files import write_json
 from paperloop.signals import caught_signals
 from paperloop_lab.sweep.engines import Engine, Job
-from paperloop_lab.sweep.plan import SweepRun, differences, find_program, run_status
+from paperloop_lab.sweep.plan import CONFIG, SweepRun, counted, differences, find_program, run_status
 
 __all__ = ["Failure", "SweepResult", "plan", "run_sweep"]
 
@@ -112,7 +112,7 @@ def run_sweep(
             if len(caught) > told:
                 told = len(caught)
                 queue, busy = [], []
-                display.event(f"stopping {_runs(len(active))}" if told == 1 else f"killing {_runs(len(active))}")
+                display.event(f"stopping {counted(len(active))}" if told == 1 else f"killing {counted(len(active))}")
                 engine.stop(caught[0], kill=told > 1)
             if busy and time.monotonic() >= retry:
                 queue, busy = [*queue, *busy], []
@@ -148,7 +148,7 @@ def run_sweep(
 def _prepare(run: SweepRun, out: Path, programs: dict[str, str]) -> Job:
     """Make the run folder with the configuration in it."""
     folder = (out / run.id).absolute()
-    config = folder / ".sweep_config.json"
+    config = folder / CONFIG
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # Written once: a process of another sweep may be reading it.
@@ -184,7 +184,7 @@ class _Display:
         self._next = 0.0
 
     def __enter__(self) -> _Display:
-        self.event(f"{self._total} runs, {self._done} complete already")
+        self.event(f"{counted(self._total)}, {self._done} complete already")
         if self._console.is_terminal:
             from rich.live import Live
 
@@ -248,13 +248,9 @@ class _Display:
                 self.event(f"    {text}")
         done = len(result.before) + len(result.completed)
         rest = self._total - done - len(result.failed)
-        text = f"{done} of {self._total} runs complete ({len(result.before)} before, {len(result.completed)} now)"
+        text = f"{done} of {counted(self._total)} complete ({len(result.before)} before, {len(result.completed)} now)"
         text += f", {len(result.failed)} failed" if result.failed else ""
         self.event(text + (f", {rest} left" if rest else ""))
-
-
-def _runs(number: int) -> str:
-    return f"{number} run{'s' * (number != 1)}"
 
 
 def _last_line(path: Path) -> str:

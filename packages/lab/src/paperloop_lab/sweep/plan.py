@@ -19,18 +19,20 @@ import json
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.cli.options import Typed
+from paperloop.cli.options import Command, Typed
 from paperloop.errors import UserError
-from paperloop.files import check_is_file, write_atomically
-from paperloop.settings import did_you_mean, field_paths, json_hash, parse_json, read_json
-from paperloop_lab.sweep.commands import app_command
+from paperloop.files import check_is_file, write_atomically, write_json
+from paperloop.settings import did_you_mean, field_paths, json_hash, load_config, parse_json, read_json, to_dict
+from paperloop_lab.sweep.commands import app_command, read_words
 
 __all__ = ["SweepRun", "differences", "find_program", "read_sweep", "run_status", "write_sweep"]
 
+CONFIG = ".sweep_config.json"
 RESERVED = ("config", "out", "resume", "preset")  # what the sweep itself gives to a command, or has resolved
 
 
@@ -41,7 +43,7 @@ class SweepRun:
     Attributes:
         command: program and sub-command, such as ("minimax-ued", "train"), and arguments without a name.
         config: the complete configuration, as `save_config` writes it.
-        args: further options of the command: name -> string, number, bool, list of these, or None to leave it out.
+        args: further options of the command: name -> string, number, bool, None (typed as it is), or list of these.
     """
 
     command: tuple[str, ...]
@@ -59,20 +61,22 @@ class SweepRun:
 
     def argv(self, folder: Path) -> list[str]:
         """Return the command line that does the run in `folder`, or what is left of it."""
-        argv = [*self.command, "--config", str(folder / ".sweep_config.json"), "--out", str(folder), "--resume", "auto"]
+        argv = [*self.command, "--config", str(folder / CONFIG), "--out", str(folder), "--resume", "auto"]
         for name, value in self.args.items():
             holder, dot, last = name.replace("_", "-").rpartition(".")
             if isinstance(value, bool):
                 argv.append(f"--{holder}{dot}{'' if value else 'no-'}{last}")
-            elif isinstance(value, list):
+            elif isinstance(value, list) and len(value) != 1:
                 argv += [f"--{holder}{dot}{last}", *map(str, value)]
-            elif value is not None:
+            elif isinstance(value, list):
+                argv.append(f"--{holder}{dot}{last}={value[0]}")
+            else:
                 argv.append(f"--{holder}{dot}{last}={value}")
         return argv
 
 
 def read_sweep(path: Path | str) -> list[SweepRun]:
-    """Read a sweep file, and check the names of its options against the commands' own, where these are known.
+    """Read a sweep file; where the command of a line is one of `paperloop.cli`, the line is read as it would read it.
 
     Raises:
         UserError: the file cannot be read or has no run, or a line is not a run or the same as another; the message
@@ -87,7 +91,7 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
         raise UserError(f"The sweep file {path} cannot be read: {getattr(error, 'strerror', error)}.") from None
     runs: list[SweepRun] = []
     seen: dict[str, int] = {}
-    known: dict[tuple[str, ...], tuple[str, list[str]] | None] = {}
+    known: dict[tuple[str, ...], tuple[Command, int] | None] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -96,13 +100,9 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
         if run.id in seen:
             raise UserError(f"{where} is the same run as line {seen[run.id]}: remove one of them.")
         if run.command not in known:
-            known[run.command] = _options(run.command, where)
+            known[run.command] = _app_command(run.command, where)
         if (found := known[run.command]) is not None:
-            prog, names = found
-            names = [*names, *field_paths(run.config.get("config") or {})]
-            for name in run.args:
-                if name.replace("-", "_") not in names:
-                    raise UserError(f'{where}: {prog} has no option "{name}"{did_you_mean(name, names)}')
+            _check(run, *found, where)
         seen[run.id] = number
         runs.append(run)
     if not runs:
@@ -146,8 +146,8 @@ def find_program(name: str) -> str:
     Raises:
         UserError: there is none.
     """
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.is_file() else shutil.which(name)
+    installed = Path(sys.executable).parent / name
+    found = str(installed) if installed.is_file() else shutil.which(name)
     if found is None:
         raise UserError(f'the program "{name}" is not installed here: pip install it, or correct the sweep file.')
     return found
@@ -160,13 +160,37 @@ def flattened(tree: Any, path: str = "") -> dict[str, Any]:
     return {k: v for name, sub in tree.items() for k, v in flattened(sub, f"{path}.{name}" if path else name).items()}
 
 
-def _options(command: Sequence[str], where: str) -> tuple[str, list[str]] | None:
-    """What the command is called, and its options; None where it is not one of `paperloop.cli`."""
+def counted(number: int) -> str:
+    """Return "1 run", "2 runs" ..."""
+    return f"{number} run{'s' * (number != 1)}"
+
+
+def _app_command(command: Sequence[str], where: str) -> tuple[Command, int] | None:
     try:
-        found = app_command(command)
+        return app_command(command)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    return None if found is None else (found[0].prog, list(Typed(found[0], ()).table))
+
+
+def _check(run: SweepRun, command: Command, count: int, where: str) -> None:
+    """Raise unless a command reads a run: its names, its values, and a configuration that leaves nothing out."""
+    names = [*Typed(command, ()).table, *field_paths(run.config.get("config") or {})]
+    for name in run.args:
+        if name.replace("-", "_") not in names:
+            raise UserError(f'{where}: {command.prog} has no option "{name}"{did_you_mean(name, names)}')
+    if command.config is None:
+        raise UserError(f"{where}: {command.prog} has no configuration, so it cannot be the command of a run.")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_json(folder / CONFIG, dict(run.config))
+        try:
+            config = load_config(command.config, folder / CONFIG, command.schema)
+            read_words(command, run.argv(folder)[count:])
+        except UserError as error:
+            raise UserError(f"{where}: {str(error).replace(str(folder / CONFIG), 'its config')}") from None
+    given = flattened(run.config.get("config"))
+    if absent := [name for name in flattened(to_dict(config)) if name not in given]:
+        raise UserError(f'{where}: "config" does not say {", ".join(absent[:3])}: give the complete configuration.')
 
 
 def _parse(text: str, where: str) -> SweepRun:
@@ -192,6 +216,11 @@ def _parse(text: str, where: str) -> SweepRun:
             raise UserError(f'{where}: "{name}" in "args" is not the name of an option.')
         if not all(isinstance(v, str | int | float | None) for v in (value if isinstance(value, list) else [value])):
             raise UserError(f'{where}: the option "{name}" must be a string, number, bool or list of these.')
+        if isinstance(value, list) and len(value) > 1 and (options := [v for v in value if str(v).startswith("--")]):
+            raise UserError(
+                f'{where}: "{options[0]}" in the list "{name}" would be read as another option: only in a list of one '
+                'item may a value begin with "--".'
+            )
     for name in (*args, *(word[2:].partition("=")[0] for word in command if word.startswith("--"))):
         if name.replace("-", "_") in RESERVED:
             raise UserError(f'{where}: the run may not have the option "{name}", which the sweep sets itself.')
