@@ -26,7 +26,7 @@ from typing import Any
 
 from paperloop.cli.options import Command, Typed
 from paperloop.errors import UserError
-from paperloop.files import check_is_file, write_atomically, write_json
+from paperloop.files import check_is_file, write_atomically
 from paperloop.settings import did_you_mean, field_paths, json_hash, load_config, parse_json, read_json, to_dict
 from paperloop_lab.sweep.commands import app_command, read_words
 
@@ -92,19 +92,20 @@ def read_sweep(path: Path | str) -> list[SweepRun]:
     runs: list[SweepRun] = []
     seen: dict[str, int] = {}
     known: dict[tuple[str, ...], tuple[Command, int] | None] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        run = _parse(line, where)
-        if run.id in seen:
-            raise UserError(f"{where} is the same run as line {seen[run.id]}: remove one of them.")
-        if run.command not in known:
-            known[run.command] = _app_command(run.command, where)
-        if (found := known[run.command]) is not None:
-            _check(run, *found, where)
-        seen[run.id] = number
-        runs.append(run)
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            run = _parse(line, where)
+            if run.id in seen:
+                raise UserError(f"{where} is the same run as line {seen[run.id]}: remove one of them.")
+            if run.command not in known:
+                known[run.command] = _app_command(run.command, where)
+            if (found := known[run.command]) is not None:
+                _check(run, *found, where, Path(scratch))
+            seen[run.id] = number
+            runs.append(run)
     if not runs:
         raise UserError(f"The sweep file {path} has no runs.")
     return runs
@@ -172,25 +173,35 @@ def _app_command(command: Sequence[str], where: str) -> tuple[Command, int] | No
         raise UserError(f"{where}: {error}") from None
 
 
-def _check(run: SweepRun, command: Command, count: int, where: str) -> None:
-    """Raise unless a command reads a run: its names, its values, and a configuration that leaves nothing out."""
+def _check(run: SweepRun, command: Command, count: int, where: str, scratch: Path) -> None:
+    """Raise unless a command reads a run: its names, its values, and a configuration that leaves nothing out.
+
+    Args:
+        run: the run.
+        command: the command.
+        count: how many words of the run's command name it.
+        where: the line, for messages.
+        scratch: a folder for configurations, which the command reads from files.
+    """
     names = [*Typed(command, ()).table, *field_paths(run.config.get("config") or {})]
     for name in run.args:
         if name.replace("-", "_") not in names:
             raise UserError(f'{where}: {command.prog} has no option "{name}"{did_you_mean(name, names)}')
     if command.config is None:
         raise UserError(f"{where}: {command.prog} has no configuration, so it cannot be the command of a run.")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_json(folder / CONFIG, dict(run.config))
-        try:
+    folder = scratch / json_hash([run.command, run.config])
+    try:
+        if not folder.exists():  # the first line with this configuration
+            folder.mkdir()
+            (folder / CONFIG).write_text(json.dumps(run.config))
             config = load_config(command.config, folder / CONFIG, command.schema)
-            read_words(command, run.argv(folder)[count:])
-        except UserError as error:
-            raise UserError(f"{where}: {str(error).replace(str(folder / CONFIG), 'its config')}") from None
-    given = flattened(run.config.get("config"))
-    if absent := [name for name in flattened(to_dict(config)) if name not in given]:
-        raise UserError(f'{where}: "config" does not say {", ".join(absent[:3])}: give the complete configuration.')
+            given = flattened(run.config.get("config"))
+            if absent := [name for name in flattened(to_dict(config)) if name not in given]:
+                told = ", ".join(absent[:3])
+                raise UserError(f'"config" does not say {told}: give the complete configuration.')
+        read_words(command, run.argv(folder)[count:])
+    except UserError as error:
+        raise UserError(f"{where}: {str(error).replace(str(folder / CONFIG), 'its config')}") from None
 
 
 def _parse(text: str, where: str) -> SweepRun:
