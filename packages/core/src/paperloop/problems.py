@@ -8,25 +8,17 @@ import difflib
 import functools
 import json
 import re
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
-from paperloop.annotations import alternatives, describe, field_types, members, tag_of
 from paperloop.errors import UserError, running_command
+from paperloop.shapes import Shape, plain, shapes, tag_of
 
-__all__ = [
-    "Problem",
-    "SettingsError",
-    "did_you_mean",
-    "fault",
-    "item_settings",
-    "nearest",
-    "problems_of",
-    "short",
-]
+__all__ = ["Problem", "SettingsError", "did_you_mean", "fault", "nearest", "problems_of", "short"]
+
+Path = tuple[str | int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,36 +30,33 @@ class Problem:
         value: what was given.
         rule: what it must be, or the whole sentence (kind "other"), or what to do (kind "unknown").
         kind: "value", "missing", "unknown" (there is no such setting) or "other".
-        holder: how many names of `path` lead to the settings that found it.
-        names: fields of these settings that stand in `rule` in braces.
+        names: what stands in `rule` in braces -> the path of the setting meant.
         where: the file it comes from; empty for Python and the command line.
         typed: the words that were typed for it.
     """
 
-    path: tuple[str | int, ...] = dataclasses.field(kw_only=False)
+    path: Path = dataclasses.field(kw_only=False)
     value: Any = None
     rule: str = ""
     kind: str = "value"
-    holder: int = 0
-    names: tuple[str, ...] = ()
+    names: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     where: str = ""
     typed: str | None = None
 
     def say(self, owner: str) -> str:
         """Return it as a sentence, for settings of the class `owner`, in the words of who runs this."""
         rule = self.rule
-        for other in self.names:
-            rule = rule.replace(f"{{{other}}}", self._name((*self.path[: self.holder], other), owner))
-        name = self._name(self.path, owner) if self.path else ""
+        for name, path in self.names.items():
+            rule = rule.replace(f"{{{name}}}", self._name(path, owner))
         at = f"{self.where}: " if self.where else ""
+        name = self._name(self.path, owner)
         if self.kind == "value":
             return f"{at}{name} is {self._shown()}; it must be {rule}."
         if self.kind == "missing":
             return f'{at}the key "{name}" is missing.' if self.where else f"{name} is required."
         if self.kind == "unknown":
             return f'{at}unknown key "{name}"{rule}' if self.where else f'there is no setting "{name}"{rule}'
-        holder = _dotted(self.path[: self.holder])
-        return f"{at}{holder}: {rule}" if holder and not self.names else f"{at}{rule}"
+        return f"{at}{rule}"
 
     def _name(self, path: Sequence[str | int], owner: str) -> str:
         dotted = _dotted(path)
@@ -117,8 +106,8 @@ def fault(config: Any, path: str, rule: str = "", *, text: str = "") -> Settings
         text: instead, a whole sentence, likewise with names in braces.
     """
     value = functools.reduce(lambda holder, name: getattr(holder, name, None), path.split("."), config)
-    known = field_types(type(config))
-    names = tuple(name for name in re.findall(r"\{([a-z_][\w.]*)\}", text or rule) if name.split(".")[0] in known)
+    found = {name: tuple(name.split(".")) for name in re.findall(r"\{([a-z_][\w.]*)\}", text or rule)}
+    names = {name: parts for name, parts in found.items() if parts[0] in shapes(type(config))}
     kind = "other" if text else "value"
     problem = Problem(tuple(path.split(".")), value=value, rule=text or rule, kind=kind, names=names)
     return SettingsError([problem], type(config).__name__)
@@ -152,85 +141,71 @@ def nearest(name: str, known: Iterable[str], separators: str = "._-", cutoff: fl
 
 
 def problems_of(cls: Any, error: ValidationError, tree: Mapping[str, Any], where: str) -> list[Problem]:
-    """What pydantic found, by field: the rule is what the field's annotation says, whichever part of it was broken."""
-    found: dict[tuple, Problem] = {}
+    """Return what pydantic found, by field: the rule is what the annotation says, whichever part of it was broken."""
+    found: dict[Path, Problem] = {}
     for entry in error.errors(include_url=False):
         kind, context = entry["type"], entry.get("ctx", {})
-        path, annotation, holder = _locate(cls, entry["loc"])
+        path, shape, holder, rivals = _locate(cls, entry["loc"])
         cause = context.get("error")
         if isinstance(cause, SettingsError):
-            for problem in cause.problems:
-                deeper = dataclasses.replace(
-                    problem, path=path + problem.path, holder=len(path) + problem.holder, where=where
-                )
-                found.setdefault(deeper.path, deeper)
-            continue
-        if kind == "value_error":
-            problem = Problem(path, rule=str(cause), kind="other", holder=len(path))
+            made = [
+                dataclasses.replace(p, path=path + p.path, names={n: path + inner for n, inner in p.names.items()})
+                for p in cause.problems
+            ]
+        elif cause is not None:
+            made = [Problem(path, rule=str(cause), kind="other")]
         elif kind == "union_tag_not_found" or (kind == "missing" and entry["loc"][-1] == path[-1]):
-            path = (*path, "type") if kind == "union_tag_not_found" else path
-            problem = Problem(path, kind="missing")
+            made = [Problem(path if kind == "missing" else (*path, "type"), kind="missing")]
         elif kind == "union_tag_invalid":
-            tags = members(annotation)
-            rule = "one of " + ", ".join(map(repr, tags))
-            problem = Problem((*path, "type"), value=context.get("tag"), rule=rule)
+            rule = f"one of {', '.join(map(repr, shape.members))}"
+            made = [Problem((*path, "type"), value=context["tag"], rule=rule)]
         elif kind == "unexpected_keyword_argument":
-            problem = Problem(path, rule=_unknown(cls, path, holder), kind="unknown")
+            made = [Problem(path, rule=_unknown(path, holder, rivals), kind="unknown")]
         else:
             value = _value_at(tree, path, entry["input"])
-            problem = Problem(path, value=value, rule=describe(annotation, value, as_json=bool(where)))
-        found.setdefault(problem.path, dataclasses.replace(problem, where=where))
+            made = [Problem(path, value=value, rule=shape.rule(value))]
+        for problem in made:
+            found.setdefault(problem.path, dataclasses.replace(problem, where=where))
     return list(found.values())
 
 
-def _locate(cls: Any, location: Sequence[str | int]) -> tuple[tuple[str | int, ...], Any, Any]:
-    """The path of a location, which also names members of unions; the annotation there, and the class that holds it."""
+def _locate(cls: Any, location: Sequence[str | int]) -> tuple[Path, Shape, Any, Mapping[str, Any]]:
+    """The path of a location, which also names members of unions; the shape there; the class that holds it.
+
+    Last the members of the union that this class was chosen from, by tag.
+    """
     path: list[str | int] = []
-    annotation, holder = cls, cls
+    shape, holder, rivals, family = Shape.of(cls), cls, {}, {}
     for item in location:
-        classes = members(annotation)
-        if len(classes) > 1 and item in classes:
-            annotation = classes[str(item)]
-        elif len(classes) == 1:
-            (holder,) = classes.values()
+        if len(shape.members) > 1 and item in shape.members:
+            family, shape = shape.members, Shape.of(shape.members[str(item)])
+        elif len(shape.members) == 1:
+            holder, rivals, family = shape.member(None), family, {}
             path.append(item)
-            annotation = field_types(holder).get(str(item))
-        elif isinstance(item, int) and (inner := item_settings(annotation)) is not None:
+            shape = shapes(holder).get(str(item), Shape(()))
+        elif isinstance(item, int) and any(inner.members for inner in shape.items(item + 1) or ()):
             path.append(item)
-            annotation = inner
+            shape = (shape.items(item + 1) or [])[item]
         else:
             break
-    return tuple(path), annotation, holder
+    return tuple(path), shape, holder, rivals
 
 
-def item_settings(annotation: Any) -> Any:
-    """The type of the items of a tuple of settings; None for others."""
-    for part, _ in alternatives(annotation):
-        args = typing.get_args(part)
-        if typing.get_origin(part) is tuple and args and members(args[0]):
-            return args[0]
-    return None
-
-
-def _value_at(tree: Any, path: Sequence[str | int], default: Any) -> Any:
+def _value_at(tree: Any, path: Path, default: Any) -> Any:
     try:
-        for name in path:
-            tree = tree[name]
+        value = plain(functools.reduce(lambda holder, name: holder[name], path, tree))
     except (KeyError, IndexError, TypeError):
         return default
-    return tuple(tree) if isinstance(tree, list) else tree
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _unknown(cls: Any, path: Sequence[str | int], holder: Any) -> str:
+def _unknown(path: Path, holder: Any, rivals: Mapping[str, Any]) -> str:
     """What to say of an unknown key: the member of the union that has it, or the nearest name."""
     *parents, name = path
-    if parents:
-        _, annotation, _ = _locate(cls, parents)
-        for tag, member in members(annotation).items():
-            if name in field_types(member) and member is not holder:
-                return f"; it belongs to {_dotted([*parents, 'type'])} {tag}, and {tag_of(holder)} is chosen."
-    prefix = _dotted(parents)
-    return did_you_mean(_dotted(path), [f"{prefix}.{known}" if prefix else known for known in field_types(holder)])
+    for tag, member in rivals.items():
+        if name in shapes(member):
+            return f"; it belongs to {_dotted([*parents, 'type'])} {tag}, and {tag_of(holder)} is chosen."
+    return did_you_mean(_dotted(path), [_dotted([*parents, known]) for known in shapes(holder)])
 
 
 def _dotted(path: Iterable[str | int]) -> str:

@@ -22,17 +22,16 @@ Attributes:
     replace_in(Train(), {"learner.lr": 1e-3})         # the same by dotted path
     save_config(Train(), Path("config.json"))         # {"schema": 1, "type": "module.Train", "config": {...}}
 
-A field holds a bool, int, float, str, None, `Path`, enum member or `Literal`, other settings, a tuple of these, or a
-union of these. Of a union of settings each member has a literal `type`. Numbers are finite; a bool is not a number; 1.5
-is not an integer, and 6e5 is. Unknown names are refused. pydantic does the checking, once, from the outermost settings
-inwards, so that every error knows its whole path.
+A field holds a bool, int, float, str, None, `Path`, `Literal`, other settings, a tuple of these, or a union of these.
+Of a union of settings each member has a literal `type`. Numbers are finite; a bool is not a number; 1.5 is not an
+integer, and 6e5 is. Unknown names are refused. pydantic does the checking, once, from the outermost settings inwards,
+so that every error knows its whole path.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import functools
 import hashlib
 import json
@@ -42,55 +41,24 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import ArgsKwargs
 
-from paperloop.annotations import Note, adapt, field_types, members
 from paperloop.errors import UserError
 from paperloop.files import write_json
-from paperloop.problems import Problem, SettingsError, did_you_mean, fault, item_settings, nearest, problems_of, short
+from paperloop.problems import Problem, SettingsError, did_you_mean, fault, nearest, problems_of, short
+from paperloop.shapes import Note, defaults, jsonable, shapes, walk
 from paperloop.strict_json import parse_json, read_json
 
 __all__ = [
-    "Count",
-    "CountOrZero",
-    "Ge",
-    "Gt",
-    "Le",
-    "Lt",
-    "NotNegative",
-    "Note",
-    "Positive",
-    "PositiveShare",
-    "Problem",
-    "Seed",
-    "SettingsError",
-    "Share",
-    "config_document",
-    "config_hash",
-    "defaults",
-    "did_you_mean",
-    "fault",
-    "field_paths",
-    "field_types",
-    "from_dict",
-    "json_hash",
-    "load_config",
-    "merge",
-    "nearest",
-    "nested",
-    "parse_json",
-    "read_document",
-    "read_json",
-    "replace_in",
-    "save_config",
-    "settings",
-    "to_dict",
-    "validate",
-]
+    "Count", "CountOrZero", "Ge", "Gt", "Le", "Lt", "NotNegative", "Note", "Positive", "PositiveShare", "Problem",
+    "Seed", "SettingsError", "Share", "config_document", "config_hash", "defaults", "did_you_mean", "fault",
+    "field_paths", "from_dict", "json_hash", "load_config", "merge", "nearest", "nested", "parse_json",
+    "read_document", "read_json", "replace_in", "save_config", "settings", "to_dict", "validate",
+]  # fmt: skip
 
 Config = TypeVar("Config")
-_ABSENT = object()
 
 #: Numbers above 0; from 0 on; in [0, 1]; in (0, 1].
 Positive = Annotated[float, Gt(0)]
@@ -102,7 +70,7 @@ Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Seed = Annotated[int, Ge(0), Le(2**63 - 1)]
 
-_RULES = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
+_RULES = ConfigDict(extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field, Field))
@@ -112,8 +80,8 @@ def settings(cls: type[Config]) -> type[Config]:
     Instances are hashable and compare by value; `dataclasses.replace` checks anew. NumPy's numbers are taken as
     numbers, lists as tuples. `__post_init__` checks what concerns several fields, and raises `fault(self, ...)`.
     """
-    if "__post_init__" in vars(cls):
-        _name_holder(cls)
+    marked: Any = cls
+    marked._check_kinds = model_validator(mode="before")(_check_kinds)
     made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=_RULES)(cls)
     if not made.__pydantic_complete__:
         raise TypeError(f"an annotation of {cls.__name__} cannot be resolved: define what it names first")
@@ -121,8 +89,6 @@ def settings(cls: type[Config]) -> type[Config]:
 
     @functools.wraps(build)
     def init(self: Any, **values: Any) -> None:
-        hints = field_types(made)
-        values = {k: adapt(hints[k], v, as_json=False) if k in hints else v for k, v in values.items()}
         try:
             build(self, **values)
         except ValidationError as error:
@@ -132,20 +98,13 @@ def settings(cls: type[Config]) -> type[Config]:
     return made
 
 
-def _name_holder(cls: Any) -> None:
-    """Let an error raised in `__post_init__` reach pydantic, which knows where these settings are."""
-    check = cls.__post_init__
-
-    @functools.wraps(check)
-    def post_init(self: Any) -> None:
-        try:
-            check(self)
-        except SettingsError:
-            raise
-        except UserError as error:
-            raise SettingsError([Problem((), rule=str(error), kind="other")], type(self).__name__) from error
-
-    cls.__post_init__ = post_init
+def _check_kinds(cls: Any, given: Any) -> Any:
+    values = given.kwargs if isinstance(given, ArgsKwargs) else given
+    if not isinstance(values, Mapping):
+        return given
+    known = shapes(cls)
+    checked = {name: known[name].check(value) if name in known else value for name, value in values.items()}
+    return ArgsKwargs(given.args, checked) if isinstance(given, ArgsKwargs) else checked
 
 
 # To and from JSON
@@ -159,32 +118,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     """
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"settings are an instance of a dataclass; got {config!r}")
-    if _is_plain(config):
-        from paperloop import config as former
-
-        return former.to_dict(config)
-    return _dump(config)
-
-
-def _dump(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: _dump(getattr(value, name)) for name in field_types(type(value))}
-    if isinstance(value, tuple | list):
-        return [_dump(item) for item in value]
-    if isinstance(value, Mapping):
-        return {name: _dump(item) for name, item in value.items()}
-    if isinstance(value, enum.Enum):
-        return value.name
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float):
-        return value + 0.0  # -0.0 and 0.0 are equal, so they are written alike
-    return str(value) if isinstance(value, Path) else value
-
-
-def _is_plain(config: Any) -> bool:
-    """Whether these are settings of the former kind: an ordinary dataclass."""
-    return not hasattr(config, "__pydantic_fields__")
+    return _adapter(type(config)).dump_python(config, mode="json")
 
 
 def from_dict(
@@ -202,10 +136,6 @@ def from_dict(
     Raises:
         SettingsError: an unknown key, or a value that is not allowed; with the whole path.
     """
-    if _is_plain(cls):
-        from paperloop import config as former
-
-        return former.from_dict(cls, data, where=where, base=base)
     if not isinstance(data, Mapping):
         at = f"{where}: " if where else ""
         raise UserError(f"{at}the settings of {cls.__name__} must be an object, not {short(json.dumps(data))}.")
@@ -215,57 +145,38 @@ def from_dict(
 
 def validate(cls: type[Config], tree: Mapping[str, Any], where: str = "") -> Config:
     """Make settings from a JSON object of which nothing is merged with anything, but for the defaults of classes."""
-    tree = adapt(cls, _dump(tree), as_json=True)
     try:
-        return _adapter(cls).validate_json(json.dumps(tree, default=repr))
+        return _adapter(cls).validate_python(tree)
     except ValidationError as error:
         raise SettingsError(problems_of(cls, error, tree, where), cls.__name__) from None
+    except UserError as error:  # of a `__post_init__`
+        raise (UserError(f"{where}: {error}") if where else error) from None
 
 
 @functools.cache
 def _adapter(cls: Any) -> TypeAdapter:
-    if _is_plain(cls):
+    if not hasattr(cls, "__pydantic_fields__"):
         cls.__pydantic_config__ = _RULES  # where pydantic looks for the rules of an ordinary dataclass
     return TypeAdapter(cls)
 
 
-def defaults(cls: Any) -> dict[str, Any]:
-    """Return the JSON object of a class's defaults, without the fields that have none."""
-    tree = {}
-    for field in dataclasses.fields(cls):
-        value = field.default if field.default is not dataclasses.MISSING else _ABSENT
-        if field.default_factory is not dataclasses.MISSING:
-            value = field.default_factory()
-        found = members(field_types(cls)[field.name]) if field.init else {}
-        if value is not _ABSENT and field.init:
-            tree[field.name] = _dump(getattr(value, "default", value))
-        elif len(found) == 1 and field.init:
-            tree[field.name] = defaults(next(iter(found.values())))
-    return tree
-
-
-def merge(annotation: Any, base: Any, data: Any) -> Any:
-    """Return JSON in which the objects of `data` fill those of `base`; another member of a union replaces its rival.
-
-    The items of a list are filled by an object of their indices, {"1": {"width": 5}}; a list replaces a list.
-    """
-    if isinstance(base, list) and isinstance(data, Mapping) and data.keys() <= set(map(str, range(len(base)))):
-        inner = item_settings(annotation)
-        return [merge(inner, item, data.get(str(index), {})) for index, item in enumerate(base)]
-    found = members(annotation)
-    if not isinstance(data, Mapping) or not found:
-        return data
-    base = base if isinstance(base, Mapping) else {}
-    tag = data.get("type", base.get("type"))
-    cls = found.get(tag, next(iter(found.values())))
-    if len(found) > 1 and tag != base.get("type"):
-        base = defaults(cls)
-    hints = field_types(cls)
-    return {**base, **{k: merge(hints[k], base.get(k), v) if k in hints else v for k, v in data.items()}}
+def merge(cls: Any, base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON in which the objects of `data` fill those of `base`; another member of a union replaces its rival."""
+    merged = dict(base)
+    for name, value in data.items():
+        shape = shapes(cls).get(name)
+        if shape is not None and isinstance(value, Mapping):
+            inner = base.get(name)
+            inner = inner if isinstance(inner, Mapping) else {}
+            tag = value.get("type", inner.get("type"))
+            if (member := shape.member({"type": tag})) is not None:
+                value = merge(member, inner if inner and tag == inner.get("type") else defaults(member), value)
+        merged[name] = value
+    return merged
 
 
 def replace_in(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return a copy with some fields changed, by dotted path such as "ppo.lr" or "layers.0.width".
+    """Return a copy with some fields changed, by dotted path such as "ppo.lr".
 
     All changes are made before anything is checked, so that fields which depend on one another can change together.
     "learner.type" chooses another member of a union, with its defaults, before the other changes are made.
@@ -273,10 +184,6 @@ def replace_in(config: Config, changes: Mapping[str, Any]) -> Config:
     Raises:
         SettingsError: there is no such path (with the nearest one), or a value is not allowed.
     """
-    if _is_plain(config):
-        from paperloop import config as former
-
-        return former.replace_in(config, changes)
     return validate(type(config), merge(type(config), to_dict(config), nested(changes)))
 
 
@@ -289,27 +196,14 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
         for name in parents:
             node[name] = node[name] if isinstance(node.get(name), dict) else {}
             node = node[name]
-        node[last] = _dump(values[path])
+        node[last] = jsonable(values[path])
     return tree
 
 
 def field_paths(config: Any) -> list[str]:
     """Return the dotted paths of all fields, of settings or of a class's defaults; those that hold others as well."""
-    if not isinstance(config, Mapping) and _is_plain(config):
-        from paperloop import config as former
-
-        return former.field_paths(config)
-    tree = config if isinstance(config, Mapping) else defaults(config) if isinstance(config, type) else to_dict(config)
-    cls = None if isinstance(config, Mapping) else config if isinstance(config, type) else type(config)
-    paths = []
-    for name in dict.fromkeys([*tree, *(field_types(cls) if cls is not None else ())]):
-        inner = tree.get(name)
-        paths.append(name)
-        if isinstance(inner, list) and any(isinstance(item, dict) for item in inner):
-            inner = {str(index): item for index, item in enumerate(inner)}
-        if isinstance(inner, dict):
-            paths += [f"{name}.{path}" for path in field_paths(inner)]
-    return paths
+    cls, tree = (config, defaults(config)) if isinstance(config, type) else (type(config), to_dict(config))
+    return [field.path for field in walk(cls, tree)]
 
 
 def config_document(config: Any, schema: int = 1) -> dict[str, Any]:

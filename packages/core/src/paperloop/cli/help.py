@@ -7,13 +7,13 @@ import json
 import shutil
 import textwrap
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from paperloop.annotations import alternatives
-from paperloop.cli.options import MISSING, Command, Option, Typed, choose
+from paperloop.cli.options import Command, Option, Typed
 from paperloop.settings import defaults, to_dict
+from paperloop.shapes import Shape, shapes
 
 __all__ = ["command_help", "program_help", "summary"]
 
@@ -34,8 +34,8 @@ def program_help(prog: str, description: str, commands: Iterable[Command]) -> st
     lines = [f"usage: {prog} [--help] [--version] COMMAND ...", "", *_wrap(description), "", "commands:"]
     for command in commands:
         lines += _wrap(summary(command).splitlines()[0], f"  {command.name:<{width}}  ")
-    return "\n".join([*lines, "", f"`{prog} COMMAND --help` shows a command's options. With --debug, errors show where",
-                      "they come from."])  # fmt: skip
+    more = f"`{prog} COMMAND --help` shows a command's options. With --debug, errors show where they come from."
+    return "\n".join([*lines, "", *_wrap(more)])
 
 
 def command_help(typed: Typed, *, everything: bool) -> str:
@@ -47,35 +47,34 @@ def command_help(typed: Typed, *, everything: bool) -> str:
     """
     command = typed.command
     options = list(typed.table.values())
-    if not everything:
-        whole = _page(typed, options, presets="lines") if len(options) < SCREEN else []
-        if 0 < len(whole) <= SCREEN:
-            return "\n".join(whole)
-        wanted = {*COMMON, *command.essentials}
-        options = [o for o in options if o.positional or o.required or o.path in wanted or o.switch]
-        page: list[str] = []
-        for presets in ("lines", "names") if len(command.presets) < SCREEN // 2 else ("names",):
-            page = _page(typed, options, presets=presets, short=True)
-            if len(page) <= SCREEN:
-                break
-        return "\n".join(page)
-    return "\n".join(_page(typed, options, presets="full"))
+    if everything:
+        return "\n".join(_page(typed, options, presets="full"))
+    whole = _page(typed, options, presets="lines") if len(options) < SCREEN else []
+    if 0 < len(whole) <= SCREEN:
+        return "\n".join(whole)
+    wanted = {*COMMON, *command.essentials}
+    options = [o for o in options if o.positional or o.required or o.path in wanted or o.switch]
+    options.sort(key=lambda o: (not o.required, o.path not in COMMON))
+    page = _page(typed, options, presets="lines", short=True) if len(command.presets) < SCREEN // 2 else []
+    return "\n".join(page if 0 < len(page) <= SCREEN else _page(typed, options, presets="names", short=True))
 
 
 def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = False) -> list[str]:
     command = typed.command
-    positional = [o for o in options if o.positional]
-    usage = [f"{o.name}{' ...' if o.several else ''}" for o in positional]
-    usage = [name if o.required else f"[{name}]" for o, name in zip(positional, usage, strict=True)]
-    usage += [f"{o.name} {_metavar(o)}" for o in options if o.required and not o.positional]
-    lines = [*_wrap(" ".join([f"usage: {command.prog}", *usage, "[options]"])), ""]
+    usage = [f"usage: {command.prog}"]
+    for o in sorted(options, key=lambda o: not o.positional):
+        if o.positional:
+            name = f"{o.name}{' ...' if o.shape.several else ''}"
+            usage.append(name if o.required else f"[{name}]")
+        elif o.required:
+            usage.append(f"{o.name} {_metavar(o)}")
+    lines = [*_wrap(" ".join([*usage, "[options]"])), ""]
     for paragraph in summary(command).split("\n\n"):
         lines += [*_wrap(" ".join(paragraph.split())), ""]
     groups: dict[str, list[str]] = {"arguments": [], "options": []}
-    for option in sorted(options, key=lambda o: (not o.required, o.path not in COMMON)) if short else options:
+    for option in options:
         holder = option.path.removesuffix(".type").rpartition(".")[0] if not short else ""
-        group = "arguments" if option.positional else holder or "options"
-        groups.setdefault(group, []).extend(_entry(option))
+        groups.setdefault("arguments" if option.positional else holder or "options", []).extend(_entry(option))
     if command.config is not None:
         groups["options"] += _rows("--config FILE", "start from the settings in this file or run folder")
         if command.presets:
@@ -83,15 +82,12 @@ def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = Fa
             groups["options"] += _rows("--preset NAME", f"start from one of the presets below{chosen}")
     groups["options"] += _rows("--help, --help-all", "show the essential options, or all")
     for title, rows in groups.items():
-        if rows:
-            lines += [f"{title}:", *rows, ""]
+        lines += [f"{title}:", *rows, ""] if rows else []
     if command.presets:
-        lines += [*_presets(typed, presets), ""]
+        lines += [*_presets(command, presets), ""]
     if short:
-        hint = f"`{command.prog} --help-all` lists all {len(typed.table)} options"
-        lines += _wrap(
-            hint + ("; with --preset NAME, the help shows that preset's values." if command.presets else ".")
-        )
+        more = "; with --preset NAME, the help shows that preset's values." if command.presets else "."
+        lines += _wrap(f"`{command.prog} --help-all` lists all {len(typed.table)} options{more}")
     return lines[:-1] if lines[-1] == "" else lines
 
 
@@ -104,89 +100,72 @@ def _entry(option: Option) -> list[str]:
         text = f"{text} (required)"
     elif not (option.default in (None, []) if option.positional else option.default is None and "None" in text):
         text = f"{text} (default: {_value(option.default)})"
-    name = option.name if option.positional else f"{option.name} {_metavar(option)}".rstrip()
-    if option.flag:
-        holder, dot, last = option.path.replace("_", "-").rpartition(".")
-        name = f"{option.name}, --{holder}{dot}no-{last}"
-    return _rows(name, text.strip())
+    holder, dot, last = option.name.rpartition(".")
+    off = f"{holder}.no-{last}" if dot else f"--no-{last.removeprefix('--')}"
+    name = f"{option.name}, {off}" if option.flag else f"{option.name} {'' if option.positional else _metavar(option)}"
+    return _rows(name.rstrip(), text.strip())
 
 
 def _rows(name: str, text: str) -> list[str]:
     head = f"  {name:<26}  "
-    if len(head) > 30:
-        return [head.rstrip(), *_wrap(text, " " * 30)]
-    return _wrap(text, head)
+    return _wrap(text, head) if len(head) <= 30 else [head.rstrip(), *_wrap(text, " " * 30)]
 
 
 def _metavar(option: Option) -> str:
-    if option.switch:
-        return "NAME"
-    words = [_kind(part) for part, _ in alternatives(option.annotation) if part is not types.NoneType]
-    return "|".join(dict.fromkeys(words))
+    return "NAME" if option.switch else _kinds(option.shape)
 
 
-def _kind(part: Any) -> str:
-    if get_origin(part) is Literal:
-        return "|".join(str(choice) for choice in get_args(part))
-    if get_origin(part) is tuple:
-        args = get_args(part)
-        inner = [_metavar(Option("", arg, None)) for arg in args if arg is not Ellipsis]
+def _kinds(shape: Shape) -> str:
+    return "|".join(dict.fromkeys(_kind(kind) for kind in shape.kinds if kind is not types.NoneType))
+
+
+def _kind(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "|".join(map(str, get_args(kind)))
+    if get_origin(kind) is tuple:
+        inner = [_kinds(Shape.of(arg)) for arg in get_args(kind) if arg is not ...]
         inner = [f"{{{word}}}" if "|" in word else word for word in inner]
-        return f"[{inner[0]} ...]" if Ellipsis in args else " ".join(inner)
-    if hasattr(part, "__members__"):
-        return "|".join(part.__members__)
-    return {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}.get(part, "VALUE")
+        return f"[{inner[0]} ...]" if ... in get_args(kind) else " ".join(inner)
+    return {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}.get(kind, "VALUE")
 
 
 def _value(value: Any) -> str:
-    if value is MISSING:
-        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, dict):
-        return "as below"
     if isinstance(value, list):
         return " ".join(map(str, value)) or "empty"
-    return str(value) if value != "" else '""'
+    return "none" if value is None else "as below" if isinstance(value, dict) else str(value) or '""'
 
 
-def _presets(typed: Typed, how: str) -> list[str]:
+def _presets(command: Command, how: str) -> list[str]:
     """The presets: names alone, one line each, or in full, saying in what they differ from the defaults."""
-    command = typed.command
     if how == "names":
         return ["presets:", *_wrap(", ".join(command.presets), "  ")]
-    width = max(map(len, command.presets))
+    width, usual = max(map(len, command.presets)), defaults(command.config)
     lines = ["presets, and in what they differ from the defaults:"]
     for name, config in command.presets.items():
-        changed = [f"{k}={_brief(v)}" for k, v in differences(command.config, to_dict(config)).items()]
-        text = "; ".join(filter(None, [command.preset_help.get(name, ""), ", ".join(changed) or "the defaults"]))
-        head = f"  {name:<{width}}  "
-        lines += _wrap(text, head) if how == "full" else [head + _cut(text, _width() - len(head))]
+        changed = _changed(command.config, to_dict(config), usual)
+        shown = ", ".join(f"{path}={v if isinstance(v, str) else json.dumps(v)}" for path, v in changed)
+        text = "; ".join(filter(None, [command.preset_help.get(name, ""), shown or "the defaults"]))
+        rows = _wrap(text, f"  {name:<{width}}  ")
+        lines += rows if how == "full" or len(rows) == 1 else [f"{rows[0]} ..."]
     return lines
 
 
-def differences(cls: Any, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return path -> value of what differs, in the JSON of settings, from the defaults of the members chosen."""
-    leaves = _leaves(tree)
-    base = defaults(cls)
-    usual = {path: tag for path, tag in _leaves(base).items() if path.endswith(".type")}
-    choose(cls, base, {path: tag for path, tag in leaves.items() if path.endswith(".type")}, "")
-    before = {**_leaves(base), **usual}
-    return {path: value for path, value in leaves.items() if before.get(path, MISSING) != value}
-
-
-def _leaves(tree: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(tree, Mapping):
-        return {path: tree}
-    return {k: v for name, sub in tree.items() for k, v in _leaves(sub, f"{path}.{name}" if path else name).items()}
-
-
-def _brief(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 4].rstrip(" ,") + " ..."
+def _changed(cls: Any, tree: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Path and value of what differs between the JSON of settings, of unions from the defaults of the member chosen."""
+    for name, shape in shapes(cls).items():
+        path, value, usual = f"{prefix}{name}", tree[name], base.get(name)
+        if value == usual:
+            continue
+        if not isinstance(value, dict):
+            yield path, value
+            continue
+        member = shape.member(value)
+        if not isinstance(usual, dict) or usual.get("type") != value.get("type"):
+            yield (f"{path}.type", value["type"]) if len(shape.members) > 1 else (path, True)
+            usual = defaults(member)
+        yield from _changed(member, value, usual, f"{path}.")
 
 
 def _width() -> int:

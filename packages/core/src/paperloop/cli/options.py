@@ -10,18 +10,13 @@ and nothing of the preset's member is left.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import itertools
-import operator
 import shlex
-import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TypeVar
 
-from paperloop.annotations import alternatives, field_help, field_types, from_words, members
 from paperloop.errors import CommandWords, UserError
 from paperloop.settings import (
     Problem,
@@ -35,11 +30,11 @@ from paperloop.settings import (
     to_dict,
     validate,
 )
+from paperloop.shapes import MISSING, Shape, shapes, walk
 
-__all__ = ["MISSING", "Command", "Option", "Positional", "Typed", "choose", "options_of"]
+__all__ = ["Command", "Option", "Positional", "Typed"]
 
 _T = TypeVar("_T")
-MISSING = object()
 
 
 class _Positional:
@@ -56,14 +51,14 @@ class Option:
 
     Attributes:
         path: the dotted path of its field.
-        annotation: the field's.
+        shape: what it may be.
         default: in JSON; `MISSING` where there is none.
         text: for the help.
         switch: tag -> class, where it chooses a member of a union.
     """
 
     path: str
-    annotation: Any
+    shape: Shape
     default: Any
     text: str = ""
     switch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -71,7 +66,7 @@ class Option:
     @property
     def positional(self) -> bool:
         """Whether it is given by its place."""
-        return any(isinstance(e, _Positional) for _, extra in alternatives(self.annotation) for e in extra)
+        return any(isinstance(e, _Positional) for _, extra in self.shape.parts for e in extra)
 
     @property
     def required(self) -> bool:
@@ -80,20 +75,8 @@ class Option:
 
     @property
     def flag(self) -> bool:
-        """Whether it can be switched on and off: a bool, or settings that may be absent."""
-        kinds = {part for part, _ in alternatives(self.annotation)}
-        return not self.switch and (kinds <= {bool, types.NoneType} or bool(members(self.annotation)))
-
-    @property
-    def several(self) -> bool:
-        """Whether it takes several words."""
-        return any(get_origin(part) is tuple for part, _ in alternatives(self.annotation))
-
-    def value(self, words: list[str]) -> Any:
-        """Return in JSON what words stand for."""
-        if members(self.annotation):
-            return {"True": {}, "False": None, "None": None}.get(words[0], words[0])
-        return from_words(self.annotation, words)
+        """Whether it can be switched on and off."""
+        return self.shape.flag and not self.switch
 
     @property
     def name(self) -> str:
@@ -101,37 +84,26 @@ class Option:
         name = self.path.replace("_", "-")
         return name.upper() if self.positional else f"--{name}"
 
+    def value(self, words: list[str]) -> Any:
+        """Return in JSON what words stand for."""
+        if self.shape.members:
+            return {"true": {}, "false": None, "none": None}.get(words[0].lower(), words[0])
+        return self.shape.read(words)
 
-def options_of(cls: Any, tree: Mapping[str, Any], prefix: str = "") -> list[Option]:
-    """Return the options of settings, of unions those of the member that is chosen in `tree`, their JSON."""
-    found = []
-    texts = field_help(cls)
-    for name, annotation in field_types(cls).items():
-        inside = members(annotation)
-        value = tree.get(name, MISSING)
-        path = f"{prefix}{name}"
-        optional = any(part is types.NoneType for part, _ in alternatives(annotation))
-        text = texts.get(name, "")
-        if not inside:
-            tuples = [part for part, _ in alternatives(annotation) if get_origin(part) is tuple]
-            is_tag = name == "type" and prefix and get_origin(alternatives(annotation)[0][0]) is Literal
-            if not is_tag and not any(members(arg) for part in tuples for arg in get_args(part)[:1]):
-                found.append(Option(path, annotation, value, text))
+
+def _options(cls: Any, tree: Mapping[str, Any]) -> list[Option]:
+    """The options of settings, of unions those of the member that is chosen in their JSON."""
+    found: dict[str, Option] = {}
+    for path, _, shape, value, text in walk(cls, tree):
+        if len(shape.members) > 1:
+            chosen = "none" if value is None else value.get("type", MISSING) if isinstance(value, Mapping) else MISSING
+            switch = {**shape.members, "none": None} if shape.optional else shape.members
+            found[f"{path}.type"] = Option(f"{path}.type", Shape.of(str), chosen, text, switch)
+        elif shape.members and not shape.optional:
             continue
-        chosen = value.get("type") if isinstance(value, Mapping) else None
-        if len(inside) > 1:
-            switch = {**inside, "none": None} if optional else inside
-            default = chosen or ("none" if value is None else MISSING)
-            found.append(Option(f"{path}.type", str, default, text, switch=switch))
-        elif optional:
-            found.append(Option(path, annotation, value, text))
-        member = inside.get(chosen) if len(inside) > 1 else next(iter(inside.values()))
-        if member is not None:
-            inner = (
-                value if isinstance(value, Mapping) else {} if value is MISSING and not optional else defaults(member)
-            )
-            found += options_of(member, inner, f"{path}.")
-    return found
+        elif not (path.endswith(".type") and shape.choices) and not any(s.members for s in shape.items(1) or ()):
+            found[path] = Option(path, shape, value, text)
+    return list(found.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,66 +123,111 @@ class Command:
 
     def __post_init__(self) -> None:
         """Refuse options and settings that share a name: the developer's error."""
-        names = [set(field_types(cls)) for cls in (self.options, self.config) if cls is not None]
-        own = {"preset", "config"} if self.config is not None else set()
+        names = [{*shapes(cls)} for cls in (self.options, self.config) if cls is not None]
         clash = set.intersection(*names) if len(names) == 2 else set()
+        own = {"preset", "config"} if self.config is not None else set()
         clash |= set().union(*names) & (own | {"help", "help_all", "debug"})
         if clash:
             raise TypeError(f"the options and the configuration of {self.prog} both have {', '.join(sorted(clash))}")
 
 
+class _Word(NamedTuple):
+    """An option as it was typed, the path it names, its value behind "=", and the words that follow it."""
+
+    typed: str
+    path: str
+    value: str | None
+    behind: list[str]
+
+    def one(self) -> str:
+        """Return its value, where it takes one word."""
+        if self.value is None and not self.behind:
+            raise UserError(f"--{self.path.replace('_', '-')} needs a value.")
+        return self.behind.pop(0) if self.value is None else self.value
+
+
+def _split(argv: Sequence[str]) -> tuple[list[_Word], list[str]]:
+    """What was typed, option by option; the first has no name. And the words behind a bare "--"."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    found = [_Word("", "", None, [])]
+    for word in argv[:end]:
+        if word.startswith("--"):
+            typed, equals, value = word.partition("=")
+            found.append(_Word(typed, typed[2:].replace("-", "_"), value if equals else None, []))
+        else:
+            found[-1].behind.append(word)
+    return found, [*argv[end + 1 :]]
+
+
 class Typed:
     """What was typed for a command: first what the options depend on (preset, file, members), then all of it.
+
+    Attributes:
+        help: "help", "help_all" or "".
+        preset: the name of the preset chosen.
+        table: path -> option.
+        words: path -> the words typed for it, once they are read.
 
     Raises:
         UserError: there is no such preset, file or member.
     """
 
     def __init__(self, command: Command, argv: Sequence[str]):
-        self.command = command
-        self.argv = list(argv)
-        first = _first(argv)
-        self.preset = first.get("preset") if command.presets else None
-        self.help = next(
-            (name for name in ("help_all", "help") if name in first or (name == "help" and "-h" in argv)), ""
-        )
-        self.file = Path(first["config"]) if command.config is not None and first.get("config") else None
-        self.from_file: Any = {}
-        self.options = defaults(command.options) if command.options is not None else {}
-        self.config = self._layers() if command.config is not None else {}
-        for cls, tree in ((command.options, self.options), (command.config, self.config)):
+        self.command, self.words = command, {}
+        self._typed, self._loose = _split(["--help" if word == "-h" else word for word in argv])
+        names = [word.path for word in self._typed]
+        self.help = next((name for name in ("help_all", "help") if name in names), "")
+        layers = {"config", *["preset"] * bool(command.presets)} if command.config is not None else set()
+        first: dict[str, str] = {}
+        for word in self._typed:
+            if word.path in layers or word.path.endswith(".type"):
+                if word.path in first:
+                    raise UserError(f"--{word.path.replace('_', '-')} is given twice.")
+                first[word.path] = word.one()
+        self.preset, self._file, self._from_file = first.get("preset"), Path(first.get("config", "")), {}
+        tags = {path: None if tag.lower() == "none" else tag for path, tag in first.items() if path not in layers}
+        chosen = nested({path if tag else path.removesuffix(".type"): tag for path, tag in tags.items()})
+        self.table: dict[str, Option] = {}
+        self._trees, self._fields = {}, []
+        for cls, below in ((command.options, defaults), (command.config, self._below)):
             if cls is not None:
-                choose(cls, tree, first, "")
-        own = options_of(command.options, self.options) if command.options is not None else []
-        self._own = {option.path for option in own}
-        self.table = {o.path: o for o in own + (options_of(command.config, self.config) if command.config else [])}
-        self.words: dict[str, list[str]] = {}
+                mine = {name: value for name, value in chosen.items() if name in shapes(cls)}
+                self._trees[cls] = merge(cls, below(cls), mine)
+                self._fields += walk(cls, self._trees[cls])
+                self.table |= {option.path: option for option in _options(cls, self._trees[cls])}
+        for path, tag in tags.items():
+            switch = self.table[path].switch if path in self.table else {}
+            if switch and (tag or "none") not in switch:
+                raise UserError(f'{self.table[path].name} has no choice "{tag}"{did_you_mean(str(tag), switch)}')
+        self._first = layers | (tags.keys() & self.table.keys())
 
-    def _layers(self) -> Any:
+    def _below(self, cls: Any) -> dict[str, Any]:
         """The JSON of the configuration below the typed options."""
-        command, tree = self.command, defaults(self.command.config)
+        tree = defaults(cls)
         if self.preset is not None:
-            if self.preset not in command.presets:
-                raise UserError(f'there is no preset "{self.preset}"{did_you_mean(self.preset, command.presets)}')
-            tree = to_dict(command.presets[self.preset])
-        if self.file is not None:
-            self.file, self.from_file = read_document(command.config, self.file, command.schema, partial=True)
-            if not isinstance(self.from_file, Mapping):
-                raise UserError(f"{self.file} does not hold the settings of {command.config.__name__} as an object.")
-            tree = merge(command.config, tree, self.from_file)
+            if self.preset not in self.command.presets:
+                raise UserError(f'there is no preset "{self.preset}"{did_you_mean(self.preset, self.command.presets)}')
+            tree = to_dict(self.command.presets[self.preset])
+        if self._file != Path():
+            self._file, self._from_file = read_document(cls, self._file, self.command.schema, partial=True)
+            if not isinstance(self._from_file, Mapping):
+                raise UserError(f"{self._file} does not hold the settings of {cls.__name__} as an object.")
+            tree = merge(cls, tree, self._from_file)
         return tree
 
     def command_words(self) -> CommandWords:
         """Return how the settings of this command are typed."""
-        places: dict[str, list[str]] = {}
-        for cls, tree in ((self.command.options, self.options), (self.command.config, self.config)):
-            if cls is not None:
-                _places(cls, tree, "", places)
+        places: dict[str, set[str]] = {}
+        absent: tuple[str, ...] = ()
+        for path, owner, shape, value, _ in self._fields:
+            absent += (f"{path}.",) if value is None and shape.members else ()
+            if not path.startswith(absent):
+                places.setdefault(owner.__name__, set()).add(path.rpartition(".")[0])
         return CommandWords(
             self.command.prog,
             {path: option.name for path, option in self.table.items()},
             frozenset(path for path, option in self.table.items() if option.flag),
-            {name: found[0] for name, found in places.items() if len(found) == 1},
+            {name: found.pop() for name, found in places.items() if len(found) == 1},
             self.command.distribution,
         )
 
@@ -222,175 +239,85 @@ class Typed:
             SettingsError: settings that are not allowed.
         """
         self._assign()
-        command = self.command
-        values = {
-            path: self.table[path].value(words) for path, words in self.words.items() if not self.table[path].switch
-        }
-        made, problems = [], []
-        for cls, tree in ((command.options, self.options), (command.config, self.config)):
-            own = nested({path: v for path, v in values.items() if (path in self._own) == (cls is command.options)})
+        given = {p: self.table[p].value(words) for p, words in self.words.items() if not self.table[p].switch}
+        made, problems = {None: None}, []
+        for cls, tree in self._trees.items():
+            own = nested({path: value for path, value in given.items() if path.partition(".")[0] in shapes(cls)})
             try:
-                made.append(None if cls is None else validate(cls, merge(cls, tree, own)))
+                made[cls] = validate(cls, merge(cls, tree, own))
             except SettingsError as error:
                 problems += [self._placed(problem) for problem in error.problems]
         if problems:
             raise SettingsError(problems)
-        return made[0], made[1]
+        return made[self.command.options], made[self.command.config]
 
     def _assign(self) -> None:
-        """Fill `words`: path -> what was typed for it."""
-        known = {path.replace("_", "-"): path for path, option in self.table.items() if not option.positional}
-        rest, loose = list(self.argv), []
-        while rest:
-            item = rest.pop(0)
-            if item == "--":
-                loose += rest
-                break
-            if not item.startswith("--"):
-                loose.append(item)
-                continue
-            name, equals, value = item.removeprefix("--").partition("=")
-            name = name.replace("_", "-")
-            holder, dot, last = name.rpartition(".")
-            positive = f"{holder}{dot}{last.removeprefix('no-')}"
-            path = known.get(name)
-            off = path is None and last.startswith("no-") and positive in known
-            path = known[positive] if off else path
-            if name in ("config", *["preset"] * bool(self.command.presets)) and self.command.config is not None:
-                if not equals:
-                    rest.pop(0)
-                continue
-            if path is None or (off and not self.table[path].flag):
-                raise UserError(self._unknown(name, item.partition("=")[0]))
-            if path in self.words:
-                raise UserError(f"{self.table[path].name} is given twice.")
-            self.words[path] = self._take(self.table[path], off, [value] if equals else None, rest)
-        self._place(loose)
-
-    def _take(self, option: Option, off: bool, value: list[str] | None, rest: list[str]) -> list[str]:
-        """The words of one option, off the rest of the command line where they do not come with it."""
-        if off:
-            if value is not None:
-                raise UserError(f"{option.name} is switched off by its name: leave out ={value[0]}.")
-            return ["False"]
-        if value is not None:
-            return value
-        if option.several and not option.flag:
-            words = []
-            while rest and not rest[0].startswith("--"):
-                words.append(rest.pop(0))
-            return words
-        if option.flag:
-            yes = rest and (rest[0] in ("None", "none") or rest[0].lower() in ("true", "false"))
-            return [rest.pop(0)] if yes else ["True"]
-        if not rest or rest[0].startswith("--"):
-            raise UserError(f"{option.name} needs a value.")
-        return [rest.pop(0)]
-
-    def _place(self, loose: list[str]) -> None:
-        """Give the words without a name to the positional arguments, in order."""
+        """Fill `words`."""
+        loose = []
+        for word in self._typed:
+            if word.typed and word.path not in self._first:
+                path, words = self._option(word)
+                if path in self.words:
+                    raise UserError(f"{self.table[path].name} is given twice.")
+                self.words[path] = words
+            loose += word.behind
+        loose += self._loose
         for path, option in self.table.items():
             if option.positional and loose:
-                self.words[path] = loose if option.several else loose[:1]
-                loose = [] if option.several else loose[1:]
+                count = len(loose) if option.shape.several else 1
+                self.words[path], loose = loose[:count], loose[count:]
         if loose:
             raise UserError(f'unexpected argument "{loose[0]}": options begin with "--", and {self._all()}.')
 
-    def _unknown(self, name: str, typed: str) -> str:
+    def _option(self, word: _Word) -> tuple[str, list[str]]:
+        """The path of an option, and the words it takes."""
+        holder, dot, last = word.path.rpartition(".")
+        option = self.table.get(word.path)
+        off = option is None and last.startswith("no_")
+        option = self.table.get(f"{holder}{dot}{last[3:]}") if off else option
+        if option is None or option.positional or (off and not option.flag):
+            raise UserError(self._unknown(word))
+        if off and word.value is not None:
+            raise UserError(f"{option.name} is switched off by its name: leave out ={word.value}.")
+        if option.flag and word.value is None:
+            given = word.behind and word.behind[0].lower() in ("true", "false", "none") and not off
+            return option.path, [word.behind.pop(0) if given else str(not off)]
+        if option.shape.several and word.value is None:
+            words = [*word.behind]
+            word.behind.clear()
+            return option.path, words
+        return option.path, [word.one()]
+
+    def _unknown(self, word: _Word) -> str:
         """The message about an option that there is not: another member's, or the nearest name."""
-        for path, tag, chosen in self._other_members(name):
-            return f"{typed} belongs to --{path}.type {tag}, and {chosen} is chosen: leave it out, or choose {tag}."
-        names = [path.replace("_", "-") for path, option in self.table.items() if not option.positional]
-        names += ["config"] * (self.command.config is not None) + ["preset"] * bool(self.command.presets)
-        if name.rpartition(".")[2].startswith("no-"):
-            names = [_off(known) for known in names]
-        near = nearest(name, names, separators=".", cutoff=0.7)  # --levels is not --levels-ahead
-        hint = f"did you mean {' or '.join(f'--{found}' for found in near)}? " if near else ""
-        return f'unknown option "{typed}"; {hint}{self._all()}.'
+        for option in self.table.values():
+            holder = option.path.removesuffix("type")
+            for tag, member in option.switch.items():
+                inner = (field.path for field in walk(member, defaults(member), holder)) if member is not None else ()
+                if tag != option.default and word.path in inner:
+                    chosen = f"{word.typed} belongs to {option.name} {tag}, and {option.default} is chosen"
+                    return f"{chosen}: leave it out, or choose {tag}."
+        names = [option.name[2:] for option in self.table.values() if not option.positional]
+        names += [name for name in ("config", "preset") if name in self._first]
+        if word.path.rpartition(".")[2].startswith("no_"):
+            names = [".".join((*name.split(".")[:-1], f"no-{name.split('.')[-1]}")) for name in names]
+        near = nearest(word.typed[2:], names, separators=".", cutoff=0.7)  # --levels is not --levels-ahead
+        hint = f"did you mean {' or '.join(f'--{name}' for name in near)}? " if near else ""
+        return f'unknown option "{word.typed}"; {hint}{self._all()}.'
 
     def _all(self) -> str:
         chosen = f" --preset {self.preset}" if self.preset else ""
         return f"`{self.command.prog}{chosen} --help-all` lists all"
-
-    def _other_members(self, name: str) -> list[tuple[str, str, str]]:
-        """Path of a union, tag of the member that has the option, tag of the one chosen."""
-        found = []
-        for path, option in self.table.items():
-            if option.switch:
-                holder = path.removesuffix(".type")
-                for tag, member in option.switch.items():
-                    inner = options_of(member, defaults(member), f"{holder}.") if member is not None else []
-                    paths = {o.path.replace("_", "-") for o in inner}
-                    if tag != option.default and name in paths:
-                        found.append((holder.replace("_", "-"), tag, str(option.default)))
-        return found
 
     def _placed(self, problem: Problem) -> Problem:
         """A problem with the words that were typed for it, or the file that it comes from."""
         path = ".".join(map(str, problem.path))
         if path in self.words:
             return dataclasses.replace(problem, typed=" ".join(map(shlex.quote, self.words[path])) or "empty")
-        under = any(known.startswith(f"{path}.") for known in self.words)
-        with contextlib.suppress(KeyError, IndexError, TypeError):
-            functools.reduce(operator.getitem, problem.path, self.from_file)
-            if problem.path and not under and problem.kind != "missing":
-                return dataclasses.replace(problem, where=str(self.file))
+        if problem.path and problem.kind != "missing" and not any(known.startswith(f"{path}.") for known in self.words):
+            try:
+                functools.reduce(lambda tree, name: tree[name], problem.path, self._from_file)
+                return dataclasses.replace(problem, where=str(self._file) if self._from_file else "")
+            except (KeyError, IndexError, TypeError):
+                pass
         return problem
-
-
-def _first(argv: Sequence[str]) -> dict[str, str]:
-    """What all else depends on: the value of --preset and --config, and of every option named "type"; and --help."""
-    found: dict[str, str] = {}
-    for item, following in itertools.pairwise([*argv, "--"]):
-        if item == "--":
-            break
-        name, equals, value = item.partition("=")
-        name = name.removeprefix("--").replace("-", "_")
-        if item.startswith("--") and name in ("help", "help_all"):
-            found[name] = ""
-        elif item.startswith("--") and (name in ("preset", "config") or name.endswith(".type")):
-            option = name.replace("_", "-")
-            if name in found:
-                raise UserError(f"--{option} is given twice.")
-            if not equals and following.startswith("--"):
-                raise UserError(f"--{option} needs a value.")
-            found[name] = value if equals else following
-    return found
-
-
-def choose(cls: Any, tree: dict[str, Any], first: Mapping[str, str], prefix: str) -> None:
-    """Choose the members of unions in the JSON of settings."""
-    for name, annotation in field_types(cls).items():
-        found = members(annotation)
-        path = f"{prefix}{name}"
-        if not found:
-            continue
-        chosen = first.get(f"{path}.type")
-        value = tree.get(name)
-        if len(found) > 1 and chosen is not None:
-            absent = any(part is types.NoneType for part, _ in alternatives(annotation))
-            if chosen in ("None", "none") and absent:
-                value = tree[name] = None
-            elif chosen not in found:
-                near = did_you_mean(chosen, found)
-                raise UserError(f'--{path.replace("_", "-")}.type has no choice "{chosen}"{near}')
-            elif not isinstance(value, Mapping) or value.get("type") != chosen:
-                value = tree[name] = defaults(found[chosen])
-        if isinstance(value, dict):
-            member = found.get(value.get("type"), next(iter(found.values())))
-            choose(member, value, first, f"{path}.")
-
-
-def _places(cls: Any, tree: Mapping[str, Any], prefix: str, places: dict[str, list[str]]) -> None:
-    """Collect where each class stands among the settings."""
-    places.setdefault(cls.__name__, []).append(prefix)
-    for name, annotation in field_types(cls).items():
-        found, value = members(annotation), tree.get(name)
-        if found and isinstance(value, Mapping):
-            member = found.get(value.get("type"), next(iter(found.values())))
-            _places(member, value, f"{prefix}.{name}" if prefix else name, places)
-
-
-def _off(name: str) -> str:
-    holder, dot, last = name.rpartition(".")
-    return f"{holder}{dot}no-{last}"

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import itertools
-import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
-from paperloop.annotations import alternatives
 from paperloop.cli.app import App
 from paperloop.cli.options import Command, Option, Typed
+from paperloop.shapes import Shape
 
 __all__ = ["check_command_errors"]
 
@@ -35,38 +33,27 @@ def check_command_errors(app: App) -> int:
     """
     tried = 0
     for command in app.commands.values():
-        silent = dataclasses.replace(command, function=_ran)
         probe = App(app.prog, app.description, app.distribution)
-        probe.commands[command.name] = silent
+        probe.commands[command.name] = dataclasses.replace(command, function=lambda *_: 0)
         for switches in _choices(command):
             table = Typed(command, switches).table
-            needed = list(itertools.chain.from_iterable(_give(o) for o in table.values() if o.required))
+            if any(option.switch and option.required for option in table.values()):
+                continue  # a line of its own for each member follows
             for option in table.values():
-                wrong = _wrong(option)
-                if wrong is None or option.switch:
-                    continue
-                tried += 1
-                given = needed if not option.required else [
-                    word for o in table.values() if o.required and o is not option for word in _give(o)
-                ]  # fmt: skip
-                argv = [command.name, *switches, *given, wrong if option.positional else f"{option.name}={wrong}"]
-                _expect(probe, argv, f"error: {option.name} is {wrong}; it must be ")
+                wrong = None if option.switch else _wrong(option.shape)
+                if wrong is not None:
+                    tried += 1
+                    needed = [_typed(o, _right(o)) for o in table.values() if o.required and o is not option]
+                    argv = [command.name, *switches, *needed, _typed(option, wrong)]
+                    _expect(probe, argv, f"error: {option.name} is {wrong}; it must be ")
     return tried
-
-
-def _ran(*_: Any) -> int:
-    raise AssertionError("the command was run")
 
 
 def _expect(app: App, argv: list[str], start: str) -> None:
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            code = app.main(argv)
-        except AssertionError:
-            code = 0
-    text = errors.getvalue()
-    line = " ".join([app.prog, *argv])
+        code = app.main(argv)
+    text, line = errors.getvalue(), " ".join([app.prog, *argv])
     assert code == 2, f"{line} is accepted (exit code {code})"
     assert text.startswith(start), f"{line} is answered {text!r}, which does not begin with {start!r}"
     assert text.count("\n") == 1, f"{line} is answered by several lines: {text!r}"
@@ -74,56 +61,40 @@ def _expect(app: App, argv: list[str], start: str) -> None:
 
 def _choices(command: Command) -> Iterator[list[str]]:
     """Command lines that between them choose every member of every union once."""
-    yield []
-    seen = set()
+    seen: set[tuple[str, str]] = set()
     waiting: list[list[str]] = [[]]
     while waiting:
-        before = waiting.pop()
-        for path, option in Typed(command, before).table.items():
-            for tag in option.switch:
-                if (path, tag) not in seen:
-                    seen.add((path, tag))
-                    line = [word for word in before if not word.startswith(f"{option.name}=")] + [
-                        f"{option.name}={tag}"
-                    ]
-                    yield line
-                    waiting.append(line)
+        line = waiting.pop()
+        yield line
+        for path, option in Typed(command, line).table.items():
+            new = [tag for tag in option.switch if (path, tag) not in seen]
+            seen |= {(path, tag) for tag in new}
+            others = [word for word in line if not word.startswith(f"{option.name}=")]
+            waiting += [[*others, f"{option.name}={tag}"] for tag in new]
 
 
-def _give(option: Option) -> list[str]:
-    """A required option with a value that it takes."""
-    value = next(iter(option.switch), None) or _right(option.annotation)
-    return [value] if option.positional else [f"{option.name}={value}"]
+def _typed(option: Option, word: str) -> str:
+    return word if option.positional else f"{option.name}={word}"
 
 
-def _right(annotation: Any) -> str:
-    part, extra = alternatives(annotation)[0]
-    if get_origin(part) is Literal:
-        return str(get_args(part)[0])
-    if get_origin(part) is tuple:
-        return _right(get_args(part)[0])
-    if part is bool:
-        return "True"
-    low = max([getattr(e, "ge", None) or (getattr(e, "gt", None) or 0) + 1 for e in extra if hasattr(e, "ge")
-               or hasattr(e, "gt")] or [1])  # fmt: skip
-    return str(low) if part in (int, float) else next(iter(getattr(part, "__members__", {"x": 0})))
+def _right(option: Option) -> str:
+    """A word that a required option takes."""
+    shape = next(iter(option.shape.items(1) or ()), option.shape)
+    (kind, extra), *_ = shape.parts
+    low = max([1, *(getattr(e, "ge", 0) or 0 for e in extra), *((getattr(e, "gt", 0) or 0) + 1 for e in extra)])
+    words = [*option.switch, *map(str, shape.choices)]
+    return words[0] if words else {bool: "True", int: str(low), float: str(low)}.get(kind, "x")
 
 
-def _wrong(option: Option) -> str | None:
-    """A word that the option does not take: out of range where there is one; None where it takes anything."""
-    parts = alternatives(option.annotation)
-    kinds = {part for part, _ in parts}
-    if kinds & {str, Path}:
+def _wrong(shape: Shape) -> str | None:
+    """A word that is not taken: out of range where there is one; None where anything is."""
+    if {str, Path} & set(shape.kinds) or shape.members:
         return None
-    for part, extra in parts:
-        if get_origin(part) is tuple:
-            return _wrong(Option(option.path, get_args(part)[0], None))
-        if part in (int, float):
-            for e in extra:
-                for name, step in (("gt", -1), ("ge", -1), ("lt", 1), ("le", 1)):
-                    bound = getattr(e, name, None)
-                    if bound is not None:
-                        return str(bound + step)
-    if option.flag and not kinds <= {bool, types.NoneType}:
-        return None  # settings that may be absent
+    if shape.several:
+        return next((_wrong(item) for count in range(1, 9) for item in shape.items(count) or ()), None)
+    for kind, extra in shape.parts:
+        for name, step in (("gt", -1), ("ge", -1), ("lt", 1), ("le", 1)) if kind in (int, float) else ():
+            bounds: list[Any] = [getattr(e, name) for e in extra if getattr(e, name, None) is not None]
+            if bounds:
+                return str(bounds[0] + step)
     return "wrong"
