@@ -92,7 +92,7 @@ class Shape:
         return None
 
     def check(self, value: Any) -> Any:
-        """Return a value for pydantic, which would make text and bools numbers, and numbers bools: these are refused."""
+        """Return a value for pydantic. Text and bools do not become numbers, nor numbers bools: these are refused."""
         value = plain(value)
         number, flag = bool({int, float} & set(self.kinds)), bool in self.kinds
         if isinstance(value, list | tuple) and (items := self.items(len(value))):
