@@ -120,7 +120,7 @@ def test_grid_and_file_round_trip(tmp_path, command):
         ({"seed": [0, 1, 0]}, "seed=0 is given twice"),
         ({"inner.x": [0, 0.0]}, "inner.x=0 and inner.x=0.0 are the same run"),
         ({"out": ["a"]}, '"out"'),
-        ({"inner.x": ["a"]}, "inner.x must be float"),
+        ({"inner.x": ["a"]}, "inner.x is 'a'; it must be a finite number"),
     ]:
         with pytest.raises(UserError, match=word.replace(".", r"\.")):
             make_grid(command, Config(), axes)

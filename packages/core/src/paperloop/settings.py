@@ -201,7 +201,10 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def field_paths(config: Any) -> list[str]:
-    """Return the dotted paths of all fields, of settings or of a class's defaults; those that hold others as well."""
+    """Return the dotted paths of all fields, holders as well: of settings, of a class by default, or of JSON."""
+    if isinstance(config, Mapping):
+        inner = {name: field_paths(value) if isinstance(value, Mapping) else [] for name, value in config.items()}
+        return [path for name, paths in inner.items() for path in (name, *(f"{name}.{p}" for p in paths))]
     cls, tree = (config, defaults(config)) if isinstance(config, type) else (type(config), to_dict(config))
     return [field.path for field in walk(cls, tree)]
 
