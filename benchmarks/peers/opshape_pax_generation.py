@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import sys
+import tempfile
 import time
 
 
@@ -20,6 +22,7 @@ def main() -> None:
     generations = int(sys.argv[1])
     # The runner would stop by itself; it is stopped from outside instead.
     sys.argv = ["pax", *sys.argv[2:], "++num_iters=1000000", "++wandb.log=False", "++save=False"]
+    os.chdir(tempfile.mkdtemp())  # it writes where it runs
     begun = time.perf_counter(), time.process_time()
 
     import jax
@@ -69,9 +72,7 @@ def main() -> None:
         strategy.tell = counted
 
     runner_evo.EvoRunner.__init__ = init
-    from pax import experiment
-
-    experiment.main()
+    runpy.run_module("pax.experiment", run_name="__main__")  # as `python -m`: Hydra finds the settings by the file
 
 
 if __name__ == "__main__":

@@ -74,9 +74,8 @@ def gru(params: Params, x: Array, h: Array) -> Array:
         h: `[B, width]`.
     """
     width = h.shape[-1]
-    w_h = params["w_h"]
-    inputs = x @ params["w_i"] + params["b"]
-    gates = jax.nn.sigmoid(inputs[..., : 2 * width] + h @ w_h[:, : 2 * width])
+    both = jnp.concatenate([params["w_i"], params["w_h"]])  # one product instead of two
+    gates = jax.nn.sigmoid(jnp.concatenate([x, h], -1) @ both[:, : 2 * width] + params["b"][: 2 * width])
     z, r = gates[..., :width], gates[..., width:]
-    a = jnp.tanh(inputs[..., 2 * width :] + (r * h) @ w_h[:, 2 * width :])
+    a = jnp.tanh(jnp.concatenate([x, r * h], -1) @ both[:, 2 * width :] + params["b"][2 * width :])
     return h + z * (a - h)

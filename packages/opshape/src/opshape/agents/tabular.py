@@ -44,7 +44,8 @@ class Cells(NamedTuple):
         count: samples per state and action `[states, actions]`.
         gain: their positive normalised advantages, summed.
         loss: their negative normalised advantages, summed.
-        state: one-hot states `[m, states]`.
+        state: one-hot states `[states, m]`.
+        value: the value of each sample's state when it was visited `[m]`.
         target: value targets `[m]`.
     """
 
@@ -52,6 +53,7 @@ class Cells(NamedTuple):
     gain: Array
     loss: Array
     state: Array
+    value: Array
     target: Array
 
 
@@ -76,7 +78,7 @@ class TabularLearner:
     def act(self, mind: TabularMind, memory: tuple, observation: Array, noise: Array) -> tuple[tuple, Array, tuple]:
         """Return actions, and observations and actions to learn from."""
         seen = jax.nn.one_hot(observation, self.states)
-        action = sample(seen @ mind.table.logits, noise)
+        action = sample((seen[..., None] * mind.table.logits).sum(-2), noise)
         return memory, action, (observation, action)
 
     def between(self, mind: TabularMind, memory: tuple, episode: Episode, key: Array) -> tuple[TabularMind, tuple]:
@@ -88,20 +90,22 @@ class TabularLearner:
         """Return the mind after learning from an episode, its samples taken in `order`, `[epochs, T B]`."""
         settings, table = self.settings, mind.table
         state, action = episode.record
-        seen = jax.nn.one_hot(state, self.states)  # [T, B, S]
-        value = seen @ table.value
-        last = (1.0 - episode.last) * (jax.nn.one_hot(episode.observation, self.states) @ table.value)
+        value = (jax.nn.one_hot(state, self.states) * table.value).sum(-1)
+        last = (1.0 - episode.last) * (jax.nn.one_hot(episode.observation, self.states) * table.value).sum(-1)
         advantage = credit.advantages(episode.rewards, value, last, gamma=settings.gamma, lam=settings.lam)
-        data = (state * self.actions + action, advantage, advantage + value)
-        order = order.reshape(settings.epochs * settings.minibatches, -1)
-        cell, advantage, target = (x.reshape(-1)[order] for x in data)  # [updates, m]
+        # One gather for all three: the cell is exact as a float.
+        data = jnp.stack([(state * self.actions + action).astype(jnp.float32), advantage, value], -1).reshape(-1, 3)
+        cell, advantage, value = jnp.moveaxis(data[order.reshape(settings.epochs * settings.minibatches, -1)], -1, 0)
+        target = advantage + value  # [updates, m]
         advantage = advantage - advantage.mean(-1, keepdims=True)
         advantage = advantage / (jnp.sqrt((advantage**2).mean(-1, keepdims=True)) + 1e-8)
-        inside = jax.nn.one_hot(cell, self.states * self.actions)  # [updates, m, S A]
-        terms = jnp.stack([jnp.ones_like(advantage), jnp.maximum(advantage, 0), jnp.minimum(advantage, 0)], -2)
-        sums = (terms @ inside).reshape(-1, 3, self.states, self.actions)
-        seen = inside.reshape(*cell.shape, self.states, self.actions).sum(-1)
-        cells = Cells(sums[:, 0], sums[:, 1], sums[:, 2], seen, target)
+
+        # Samples are the last axis, which is the one that processors take several of at a time.
+        inside = (cell[:, None, :] == jnp.arange(self.states * self.actions)[:, None]).astype(jnp.float32)
+        weights = (jnp.ones_like(advantage), jnp.maximum(advantage, 0), jnp.minimum(advantage, 0))
+        sums = [(inside * w[:, None, :]).sum(-1).reshape(-1, self.states, self.actions) for w in weights]
+        seen = inside.reshape(len(cell), self.states, self.actions, -1).sum(2)
+        cells = Cells(*sums, seen, value, target)
         before = table
 
         def update(mind: TabularMind, batch: Cells) -> tuple[TabularMind, None]:
@@ -135,20 +139,18 @@ def table_gradient(table: Table, before: Table, batch: Cells, settings: PPOSetti
     bonus = batch.count.sum(-1, keepdims=True) * p * (log_p - (p * log_p).sum(-1, keepdims=True))
     logits = (settings.entropy * bonus - policy) / samples
 
-    # The value of a state is the same in all its samples; where clipping is active, a sample pulls only if the
-    # unclipped error is the larger one, that is if its target lies beyond the middle of both values.
-    value = batch.state @ table.value
+    # Where clipping is active, a sample pulls only if the unclipped error is the larger one, that is if its target lies
+    # beyond the middle of both values.
+    value = table.value @ batch.state
     error = batch.target - value
     if settings.clip is not None:
-        clipped = before.value + jnp.clip(table.value - before.value, -settings.clip, settings.clip)
-        middle = batch.state @ (0.5 * (table.value + clipped))
-        above, below = (
-            batch.state @ (table.value > clipped).astype(value.dtype),
-            (batch.state @ (table.value < clipped).astype(value.dtype)),
+        moved = value - batch.value
+        middle = 0.5 * (value + batch.value + jnp.clip(moved, -settings.clip, settings.clip))
+        idle = ((moved > settings.clip) & (batch.target > middle)) | (
+            (moved < -settings.clip) & (batch.target < middle)
         )
-        idle = (above * (batch.target > middle) + below * (batch.target < middle)) > 0
         error = jnp.where(idle, 0, error)
-    return Table(logits, -2.0 * settings.value_weight / samples * (error @ batch.state))
+    return Table(logits, -2.0 * settings.value_weight / samples * (batch.state @ error))
 
 
 def _adam(mind: TabularMind, gradient: Table, settings: PPOSettings) -> TabularMind:
