@@ -44,7 +44,7 @@ def traces(kind: str, count: int) -> dict[str, np.ndarray] | None:
         return None
     environment = child_environment(1)
     if peer == "pax":
-        environment["PYTHONPATH"] = str(PEERS / "pax" / "src")
+        environment["PYTHONPATH"] = str(PEERS / "pax" / "checkout" / "src")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "traces.npz"
         command = [str(python), "benchmarks/peers/opshape_traces.py", kind, str(out), str(count)]

@@ -91,7 +91,9 @@ def measure(name: str, case: Case, rounds: int, folder: Path) -> Json:
         script = "benchmarks/peers/opshape_generation.py"
         ours = ChildProcess("opshape", [script, str(case.generations), str(folder / f"{name}.json")], cores=[0])
         script = "benchmarks/peers/opshape_pax_generation.py"
-        peer = ChildProcess("pax", [script, str(case.generations), *case.peer], peer="pax", source="src", cores=[0])
+        peer = ChildProcess(
+            "pax", [script, str(case.generations), *case.peer], peer="pax", source="checkout", cores=[0]
+        )
     comparison, _ = alternate([ours, peer], rounds)
     if comparison.skipped:
         return {"skipped": comparison.skipped}

@@ -49,9 +49,9 @@ def arena(policy):
 @pytest.mark.parametrize("unroll", [True, False], ids=["correct", "as in the reference"])
 def test_the_meta_network_of_mfos_gets_a_gradient_only_when_trials_are_unrolled(unroll):
     where, optimiser = arena(MFOS(OneHot(5), 2, 4)), make("trial", unroll=unroll)
-    vector = where.init(jax.random.key(0)) + 0.1
-    batch = optimiser.batch(*where.play(vector, jax.random.key(1)).record)
-    gradient = where.unravel(jax.grad(optimiser.loss)(vector, where, batch))
+    vector = jax.jit(where.init)(jax.random.key(0)) + 0.1
+    batch = optimiser.batch(*jax.jit(where.play)(vector, jax.random.key(1)).record)
+    gradient = where.unravel(jax.jit(lambda v: jax.grad(optimiser.loss)(v, where, batch))(vector))
     largest = {part: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(gradient[part])) for part in gradient}
     assert largest["actor"] > 1e-6
     assert largest["critic"] > 1e-6
@@ -62,9 +62,9 @@ def test_the_meta_network_of_mfos_gets_a_gradient_only_when_trials_are_unrolled(
 @pytest.mark.parametrize("policy", [Recurrent(OneHot(5), 2, 4, mix="avg"), MFOS(OneHot(5), 2, 4)])
 def test_replaying_a_trial_repeats_what_was_acted(policy):
     where, optimiser = arena(policy), make("coala")
-    vector = where.init(jax.random.key(0)) + 0.1
-    step, _ = where.play(vector, jax.random.key(1)).record
-    logits, value = optimiser.replay(vector, where, step)
+    vector = jax.jit(where.init)(jax.random.key(0)) + 0.1
+    step, _ = jax.jit(where.play)(vector, jax.random.key(1)).record
+    logits, value = jax.jit(lambda v: optimiser.replay(v, where, step))(vector)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), step.action[..., None], -1)[..., 0]
     np.testing.assert_allclose(chosen, step.log_prob, atol=1e-5)
     np.testing.assert_allclose(value, step.value, atol=1e-5)
@@ -73,11 +73,11 @@ def test_replaying_a_trial_repeats_what_was_acted(policy):
 def test_the_gradient_is_that_of_the_objective_when_the_policy_has_not_moved():
     """At ratio 1 the surrogate's gradient is sum of A grad log pi, whatever the clip."""
     where = arena(Recurrent(OneHot(5), 2, 4))
-    vector = where.init(jax.random.key(0)) + 0.1
-    record = where.play(vector, jax.random.key(1)).record
+    vector = jax.jit(where.init)(jax.random.key(0)) + 0.1
+    record = jax.jit(where.play)(vector, jax.random.key(1)).record
     gradients = []
     for clip in (0.2, 10.0):
         optimiser = Gradient(objective="trial", unroll=True, max_norm=1.0, **(TERMS | {"clip": clip}))
         batch = optimiser.batch(*record)
-        gradients.append(jax.grad(optimiser.loss)(vector, where, batch))
+        gradients.append(jax.jit(jax.grad(lambda v, o=optimiser, b=batch: o.loss(v, where, b)))(vector))
     np.testing.assert_allclose(*gradients, atol=1e-5)

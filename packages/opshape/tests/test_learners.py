@@ -20,6 +20,17 @@ TRIAL = Trial(IteratedMatrixGame(PAYOFFS["ipd"]), steps=10, episodes=4, games=2)
 ALL_D = MemoryOne(STRATEGIES["all_d"])
 
 
+def run(trial, first, second, **options):
+    """Play a trial from fresh minds, compiled as one program."""
+    players = (first, second)
+
+    def play(key):
+        minds = tuple(player.init(jax.random.key(0)) for player in players)
+        return trial(players, minds, key, **options)
+
+    return jax.jit(play)(jax.random.key(1))
+
+
 def test_advantages_by_hand():
     # gamma 0.5, lambda 0.5: delta = (1 + 1 - 1, 2 + 4 - 2) = (1, 4); A = (1 + 0.25 * 4, 4)
     found = credit.advantages(jnp.array([1.0, 2.0]), jnp.array([1.0, 2.0]), jnp.array(8.0), gamma=0.5, lam=0.5)
@@ -37,8 +48,7 @@ def test_alignment_by_hand():
 def test_the_closed_form_makes_the_updates_of_automatic_differentiation(clip):
     settings = PPOSettings(clip=clip, lr=0.3)
     general, table = Learner(Tabular(5, 2), settings), TabularLearner(settings=settings)
-    rewards = [TRIAL(p, tuple(x.init(jax.random.key(0)) for x in p), jax.random.key(1)) for p in
-               ((ALL_D, general), (ALL_D, table))]  # fmt: skip
+    rewards = [run(TRIAL, ALL_D, learner) for learner in (general, table)]
     np.testing.assert_allclose(rewards[0].other_rewards, rewards[1].other_rewards)
     there, here = rewards[0].minds[1].params["policy"], rewards[1].minds[1].table
     np.testing.assert_allclose(here.logits, there["logits"], atol=2e-5)
@@ -57,18 +67,15 @@ def test_the_closed_form_makes_the_updates_of_automatic_differentiation(clip):
 )
 def test_learners_come_to_defect_against_a_defector(learner):
     trial = Trial(IteratedMatrixGame(PAYOFFS["ipd"]), steps=20, episodes=15, games=4)
-    played = trial((ALL_D, learner), ((), learner.init(jax.random.key(0))), jax.random.key(1))
+    played = run(trial, ALL_D, learner)
     assert played.other_rewards[0] < -2.2  # from a coin's toss, -2.5
     assert played.other_rewards[-3:].mean() > -2.15
 
 
 def test_a_stop_freezes_the_learner():
     learner = TabularLearner()
-    minds = ((), learner.init(jax.random.key(0)))
-    frozen = TRIAL((ALL_D, learner), minds, jax.random.key(1), stop=0)
-    jax.tree.map(np.testing.assert_array_equal, frozen.minds[1], minds[1])
-    late = TRIAL((ALL_D, learner), minds, jax.random.key(1), stop=4)
-    never = TRIAL((ALL_D, learner), minds, jax.random.key(1))
+    frozen, late, never = (run(TRIAL, ALL_D, learner, stop=stop) for stop in (0, 4, None))
+    jax.tree.map(np.testing.assert_array_equal, frozen.minds[1], learner.init(jax.random.key(0)))
     jax.tree.map(np.testing.assert_array_equal, late.minds[1], never.minds[1])
 
 
@@ -78,7 +85,7 @@ def test_a_stable_softmax_keeps_a_table_with_huge_logits_finite():
     mind = mind._replace(table=mind.table._replace(logits=jnp.array([[1e4, -1e4]] * 5)))
     episode = Episode((jnp.zeros((3, 2), int), jnp.zeros((3, 2), int)), jnp.ones((3, 2)), jnp.ones((3, 2)),
                       jnp.zeros(2, int), jnp.ones(()))  # fmt: skip
-    after, _ = learner.between(mind, (), episode, jax.random.key(0))
+    after, _ = jax.jit(learner.between)(mind, (), episode, jax.random.key(0))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
 
 
@@ -96,11 +103,16 @@ def test_the_gru_is_haikus():
     np.testing.assert_allclose(found, (1 - z) * h + z * a, atol=1e-5)
 
 
-def test_the_policy_player_keeps_its_hidden_state_over_episodes_only_with_context():
-    def trial_rewards(context):
-        player = PolicyPlayer(Recurrent(OneHot(5), 2, 4, context=context))
-        params = jax.tree.map(lambda x: x + 1.0, player.init(jax.random.key(0)))
-        return TRIAL((player, ALL_D), (params, ()), jax.random.key(1)).rewards
+def test_hidden_states_last_over_episodes_only_with_context():
+    class Shifted(Recurrent):
+        """Parameters that are far from 0, so that hidden states matter."""
 
-    kept, dropped = trial_rewards(True), trial_rewards(False)
+        def init(self, key):
+            noise = lambda x: x + jax.random.normal(jax.random.key(3), x.shape)  # noqa: E731
+            return jax.tree.map(noise, super().init(key))
+
+    kept, dropped = (
+        run(TRIAL, PolicyPlayer(Shifted(OneHot(5), 2, 4, context=context)), ALL_D).rewards for context in (True, False)
+    )
     assert kept[0] == dropped[0]
+    assert (kept != dropped).any()

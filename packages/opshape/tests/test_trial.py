@@ -1,5 +1,7 @@
 """Invariances of trials."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +27,7 @@ def fixed(name):
 def play(first, second, *, game=IPD, steps=10, episodes=2, games=2, **more):
     trial = Trial(game, steps, episodes, games, statistics=True, **more)
     minds = first.init(jax.random.key(0)), second.init(jax.random.key(1))
-    return trial((first, second), minds, jax.random.key(2))
+    return jax.jit(lambda minds, key: trial((first, second), minds, key))(minds, jax.random.key(2))
 
 
 def test_fixed_strategies_pay_what_they_must():
@@ -55,8 +57,8 @@ def test_averaging_follows_a_permutation_of_the_games_and_does_nothing_to_one():
     order = jnp.array([2, 0, 3, 1])
     for kind in ("avg", "att"):
         mixer = Mixer(kind, 16)
-        params = mixer.init(jax.random.key(1))
-        np.testing.assert_allclose(mixer.apply(params, h)[order], mixer.apply(params, h[order]), atol=1e-5)
+        params, mix = jax.jit(mixer.init)(jax.random.key(1)), jax.jit(mixer.apply)
+        np.testing.assert_allclose(mix(params, h)[order], mix(params, h[order]), atol=1e-5)
     np.testing.assert_array_equal(Mixer("avg", 16).apply({}, h[:1]), h[:1])
     # half of itself and half of the mean
     np.testing.assert_allclose(Mixer("avg", 1).apply({}, jnp.array([[0.0], [4.0]])), [[1.0], [3.0]])
@@ -68,10 +70,11 @@ def test_context_reaches_the_next_episode_and_history_does_not():
         for context in (True, False)
         for history in (True, False)
     }
-    params = policies[True, True].init(jax.random.key(0))
+    params = jax.jit(policies[True, True].init)(jax.random.key(0))
     params = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), params)
     seen = jnp.array([3])
 
+    @partial(jax.jit, static_argnums=0)
     def logits(policy, first, second):
         """What the policy does with the second observation of an episode, after an episode of one step."""
         memory = policy.start(params, 1)
@@ -88,8 +91,8 @@ def test_context_reaches_the_next_episode_and_history_does_not():
 
 def test_mfos_passes_context_through_theta_only():
     policy = MFOS(OneHot(5), 2, 4)
-    params = policy.init(jax.random.key(0))
-    memory, *_ = policy.apply(params, policy.start(params, 2), jnp.array([0, 1]))
+    params = jax.jit(policy.init)(jax.random.key(0))
+    memory, *_ = jax.jit(policy.apply)(params, policy.start(params, 2), jnp.array([0, 1]))
     turned = policy.turn(params, memory)
     assert not turned.hidden.any()
     assert not np.allclose(turned.theta, 1)
@@ -100,18 +103,18 @@ def test_a_blind_shaper_sees_the_first_observation():
     """Tit for tat that sees START cooperates for ever."""
     trial = Trial(IPD, 10, 1, 2)
     players, minds = (fixed("tit_for_tat"), fixed("all_d")), ((), ())
-    assert trial(players, minds, jax.random.key(0), blind=2).rewards[0] == -3
-    np.testing.assert_allclose(trial(players, minds, jax.random.key(0), blind=1).rewards[0], (-3 - 2.1) / 2, atol=1e-6)
+    found = [trial(players, minds, jax.random.key(0), blind=blind).rewards[0] for blind in (2, 1)]
+    np.testing.assert_allclose(found, [-3, (-3 - 2.1) / 2], atol=1e-6)
 
 
 def test_candidates_share_games_and_co_players():
     """Equal candidates get equal rewards: common random numbers."""
     player, learner = PolicyPlayer(Recurrent(OneHot(5), 2, 4)), TabularLearner()
-    params = player.init(jax.random.key(0))
+    params = jax.jit(player.init)(jax.random.key(0))
     two = jax.tree.map(lambda x: jnp.stack([x, x]), params)
     trial = Trial(IPD, 10, 3, 2)
     play = jax.vmap(lambda p: trial((player, learner), (p, learner.init(jax.random.key(1))), jax.random.key(2)).rewards)
-    rewards = play(two)
+    rewards = jax.jit(play)(two)
     np.testing.assert_array_equal(rewards[0], rewards[1])
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from opshape.agents.strategies import fit_zero_determinant
 from opshape.games.matrix import IteratedMatrixGame
+from opshape.play.arena import Arena
 from opshape.trainer import ShapingTrainer, TrainState
 from paperloop.errors import UserError, setting
 from paperloop.seeds import fold_seed
@@ -122,18 +123,20 @@ def measure(
     if blind and not isinstance(trial.game, IteratedMatrixGame):
         raise UserError(f"{setting('blind', blind)} goes with matrix games only, whose first observation says nothing.")
     arena = dataclasses.replace(trainer.arena, trial=trial, co_players=co_players)
-    options: dict[str, Any] = {"blind": blind} if blind else {}
-    if hard_stop is not None:
-        options["stop"] = hard_stop
     key = jax.random.key(fold_seed(seed, "held-out"))
-    play = jax.jit(jax.vmap(partial(_play, arena, options), in_axes=(0, None)))
-    own, other, statistics = jax.device_get(play(jnp.asarray(vectors), key))
+    own, other, statistics = jax.device_get(_compiled(arena, hard_stop, blind)(jnp.asarray(vectors), key))
     return Measured(own, other, statistics, trial.steps)
 
 
-def _play(arena: Any, options: dict[str, Any], vector: Any, key: Any) -> tuple[Any, Any, Any]:
-    played = arena.play(vector, key, **options)
-    return played.rewards, played.other_rewards, played.statistics
+@functools.cache
+def _compiled(arena: Arena, stop: int | None, blind: int) -> Any:
+    """Return a compiled function of vectors `[n, D]` and a key; equal requests share it."""
+
+    def play(vector: Any, key: Any) -> tuple[Any, Any, Any]:
+        played = arena.play(vector, key, stop=stop, blind=blind)
+        return played.rewards, played.other_rewards, played.statistics
+
+    return jax.jit(jax.vmap(play, in_axes=(0, None)))
 
 
 class HeldOut:
@@ -149,9 +152,9 @@ class HeldOut:
 
     def __call__(self, state: TrainState, seed: int) -> dict[str, np.ndarray]:
         """Return rewards of both, with a leading seed axis."""
-        found = {}
-        for name, best in (("mean", False), ("best", True)):
-            vectors = self.trainer.parameters(state, best=best)
-            rewards = measure(self.trainer, vectors, seed=seed, co_players=self.co_players).rewards()
-            found |= {f"{name}/{metric}": value for metric, value in rewards.items()}
-        return found
+        vectors = jnp.concatenate([self.trainer.parameters(state, best=best) for best in (False, True)])
+        rewards = measure(self.trainer, vectors, seed=seed, co_players=self.co_players).rewards()
+        parts = {
+            metric: dict(zip(("mean", "best"), np.split(value, 2), strict=True)) for metric, value in rewards.items()
+        }
+        return {f"{name}/{metric}": part[name] for name in ("mean", "best") for metric, part in parts.items()}

@@ -55,14 +55,15 @@ class Arena:
         like = jax.eval_shape(self.policy.init, jax.random.key(0))
         return ravel_pytree(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like))[1](vector)
 
-    def play(self, vector: Array, key: Array, **options: int) -> Outcome:
-        """Return the outcomes of one candidate `[D]` against K fresh co-players, `[K, ...]`."""
+    def play(self, vector: Array, key: Array, *, stop: int | None = None, blind: int = 0) -> Outcome:
+        """Return the outcomes of one candidate `[D]` against K fresh co-players, `[K, ...]` (options: see `Trial`)."""
         shaper = PolicyPlayer(self.policy, self.trial.records)
         params = self.unravel(vector)
 
         def against(key: Array) -> Outcome:
             first, second = jax.random.split(key)
-            return self.trial((shaper, self.co_player), (params, self.co_player.init(first)), second, **options)
+            minds = params, self.co_player.init(first)
+            return self.trial((shaper, self.co_player), minds, second, stop=stop, blind=blind)
 
         return jax.vmap(against)(jax.random.split(key, self.co_players))
 
