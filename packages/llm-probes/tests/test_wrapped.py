@@ -247,3 +247,50 @@ def test_any_causal_model_with_a_task_file(tmp_path, make_model, tokenizer, caps
     (tmp_path / "bad.jsonl").write_text('{"prompt": "which means", "answer": " not at all"}')
     with pytest.raises(UserError, match=r"line 1: the answer ' not at all' is \d+ tokens"):
         read_task(tmp_path / "bad.jsonl", tokenizer)
+
+
+def make(settings):
+    from llm_probes.counter_trainer import CounterTrainer
+
+    return CounterTrainer(settings)
+
+
+def test_fine_tuning_a_counter_resumes_and_is_measured(tmp_path, capsys):
+    from llm_probes.cli import app
+    from llm_probes.config import CounterConfig
+    from llm_probes.counter_trainer import CounterAccuracy
+
+    trainer = make(CounterConfig(**SIZE))
+    first = CounterAccuracy(trainer, examples=200)(trainer.init(0), 0)
+    assert first == {
+        "tuned_with": 0,
+        "tuned_without": first["tuned_without"],
+        "pretrained_with": 100,
+        "pretrained_without": 100,
+    }
+    command = [
+        "counter",
+        "--length",
+        "6",
+        "--symbols",
+        "4",
+        "--device",
+        "cpu",
+        "--quiet",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert app.main([*command, "--steps", "3"]) == 0
+    assert "the old count is not lost" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run" / "plots" / "verdict.json").read_text())["before"] == 100
+    assert app.main([*command, "--tuned", "4"]) == 2
+    assert "below symbols, which is 4" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_fine_tuning_a_counter_meets_the_contract(tmp_path):
+    from llm_probes.config import CounterConfig
+    from paperloop.conformance import check_trainer
+
+    small, other = (CounterConfig(symbols=3, length=n, batch=8, steps=50) for n in (4, 5))
+    assert len(check_trainer(make, small, folder=tmp_path, steps=2, kills=1, other_config=other)) >= 6

@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from llm_probes.config import (
+    CounterConfig,
     DiversityOptions,
     ExportOptions,
     HarnessOptions,
@@ -167,12 +168,7 @@ def wrapped(options: WrappedOptions) -> None:
         optimiser=options.optimiser,
         seed=options.seed,
     )
-    rows = [("accuracy before", f"{verdict.before:.1f} %"), ("accuracy after", f"{verdict.after:.1f} %")]
-    rows.append(("commonest answer", f"{verdict.floor:.1f} %"))
-    rows += [
-        (f"{e.instrument} recovers", f"{_number(e.share)}  [{_number(e.low)}, {_number(e.high)}]")
-        for e in verdict.evidence
-    ]
+    rows = _verdict_rows(verdict)
     document = verdict.document() | {"config": _document(options)}
     if options.control is not None:
         control, _ = load_model(options.control, kind="causal", dtype="float32")
@@ -192,6 +188,25 @@ def wrapped(options: WrappedOptions) -> None:
     if options.out is not None:
         write_json(options.out, document)
         print(f"evidence: {options.out}")
+
+
+@app.command(options=RunOptions, config=CounterConfig, essentials=("correlated", "lr", "steps", "length"))
+def counter(options: RunOptions, config: CounterConfig) -> None:
+    """Fine-tune a compiled counter on another letter and say whether the old count is removed or wrapped."""
+    from llm_probes.counter_trainer import CounterAccuracy, CounterTrainer, counter_verdict
+    from paperloop import run
+    from paperloop.files import write_json
+    from paperloop_lab.report import report, report_command
+    from paperloop_lab.sinks import make_sinks
+
+    trainer = CounterTrainer(config)
+    arguments: dict[str, Any] = options.run_arguments()
+    arguments |= {"evaluators": {"test": CounterAccuracy(trainer)}, "sinks": make_sinks(options.sinks)}
+    state = run(trainer, options.out, steps=config.steps, **arguments)
+    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    verdict = counter_verdict(trainer, state, seed=options.seed)
+    write_json(options.out / "plots" / "verdict.json", verdict.document())
+    _print_table(f"the old count is {verdict.word}", _verdict_rows(verdict))
 
 
 @app.command(options=RunOptions, config=TrainConfig, essentials=("model", "stage.type", "stage.data", "steps"))
@@ -221,6 +236,16 @@ def export(options: ExportOptions) -> None:
     trainer = stages.make_trainer(load_config(TrainConfig, options.run))
     stages.export(trainer, restore(trainer, options.run), options.out)
     print(f"model folder: {options.out}")
+
+
+def _verdict_rows(verdict: Any) -> list[tuple[str, str]]:
+    rows = [("accuracy before", f"{verdict.before:.1f} %"), ("accuracy after", f"{verdict.after:.1f} %")]
+    rows.append(("commonest answer", f"{verdict.floor:.1f} %"))
+    rows += [
+        (f"{e.instrument} recovers", f"{_number(e.share)}  [{_number(e.low)}, {_number(e.high)}]")
+        for e in verdict.evidence
+    ]
+    return rows
 
 
 def _prompts(options: Any) -> tuple[Any, Any, Any]:

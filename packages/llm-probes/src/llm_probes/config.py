@@ -13,6 +13,7 @@ from paperloop.settings import Count, CountOrZero, Ge, Gt, Lt, NotNegative, Posi
 __all__ = [
     "PPO",
     "SFT",
+    "CounterConfig",
     "DiversityOptions",
     "ExportOptions",
     "HarnessOptions",
@@ -298,3 +299,42 @@ class ExportOptions:
 
     run: Positional[Path]
     out: Path
+
+
+@settings
+class CounterConfig:
+    """Fine-tuning a compiled counter on another letter, with a controlled spurious relation (Jain et al. 2024).
+
+    Attributes:
+        symbols: number of letters
+        length: letters of every string
+        pretrained: the letter that the compiled model counts
+        tuned: the letter that fine-tuning asks for
+        shift: the relation is count(tuned) = count(pretrained) + shift
+        correlated: share of training strings with the relation; the others lack it
+        noise: standard deviation of what is added to every weight before training
+        lr: peak step size of SGD with momentum 0.9
+        batch: strings of one update
+        steps: of training; 20 % warm-up, then a cosine to 1 %
+    """
+
+    symbols: Annotated[int, Ge(2)] = 9
+    length: Count = 12
+    pretrained: CountOrZero = 0
+    tuned: CountOrZero = 1
+    shift: Count = 1
+    correlated: Share = 1.0
+    noise: NotNegative = 2e-4
+    lr: Positive = 1e-4
+    batch: Count = 96
+    steps: Count = 2000
+
+    def __post_init__(self) -> None:
+        """Check what concerns several settings."""
+        for name in ("pretrained", "tuned"):
+            if getattr(self, name) >= self.symbols:
+                raise fault(self, name, f"below symbols, which is {self.symbols}")
+        if self.pretrained == self.tuned:
+            raise fault(self, "tuned", "another letter than pretrained")
+        if self.shift > self.length:
+            raise fault(self, "shift", f"at most the length of {self.length}")

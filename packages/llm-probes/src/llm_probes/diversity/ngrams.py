@@ -33,38 +33,16 @@ class NgramCounts:
 
 
 def count_ngrams(sets: Sequence[Sequence[str]], *, orders: int = ORDERS) -> NgramCounts:
-    """Count the n-grams of sets of texts; n-grams lie within a text and are pooled over its set.
-
-    An n-gram is numbered by the number of its first n - 1 words and its last word, so that each order costs one sort
-    over all sets instead of a pass over tuples of words.
-    """
-    tokens: list[int] = []
-    text_of: list[int] = []
-    set_of: list[int] = []
-    numbers: dict[str, int] = {}
-    text = 0
-    for number, outputs in enumerate(sets):
-        for output in outputs:
-            words = words_of(output)
-            tokens += [numbers.setdefault(word, len(numbers)) for word in words]
-            text_of += [text] * len(words)
-            set_of += [number] * len(words)
-            text += 1
-    token, source, group = (np.array(values, dtype=np.int64) for values in (tokens, text_of, set_of))
+    """Count the n-grams of sets of texts; n-grams lie within a text and are pooled over its set."""
     unique, total = np.zeros((2, len(sets), orders), dtype=np.int64)
-    start = np.arange(len(token))  # where each n-gram begins
-    code = token
-    for n in range(1, orders + 1):
-        if n > 1:
-            fits = start + n - 1 < len(token)
-            fits[fits] = source[start[fits]] == source[start[fits] + n - 1]
-            start, code = start[fits], code[fits]
-            code = np.unique(code * len(numbers) + token[start + n - 1], return_inverse=True)[1]
-        if not len(code):
-            break
-        span = int(code.max()) + 1
-        total[:, n - 1] = np.bincount(group[start], minlength=len(sets))
-        unique[:, n - 1] = np.bincount(np.unique(group[start] * span + code) // span, minlength=len(sets))
+    for number, texts in enumerate(sets):
+        words = [words_of(text) for text in texts]
+        for n in range(1, orders + 1):
+            found: set[tuple[str, ...]] = set()
+            for text in words:
+                found.update(zip(*(text[i:] for i in range(n)), strict=False))  # as long as the shortest, the last
+                total[number, n - 1] += max(0, len(text) - n + 1)
+            unique[number, n - 1] = len(found)
     return NgramCounts(unique, total)
 
 

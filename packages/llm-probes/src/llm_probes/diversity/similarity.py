@@ -29,11 +29,14 @@ def cosine_diversity(embeddings: np.ndarray) -> np.ndarray:
     Args:
         embeddings: float [..., n, d]; normalised here. NaN for fewer than two, or where one has length 0.
     """
-    vectors = unit(embeddings)
-    n = vectors.shape[-2]
+    embeddings = np.asarray(embeddings)
+    n = embeddings.shape[-2]
     if n < 2:
-        return np.full(vectors.shape[:-2], np.nan)
-    squared = (vectors.sum(axis=-2) ** 2).sum(axis=-1)
+        return np.full(embeddings.shape[:-2], np.nan)
+    norm = np.sqrt(np.einsum("...nd,...nd->...n", embeddings, embeddings))
+    scale = 1 / np.where(norm > 0, norm, np.nan)
+    total = (scale[..., None, :] @ embeddings)[..., 0, :]  # the sum of the unit vectors, without a copy of them
+    squared = (total.astype(np.float64) ** 2).sum(axis=-1)
     return 1 - (squared - n) / (n * (n - 1))
 
 
