@@ -179,6 +179,22 @@ def test_what_a_file_says_of_its_labels_is_not_trusted(small, tmp_path, capsys, 
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("kept", [np.ones((112, 2)), np.full(112, np.nan), np.ones(112, "S3")])
+@pytest.mark.parametrize("command", ["diagnose", "label"])
+def test_true_rewards_that_are_none(small, tmp_path, capsys, kept, command):
+    """An extra is whatever a file has under its name."""
+    data = small.replace(extras={"infos/original_rewards": np.ones(112)})
+    object.__setattr__(data, "extras", {"infos/original_rewards": kept})
+    with pytest.raises(UserError, match=r"infos/original_rewards, of shape .* is not a finite number for each step"):
+        diagnose(data) if command == "diagnose" else best_episodes(data, 1)
+    if kept.dtype.kind == "f":
+        small.replace(extras={"infos/original_rewards": kept}).save(tmp_path / "odd.npz")
+        more = ("--demos", "top:1", "--out", tmp_path / "out.npz", *FAST) if command == "label" else ()
+        code, _, err = run(capsys, command, tmp_path / "odd.npz", *more)
+        assert code == 2
+        assert "is not a finite number for each step" in err
+
+
 def test_settings_of_another_version_are_no_plan(small, tmp_path, capsys):
     config = OTRConfig(solver=SolverConfig(backend="reference"))
     labelled = label(small, best_episodes(small, 1), config).dataset

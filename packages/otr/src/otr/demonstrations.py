@@ -6,6 +6,7 @@ Where either was labelled before, what counts is the rewards that it had before 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +56,8 @@ def best_episodes(data: EpisodeDataset, count: int, score: Score = "return") -> 
     returns = data.returns()
     # A reward of 1 a step does rank episodes, by their lengths; a file without rewards, read as zeros, does not.
     if count < data.num_episodes and data.rewards.max() == data.rewards.min() and returns.max() == returns.min():
-        if any("default_reward" in step.get("options", ()) for step in data.provenance):
+        options = [step.get("options") for step in data.provenance]
+        if any("default_reward" in one for one in options if isinstance(one, Mapping)):
             raise UserError(
                 f"{data.where}: top:{count} chooses by the true rewards, and there are none in it: give a file of "
                 "demonstrations."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from otr.facts import LabelFacts, read_facts
-from otr.labelling import ORIGINAL_REWARDS
+from otr.truth import ORIGINAL_REWARDS, true_rewards
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import COLOURS
@@ -99,7 +99,7 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     """
     facts = read_facts(labelled)
     if truth is None:
-        truth = labelled.extras.get(ORIGINAL_REWARDS)
+        truth = true_rewards(labelled) if ORIGINAL_REWARDS in labelled.extras else None
         if truth is not None and not truth.any():
             truth = None  # a file without rewards was read as zeros
     elif np.shape(truth) != (labelled.num_steps,):
@@ -236,7 +236,8 @@ def returns_figure(labelled: EpisodeDataset, truth: np.ndarray | None = None, *,
     Raises:
         UserError: the truth is not known.
     """
-    truth = labelled.extras.get(ORIGINAL_REWARDS) if truth is None else truth
+    if truth is None and ORIGINAL_REWARDS in labelled.extras:
+        truth = true_rewards(labelled)
     if truth is None:
         raise UserError(f"{labelled.where}: the true rewards are not known; give them as truth.")
     true_returns = np.add.reduceat(np.asarray(truth, np.float64), labelled.episode_starts)

@@ -18,8 +18,9 @@ from otr.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
 from otr.facts import read_facts
 from otr.files import findings_of, noted_warnings, read_dataset
 from otr.labellers.registry import LABELLERS
-from otr.labelling import ATTRIBUTE, ORIGINAL_REWARDS
+from otr.labelling import ATTRIBUTE
 from otr.time_outs import without_time_outs
+from otr.truth import ORIGINAL_REWARDS, true_rewards
 from paperloop.errors import UserError, printable, setting
 from paperloop.files import write_json
 from paperloop.settings import from_dict
@@ -97,7 +98,7 @@ def diagnose_file(
 
 def known_truth(data: EpisodeDataset) -> np.ndarray | None:
     """Return the rewards that labelling kept, unless they are all 0, as where a file had none."""
-    truth = data.extras.get(ORIGINAL_REWARDS)
+    truth = true_rewards(data) if ORIGINAL_REWARDS in data.extras else None
     return None if truth is None or not truth.any() else truth
 
 

@@ -126,8 +126,9 @@ def warn_about_zeros(values: np.ndarray, data: EpisodeDataset, name: str) -> Non
     """Warn where the cosine is undefined; of a chunk, by the rows and episodes of the whole dataset."""
     zero = ~values.any(axis=1)
     if zero.any():
-        at, (row, episode) = int(zero.argmax()), data.attributes.get(PLACE, (0, 0))
-        within = f" in rows {row} to {row + len(values) - 1}" if PLACE in data.attributes else ""
+        at, place = int(zero.argmax()), data.attributes.get(PLACE)
+        row, episode = place if isinstance(place, tuple) else (0, 0)  # a tuple never comes from a file
+        within = f" in rows {row} to {row + len(values) - 1}" if isinstance(place, tuple) else ""
         warnings.warn(
             f"{data.where}: {int(zero.sum())} vectors of the {name}{within} are all zero, the first at row "
             f"{row + at} (episode {episode + int(data.episode_of_row[at])}); the cosine is undefined there and its "

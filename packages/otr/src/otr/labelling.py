@@ -271,7 +271,7 @@ def _chunks(data: EpisodeDataset, chunk_steps: int) -> list[tuple[int, int]]:
 def _chunk(data: EpisodeDataset, first: int, last: int) -> EpisodeDataset:
     """Some episodes, which know where they stand in the whole."""
     part = data.select(slice(first, last))
-    place = [int(data.episode_starts[first]), first]
+    place = (int(data.episode_starts[first]), first)
     return part.replace(attributes={**part.attributes, PLACE: place}, provenance=part.provenance)
 
 

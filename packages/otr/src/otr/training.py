@@ -473,7 +473,8 @@ def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> No
     if not path.exists():
         return
     before = read_json(path).get(ORIGIN)
-    if not isinstance(before, dict) or before.keys() != here.keys():
+    files = before.get("label_files", {}) if isinstance(before, dict) else None
+    if not isinstance(before, dict) or before.keys() != here.keys() or not isinstance(files, dict):
         raise UserError(f"{path} does not say which data it began with: choose another {setting('out')}.")
     for what, name in (("data", config.data), ("demonstrations", config.demos)):
         if before[what] != here[what]:
@@ -482,7 +483,7 @@ def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> No
                 f"choose another {setting('out')}."
             )
     for name, digest in here.get("label_files", {}).items():
-        if before["label_files"].get(name) != digest:
+        if files.get(name) != digest:
             raise UserError(
                 f"{config.label_files[name]}: the labels are not those that the training in {out} began with: restore "
                 f"the file, or choose another {setting('out')}."
@@ -541,7 +542,7 @@ def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDa
     # What is worth saying of the data was said of the data itself; its states are not replayed for rewards that are
     # not the simulator's.
     data, _ = load_for(spec, path, batch_size=config.batch_size, replay=False, extras=False)
-    if dict(data.attributes.get(KEY) or {}).get("key") != key:
+    if data.attributes.get(KEY) != {"key": key}:
         raise UserError(
             f"{path} is not the file that this training made there: restore it, or choose another {setting('out')}."
         )

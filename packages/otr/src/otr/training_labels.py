@@ -67,7 +67,8 @@ def read_labels(path: str, data: EpisodeDataset, name: str) -> GivenLabels:
         raise UserError(
             f"{path}: these are not labels of {name}: {differs}. Label that file, with the same options for reading it."
         )
-    return GivenLabels(found.rewards, dict(found.attributes.get(ATTRIBUTE) or {}), content_digest(found))
+    about = found.attributes.get(ATTRIBUTE)
+    return GivenLabels(found.rewards, dict(about) if isinstance(about, Mapping) else {}, content_digest(found))
 
 
 def content_digest(data: EpisodeDataset) -> str:

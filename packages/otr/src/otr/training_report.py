@@ -292,7 +292,7 @@ def _random(out: Path, config: TrainConfig, arms: Sequence[ArmResult]) -> str:
     """What a random policy comes to, in the measure of the table; "" where that is not known."""
     if arms[0].scores is not None:
         return "score: 0 for a random policy, 100 for the expert"
-    with contextlib.suppress(ModuleNotFoundError, UserError):
+    with contextlib.suppress(ModuleNotFoundError, UserError, KeyError, TypeError):  # config.json may be anything
         from policy_finetune.references import random_return
 
         folder = next(f for f in _run_folders(out, config) if (f / "config.json").exists())

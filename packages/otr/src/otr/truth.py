@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
 __all__ = ["ORIGINAL_REWARDS", "true_rewards", "with_true_rewards"]
@@ -13,12 +14,28 @@ ORIGINAL_REWARDS = "infos/original_rewards"
 
 
 def true_rewards(data: EpisodeDataset) -> np.ndarray:
-    """Return (N,) the rewards that the data had before it was labelled for the first time, if it was."""
-    return data.extras.get(ORIGINAL_REWARDS, data.rewards)
+    """Return (N,) the rewards that the data had before it was labelled for the first time, if it was.
+
+    Raises:
+        UserError: what is kept in their name is not one finite number for each step.
+    """
+    kept = data.extras.get(ORIGINAL_REWARDS)
+    if kept is None:
+        return data.rewards
+    if kept.shape != (data.num_steps,) or kept.dtype.kind not in "biuf" or not np.isfinite(kept).all():
+        raise UserError(
+            f"{data.where}: {ORIGINAL_REWARDS}, of shape {kept.shape} and type {kept.dtype}, is not a finite number "
+            "for each step, as true rewards are: drop or restore it."
+        )
+    return kept
 
 
 def with_true_rewards(data: EpisodeDataset) -> EpisodeDataset:
-    """Return the data with the rewards of `true_rewards`; the same object where it was not labelled."""
+    """Return the data with the rewards of `true_rewards`; the same object where it was not labelled.
+
+    Raises:
+        UserError: see `true_rewards`.
+    """
     if ORIGINAL_REWARDS not in data.extras:
         return data
-    return data.replace(rewards=data.extras[ORIGINAL_REWARDS], provenance=data.provenance)
+    return data.replace(rewards=true_rewards(data), provenance=data.provenance)
