@@ -234,4 +234,4 @@ def test_killed_at_some_touches_of_the_disk(small, tmp_path, case):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_every_touch_of_the_disk(small, tmp_path, case):
-    check(attempts(small, tmp_path, case, 0, 1), 40)
+    check(attempts(small, tmp_path, case, 0, 1), 30)
