@@ -130,6 +130,14 @@ def test_data_that_is_not_there(tmp_path, capsys, source, out):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_half_a_rehearsal_is_no_obstacle(small, tmp_path, capsys):
+    source = small.save(tmp_path / "data.npz")
+    (tmp_path / ".out.labels" / "out" / "data").mkdir(parents=True)  # killed while the rehearsal was removed
+    arguments = ["label", source, "--demos", "top:1", "--out", tmp_path / "out", "--format", "minari", *FAST]
+    assert run(capsys, *arguments)[0] == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "out"]
+
+
 # Finished
 
 

@@ -157,9 +157,16 @@ def sweep(out: Path, folder: Path) -> None:
     """
     remove_leftovers([*leftovers(out), *out.parent.glob(f".{glob.escape(out.name)}.*.old")])
     for path in folder.glob("*"):
-        if path.name == ".lock":
-            continue
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink()
+        if path.name != ".lock":
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def finished(
@@ -198,13 +205,11 @@ def rehearse(data: EpisodeDataset, folder: Path, out: Path, format: Format) -> N
         UserError: see `EpisodeDataset.save`.
     """
     path = folder / out.name
+    _remove(path)  # half of one, where a process was killed while it removed its own
     try:
-        save_dataset(data.select([0]), path, format, overwrite=True, compress=False)
+        save_dataset(data.select([0]), path, format, overwrite=False, compress=False)
     finally:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
 
 
 def save_dataset(data: EpisodeDataset, out: Path, format: Format, *, overwrite: bool, compress: bool) -> Path:
