@@ -107,5 +107,5 @@ def test_fixed_strategies_do_not_move():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(UserError, match="no strategy 'tft'"):
+    with pytest.raises(UserError, match="no player 'tft'"):
         exact_learner("tft", PAYOFFS["ipd"], jax.random.key(0), gamma=0.96, step=1.0)

@@ -123,7 +123,7 @@ def test_bad_settings_are_refused(changes, said):
 
 def test_payoffs_that_are_not_what_they_are_called_give_a_warning():
     with pytest.warns(UserWarning, match="are called ipd, but are of the class chicken"):
-        Matrix(name="ipd", payoffs=((3, 3), (1, 4), (4, 1), (0, 0)))
+        Matrix(name="ipd", payoffs=(3, 3, 1, 4, 4, 1, 0, 0))
 
 
 def test_more_devices_than_there_are_are_refused():

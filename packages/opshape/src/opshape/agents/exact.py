@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from opshape.agents.strategies import strategy
+from opshape.agents.strategies import STRATEGIES, strategy
 from opshape.games.exact import values
 from opshape.games.payoffs import Payoffs, swap
+from paperloop.errors import UserError
 
 __all__ = ["EXACT_LEARNERS", "Fixed", "Learner", "Lola", "Maml", "Match", "Naive", "exact_learner", "maml", "match"]
 
@@ -215,6 +216,10 @@ def exact_learner(name: str, payoffs: Payoffs, key: Array, *, gamma: float, step
     Raises:
         UserError: there is neither a learner nor a strategy of that name.
     """
+    if name not in (*EXACT_LEARNERS, *STRATEGIES) and not name.startswith("zd:"):
+        raise UserError(
+            f"There is no player {name!r}; there are {', '.join([*EXACT_LEARNERS, *STRATEGIES])}, zd:CHI:PHI[:KAPPA]."
+        )
     if name == "naive":
         return Naive(step)
     if name in ("lola", "lola_full"):

@@ -10,8 +10,6 @@ from paperloop.settings import fault, settings
 
 __all__ = ["CoinGame", "InTheMatrix", "Matrix"]
 
-Cell = tuple[float, float]
-
 
 @settings
 class Matrix:
@@ -19,17 +17,17 @@ class Matrix:
 
     Attributes:
         name: a preset; "custom" takes `payoffs` without comparing them with a class of games.
-        payoffs: CC, CD, DC, DD as pairs (own reward, the other's); None takes the preset's.
+        payoffs: own reward and the other's after CC, CD, DC and DD: eight numbers; None takes the preset's.
     """
 
     type: Literal["matrix"] = "matrix"
     name: Literal["ipd", "imp", "chicken", "stag_hunt", "battle_of_the_sexes", "custom"] = "ipd"
-    payoffs: tuple[Cell, Cell, Cell, Cell] | None = None
+    payoffs: tuple[float, float, float, float, float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.payoffs is None:
             if self.name == "custom":
-                raise fault(self, "payoffs", "given for a custom game: four pairs CC, CD, DC, DD")
+                raise fault(self, "payoffs", "given for a custom game: eight numbers")
         elif self.name != "custom" and classify(self.table) != self.name:
             warnings.warn(
                 f"the payoffs {self.payoffs} are called {self.name}, but are {_article(classify(self.table))}: call "
@@ -42,8 +40,8 @@ class Matrix:
         """The payoffs as `table[a1][a2] = (r1, r2)`."""
         if self.payoffs is None:
             return PAYOFFS[self.name]
-        cc, cd, dc, dd = self.payoffs
-        return (cc, cd), (dc, dd)
+        p = self.payoffs
+        return ((p[0], p[1]), (p[2], p[3])), ((p[4], p[5]), (p[6], p[7]))
 
 
 def _article(name: str) -> str:
