@@ -193,12 +193,15 @@ def wrapped(options: WrappedOptions) -> None:
 @app.command(options=RunOptions, config=CounterConfig, essentials=("correlated", "lr", "steps", "length"))
 def counter(options: RunOptions, config: CounterConfig) -> None:
     """Fine-tune a compiled counter on another letter and say whether the old count is removed or wrapped."""
+    import torch
+
     from llm_probes.counter_trainer import CounterAccuracy, CounterTrainer, counter_verdict
     from paperloop import run
     from paperloop.files import write_json
     from paperloop_lab.report import report, report_command
     from paperloop_lab.sinks import make_sinks
 
+    torch.set_num_threads(1)  # the matrices are so small that a second thread only costs
     trainer = CounterTrainer(config)
     arguments: dict[str, Any] = options.run_arguments()
     arguments |= {"evaluators": {"test": CounterAccuracy(trainer)}, "sinks": make_sinks(options.sinks)}
