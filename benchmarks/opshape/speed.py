@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     ]
     print(table(rows, ["case", "ours (steps per CPU-s)", "peer", "ratio", "claimed", "holds"]))
     origin = record("benchmarks.opshape.speed", sys.argv[1:] if argv is None else argv, ["jax", "opshape"])
-    write_result("opshape_speed", {"record": origin, "cases": results})
+    part = "" if len(results) == len(CASES) else "-" + "-".join(results)
+    write_result(f"opshape_speed{part}", {"record": origin, "cases": results})
     return 0 if all(r.get("holds", True) for r in results.values()) else 1
 
 
