@@ -213,6 +213,11 @@ def test_layers_override_one_another(parse, tmp_path):
     assert parse("--preset", "small", "--config", str(tmp_path), "--no-anneal") == Train(n_envs=3, anneal=False)
 
 
+@pytest.mark.parametrize("words", [("--config", ""), ("--config=",), ("--preset", ""), ("--learner.type=",)])
+def test_an_empty_word_is_not_taken_for_nothing(refuse, words):
+    assert refuse(*words) == f"{words[0].rstrip('=')} needs a value."
+
+
 def test_a_file_and_a_preset_of_different_members(parse, refuse, tmp_path):
     (tmp_path / "ppo.json").write_text('{"learner": {"type": "ppo", "clip": null}}')
     (tmp_path / "bare.json").write_text('{"learner": {"clip": null}}')

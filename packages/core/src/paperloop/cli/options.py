@@ -184,6 +184,8 @@ class Typed:
                 if word.path in first:
                     raise UserError(f"--{word.path.replace('_', '-')} is given twice.")
                 first[word.path] = word.one()
+                if not first[word.path]:  # an unset variable of the shell must not mean "none given"
+                    raise UserError(f"--{word.path.replace('_', '-')} needs a value.")
         self.preset, self._file, self._from_file = first.get("preset"), Path(first.get("config", "")), {}
         tags = {path: None if tag.lower() == "none" else tag for path, tag in first.items() if path not in layers}
         chosen = nested({path if tag else path.removesuffix(".type"): tag for path, tag in tags.items()})
