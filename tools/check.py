@@ -22,6 +22,7 @@ __all__ = ["EXPECTED", "main", "member_problems"]
 
 #: Folder -> distribution. A folder without pyproject.toml is silently no member for uv, so the names stand here too.
 EXPECTED = {
+    "cascade": "cascade-explore",
     "core": "paperloop",
     "data": "paperloop-data",
     "lab": "paperloop-lab",

@@ -15,7 +15,13 @@ import time
 from pathlib import Path
 
 #: Package's folder -> the command whose `demo` fills the folder of that name below --out.
-DEMOS = {"minimax": "minimax-ued", "policy-finetune": "policy-finetune", "otr": "otr", "opshape": "opshape"}
+DEMOS = {
+    "minimax": "minimax-ued",
+    "policy-finetune": "policy-finetune",
+    "otr": "otr",
+    "opshape": "opshape",
+    "cascade": "cascade-explore",
+}
 #: Figures listed for each demo at the end; the others are next to them.
 LISTED = 4
 

@@ -1,0 +1,1 @@
+"""What cascade-explore claims, measured."""

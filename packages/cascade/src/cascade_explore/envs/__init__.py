@@ -1,0 +1,1 @@
+"""Environments: MiniGrid's rooms on the device, and any gymnasium environment by its id."""
