@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 from llm_probes.config import (
     CounterConfig,
     DiversityOptions,
+    DocstringOptions,
     ExportOptions,
+    GenerateOptions,
     HarnessOptions,
     ImplicatureOptions,
     TrainConfig,
+    WorldOptions,
     WrappedOptions,
 )
 from paperloop.cli import App, RunOptions, select_device
@@ -39,10 +42,9 @@ def implicature(options: ImplicatureOptions) -> None:
     from llm_probes.models.loading import kind_of, load_model
     from paperloop.progress import Progress
 
-    if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
-        raise UserError(f"{options.out} is not an empty folder; give a new one with --out.")
+    _new_folder(options.out)
     test, templates, prompts = _prompts(options)
-    types = join_types(test, options.types) if options.types else None
+    types = join_types(test, options.types, published=options.published_types) if options.types else None
     human = human_baseline([read_block(path) for path in options.human]) if options.human else None
     if human is not None and len(human.items) != len(test):
         raise UserError(f"the votes concern {len(human.items)} examples and {options.data} has {len(test)}.")
@@ -241,6 +243,85 @@ def export(options: ExportOptions) -> None:
     print(f"model folder: {options.out}")
 
 
+@app.command(options=GenerateOptions, essentials=("data", "out", "outputs", "length"))
+def generate(options: GenerateOptions) -> None:
+    """Sample responses of a policy into a file that `llm-probes diversity` reads."""
+    from llm_probes.models.loading import load_model
+    from llm_probes.rlhf.compare import respond
+    from llm_probes.rlhf.data import read_rows, write_rows
+    from paperloop.progress import Progress
+
+    prompts = [row["prompt"] for row in read_rows(options.data, ("prompt",))][: options.limit]
+    model, tokenizer = load_model(options.model, kind="causal", device=select_device(options.device, "torch"))
+    with contextlib.closing(Progress(len(prompts) * options.outputs, label="responses")) as bar:
+        drawn = respond(
+            model,
+            tokenizer,
+            prompts,
+            outputs=options.outputs,
+            length=options.length,
+            temperature=options.temperature,
+            seed=options.seed,
+            where=str(options.data),
+            progress=bar.update,
+        )
+    policy = options.policy or options.model
+    rows = [{"prompt": p, "outputs": o, "policy": policy} for p, o in zip(prompts, drawn.texts, strict=True)]
+    write_rows(options.out, rows)
+    print(f"diversity: llm-probes diversity {options.out}")
+
+
+@app.command(options=DocstringOptions, essentials=("libraries", "far"))
+def docstrings(options: DocstringOptions) -> None:
+    """Make docstring TL;DR from what is installed: demonstrations and prompts in and out of distribution."""
+    from llm_probes.models.scratch import write_model
+    from llm_probes.rlhf.data import write_rows
+    from llm_probes.rlhf.docstrings import make_task
+
+    _new_folder(options.out)
+    task = make_task(
+        options.libraries,
+        options.far,
+        vocabulary=options.vocabulary,
+        length=options.prompt_length,
+        held_out=options.held_out,
+        seed=options.seed,
+    )
+    size = {"layers": options.layers, "width": options.width, "positions": options.prompt_length + options.length}
+    write_model(options.out / "start", task.tokenizer, **size, seed=options.seed)
+    for name, pairs in (("demonstrations", task.train), ("test", task.test), ("far", task.far)):
+        write_rows(options.out / f"{name}.jsonl", [{"prompt": p, "completion": s} for p, s in pairs])
+    write_rows(options.out / "prompts.jsonl", [{"prompt": p} for p, _ in task.train])
+    print(f"{len(task.train)} demonstrations, {options.held_out} test prompts of either kind in {options.out}")
+
+
+@app.command(options=WorldOptions, essentials=("held_out", "nouns"))
+def world(options: WorldOptions) -> None:
+    """Make a world in which facts decide what answers imply: text for a base model, examples, a held-out rule."""
+    import csv
+
+    from llm_probes.implicature.examples import COLUMNS
+    from llm_probes.implicature.templates import TEMPLATES
+    from llm_probes.implicature.world import VERBS, asked, base_text, make_world
+    from llm_probes.models.scratch import make_tokenizer, write_model
+    from llm_probes.rlhf.data import write_rows
+
+    _new_folder(options.out)
+    made = make_world(nouns=options.nouns, seed=options.seed)
+    base = base_text(made, TEMPLATES)
+    tune = asked(made.examples([verb for verb in VERBS if verb != options.held_out]), TEMPLATES)
+    tokenizer = make_tokenizer([row["prompt"] + row["completion"] for row in base + tune], size=1200)
+    size = {"layers": options.layers, "width": options.width, "positions": 64}
+    write_model(options.out / "start", tokenizer, **size, seed=options.seed)
+    write_rows(options.out / "base.jsonl", base)
+    write_rows(options.out / "tune.jsonl", tune)
+    for name, known in (("test", True), ("no-facts", False)):
+        with (options.out / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            rows = made.examples([options.held_out], known=known)
+            csv.writer(file).writerows([COLUMNS, *((e.utterance, e.response, e.label.capitalize()) for e in rows)])
+    print(f"{len(base)} texts for the base model, {len(tune)} examples of the other rules in {options.out}")
+
+
 def _verdict_rows(verdict: Any) -> list[tuple[str, str]]:
     rows = [("accuracy before", f"{verdict.before:.1f} %"), ("accuracy after", f"{verdict.after:.1f} %")]
     rows.append(("commonest answer", f"{verdict.floor:.1f} %"))
@@ -273,6 +354,11 @@ def _prompts(options: Any) -> tuple[Any, Any, Any]:
         limit=options.limit,
     )
     return test, templates, prompts
+
+
+def _new_folder(path: Any) -> None:
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is not an empty folder; give a new one with --out.")
 
 
 def _text(path: Any) -> str:

@@ -15,11 +15,14 @@ __all__ = [
     "SFT",
     "CounterConfig",
     "DiversityOptions",
+    "DocstringOptions",
     "ExportOptions",
+    "GenerateOptions",
     "HarnessOptions",
     "ImplicatureOptions",
     "Reward",
     "TrainConfig",
+    "WorldOptions",
     "WrappedOptions",
 ]
 
@@ -38,6 +41,7 @@ class ImplicatureOptions:
         score: what ranks: continuation (sum), last_token, mean_all (of the whole text) or corrected (for the prior)
         templates: a template file to use instead of the paper's six
         types: CSV of type labels: Utterance, Response, Type
+        published_types: join the type labels as for the published figures, by the utterance alone
         human: CSV files of annotators' votes in the order of the test set
         random_labels: give the worked examples random labels (an ablation)
         drop_unlabelled: leave out rows whose label is neither yes nor no
@@ -64,6 +68,7 @@ class ImplicatureOptions:
     score: Literal["continuation", "last_token", "mean_all", "corrected"] = "continuation"
     templates: Path | None = None
     types: Path | None = None
+    published_types: bool = False
     human: tuple[Path, ...] = ()
     random_labels: bool = False
     drop_unlabelled: bool = False
@@ -84,6 +89,8 @@ class ImplicatureOptions:
         """Check what concerns several settings."""
         if self.shots and self.dev is None:
             raise fault(self, "dev", f"needed for {self.shots} worked examples in each prompt")
+        if self.published_types and self.types is None:
+            raise fault(self, "types", "needed, because published_types says how they are joined")
         if self.random_labels and not self.shots:
             raise fault(self, "shots", "above 0, because random_labels changes worked examples")
         if self.mode == "contrastive" and self.score == "corrected":
@@ -196,12 +203,14 @@ class SFT:
         data: JSON lines with prompt and completion
         lr: AdamW's peak step size
         batch: demonstrations of one update
+        whole: learn the prompt's tokens too, as in pretraining
     """
 
     type: Literal["sft"] = "sft"
     data: Path
     lr: Positive = 3e-5
     batch: Count = 16
+    whole: bool = False
 
 
 @settings
@@ -286,6 +295,85 @@ class TrainConfig:
     prompt_length: Count = 1024
     length: Count = 48
     frozen: Share = 0.8
+
+
+@settings
+class GenerateOptions:
+    """Responses of a policy, for `llm-probes diversity` or a judge.
+
+    Attributes:
+        model: folder or name of the policy
+        data: JSON lines with prompt
+        out: a JSON lines file with prompt, outputs and policy on every line
+        policy: the policy's name in the file; the model's by default
+        outputs: responses to each prompt; 16 in the paper
+        length: the most tokens of a response
+        temperature: of the samples; 0 takes the most likely token
+        limit: use the first so many prompts
+        seed: of the samples
+        device: where to compute
+    """
+
+    model: Positional[str]
+    data: Path
+    out: Path
+    policy: str | None = None
+    outputs: Count = 16
+    length: Count = 48
+    temperature: NotNegative = 1.0
+    limit: Count | None = None
+    seed: Seed = 0
+    device: Device = "auto"
+
+
+@settings
+class DocstringOptions:
+    """The data of docstring TL;DR and a model of random weights to start from.
+
+    Attributes:
+        out: a new folder for start/, demonstrations.jsonl, prompts.jsonl, test.jsonl and far.jsonl
+        libraries: installed packages in distribution
+        far: installed packages out of distribution; stdlib is Python's own library
+        held_out: test prompts of either kind
+        prompt_length: the most tokens of a prompt
+        length: the most tokens of a response
+        vocabulary: tokens
+        layers: of the model
+        width: of the model, a multiple of 32
+        seed: of splits and weights
+    """
+
+    out: Path
+    libraries: tuple[str, ...] = ("numpy", "torch")
+    far: tuple[str, ...] = ("stdlib",)
+    held_out: Count = 200
+    prompt_length: Count = 64
+    length: Count = 24
+    vocabulary: Annotated[int, Ge(300)] = 2048
+    layers: Count = 3
+    width: Annotated[int, Field(ge=32, multiple_of=32)] = 128
+    seed: Seed = 0
+
+
+@settings
+class WorldOptions:
+    """A synthetic world of implicatures and a model of random weights to start from.
+
+    Attributes:
+        out: a new folder for start/, base.jsonl, tune.jsonl, test.csv and no-facts.csv
+        held_out: the rule family that is only tested: a verb
+        nouns: made-up nouns of each verb, a multiple of 8
+        layers: of the model
+        width: of the model, a multiple of 32
+        seed: of the world and the weights
+    """
+
+    out: Path
+    held_out: Literal["own", "sold", "found", "painted", "miss", "repaired", "want", "hid"] = "own"
+    nouns: Annotated[int, Field(ge=8, multiple_of=8)] = 16
+    layers: Count = 2
+    width: Annotated[int, Field(ge=32, multiple_of=32)] = 64
+    seed: Seed = 0
 
 
 @settings

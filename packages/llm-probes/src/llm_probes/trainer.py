@@ -104,11 +104,11 @@ class _Stage:
 
     def _responses(self, prompts: list[list[int]], texts: list[str]) -> Responses:
         found = encode_responses(self.tokenizer, prompts, texts, length=self.config.length, end=self.end, pad=self.pad)
-        return Responses(found.tokens.to(self.device), found.attention.to(self.device), found.mask.to(self.device))
+        return found.to(self.device)
 
 
 class SFTTrainer(_Stage):
-    """Next-token cross entropy on the completion, its end token included; the prompt is not learned."""
+    """Next-token cross entropy on the completion, its end token included; on the prompt only if `whole` is set."""
 
     def __init__(self, config: TrainConfig, device: str = "cpu"):
         super().__init__(config, device)
@@ -122,6 +122,9 @@ class SFTTrainer(_Stage):
         """Do one update."""
         rows = self._rows(state, len(self.prompts), self.stage.batch).tolist()
         batch = self._responses([self.prompts[i] for i in rows], [self.completions[i] for i in rows])
+        if self.stage.whole:  # the prompt counts as response: every token that has one before it is predicted
+            pairs = batch.attention[:, 1:] * batch.attention[:, :-1]
+            batch = Responses(batch.tokens, batch.attention, pairs.float())
         logits, _ = policy_and_values(state.model, state.head, batch)
         loss = -masked_mean(response_log_probs(logits, batch), batch.mask)
         norm = self._update(state, loss, self._linear(state))

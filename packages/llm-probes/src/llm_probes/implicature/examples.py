@@ -112,29 +112,33 @@ def read_examples(path: str | Path, *, drop_unlabelled: bool = False) -> tuple[l
     return examples, len(unlabelled)
 
 
-def join_types(examples: Sequence[Example], path: str | Path) -> list[str]:
-    """Return the type of every example, joined by the utterance as in the paper; "Other" where none is given.
+def join_types(examples: Sequence[Example], path: str | Path, *, published: bool = False) -> list[str]:
+    """Return the type of every example, "Other" where the file gives none.
 
-    Where one utterance stands in the file with several types, the row with the same response decides, or else the last.
+    Rows belong to an example by utterance and response, without white space at their ends; where the response differs,
+    the last row with the utterance decides. The published figures come from a join by the utterance alone, white space
+    included: two examples get the type of their namesake ("Did you like the show?" 108, "Are you tired?" 134, counted
+    from 0), and 15 that differ in white space get none.
 
     Args:
         examples: the examples.
         path: a CSV with at least the columns `Utterance`, `Response` and `Type`.
+        published: join as for the published figures.
 
     Raises:
         UserError: the file is unreadable.
     """
+    bare = (lambda text: text.replace("\r", "")) if published else _bare
     types: dict[str, str] = {}
     pairs: dict[tuple[str, str], str] = {}
     for _, row in rows_of(path, TYPE_COLUMNS):
-        utterance, response = _bare(row["Utterance"]), _bare(row["Response"])
+        utterance, response = bare(row["Utterance"]), bare(row["Response"])
         if utterance:
-            types[utterance] = pairs[utterance, response] = row["Type"].strip()
-    found = []
-    for example in examples:
-        utterance, response = _bare(example.utterance), _bare(example.response)
-        found.append(pairs.get((utterance, response)) or types.get(utterance) or "Other")
-    return found
+            types[utterance] = row["Type"].strip()
+            if not published:
+                pairs[utterance, response] = types[utterance]
+    keys = [(bare(example.utterance), bare(example.response)) for example in examples]
+    return [pairs.get(key) or types.get(key[0]) or "Other" for key in keys]
 
 
 def _bare(text: str) -> str:

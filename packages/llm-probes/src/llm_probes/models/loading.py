@@ -33,6 +33,7 @@ def load_model(
     from transformers.utils import logging
 
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     folder = Path(name)
     offline = folder.exists()
     if offline and not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from llm_probes.rlhf.sampling import Responses, pad_left
 from paperloop.errors import UserError
 
-__all__ = ["encode_prompts", "encode_responses", "read_rows"]
+__all__ = ["encode_prompts", "encode_responses", "read_rows", "write_rows"]
 
 
 def read_rows(path: str | Path, fields: Sequence[str]) -> list[dict[str, str]]:
@@ -42,6 +42,14 @@ def read_rows(path: str | Path, fields: Sequence[str]) -> list[dict[str, str]]:
     if not rows:
         raise UserError(f"{path} is empty.")
     return rows
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write JSON lines, the whole file or nothing; returns the path."""
+    partial = path.with_name(f".{path.name}.part")
+    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    partial.replace(path)
+    return path
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str], *, length: int, where: str) -> list[list[int]]:

@@ -85,13 +85,17 @@ def freeze(model: Any, share: float) -> None:
 
 
 def policy_and_values(model: Any, head: ScoreHead, responses: Responses) -> tuple[Tensor, Tensor]:
-    """Return (logits [B, P + T, vocabulary], values [B, T] before each response token) from one forward pass."""
+    """Return (logits [B, T + 1, vocabulary], values [B, T] before each response token) from one forward pass.
+
+    The logits are those of the last prompt token and of the response; the others are never computed.
+    """
     positions = (responses.attention.cumsum(1) - 1).clamp(min=0)
     out = model(
         input_ids=responses.tokens,
         attention_mask=responses.attention,
         position_ids=positions,
         output_hidden_states=True,
+        logits_to_keep=responses.mask.shape[1] + 1,
         use_cache=False,
     )
     start = responses.prompt_length

@@ -42,6 +42,10 @@ class Responses:
         """Return the chosen rows."""
         return Responses(self.tokens[rows], self.attention[rows], self.mask[rows])
 
+    def to(self, device: Any) -> Responses:
+        """Return them on a device."""
+        return Responses(self.tokens.to(device), self.attention.to(device), self.mask.to(device))
+
 
 def pad_left(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     """Return (tokens, attention), both int64 [B, longest], with padding at the left."""
@@ -106,9 +110,8 @@ def sample(
 
 
 def response_log_probs(logits: Tensor, responses: Responses) -> Tensor:
-    """Return log-probabilities of the response's tokens, float [B, T], from logits [B, P + T, vocabulary]."""
-    start = responses.prompt_length
-    scores = torch.log_softmax(logits[:, start - 1 : -1].float(), dim=-1)
+    """Return log-probabilities of the response's tokens, float [B, T], from logits [B, T + 1 or more, vocabulary]."""
+    scores = torch.log_softmax(logits[:, -responses.mask.shape[1] - 1 : -1].float(), dim=-1)
     return scores.gather(2, responses.responses[..., None])[..., 0] * responses.mask
 
 

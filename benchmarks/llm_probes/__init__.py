@@ -1,0 +1,1 @@
+"""Benchmarks of llm-probes: one module for each method, and speed."""
