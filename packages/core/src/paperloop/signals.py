@@ -6,10 +6,10 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
-__all__ = ["caught_signals", "leave_on_interrupt"]
+__all__ = ["caught_signals", "ignore_interrupts", "leave_on_interrupt", "leaving_with", "screened_interrupts"]
 
 
 def leave_on_interrupt(note: str = "interrupted") -> None:
@@ -29,6 +29,36 @@ def leave_on_interrupt(note: str = "interrupted") -> None:
         if before is signal.default_int_handler or getattr(before, "leaves", False):
             leave.leaves = True  # ty: ignore[missing-attribute]
             signal.signal(signal.SIGINT, leave)
+
+
+def leaving_with(note: str) -> None:
+    """Change what the handler of `leave_on_interrupt` says; nothing where another one is set, as by a Python caller."""
+    if getattr(signal.getsignal(signal.SIGINT), "leaves", False):
+        leave_on_interrupt(note)
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C: in a worker process, since it reaches the whole group and the parent answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def screened_interrupts(let_through: Callable[[], bool]) -> Generator[None]:
+    """Ask `let_through` at each Ctrl-C whether it takes its usual effect; where SIGINT is ignored, it stays ignored."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(signum: int, frame: Any) -> None:
+        if let_through():
+            before(signum, frame)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

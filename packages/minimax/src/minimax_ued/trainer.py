@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from minimax_ued import counting
 from minimax_ued.buffer import LevelBuffer
@@ -27,7 +27,7 @@ from minimax_ued.readiness import waits_for_replay
 from minimax_ued.students import Student, make_student
 from paperloop.errors import UserError, setting
 from paperloop.files import write_json
-from paperloop.jax_backend import load_pytree, save_pytree
+from paperloop.jax_backend import device_mesh, load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 
 __all__ = ["UEDTrainer"]
@@ -229,15 +229,9 @@ def _lay_out(devices: int) -> tuple[NamedSharding | None, Any]:
     The compiler derives everything else from these two. Random numbers do not depend on the layout, and sums over
     environments become sums over devices, so that the result is that of one device up to rounding.
     """
-    if devices == 1:
+    mesh = device_mesh(devices, "env")  # what does not divide is refused by the configuration
+    if mesh is None:
         return None, lambda tree, axis: tree
-    available = jax.devices()
-    if devices > len(available):
-        raise UserError(
-            f"{setting('devices')} is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): "
-            "lower it, or on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
-        )
-    mesh = jax.make_mesh((devices,), ("env",), axis_types=(AxisType.Auto,), devices=available[:devices])
 
     def constrain(tree: Any, axis: int) -> Any:
         layout = NamedSharding(mesh, PartitionSpec(*[None] * axis, "env"))

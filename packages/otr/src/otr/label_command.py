@@ -6,12 +6,9 @@ import dataclasses
 import itertools
 import math
 import os
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +25,7 @@ from otr.output import check_output, finished, format_by_suffix, hold, rehearse,
 from otr.time_outs import without_time_outs
 from paperloop.cli import Device, start_jax
 from paperloop.errors import UserError, printable, setting
+from paperloop.signals import screened_interrupts
 from paperloop_data import EpisodeDataset
 from paperloop_data.io import Format, dataset_path, format_of
 
@@ -158,7 +156,7 @@ def label_file(
                 os.write(2, b"\nnote: finished chunks are kept: the same command resumes from there\n")
             return True
 
-        with _interrupts(stop):
+        with screened_interrupts(stop):
             with noted_warnings():
                 result = label(
                     data, demonstrations, config, drop_time_outs=drop_time_outs, store=store,
@@ -174,25 +172,6 @@ def label_file(
                 _show(dataset, diagnose(dataset), clock=clock, chunks=(result.computed, found_chunks))
                 print(printable(str(out)))
             return dataset
-
-
-@contextmanager
-def _interrupts(stop: Callable[[], bool]) -> Generator[None]:
-    """Ask `stop` at each Ctrl-C whether it shall do what it did before; where it is ignored, it stays so."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(signum: int, frame: Any) -> None:
-        if stop():
-            before(signum, frame)
-
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import jax
 from jax import Array
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
-from paperloop.errors import UserError, setting
+from paperloop.errors import UserError
+from paperloop.jax_backend import device_mesh
 
 __all__ = ["AgentLayout"]
 
@@ -32,19 +33,11 @@ class AgentLayout:
     """
 
     def __init__(self, agents: int, devices: int = 1, together: int | None = None) -> None:
-        available = jax.devices()
-        if devices > len(available):
-            raise UserError(
-                f"{setting('devices')} is {devices}, but JAX sees {len(available)} {available[0].platform} device(s): "
-                "lower it, or on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
-            )
-        if agents % devices:
+        if agents % devices:  # of seeds and members: no single setting to name
             raise UserError(f"{agents} agents cannot be shared equally by {devices} devices: change one of the two.")
+        self.mesh = device_mesh(devices, "agent")
         self.agents = agents
-        self.together = together or (1 if available[0].platform == "cpu" else agents)
-        self.mesh = None
-        if devices > 1:
-            self.mesh = jax.make_mesh((devices,), ("agent",), axis_types=(AxisType.Auto,), devices=available[:devices])
+        self.together = together or (1 if jax.default_backend() == "cpu" else agents)
 
     def over_agents(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function of all agents.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ from paperloop.cli import App, Device, Positional, RunOptions, start_jax
 from paperloop.errors import UserError, printable, setting
 from paperloop.files import check_is_file
 from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Seed, fault, settings
-from paperloop.signals import leave_on_interrupt
+from paperloop.signals import leaving_with
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
 from policy_finetune.study_config import StudyConfig
@@ -319,8 +318,7 @@ def make_data(options: MakeDataOptions) -> None:
         env_id, quality, options.steps, seed=seed, policies=options.policies or None, noise=options.noise,
         command=command,
     )  # fmt: skip
-    if getattr(signal.getsignal(signal.SIGINT), "leaves", False):  # the command line's; a caller in Python has its own
-        leave_on_interrupt("interrupted; the same command continues from what is done")
+    leaving_with("interrupted; the same command continues from what is done")
     data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
     if not options.quiet:
         from policy_finetune.run_report import describe_dataset

@@ -17,7 +17,6 @@ import math
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import threading
 from collections import deque
@@ -37,6 +36,7 @@ from paperloop.files import leftovers, remove_leftovers, write_atomically, write
 from paperloop.progress import Progress
 from paperloop.seeds import fold_seed
 from paperloop.settings import read_json
+from paperloop.signals import ignore_interrupts
 from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune.data_plan import DataPlan, Noise, Part
 from policy_finetune.envs import EnvSpec, as_vector
@@ -177,7 +177,7 @@ def run_episode(env: gymnasium.Env, spec: EnvSpec, part: Part, seed: int) -> dic
     while True:
         command = spec.to_env(_act(part, spec, seen, rng))
         if simulated:
-            now = cast(Any, env.unwrapped).data  # read anew: some simulators replace it at a reset
+            now = cast(Any, env.unwrapped).data  # read again: some simulators replace it at a reset
             rows["infos/qpos"].append(now.qpos.astype(np.float32))
             rows["infos/qvel"].append(now.qvel.astype(np.float32))
         following, reward, terminated, truncated = step_env(env, command)
@@ -249,8 +249,7 @@ _workshop: _Workshop | None = None  # of a worker process
 
 def _enter(plan: DataPlan, spec: EnvSpec) -> None:
     global _workshop
-    # Ctrl-C reaches the whole group; the parent answers it, and its end is theirs.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     parent = multiprocessing.parent_process()
     if parent is not None:  # a parent that is killed cannot stop its workers, which would wait for ever
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
