@@ -10,6 +10,9 @@ PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # Runs the set-up only; everything else runs in the environment that the set-up makes.
 BOOT := $(shell command -v python3 || command -v python)
+# Where the environment forbids bytecode next to the sources, it is kept in .cache: every process of a test run would
+# compile the modules of JAX again, in 5 to 10 seconds.
+PYC := $(if $(PYTHONDONTWRITEBYTECODE),env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/.cache/pycache)
 PACKAGES := $(sort $(patsubst packages/%/pyproject.toml,%,$(wildcard packages/*/pyproject.toml)))
 
 .DEFAULT_GOAL := help
@@ -33,19 +36,19 @@ setup: require-python ## make or repair the environment (.venv, or .venv-3.12 wi
 	@$(BOOT) tools/bootstrap.py --python $(PYTHON) --venv $(VENV) --torch $(TORCH)
 
 demo: $(READY) ## train a small agent, evaluate it, draw figures and a GIF into demo/
-	@$(PY) tools/demo.py --out demo $(ARGS)
+	@$(PYC) $(PY) tools/demo.py --out demo $(ARGS)
 
 demo-%: $(READY) ## one package's demo, e.g. make demo-otr
-	@$(PY) tools/demo.py $* --out demo $(ARGS)
+	@$(PYC) $(PY) tools/demo.py $* --out demo $(ARGS)
 
 test: $(READY) ## all tests but the slow ones
-	@$(PY) -m tools.run_tests $(if $(ARGS),-- $(ARGS))
+	@$(PYC) $(PY) -m tools.run_tests $(if $(ARGS),-- $(ARGS))
 
 test-full: $(READY) ## all tests
-	@$(PY) -m tools.run_tests --full $(if $(ARGS),-- $(ARGS))
+	@$(PYC) $(PY) -m tools.run_tests --full $(if $(ARGS),-- $(ARGS))
 
 test-%: $(READY) ## one package's tests, e.g. make test-core; test-workspace: those in tests/; test-full-core: slow ones too
-	@$(PY) -m tools.run_tests $(if $(filter full-%,$*),--full )$(patsubst full-%,%,$*) $(if $(ARGS),-- $(ARGS))
+	@$(PYC) $(PY) -m tools.run_tests $(if $(filter full-%,$*),--full )$(patsubst full-%,%,$*) $(if $(ARGS),-- $(ARGS))
 
 check: $(READY) ## format, lint, types, dependencies, import rules, lock, wheel names
 	@$(PY) -m tools.check $(ARGS)
@@ -67,5 +70,5 @@ lock: | $(PY) ## write uv.lock anew in its portable form; ARGS="--upgrade-packag
 	@$(PY) -m tools.lock update $(ARGS)
 
 clean: ## remove what was built, cached or drawn; keep runs/, the environments and the peers of benchmarks
-	rm -rf build dist demo .cache/jax .cache/lock .cache/uv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist demo .cache/jax .cache/lock .cache/pycache .cache/uv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find packages tests tools benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +

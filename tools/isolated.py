@@ -191,7 +191,7 @@ def install(uv: str, python: Path, wheel: Wheel, extras: set[str], wheels: dict[
 
 def outside_environment() -> dict[str, str]:
     """The environment of `make test`, without what could lead Python back into the tree."""
-    hidden = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTEST_ADDOPTS"}
+    hidden = {"PYTHONPATH", "PYTHONHOME", "PYTHONPYCACHEPREFIX", "VIRTUAL_ENV", "PYTEST_ADDOPTS"}
     return {key: value for key, value in environment(1).items() if key not in hidden}
 
 
