@@ -47,12 +47,15 @@ def corridor(goal, wall=None):
     if wall is not None:
         walls[0, wall] = True
     return Level(
-        wall_map=jnp.asarray(walls), goal_pos=jnp.array([goal, 0]), agent_pos=jnp.array([0, 0]), agent_dir=jnp.array(0)
+        wall_map=walls,
+        goal_pos=np.array([goal, 0], np.int32),
+        agent_pos=np.zeros(2, np.int32),
+        agent_dir=np.int32(0),
     )
 
 
 ENV = Maze(MazeConfig(height=1, width=8, n_walls=0, max_steps=T))
-LEVELS = jax.tree.map(lambda *x: jnp.stack(x), corridor(1), corridor(5), corridor(5, wall=3))
+LEVELS = jax.tree.map(lambda *x: np.stack(x), corridor(1), corridor(5), corridor(5, wall=3))
 
 
 @pytest.mark.slow
@@ -104,7 +107,7 @@ def test_a_random_policy_solves_as_often_as_its_markov_chain():
     after = [np.linalg.matrix_power(chain, t)[0, 4] for t in range(T + 1)]
     first = np.diff(after)  # probability that step t = 1 .. T is the one that solves
     mean_return = (first * (1 - 0.9 * np.arange(1, T + 1) / T)).sum()
-    levels = jax.tree.map(lambda x: x[:1], jax.tree.map(lambda *x: jnp.stack(x), corridor(1, wall=2)))
+    levels = jax.tree.map(lambda x: x[:1], jax.tree.map(lambda *x: np.stack(x), corridor(1, wall=2)))
     n = 4000
     played = play_attempts(
         ENV, Forward(), jnp.zeros(1), jax.random.key(5)[None], levels, attempts=n, policy="random", slots=500

@@ -65,7 +65,11 @@ class Counter:
 
 CURATOR = LearnableSet(CONFIG, Limits(), Counter())
 refresh = jax.jit(CURATOR.refresh)
-EMPTY = CURATOR.init(jax.random.key(0), jnp.int32(5))
+
+
+@pytest.fixture(scope="module")
+def empty():
+    return CURATOR.init(jax.random.key(0), jnp.int32(5))
 
 
 def learnability(level):
@@ -80,18 +84,18 @@ def candidates(key):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_keeps_the_most_learnable(seed):
-    state = refresh(EMPTY, jax.random.key(seed), 0)
+def test_keeps_the_most_learnable(empty, seed):
+    state = refresh(empty, jax.random.key(seed), 0)
     expected = np.sort(learnability(candidates(jax.random.key(seed))))[::-1][:6]
     np.testing.assert_allclose(state.scores, expected, atol=1e-6)
     np.testing.assert_allclose(learnability(state.levels), expected, atol=1e-6)  # each level with its own score
     assert state.filled.all()
 
 
-def test_before_the_first_refresh():
-    assert not EMPTY.filled.any()
-    np.testing.assert_array_equal(EMPTY.levels, np.full(6, 5))
-    assert all(np.isfinite(x) for x in CURATOR.metrics(EMPTY).values())
+def test_before_the_first_refresh(empty):
+    assert not empty.filled.any()
+    np.testing.assert_array_equal(empty.levels, np.full(6, 5))
+    assert all(np.isfinite(x) for x in CURATOR.metrics(empty).values())
 
 
 def test_equally_learnable_levels_are_equally_likely_to_be_kept():
@@ -104,22 +108,22 @@ def test_equally_learnable_levels_are_equally_likely_to_be_kept():
     assert chisquare(counts[[1, 2, 4, 5, 7]]).pvalue > 1e-3
 
 
-def test_draws_uniformly_with_replacement():
-    state = refresh(EMPTY, jax.random.key(1), 0)
+def test_draws_uniformly_with_replacement(empty):
+    state = refresh(empty, jax.random.key(1), 0)
     slots, levels = jax.jit(CURATOR.sample, static_argnums=2)(jax.random.key(2), state, 3000)
     np.testing.assert_array_equal(levels, np.asarray(state.levels)[slots])
     assert chisquare(np.bincount(slots, minlength=6)).pvalue > 1e-3
 
 
-def test_metrics():
-    state = EMPTY.replace(scores=jnp.array([0.25, 0.25, 0.1, 0.0, 0.0, 0.0]))
+def test_metrics(empty):
+    state = empty.replace(scores=jnp.array([0.25, 0.25, 0.1, 0.0, 0.0, 0.0]))
     metrics = jax.jit(CURATOR.metrics)(state)
     values = [metrics[name] for name in ("score_mean", "score_max", "score_min", "positive")]
     np.testing.assert_allclose(values, [0.1, 0.25, 0.0, 0.5])
 
 
 @pytest.mark.slow
-def test_seeds_side_by_side_and_refreshes_in_a_row():
+def test_seeds_side_by_side_and_refreshes_in_a_row(empty):
     """Two seeds by vmap and two refreshes by scan equal the same one by one."""
     keys = jax.random.split(jax.random.key(4), (2, 2))
 
@@ -132,7 +136,7 @@ def test_seeds_side_by_side_and_refreshes_in_a_row():
     states, scores = run(keys)
     for seed in range(2):
         for i in range(2):
-            state = refresh(EMPTY, keys[seed, i], 0)
+            state = refresh(empty, keys[seed, i], 0)
             np.testing.assert_array_equal(scores[seed, i], state.scores)
         np.testing.assert_array_equal(states.levels[seed], state.levels)
 

@@ -11,14 +11,20 @@ from minimax_ued.students import make_student
 
 B, S = 6, 20
 ENV = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=7))
-LEVEL = ENV.sample_level(jax.random.key(0))
-OBSERVATION = ENV.observe(LEVEL, ENV.reset(jax.random.key(0), LEVEL))
+
+
+def first_observation(key):
+    level = ENV.sample_level(key)
+    return ENV.observe(level, ENV.reset(key, level))
+
+
+OBSERVATION = jax.eval_shape(first_observation, jax.random.key(0))
 STUDENT = make_student(StudentConfig(features=8, head_width=4, conv_filters=2), num_actions=7, observation=OBSERVATION)
 
 
 @pytest.fixture(scope="module")
 def params():
-    observation = jax.tree.map(lambda x: x[None, None], OBSERVATION)
+    observation = jax.tree.map(lambda x: jnp.zeros((1, 1, *x.shape), x.dtype), OBSERVATION)
     params = STUDENT.init(jax.random.key(1), STUDENT.initial_carry(1), observation, jnp.ones((1, 1), bool))
     # A policy that differs from state to state, and that moves forward more often than not.
     noisy = jax.tree.map(lambda x: x + 0.5 * jax.random.normal(jax.random.key(2), x.shape), params)

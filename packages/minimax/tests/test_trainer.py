@@ -76,10 +76,10 @@ def test_steps_save_and_restore(trainer, tmp_path):
     assert (progress["cycles"], progress["env_steps"]) == (12, 12 * 48)
     assert 0 < progress["updates"] < 12
 
-    other = UEDTrainer(TINY)
-    resumed = other.restore(tmp_path, other.init(1))
+    # The same trainer, whose program is compiled already; conformance restores in a fresh process.
+    resumed = trainer.restore(tmp_path, trainer.init(1))
     for _ in range(2):
-        resumed, _ = other.step(resumed)
+        resumed, _ = trainer.step(resumed)
     assert equal(state, resumed)
     assert not equal(state.params, trainer.init(1).params)
     wider = UEDTrainer(dataclasses.replace(TINY, buffer=BufferConfig(capacity=16)))
