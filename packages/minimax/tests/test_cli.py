@@ -86,7 +86,7 @@ def test_a_longer_run_says_that_it_resumes(trained, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_evaluate_measures_the_run_beside_its_controls(trained, tmp_path, capsys):
+def test_evaluate_measures_the_run_and_its_controls(trained, tmp_path, capsys):
     own = save_levels(tmp_path / "own.npz", jax.tree.map(lambda x: x[:3], held_out_levels("maze7")))
     out = tmp_path / "report"
     arguments = ["evaluate", str(trained), "--mazes", "FourRooms", "--episodes", "2", "--out", str(out)]

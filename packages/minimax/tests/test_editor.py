@@ -133,7 +133,7 @@ def test_the_editor_keeps_the_rule(budget, replace_walls, set_direction):
     assert isinstance(observations, EditorObservation)
     noise = observations.noise.reshape(-1)
     assert noise.dtype == np.float32
-    assert len(np.unique(noise)) > 0.99 * len(noise)  # drawn anew for each observation
+    assert len(np.unique(noise)) > 0.99 * len(noise)  # redrawn for each observation
     assert stats.kstest(noise, "uniform").pvalue > 1e-4
     if not set_direction:
         assert set(states.direction[:, 0]) == {0, 1, 2, 3}

@@ -137,7 +137,7 @@ def test_levels_of_ones_own(trainer):
 
 
 class Lottery:
-    """An environment that is no maze: one step, and a return that is the level if action 0 is taken, else 0."""
+    """An environment that is not a maze: one step, and a return that is the level if action 0 is taken, else 0."""
 
     num_actions, max_steps, success_return = 2, 1, 0.5
 

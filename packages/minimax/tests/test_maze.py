@@ -276,13 +276,13 @@ def test_every_episode_has_its_own_fresh_level_whatever_is_kept_ready():
     assert changed.sum() > 0.95 * done[:-1].sum()  # small levels repeat by chance
     seen = {tuple(packed[t, i]) for t in range(n_steps) for i in range(n_envs)}
     assert len(seen) > 0.9 * (episode[-1] + 1).sum()
-    # The observation after the end is the first of the next episode; the last one of the episode is kept beside it.
+    # The observation after the end is the first of the next episode; the last one of the episode is kept next to it.
     assert not np.array_equal(observations.image[1:][done[:-1]], last.image[:-1][done[:-1]])
     assert np.array_equal(observations.image[1:][~done[:-1]], last.image[:-1][~done[:-1]])
 
 
 @pytest.mark.slow
-def test_an_environment_depends_neither_on_the_others_nor_on_seeds_beside_it():
+def test_an_environment_depends_neither_on_the_others_nor_on_other_seeds():
     # Three seeds of four environments in one program, against the first two environments of each seed alone.
     auto = AutoReset(SMALL, ahead=1)
     keys = jax.random.split(jax.random.key(11), 3)

@@ -82,7 +82,7 @@ EVERY = [m if m == "repaired" else pytest.param(m, marks=pytest.mark.slow) for m
 
 
 @pytest.mark.parametrize("method", EVERY)
-def test_every_method_learns_counts_its_steps_and_goes_on_bit_for_bit(runs, method):
+def test_every_method_learns_counts_its_steps_and_resumes_bit_for_bit(runs, method):
     trainer, states, metrics, folder = runs(method)
     spec, config = METHODS[method], trainer.config
     assert all(np.isfinite(v).all() and v.shape == (1,) for m in metrics for v in m.values())

@@ -119,7 +119,7 @@ def test_equals_minigrid_step_for_step(size, view_size, see_through_walls):
             assert tuple(states.agent_pos[t] + 1) == tuple(oracle.agent_pos), where
             assert abs(timesteps.reward[t] - reward) < 1e-6, where
             assert bool(timesteps.terminated[t]) == terminated, where
-            # MiniGrid reports both when the goal is reached at step T; here an end of its own is no truncation.
+            # MiniGrid reports both when the goal is reached at step T; here an end of its own is not a truncation.
             assert bool(timesteps.truncated[t]) == (truncated and not terminated), where
             if terminated or truncated:
                 ends["goal" if terminated else "limit"] += 1

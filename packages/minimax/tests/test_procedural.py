@@ -1,4 +1,4 @@
-"""Test mazes that are drawn anew, against a textbook algorithm, networkx and the generators of MiniGrid."""
+"""Test mazes that are redrawn, against a textbook algorithm, networkx and the generators of MiniGrid."""
 
 import functools
 from collections import Counter

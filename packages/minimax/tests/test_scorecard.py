@@ -136,8 +136,8 @@ def test_the_report_has_its_figures_and_published_rows(card, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_published_aggregates_stand_beside_ours_on_the_same_mazes(card, tmp_path):
-    """Those of seven mazes beside seven, not beside all twelve."""
+def test_the_published_aggregates_stand_next_to_ours_on_the_same_mazes(card, tmp_path):
+    """Those of seven mazes next to seven, not next to all twelve."""
     write_report(card, tmp_path)
     text = (tmp_path / "evaluation.md").read_text()
     part = text.split("25 blocks, 250 M steps")[1]
@@ -166,7 +166,7 @@ def test_the_name_of_a_run_cannot_steer_the_terminal(card, capsys):
 
 
 @pytest.mark.slow
-def test_published_rows_stand_beside_the_mazes_they_were_made_on(card, tmp_path):
+def test_published_rows_stand_next_to_the_mazes_they_were_made_on(card, tmp_path):
     """Where the variants of dcd were measured, those are compared; their aggregate is over them."""
 
     def renamed(values):

@@ -314,7 +314,7 @@ def test_vectors_get_a_dense_layer():
     assert student.apply(params, carry, seen, resets)[1].logits.shape == (T, B, 2)
 
 
-@pytest.mark.parametrize("observation", [jnp.zeros((2, 2)), {"x": jnp.zeros(3)}, view(1)])
+@pytest.mark.parametrize("observation", [np.zeros((2, 2)), {"x": np.zeros(3)}, view(1)])
 def test_other_observations_are_refused(observation):
     with pytest.raises(UserError, match="make_student got as observation"):
         make_student(TINY, num_actions=2, observation=observation)

@@ -153,7 +153,7 @@ def test_teachers_start_undecided_and_work_without_noise():
     assert np.abs(output.value).max() > 0
 
 
-@pytest.mark.parametrize("observation", [jnp.zeros(4), Seen(jnp.zeros((2, 2, 3)), 0, jnp.zeros(1))])
+@pytest.mark.parametrize("observation", [np.zeros(4), Seen(np.zeros((2, 2, 3)), 0, np.zeros(1))])
 def test_other_observations_are_refused(observation):
     with pytest.raises(UserError, match="make_teacher got an observation with shapes"):
         make_teacher(TeacherConfig(), num_actions=9, num_steps=4, observation=observation)

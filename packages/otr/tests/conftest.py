@@ -69,4 +69,4 @@ def demonstrations() -> Path:
         for folder in (parent / "shared" / "data" / "demonstrations", parent.parent / "shared/data/demonstrations"):
             if folder.is_dir():
                 return folder
-    pytest.skip("the real demonstrations (shared/data/demonstrations) are not beside this checkout")
+    pytest.skip("the real demonstrations (shared/data/demonstrations) are not next to this checkout")

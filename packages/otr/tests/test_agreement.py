@@ -25,7 +25,7 @@ def solve(x, y, a, b):
     geometry = pointcloud.PointCloud(x, y, cost_fn=costs.Cosine(), epsilon=0.01)
     solver = sinkhorn.Sinkhorn(threshold=1e-9, max_iterations=100)
     plan = solver(linear_problem.LinearProblem(geometry, a=a, b=b)).matrix
-    # Over the row's own sum: in float32 ott's rows miss 1/T by up to 2e-5 of it, which is no part of the definition.
+    # Over the row's own sum: in float32 ott's rows miss 1/T by up to 2e-5 of it, which is not part of the definition.
     return (plan * geometry.cost_matrix).sum(axis=1) / jnp.maximum(plan.sum(axis=1), 1e-30)
 
 

@@ -130,7 +130,7 @@ def test_each_agent_sees_the_rewards_of_its_arm(trained):
         rows = np.asarray(trainer.data.rows)[first : first + int(trainer.data.size[agent.dataset])]
         rewards = wanted[agent.label.split()[1]]
         np.testing.assert_allclose(np.sort(rows[:, -3]), np.sort(rewards), rtol=1e-5)
-        # ... and each beside its own state.
+        # ... and each next to its own state.
         states = (
             trainer.data.layout.split(rows).obs * trainer.data.std[agent.dataset] + trainer.data.mean[agent.dataset]
         )
@@ -181,7 +181,7 @@ def test_what_a_program_is_made_of(tmp_path):
     assert offline_config(td3bc, config, "Pendulum-v1", tmp_path, semantics="d4rl").loading.semantics == "d4rl"
 
 
-# --- going on ---
+# --- resuming ---
 
 
 def rows_of(folder):
@@ -286,7 +286,7 @@ def test_another_configuration_in_the_folder_is_refused(trained, monkeypatch, tm
         train(config, out, seed=5, quiet=True)
     assert train(tiny(config.data, devices=2), out, quiet=True)  # results do not depend on it
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"is no folder of otr train"):
+    with pytest.raises(UserError, match=r"is not a folder of otr train"):
         train(config, tmp_path, quiet=True)
 
 
@@ -361,7 +361,7 @@ def test_what_killed_processes_leave_is_no_obstacle_and_does_not_stay(data, tmp_
             train(config, out, device="cpu", quiet=True)
     assert (out / "data" / ".otr.labels").is_dir()
     (out / "data" / ".constant.hdf5.123.tmp").write_text("half")
-    unfinished = out / "data" / ".constant.labels" / "key"  # labelling goes on from it
+    unfinished = out / "data" / ".constant.labels" / "key"  # labelling resumes from it
     unfinished.mkdir(parents=True)
     seen = []
 
@@ -388,7 +388,7 @@ def test_a_learner_that_diverges_does_not_stop_the_others(data, tmp_path, monkey
     monkeypatch.setattr(OfflineTrainer, "step", breaks)
     out = tmp_path / "x"
     config = tiny(data, labels=("otr",), learners=("bc", "iql"), updates=10, evaluations=1)
-    with pytest.raises(NonFiniteError, match=r"bc diverged and is not in the report .*at step 1\): train anew"):
+    with pytest.raises(NonFiniteError, match=r"bc diverged and is not in the report .*at step 1\): train again"):
         train(config, out, device="cpu", quiet=True)
     document = json.loads((out / "report.json").read_text())
     assert [row["learner"] for row in document["arms"]] == ["iql"]
@@ -612,7 +612,9 @@ def test_intervals_and_shares_by_hand():
     assert share_of_oracle(oracle, [oracle, otr]) == 1.0
     assert share_of_oracle(otr, [otr]) is None
     assert share_of_oracle(otr, [arm("iql", "oracle", [-5, 3]), otr]) is None
-    assert share_of_oracle(arm("td3bc", "otr", [1, 2]), [oracle, otr]) is None  # another learner's oracle is no measure
+    assert (
+        share_of_oracle(arm("td3bc", "otr", [1, 2]), [oracle, otr]) is None
+    )  # another learner's oracle does not count
     assert share_of_oracle(arm("bc10", "oracle", [1, 2]), [arm("bc10", "oracle", [1, 2])]) is None
 
 
@@ -690,11 +692,11 @@ def test_an_arm_that_is_not_complete_is_left_out_and_named(trained, tmp_path):
         assert {a.learner for a in read_arms(out)} == {"bc", "bc10", "bc10-labels"}
     document = report(out, quiet=True)
     assert document["labels"] == {}  # the files were removed
-    assert document["notes"][-1] == "iql is not complete: call otr train again, which goes on."
+    assert document["notes"][-1] == "iql is not complete: call otr train again, which resumes it."
     shutil.rmtree(out / "bc")
     with pytest.raises(UserError, match="holds no training that is complete"):
         read_arms(out)
-    with pytest.raises(UserError, match=r"is no folder of otr train"):
+    with pytest.raises(UserError, match=r"is not a folder of otr train"):
         read_arms(tmp_path)
 
 

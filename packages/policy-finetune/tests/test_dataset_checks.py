@@ -255,7 +255,7 @@ def test_real_demonstrations_call_the_time_limit_terminal():
         None,
     )
     if folder is None:
-        pytest.skip("shared/data/demonstrations is not beside the repository")
+        pytest.skip("shared/data/demonstrations is not next to the repository")
     data, said = load_for(EnvSpec.of("Hopper-v4"), folder / "demonstrations" / "hopper-v4-expert.npz")
     assert data.truncated[data.episode_ends - 1].all()
     assert not data.terminated.any()

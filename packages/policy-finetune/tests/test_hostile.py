@@ -45,7 +45,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path, shape):
 
 def test_an_archive_that_unpacks_to_more_than_it_may(tmp_path):
     path = archive(tmp_path / "bomb.npz", w0=npy((2**20,), b"\0" * 2**22))
-    read_arrays(path, "a policy")  # four megabytes of zeros are no harm
+    read_arrays(path, "a policy")  # four megabytes of zeros are harmless
     content = bytearray(path.read_bytes())
     at = content.rindex(b"PK\x01\x02") + 24  # the size that the central directory states
     content[at : at + 4] = (2**31).to_bytes(4, "little")
@@ -64,7 +64,7 @@ def test_metadata_nested_ten_thousand_deep(tmp_path):
 
 @pytest.fixture
 def odd(tmp_path):
-    """Paths that are no regular files."""
+    """Paths that are not regular files."""
     os.mkfifo(tmp_path / "pipe.npz")
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "circle.npz").symlink_to(tmp_path / "circle.npz")

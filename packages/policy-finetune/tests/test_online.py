@@ -129,7 +129,7 @@ def test_what_is_stored_is_what_happened(spec, start, program):
     np.testing.assert_allclose(following[..., 0], obs[..., 0] + 1, atol=1e-4)  # never the next episode's first one
     np.testing.assert_allclose(following[..., 2], obs[..., 2], atol=1e-4)
     ended = (np.round(following[..., 0]) == 3) & (obs[..., 2] > 0.5)
-    np.testing.assert_array_equal(batch.mask[:, :30] == 0, ended)  # a time limit (after four steps) is no end
+    np.testing.assert_array_equal(batch.mask[:, :30] == 0, ended)  # a time limit (after four steps) is not an end
     assert ended.any()
     assert (np.round(following[..., 0]) == 4).any()
     assert np.isneginf(batch.to_go[:, :30]).all()
@@ -320,9 +320,9 @@ def test_networks_of_another_shape_are_refused_before_anything_runs(spec, start)
     allowed = dataclasses.replace(agent, switch=dataclasses.replace(SWITCH, allow_new=True))
     trainer = build(spec, start, (allowed, dataclasses.replace(allowed, seed=1)))
     assert trainer.start_notes == [
-        "the pre-trained actor starts anew: its hidden layers are of 16, not 8",
-        "the pre-trained critic starts anew: it has hidden layers of 16, not hidden layers of 8; an ensemble of 2, not "
-        "an ensemble of 3",
+        "the pre-trained actor starts from scratch: its hidden layers are of 16, not 8",
+        "the pre-trained critic starts from scratch: it has hidden layers of 16, not hidden layers of 8; an ensemble "
+        "of 2, not an ensemble of 3",
     ]
     assert build(spec, start, ARMS[:1]).start_notes == []
 

@@ -34,7 +34,7 @@ def policy(seed=0, obs=3, act=1, spread=True, **fields):
 
 
 def others() -> Path | None:
-    """`shared/data/policies` beside the repository, looked for above this file and above the working folder."""
+    """`shared/data/policies` next to the repository, looked for above this file and above the working folder."""
     for start in (Path(__file__).resolve(), Path.cwd() / "here"):
         for folder in start.parents:
             if (folder / "shared" / "data" / "policies").is_dir():
@@ -46,7 +46,7 @@ def others() -> Path | None:
 def folder() -> Path:
     found = others()
     if found is None:
-        pytest.skip("shared/data/policies is not beside the repository")
+        pytest.skip("shared/data/policies is not next to the repository")
     return found
 
 

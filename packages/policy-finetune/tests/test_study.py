@@ -53,8 +53,8 @@ def test_a_number_of_critics_reaches_both_phases():
     networks = [arm.learner.network for arm in study.all_arms()]
     networks += [run.learner.network for run in offline_runs(study).values()]
     assert [(network.critics, network.layer_norm) for network in networks] == [(3, True)] * 3
-    anew = small(learners=("td3", "rlpd"), replays=("drop",), switch=SwitchConfig(critic_reinit=True))
-    assert [arm.learner.network.critics for arm in anew.all_arms()] == [2, 10]
+    fresh = small(learners=("td3", "rlpd"), replays=("drop",), switch=SwitchConfig(critic_reinit=True))
+    assert [arm.learner.network.critics for arm in fresh.all_arms()] == [2, 10]
     with pytest.raises(UserError, match="critics"):
         small(critics=0)
 
@@ -97,9 +97,9 @@ def test_arms_of_one_structure_share_a_program_and_parts_share_the_agents_out():
     study = small(learners=("td3", "td3bc", "td3c", "iql"), replays=("drop",), pre_seeds=2, seeds=3)
     whole = online_runs(study, {"td3bc": "pre"})
     assert [len(run.agents) for run in whole] == [3 * 4 * 3, 4 * 3]  # the TD3 family, and IQL
-    halves = online_runs(small(learners=("td3", "td3bc", "td3c", "iql"), replays=("drop",), parts=2), {"td3bc": "pre"})
-    assert len(halves) == 4
-    agents = [(a.label, a.start, a.seed) for run in halves for a in run.agents]
+    parts = online_runs(small(learners=("td3", "td3bc", "td3c", "iql"), replays=("drop",), parts=2), {"td3bc": "pre"})
+    assert len(parts) == 4
+    agents = [(a.label, a.start, a.seed) for run in parts for a in run.agents]
     assert sorted(agents) == sorted((a.label, a.start, a.seed) for run in whole for a in run.agents)
 
 
@@ -110,8 +110,8 @@ def test_an_arm_of_one_dataset_leaves_no_part_empty():
 
 
 def test_learners_with_their_own_updates_a_step_keep_them():
-    anew = SwitchConfig(critic_reinit=True)
-    study = small(learners=("td3", "rlpd"), replays=("symmetric",), switch=anew)
+    fresh = SwitchConfig(critic_reinit=True)
+    study = small(learners=("td3", "rlpd"), replays=("symmetric",), switch=fresh)
     by_label = {run.agents[0].label: run for run in online_runs(study, {"td3bc": "pre"})}
     assert (by_label["rlpd symmetric"].utd, by_label["rlpd symmetric"].block) == (20.0, 1)
     assert (by_label["td3 symmetric"].utd, by_label["td3 symmetric"].block) == (1.0, 50)

@@ -70,7 +70,7 @@ def test_iql_to_td3_takes_the_mean_and_makes_targets():
     old = trained(LearnerConfig(name="iql", network=NET, policy_delay=1))
     _, state, notes = switch(old, TD3C)
     assert notes == [
-        "Adam's moments of the actor start anew: the pre-trained ones are of another form",
+        "Adam's moments of the actor start from scratch: the pre-trained ones are of another form",
         "the target actor starts as a copy of the actor: the pre-trained agent has none",
     ]
     assert set(state.params["actor"]) == {"hidden", "mean"}
@@ -84,22 +84,22 @@ def test_what_cannot_be_taken_over_is_said():
     fresh, state, notes = switch(old, TD3C)
     assert notes == [
         "the target actor starts as a copy of the actor: the pre-trained agent has none",
-        "the pre-trained agent has no critic: it starts anew",
+        "the pre-trained agent has no critic: it starts from scratch",
     ]
     assert equal(state.target["actor"], state.params["actor"])
     assert equal(state.params["critic"], fresh.params["critic"])
     ensemble = LearnerConfig(name="sac", network=NetworkConfig(hidden=(8,), critics=4), policy_delay=1)
     fresh, state, notes = switch(trained(LearnerConfig(network=NET)), ensemble, allow_new=True)
     assert notes == [
-        "the actor's spread starts anew: the pre-trained one has another form of it",
-        "Adam's moments of the actor start anew: the pre-trained ones are of another form",
-        "the pre-trained critic starts anew: it has an ensemble of 2, not an ensemble of 4",
+        "the actor's spread starts from scratch: the pre-trained one has another form of it",
+        "Adam's moments of the actor start from scratch: the pre-trained ones are of another form",
+        "the pre-trained critic starts from scratch: it has an ensemble of 2, not an ensemble of 4",
     ]
     assert equal(state.params["actor"]["log_std"], fresh.params["actor"]["log_std"])
     assert equal(state.opt["actor"], fresh.opt["actor"])
     wide = LearnerConfig(network=NetworkConfig(hidden=(16,)))
     fresh, state, notes = switch(trained(LearnerConfig(network=NET)), wide, allow_new=True)
-    assert notes[0] == "the pre-trained actor starts anew: its hidden layers are of 8, not 16"
+    assert notes[0] == "the pre-trained actor starts from scratch: its hidden layers are of 8, not 16"
     assert equal(state.params, fresh.params)
 
 

@@ -41,7 +41,7 @@ def rank_distribution(scores: jax.Array, filled: jax.Array, temperature: float, 
         f32[N] that sums to 1, or all zeros where no slot is filled.
     """
     n = scores.shape[0]
-    # Scores that are no number stay above empty slots, which must come last.
+    # NaN scores stay above empty slots, which must come last.
     key = jnp.where(filled, jnp.maximum(jnp.where(jnp.isnan(scores), _LOWEST, scores), _LOWEST), -jnp.inf)
     order = jnp.argsort(-key, stable=True)
     rank = jnp.arange(1, n + 1, dtype=jnp.float32)

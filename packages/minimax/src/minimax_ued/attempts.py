@@ -211,7 +211,7 @@ def _play_attempts(
         }
 
     # The loop is outside of the vmap over students, so that its condition is one for all, and the results are written
-    # in place instead of being chosen anew at every step.
+    # in place instead of being chosen again at every step.
     loop = jax.lax.while_loop(
         lambda loop: (loop["job"] < queue).any(),
         lambda loop: jax.vmap(step)(params, keys, loop),

@@ -148,9 +148,9 @@ class LevelBuffer:
     def sample(self, key: jax.Array, state: BufferState, batch: int) -> tuple[BufferState, jax.Array, Level]:
         """Draw B levels to replay.
 
-        With `sequential`, as the reference: draw one from P; all ages + 1, the drawn one's := 0; compute P anew; and so
-        on. Otherwise all at once by `draw_batch`, which has the same distribution for B = 1 and stays close to it for
-        larger B; the ages afterwards are those the sequential rule gives for the same draws. A level can occur more
+        With `sequential`, as the reference: draw one from P; all ages + 1, the drawn one's := 0; compute P again; and
+        so on. Otherwise all at once by `draw_batch`, which has the same distribution for B = 1 and stays close to it
+        for larger B; the ages afterwards are those the sequential rule gives for the same draws. A level can occur more
         than once in a batch either way.
 
         The buffer must hold a level, which `replay_decision` sees to. On an empty one the result means nothing.
@@ -228,7 +228,7 @@ class LevelBuffer:
         if their score is at least that slot's. They start with age 0, as in jaxued. In minimax a new level keeps the
         age of the level whose slot it takes, so that it can be stale from the start.
 
-        With `sequential`, in the order of the reference, level by level of the batch, P computed anew each time; an
+        With `sequential`, in the order of the reference, level by level of the batch, P computed again each time; an
         update whose slot was taken by an earlier level of the batch competes for that slot as a new one.
         Otherwise at once: updates first; then P is computed once; the best new levels take the free slots, and the
         others, best first, are held against the slots in ascending order of P, until the first that is refused. This

@@ -66,11 +66,11 @@ def choose_alternating(
     def from_buffer(key: Array, content: BufferState) -> tuple[BufferState, Choice]:
         return _replayed(buffer, key, content, n)
 
-    def anew(key: Array, content: BufferState) -> tuple[BufferState, Choice]:
+    def redraw(key: Array, content: BufferState) -> tuple[BufferState, Choice]:
         del key
         return buffer.age(content, n), _known(buffer, content, new_levels(fresh()))
 
-    return jax.lax.cond(replay, from_buffer, anew, key, content)
+    return jax.lax.cond(replay, from_buffer, redraw, key, content)
 
 
 def choose_parallel(
@@ -91,11 +91,11 @@ def choose_parallel(
         joined = jax.tree.map(lambda *x: jnp.concatenate(x), *(c.replace(replay=None) for c in choices))
         return content, joined.replace(replay=jnp.ones((), bool))
 
-    def anew(key: Array, content: BufferState) -> tuple[BufferState, Choice]:
+    def redraw(key: Array, content: BufferState) -> tuple[BufferState, Choice]:
         del key
         return buffer.age(content, n), _known(buffer, content, new_levels(fresh(n * parts)))
 
-    return jax.lax.cond(buffer.ready(content), from_buffer, anew, key, content)
+    return jax.lax.cond(buffer.ready(content), from_buffer, redraw, key, content)
 
 
 def choose_curated(

@@ -289,7 +289,7 @@ class EditorConfig:
 
     Attributes:
         n_walls: walls it may place.
-        noise_dim: length of the random vector that the teacher sees, drawn anew at each step.
+        noise_dim: length of the random vector that the teacher sees, redrawn at each step.
         replace_walls: a wall on a wall has no effect; otherwise whatever is placed on a cell that is not free goes to
             a random free cell.
         budget: how many walls are placed: "all", or a part of `n_walls` that the position of the first wall or an
@@ -369,7 +369,7 @@ class DistributionConfig:
 
     Attributes:
         capacity: levels kept.
-        batch: of them, how many are played side by side when all are scored anew; divides `capacity`.
+        batch: of them, how many are played side by side when all are scored again; divides `capacity`.
         trials: times each is played for its score, `rollout_steps` steps each, of which the first episode counts.
         refresh_every: cycles from one update of the distribution to the next. The source makes one in each cycle,
             which costs `trials` x `capacity` / B times the environment steps of learning.

@@ -6,7 +6,7 @@
         state = curator.refresh(state, key, params)
     slots, levels = curator.sample(key, state, n)
 
-The scored level buffer of prioritised level replay is no curator of this kind: it learns of its levels from the
+The scored level buffer of prioritised level replay is not a curator of this kind: it learns of its levels from the
 rollouts of training (`minimax_ued.buffer`).
 """
 
@@ -42,7 +42,7 @@ class Curator(Protocol):
         ...
 
     def refresh(self, state: Any, key: Array, params: Any) -> Any:
-        """Play levels with the student and choose anew. Takes `TrainConfig.steps_per_refresh` environment steps."""
+        """Play levels with the student and choose again. Takes `TrainConfig.steps_per_refresh` environment steps."""
         ...
 
     def sample(self, key: Array, state: Any, n: int) -> tuple[Array, Any]:

@@ -70,8 +70,8 @@ class CVaR:
         levels: the levels, leading axis L.
         n_levels: L.
         attempts: K, attempts at each level in each of the two rounds.
-        path_lengths: i32 `[L]`, moves from the agent to the goal; None if these are no mazes.
-        min_actions: i32 `[L]`, fewest actions, turns included; None if these are no mazes.
+        path_lengths: i32 `[L]`, moves from the agent to the goal; None if these are not mazes.
+        min_actions: i32 `[L]`, fewest actions, turns included; None if these are not mazes.
         optimal_returns: f32 `[L]`, or None.
     """
 

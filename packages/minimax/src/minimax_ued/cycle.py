@@ -1,6 +1,6 @@
 """One training cycle, the same for all methods.
 
-    refresh     the curator looks at its levels anew, from time to time          (methods with such a curator)
+    refresh     the curator reviews its levels from time to time                 (methods with such a curator)
     choose      levels from the generator or the teacher, from what is kept, or edits of these
     play        S steps of every level by every student, from the start of an episode, memories empty
     score       one score for each level; the buffer is updated                  (methods with a level buffer)

@@ -11,7 +11,7 @@ arXiv 2210.17478).
 
 The released code was read for what the paper leaves open, and followed except where noted:
 
-- Scores are learnability, p (1 - p), of all kept levels, played anew at each refresh. There a trial of
+- Scores are learnability, p (1 - p), of all kept levels, replayed at each refresh. There a trial of
   `rollout_steps` steps that reaches the goal at all is one success; here p is the part of finished episodes.
 - B fresh levels compete at each refresh: the best of them with the lowest-scored slot, the second with the second
   lowest, and so on. A fresh level must score strictly higher. This equals inserting them one by one, best first. Which

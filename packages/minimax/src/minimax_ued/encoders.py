@@ -101,9 +101,9 @@ class MapEncoder(nn.Module):
     def __call__(self, observation: Any) -> Array:
         """Encode observations with any leading axes."""
         features = _convolve(self.kernel, self.bias, observation.image, self.dtype)
-        return jnp.concatenate([features, self.beside(observation)], axis=-1)
+        return jnp.concatenate([features, self.extras(observation)], axis=-1)
 
-    def beside(self, observation: Any) -> Array:
+    def extras(self, observation: Any) -> Array:
         """Encode all but the map: `[..., embedding + n]`."""
         return jnp.concatenate([_rows(self.times, observation.time), observation.noise], axis=-1)
 

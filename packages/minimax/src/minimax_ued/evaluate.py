@@ -91,9 +91,9 @@ class HeldOut:
     """Solve rate, return and regret on levels kept for testing, and on the hardest of them.
 
     Calling it with `(state, seed)` gives `solve_rate`, `return`, `regret`, and the same with `_hard`, f32 `[seeds]`
-    each. Regret is the best possible return minus the student's, mean over episodes. For an environment that is no maze
-    the levels are those of `offered_levels`; then there is no hard subset, and regret only where the environment knows
-    its `optimal_return`.
+    each. Regret is the best possible return minus the student's, mean over episodes. For an environment that is not a
+    maze the levels are those of `offered_levels`; then there is no hard subset, and regret only where the environment
+    knows its `optimal_return`.
 
     Attributes:
         name: the set of levels, a key of `minimax_ued.data.HELD_OUT` for mazes.
@@ -165,7 +165,7 @@ class HeldOut:
 
 
 def offered_levels(env: Environment) -> tuple[str, Any]:
-    """Return levels to test students on in an environment that is no maze, and a name for them.
+    """Return levels to test students on in an environment that is not a maze, and a name for them.
 
     They are the environment's `held_out_levels()` (leading axis L), if it has that method; otherwise 1,000 that its
     generator draws from a fixed key, which are other levels under another version of JAX.
@@ -181,9 +181,9 @@ class OODMazes:
     """Solve rate, return and regret on test mazes that are unlike the training levels.
 
     Calling it with `(state, seed)` gives `solve_rate/<maze>`, `return/<maze>` and `regret/<maze>` for each maze and
-    their plain means `solve_rate`, `return` and `regret` over mazes, f32 `[seeds]` each. Every episode draws its level
-    anew where the maze has several; all seeds meet the same levels. Mazes of up to 19 x 19 are padded with walls to one
-    size, which changes nothing for the agent, and run as one program (one more for mazes whose walls hide what is
+    their plain means `solve_rate`, `return` and `regret` over mazes, f32 `[seeds]` each. Every episode draws a new
+    level where the maze has several; all seeds meet the same levels. Mazes of up to 19 x 19 are padded with walls to
+    one size, which changes nothing for the agent, and run as one program (one more for mazes whose walls hide what is
     behind them); each keeps its own step limit.
 
     Attributes:
@@ -210,7 +210,7 @@ class OODMazes:
             student: which of the students that a method trains side by side.
 
         Raises:
-            UserError: a maze is unknown or named twice, none is named, the trainer's environment is no maze, or an
+            UserError: a maze is unknown or named twice, none is named, the trainer's environment is not a maze, or an
                 argument is out of range.
         """
         if not isinstance(trainer.env, Maze):
@@ -277,7 +277,7 @@ class OwnLevels:
             student: which of the students that a method trains side by side.
 
         Raises:
-            UserError: the trainer's environment is no maze, or an argument is out of range.
+            UserError: the trainer's environment is not a maze, or an argument is out of range.
         """
         if not isinstance(trainer.env, Maze):
             raise UserError(f"Mazes of your own are for maze students; this one acts in {type(trainer.env).__name__}.")

@@ -98,7 +98,7 @@ def draw_run(trainer: UEDTrainer, state: TrainState, folder: Path, *, seed: int 
         levels: how many levels to draw.
 
     Returns:
-        The files: `levels.png` and `episode.gif`; none where the environment is no maze.
+        The files: `levels.png` and `episode.gif`; none where the environment is not a maze.
     """
     if not isinstance(trainer.env, Maze):
         return []

@@ -2,7 +2,7 @@
 
     r, z = sigmoid(x_t W_r + b_r + k_t h_{t-1} U_r), sigmoid(x_t W_z + b_z + k_t h_{t-1} U_z)
     n    = tanh(x_t W_n + b_n + r (k_t h_{t-1} U_n + c))
-    h_t  = (1 - z) n + z k_t h_{t-1}                     k_t = 0 where the sequence starts anew at t, else 1
+    h_t  = (1 - z) n + z k_t h_{t-1}                     k_t = 0 where the sequence restarts at t, else 1
 
 (Cho et al. 2014, in the form whose reset gate multiplies the product; as flax's `GRUCell`.) As in `minimax_ued.lstm`,
 only the product with h_{t-1} is inside the loop, in both directions.

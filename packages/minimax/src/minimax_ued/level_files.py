@@ -112,7 +112,7 @@ def _from_npz(path: Path, content: bytes) -> list[Level]:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in _ARRAYS if name in stored}
     except _DAMAGED as error:
-        raise UserError(f"The levels {path} are not an intact .npz file ({error}): write it anew.") from None
+        raise UserError(f"The levels {path} are not an intact .npz file ({error}): write it again.") from None
     for name in _ARRAYS:
         if name not in arrays:
             raise UserError(f"The levels {path} lack the array {name!r}: an .npz of levels has {', '.join(_ARRAYS)}.")

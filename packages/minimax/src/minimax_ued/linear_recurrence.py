@@ -1,6 +1,6 @@
 """Linear recurrences with a diagonal complex matrix and resets, differentiated by hand.
 
-    x_t = k_t a x_{t-1} + d_t           k_t = 0 where the sequence starts anew at t, else 1
+    x_t = k_t a x_{t-1} + d_t           k_t = 0 where the sequence restarts at t, else 1
 
 Complex numbers are two real ones on an axis of length two, so that all arithmetic is real and vectorises. The gradient
 with respect to x obeys the same recurrence with conj(a), backwards in time; differentiating through a scan would find

@@ -1,6 +1,6 @@
 """A long short-term memory over a whole sequence with resets, differentiated by hand.
 
-    z_t = x_t W + k_t h_{t-1} U + b                 k_t = 0 where the sequence starts anew at t, else 1
+    z_t = x_t W + k_t h_{t-1} U + b                 k_t = 0 where the sequence restarts at t, else 1
     i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of the four quarters of z_t
     c_t = f k_t c_{t-1} + i g
     h_t = o tanh(c_t)

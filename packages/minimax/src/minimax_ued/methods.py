@@ -21,7 +21,7 @@ __all__ = ["METHODS", "Curator", "Method", "Source", "get_method", "register_met
 Source = Literal["fresh", "replay", "mutation"]
 
 #: What keeps levels. `none`: nothing does. `buffer`: the scored level buffer of prioritised level replay. `learnable`:
-#: the most learnable of many random levels, chosen anew from time to time. `distribution`: a buffer with a learned
+#: the most learnable of many random levels, chosen again from time to time. `distribution`: a buffer with a learned
 #: distribution over it.
 Curator = Literal["none", "buffer", "learnable", "distribution"]
 

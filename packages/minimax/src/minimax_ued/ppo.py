@@ -123,7 +123,7 @@ def ppo_update(
 ) -> tuple[Any, Any, dict[str, Array]]:
     """Make `epochs` x `minibatches` gradient steps on one rollout.
 
-    Minibatches are disjoint sets of whole sequences, drawn anew in each epoch.
+    Minibatches are disjoint sets of whole sequences, redrawn in each epoch.
 
     Args:
         config: the hyper-parameters.

@@ -27,7 +27,7 @@ class PublishedTable:
         columns: the methods.
         rows: what was measured -> mean over seeds for each method, and its standard deviation over seeds (population).
         aggregates: "mean" and "iqm" over rows and seeds -> (point, low, high) for each method, with the 95 % stratified
-            bootstrap interval of `paperloop_lab.stats`; empty where the rows are no tasks.
+            bootstrap interval of `paperloop_lab.stats`; empty where the rows are not tasks.
     """
 
     name: str

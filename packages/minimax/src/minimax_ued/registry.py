@@ -14,7 +14,9 @@ Entry = TypeVar("Entry")
 
 
 def add(kind: str, name: str, entry: Entry, known: dict[str, Entry]) -> None:
-    """Put `entry` into `known` under `name`. The same once more, as when a notebook's cell runs again, is no error.
+    """Put `entry` into `known` under `name`.
+
+    Registering the same object again, as when a notebook cell is rerun, is not an error.
 
     Raises:
         UserError: there is another of that name.

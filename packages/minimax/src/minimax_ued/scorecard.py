@@ -60,7 +60,7 @@ class TailLevels:
         name: of the stored set.
         levels: leading axis L.
         attempts: at each level in each of the two rounds.
-        path_lengths: i32 `[L]`, or None where these are no mazes.
+        path_lengths: i32 `[L]`, or None where these are not mazes.
         min_actions: i32 `[L]`, or None.
         optimal_returns: f32 `[L]`, or None.
     """
@@ -141,7 +141,7 @@ class Scorecard:
 
     @property
     def runs(self) -> dict[str, Measured]:
-        """What is no control."""
+        """Everything but the controls."""
         return {label: one for label, one in self.measured.items() if not one.control}
 
     @property
@@ -204,7 +204,7 @@ class Scorecard:
         }
 
     def path_bins(self) -> dict[str, list[PathBin]]:
-        """Return label -> win rates by the length of the shortest path; empty where these are no mazes."""
+        """Return label -> win rates by the length of the shortest path; empty where these are not mazes."""
         if self.tail is None or self.tail.path_lengths is None:
             return {}
         return {
@@ -327,7 +327,7 @@ class _Plan:
         is_maze = isinstance(trainer.env, Maze)
         self.mazes = mazes if is_maze else ()
         if not is_maze:
-            self.notes.append(f"The test mazes are left out: {type(trainer.env).__name__} is no maze.")
+            self.notes.append(f"The test mazes are left out: {type(trainer.env).__name__} is not a maze.")
         self._held_out: HeldOut | None = None
         self._tail: CVaR | None = None
         try:

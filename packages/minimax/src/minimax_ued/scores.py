@@ -72,7 +72,7 @@ class EpisodeStatistics(struct.PyTreeNode):
 def episode_sums(x: jax.Array, dones: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the sum of `x` [T, ...] from the start of the running episode to each step, and that episode's length.
 
-    A scan that starts anew with each episode: no differences of prefix sums, whose cancellation would cost digits. On
+    A scan that restarts with each episode: no differences of prefix sums, whose cancellation would cost digits. On
     CPUs it compiles and runs faster than a log-depth associative scan (T = 256: a fifth and half of the time).
     """
 

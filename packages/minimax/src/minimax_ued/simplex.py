@@ -26,7 +26,7 @@ def project_simplex(x: Array, minimum: float = 0.0) -> Array:
         minimum: smallest value of an entry, in [0, 1 / N]. At 1 / N only the uniform distribution is left.
 
     Raises:
-        UserError: `minimum` is negative or above 1 / N, or `x` is no vector.
+        UserError: `minimum` is negative or above 1 / N, or `x` is not a vector.
     """
     if x.ndim != 1:
         raise UserError(
@@ -44,6 +44,6 @@ def project_simplex(x: Array, minimum: float = 0.0) -> Array:
     k = jnp.arange(1, n + 1, dtype=x.dtype)
     above = descending > (jnp.cumsum(descending) - mass) / k
     size = jnp.maximum(above.sum(), 1)  # of the support; rounding alone could say 0, where there is no mass
-    # Summed anew over the support: a running sum over thousands of entries has lost digits by its end.
+    # Summed again over the support: a running sum over thousands of entries has lost digits by its end.
     tau = (jnp.where(k <= size, descending, 0.0).sum() - mass) / size
     return minimum + jnp.maximum(x - tau, 0.0)

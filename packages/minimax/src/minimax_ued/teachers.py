@@ -38,13 +38,13 @@ class EditedMapTeacher(ActorCritic):
             return product(self.encoder(observations), weights.input_kernel)
 
         def from_changes() -> Array:
-            cells = weights.input_kernel.shape[0] - beside.shape[-1]
+            cells = weights.input_kernel.shape[0] - extras.shape[-1]
             of_map = edited_map_product(
                 observations.image, self.encoder.kernel, self.encoder.bias, weights.input_kernel[:cells]
             )
-            return of_map + product(beside, weights.input_kernel[cells:])
+            return of_map + product(extras, weights.input_kernel[cells:])
 
-        weights, beside = self.core.weights, self.encoder.beside(observations)
+        weights, extras = self.core.weights, self.encoder.extras(observations)
         projected = jax.lax.platform_dependent(cpu=from_changes, default=dense) + weights.bias
         carry, hiddens = self.core.from_projected(carry, projected, resets)
         return carry, self._judge(hiddens)

@@ -36,7 +36,7 @@ class LabelOptions:
         backend: the solver (None: numba, or jax on a GPU); short for --labeller.solver.backend
         threads: threads of the solver or search tree (None or 0: as many as the process may use)
         device: where to compute
-        format: the format of OUT, where its suffix shall not decide
+        format: the format of OUT, overriding its suffix
         overwrite: replace OUT
         compress: gzip the arrays of HDF5 and Minari
         cache: keep finished chunks in this folder, for other runs (None: next to OUT, until OUT is written)

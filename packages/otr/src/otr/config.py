@@ -103,7 +103,7 @@ class SolverConfig:
         rho_demo: that on the demonstration's, so that parts of it may stay unmatched; towards 0 each step is matched
             to its nearest ones.
         threads: threads of "numba" and "exact"; 0 for as many as the process may use.
-        kernel_dtype: how "jax" stores exp(-C/eps). "bfloat16" halves the memory traffic of a GPU, and moves expected
+        kernel_dtype: how "jax" stores exp(-C/eps). "bfloat16" needs half the memory traffic, and moves expected
             costs by about 0.004 epsilon.
         memory: bytes that "jax" may fill at once; 0 for two fifths of the device's, or 1 GiB where it does not say.
     """

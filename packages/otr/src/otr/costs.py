@@ -21,7 +21,7 @@ _REGISTERED: dict[str, CostFunction] = {}
 
 
 def register_cost(name: str, function: CostFunction) -> None:
-    """Make `CostConfig(kind=name)` mean `function`. The same once more is no error.
+    """Make `CostConfig(kind=name)` mean `function`. Registering the same function again is not an error.
 
     Raises:
         UserError: another cost has that name.
@@ -94,7 +94,7 @@ def prepare_rows(values: np.ndarray, starts: np.ndarray, cost: CostConfig) -> Ro
 
 
 def _stacked(values: np.ndarray, starts: np.ndarray, context: int) -> np.ndarray:
-    """Each row beside the next ones of its episode, divided by sqrt(context): products become means of products."""
+    """Each row followed by the next ones of its episode, over sqrt(context): products become means of products."""
     ends = np.append(starts[1:], len(values))
     last = np.repeat(ends - 1, ends - starts)
     rows = np.arange(len(values))

@@ -2,7 +2,7 @@
 
 All rewards of OTR on locomotion are positive, so a label return grows with the length of an episode whatever happens in
 it: wherever long episodes are the good ones, a constant reward correlates with the truth as well. `Diagnosis` therefore
-gives the correlation of the lengths beside that of the labels, and that of the labels' mean per step.
+gives the correlation of the lengths next to that of the labels, and that of the labels' mean per step.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _findings(d: Diagnosis, facts: LabelFacts) -> list[str]:
     if 1 in facts.demonstration_lengths:
         said.append(
             f"{facts.demonstration_lengths.count(1)} of {len(facts.demonstration_lengths)} demonstrations have a "
-            "single step, so there is no course to compare with: look at where episodes end "
+            "single step, so there is nothing to compare a course with: look at where episodes end "
             f"({setting('episode_ends')}), or give other demonstrations."
         )
     if facts.scale_guarded:

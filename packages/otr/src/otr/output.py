@@ -97,7 +97,7 @@ def hold(out: Path) -> Generator[Path]:
     """Hold `out` for this process; nothing of that is left at the end but what others put into the folder.
 
     Yields:
-        The folder `.OUT.labels` beside it, for finished chunks.
+        The folder `.OUT.labels` next to it, for finished chunks.
 
     Raises:
         UserError: another process holds it; the message names it. Or the folder cannot be made.
@@ -149,7 +149,7 @@ def _locked(folder: Path, out: Path) -> Any:
 
 
 def sweep(out: Path, folder: Path) -> None:
-    """Remove what this labelling, and others that were killed, left beside a finished output.
+    """Remove what this labelling, and others that were killed, left next to a finished output.
 
     Args:
         out: the output, whole.

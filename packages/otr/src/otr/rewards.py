@@ -27,7 +27,7 @@ def squash(distance: np.ndarray, config: SquashConfig, divisor: float) -> np.nda
     return (-(config.alpha / divisor if config.kind == "linear" else 1.0) * wide).astype(np.float32)
 
 
-#: An exponential label below this share of its scale has vanished: beside those that have not, a learner sees 0.
+#: An exponential label below this share of its scale has vanished: compared with the others, a learner sees 0.
 VANISHED = 1e-6
 
 

@@ -180,5 +180,5 @@ def _sequence(values: Any, name: str) -> np.ndarray:
         raise UserError(f"{name} has no steps: leave it out.")
     finite = np.isfinite(array).all(axis=1)
     if not finite.all():
-        raise UserError(f"{name} holds NaN or infinity at step {int(finite.argmin())}: mend it or leave it out.")
+        raise UserError(f"{name} holds NaN or infinity at step {int(finite.argmin())}: fix it or leave it out.")
     return array

@@ -77,7 +77,7 @@ class ChunkStore:
 
         Args:
             settings: what a reader of the file wants to know.
-            description: what labels come with beside themselves, JSON-ready.
+            description: what comes with the labels, JSON-ready.
 
         Raises:
             UserError: it cannot be written.

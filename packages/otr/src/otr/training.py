@@ -6,7 +6,7 @@
     OUT/report.json      every number (`otr.training_report`)
     OUT/plots/arms.png   the figure
 
-Killed at any moment and called again, also after OUT was moved, it goes on, and what comes out is the same bit for bit.
+Killed at any moment and called again, also after OUT was moved, it resumes, and the result is the same bit for bit.
 The learners are those of policy-finetune, and so are the run folders, which `policy-finetune evaluate OUT/iql` and
 `finetune --start OUT/iql` take.
 """
@@ -53,7 +53,7 @@ __all__ = ["Arm", "Program", "learner_config", "make_programs", "offline_config"
 KEY = "otr_train"
 #: The key of train.json that says what the labels are made from.
 ORIGIN = "made_from"
-#: What a call may change of an `otr train` that goes on: nothing that results depend on.
+#: What a call may change of an `otr train` that resumes: nothing that results depend on.
 FREE = ("devices",)
 BEST = 0.1
 
@@ -110,11 +110,11 @@ def train(
     save_every: int | None = None,
     sinks: Sequence[Any] = (),
 ) -> list[ArmResult]:
-    """Train every learner on every labelling of a dataset, and report; goes on with what is in the folder.
+    """Train every learner on every labelling of a dataset, and report; resumes from what is in the folder.
 
-    A training that goes on demands the data and demonstrations that it began with, otr's version and the solvers. A
+    A training that resumes demands the data and demonstrations that it began with, otr's version and the solvers. A
     complete one is only reported: its data is not read, so a file that has changed since is not noticed. Where a
-    learner diverges the others go on, and the error comes at the end.
+    learner diverges the others continue, and the error comes at the end.
 
     Args:
         config: what to train.
@@ -122,10 +122,10 @@ def train(
         seed: everything random follows from it and the agents' own numbers.
         device: where to compute.
         quiet: neither bars nor notes nor table.
-        fallback: when the newest checkpoint is damaged, go on from the newest intact one.
+        fallback: when the newest checkpoint is damaged, resume from the newest intact one.
         log_every: dispatches between rows of metrics; None for about 100 rows.
         save_every: dispatches between checkpoints; None for one every ten minutes.
-        sinks: names of where metrics go beside metrics.jsonl, see `paperloop_lab.sinks.make_sinks`.
+        sinks: names of where metrics go in addition to metrics.jsonl, see `paperloop_lab.sinks.make_sinks`.
 
     Returns:
         The arms; see `otr.training_report`.
@@ -181,8 +181,8 @@ def make_programs(config: TrainConfig) -> list[Program]:
     """Return the programs of a configuration: one for all that clone, one for each other learner.
 
     Raises:
-        UserError: policy-finetune is missing, it knows no such learner, or a dispatch is no whole number of a learner's
-            rounds.
+        UserError: policy-finetune is missing, it knows no such learner, or a dispatch is not a whole number of a
+            learner's rounds.
     """
     cloning: list[Arm] = []
     programs = []
@@ -297,7 +297,7 @@ def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
     if not path.exists():
         if out.exists() and (not out.is_dir() or not all(_may_precede(p) for p in out.iterdir())):
             raise UserError(
-                f"{out} exists and is no folder of otr train (no {CONFIG_FILE}): choose another {setting('out')}."
+                f"{out} exists and is not a folder of otr train (no {CONFIG_FILE}): choose another {setting('out')}."
             )
         return
     before, here = to_dict(load_config(TrainConfig, path, SCHEMA)), to_dict(config)
@@ -311,7 +311,7 @@ def _check_folder(out: Path, config: TrainConfig, seed: int) -> None:
         raise UserError(
             f"{out} holds another training, which differs in {', '.join(changed)}: choose another "
             f"{setting('out')}, or give {setting('out')} "
-            "alone, which goes on with what is there, and shows it."
+            "alone, which resumes it and shows its settings."
         )
 
 
@@ -327,7 +327,7 @@ def _may_precede(path: Path) -> bool:
 
 
 def _remove(leftovers: Iterable[Path]) -> None:
-    """Remove what killed processes left; the lock is held, so that nobody is writing it."""
+    """Remove what killed processes left; the lock is held, so that no process is writing it."""
     for path in leftovers:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -455,7 +455,7 @@ def _need_labels(data: EpisodeDataset, demos: EpisodeDataset, config: TrainConfi
 def _origin(
     config: TrainConfig, data: EpisodeDataset, demos: EpisodeDataset, given: Mapping[str, GivenLabels]
 ) -> dict[str, Any]:
-    """What labels are made from, beside the configuration: contents, version, solvers; JSON-ready."""
+    """What labels are made from, apart from the configuration: contents, version, solvers; JSON-ready."""
     solvers = {name: solver_name(config.label_config(name)) for name in config.used_presets}
     files = {name: one.digest for name, one in given.items()}
     return {
@@ -468,7 +468,7 @@ def _origin(
 
 
 def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data than a training began with: its arms could not be compared."""
+    """Refuse to resume with other data than a training began with: its arms could not be compared."""
     path = out / CONFIG_FILE
     if not path.exists():
         return
@@ -490,12 +490,12 @@ def _check_origin(out: Path, config: TrainConfig, here: Mapping[str, Any]) -> No
             )
     if before["otr"] != here["otr"]:
         raise UserError(
-            f"{out} was begun with otr {before['otr']}, and this is {here['otr']}, whose labels may differ: go on with "
-            f"that version, or choose another {setting('out')}."
+            f"{out} was begun with otr {before['otr']}, and this is {here['otr']}, whose labels may differ: resume "
+            f"with that version, or choose another {setting('out')}."
         )
     if before["solvers"] != here["solvers"]:
         raise UserError(
-            f"{out} was begun with the solvers {before['solvers']}, and here they are {here['solvers']}: go on where "
+            f"{out} was begun with the solvers {before['solvers']}, and here they are {here['solvers']}: resume where "
             f"it was begun ({setting('device')}, extra numba), or choose another {setting('out')}."
         )
 
@@ -506,8 +506,7 @@ def _label_all(
 ) -> dict[str, tuple[Path, str]]:  # fmt: skip
     """Write the files that are missing; returns name -> (path, key that it has to have)."""
     folder.mkdir(exist_ok=True)
-    # A kill leaves half a file, or the chunks of a file that is complete. Chunks of others are what labelling goes on
-    # from.
+    # A killed process leaves a partial file, or the chunks of a complete one. From other chunks labelling resumes.
     _remove(folder.glob(".*.hdf5.*.tmp"))
     _remove(folder / f".{name}.labels" for name in sources if (folder / f"{name}.hdf5").exists())
     contents = [origin["data"], origin["demonstrations"], origin["otr"]]
@@ -583,6 +582,6 @@ def _divergence(out: Path, diverged: Mapping[str, NonFiniteError]) -> NonFiniteE
     verb, them = ("is", "it") if len(diverged) == 1 else ("are", "them")
     why = " and ".join(f"{name}: {str(error).split(';')[0]}" for name, error in diverged.items())
     return NonFiniteError(
-        f"{listed(list(diverged))} diverged and {verb} not in the report of {out} ({why}): train anew in "
+        f"{listed(list(diverged))} diverged and {verb} not in the report of {out} ({why}): train again in "
         f"another {setting('out')} with a smaller {setting('reward_scale')}, or without {them}."
     )

@@ -44,7 +44,7 @@ class TrainConfig:
         updates_per_step: updates a dispatch; a multiple of 2 for td3bc, whose actor is updated once in two
         hidden: widths of the hidden layers
         batch_size: transitions an update
-        evaluations: over the run, beside the one before the first update
+        evaluations: over the run, in addition to the one before the first update
         eval_episodes: episodes an evaluation; the last one is what is reported
         normalize_observations: standardise observations by the dataset's mean and standard deviation; the original IQL
             does not

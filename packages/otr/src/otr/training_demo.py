@@ -1,8 +1,8 @@
-"""The demo's second half, where policy-finetune is installed: what learners make of labels, in a minute.
+"""The second part of the demo, where policy-finetune is installed: what learners make of labels, in a minute.
 
 HalfCheetah, half of the episodes of a good and half of a middling policy, all of one length, so that nothing is earned
 by lasting. One demonstration. Cloning the best tenth, and IQL, by the true rewards, by OTR's labels and by a constant;
-beside them cloning of everything.
+next to them, cloning of everything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def run_training_demo(out: Path, *, seed: int = 0, steps: int = 20_000, updates:
     """Make data, label it, learn, and show table and figure.
 
     Args:
-        out: folder for halfcheetah.hdf5 and the training in `halfcheetah/`; goes on with what is there.
+        out: folder for halfcheetah.hdf5 and the training in `halfcheetah/`; continues with what is there.
         seed: of the data and of training.
         steps: of the data, 1000 an episode.
         updates: of each learner.

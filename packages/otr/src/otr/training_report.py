@@ -102,7 +102,7 @@ def saved_training(out: Path) -> tuple[TrainConfig, int]:
     """Return the configuration and the seed of a folder of `otr train`.
 
     Raises:
-        UserError: it is no such folder.
+        UserError: it is not such a folder.
     """
     out = Path(out)
     config, seed = _config(out), read_json(out / CONFIG_FILE).get("seed")
@@ -115,7 +115,7 @@ def read_arms(out: Path) -> list[ArmResult]:
     """Return the arms of a folder of `otr train` whose training is complete; a warning names learners that are not.
 
     Raises:
-        UserError: it is no such folder, or nothing in it is complete.
+        UserError: it is not such a folder, or nothing in it is complete.
     """
     arms = _complete_arms(Path(out))
     for text in _unfinished(Path(out), _config(Path(out))):
@@ -147,7 +147,7 @@ def _complete_arms(out: Path) -> list[ArmResult]:
                 )
             )  # fmt: skip
     if not arms:
-        raise UserError(f"{out} holds no training that is complete: call otr train again, which goes on.")
+        raise UserError(f"{out} holds no complete training: call otr train again, which resumes it.")
     return arms
 
 
@@ -256,7 +256,7 @@ def _verb(names: Sequence[str]) -> str:
 def _config(out: Path) -> TrainConfig:
     path = out / CONFIG_FILE
     if not path.exists():
-        raise UserError(f"{out} is no folder of otr train (no {CONFIG_FILE}): name the folder that it wrote.")
+        raise UserError(f"{out} is not a folder of otr train (no {CONFIG_FILE}): name the folder that it wrote.")
     return load_config(TrainConfig, path, SCHEMA)
 
 
@@ -274,7 +274,7 @@ def _unfinished(out: Path, config: TrainConfig) -> list[str]:
             (diverged if failed else missing).append(folder.name)
     said = [f"{listed(diverged)} diverged, and {_verb(diverged)} left out."] if diverged else []
     if missing:
-        said.append(f"{listed(missing)} {_verb(missing)} not complete: call otr train again, which goes on.")
+        said.append(f"{listed(missing)} {_verb(missing)} not complete: call otr train again, which resumes it.")
     return said
 
 
@@ -343,7 +343,7 @@ def _table(arms: Sequence[ArmResult], found: Mapping[str, Diagnosis], random: st
 
 
 def arms_figure(arms: Sequence[ArmResult]) -> Figure:
-    """Draw every arm's mean and interval with its seeds, and beside it the learning curves of each learner.
+    """Draw every arm's mean and interval with its seeds, and next to it the learning curves of each learner.
 
     All panels show the normalised score where every arm has one, else the return; those of learners on one scale.
     """
@@ -400,7 +400,7 @@ def _draw_intervals(axes: Axes, arms: Sequence[ArmResult], colours: Mapping[str,
         axes.plot(values, np.full(len(values), row), "o", ms=2.6, color="#222222", alpha=0.7, zorder=4)
     axes.set_yticks(range(len(arms)), [arm.learner if arm.learner == "bc10" else arm.name for arm in arms])
     axes.set_ylim(len(arms) - 0.4, -0.6)
-    axes.use_sticky_edges = False  # a bar's start is no origin
+    axes.use_sticky_edges = False  # the start of a bar is not the origin
     axes.margins(x=0.06)
     axes.set_xlabel("normalised score" if scored else "return", fontsize=9)
     several = len(arms[0].returns) > 1

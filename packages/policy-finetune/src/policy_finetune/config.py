@@ -150,7 +150,7 @@ class LearnerConfig:
         max_grad_norm: clip each network's gradient to this global norm; 0: off
         policy_delay: critic updates before each actor update; together they are one round
         target_update: when the critics' targets move (sfujim/TD3: with the actor; Acme: at every critic update)
-        target_subset: M, critics whose minimum is the target, drawn anew for each batch (REDQ); 0: all
+        target_subset: M, critics whose minimum is the target, redrawn for each batch (REDQ); 0: all
         actor_q: what the actor climbs: the first critic (TD3), the minimum (SAC) or the mean (REDQ)
         target_noise: standard deviation of the target policy's smoothing noise
         noise_clip: that noise is clipped to ± this
@@ -390,9 +390,10 @@ class SwitchConfig:
     Attributes:
         warmup_env_steps: environment steps with the frozen policy before the first update (WSRL: 5000)
         critic_warmup: critic updates after that before the actor moves
-        reset_optimizer: start these optimisers' moments anew
+        reset_optimizer: reset these optimisers' moments
         critic_reinit: forget the critics
-        allow_new: let an actor or critic start anew where the pre-trained one has another shape, instead of refusing it
+        allow_new: let an actor or critic start from scratch where the pre-trained one has another shape, instead of
+            refusing it
     """
 
     warmup_env_steps: CountOrZero = 1000

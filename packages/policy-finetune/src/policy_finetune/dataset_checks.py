@@ -365,7 +365,7 @@ def _compare(data: EpisodeDataset, spec: EnvSpec, env: Any, which: str, rows: np
     gaps, moved, ends = [], 0, 0
     scale = data.observations.std(axis=0) + TOLERANCE
     for row in rows.tolist():
-        reset_env(env, 0)  # TimeLimit counts anew
+        reset_env(env, 0)  # TimeLimit counts again
         env.unwrapped.set_state(
             data.extras["infos/qpos"][row].astype(np.float64), data.extras["infos/qvel"][row].astype(np.float64)
         )

@@ -47,7 +47,7 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "cpu") -> None:
     if not data.exists():
         grades = shipped(ENV_ID)
         if "medium" not in grades:
-            raise UserError(f"No policy for {ENV_ID} comes with this installation: install the package anew.")
+            raise UserError(f"No policy for {ENV_ID} comes with this installation: reinstall the package.")
         out.mkdir(parents=True, exist_ok=True)
         write_dataset(DataPlan.of(ENV_ID, "medium", 20_000, seed=seed, command="policy-finetune demo"), data)
     run_study(demo_study(data), out, seed=seed, device=device)

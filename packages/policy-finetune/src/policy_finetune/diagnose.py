@@ -252,7 +252,7 @@ def _agents_of(dataset: EpisodeDataset, agents: Pretrained, trainer: Any) -> tup
     if not same:
         named = ", ".join(trainer.config.data) or "none"
         return everyone, [
-            f"No agent of the run learned from {dataset.where}, as far as one can see (its data: {named}): the returns "
+            f"No agent of the run learned from {dataset.where}, as far as can be seen (its data: {named}): the returns "
             "can be compared, but the data do not explain the policies."
         ]
     warnings = []

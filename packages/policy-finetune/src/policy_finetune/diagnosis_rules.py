@@ -249,7 +249,7 @@ def recommend(diagnosis: Diagnosis) -> tuple[Recommendation, ...]:
     if _nothing_learned(diagnosis):
         return (_from_scratch(diagnosis),)
     regimes = diagnosis.regimes
-    if regimes == ("comparable",):  # both work, and that is no doubt
+    if regimes == ("comparable",):  # both work, so neither is in doubt
         regimes = ("comparable", "superior")
     ways = [_way(diagnosis, regime, first=number == 0) for number, regime in enumerate(regimes)]
     if diagnosis.fragile:
@@ -300,7 +300,9 @@ def _way(diagnosis: Diagnosis, regime: Regime, *, first: bool) -> Recommendation
         "iql": "iql",
     }[family] if fragile else {"td3": "td3", "sac": "sac", "iql": "iql"}[family]  # fmt: skip
     options = ["--preset", hold, *_fitting(diagnosis.learner, hold), *(SHARE if keeps_data else (*DROP, *WARM))]
-    if diagnosis.learner.name == "bc":  # its critics start anew, and know nothing when the actor would first climb them
+    if (
+        diagnosis.learner.name == "bc"
+    ):  # its critics start from scratch, and know nothing when the actor would first climb them
         options += ["--switch.critic-warmup", "5000"]
     title = {
         "superior": "keep the policy, drop the data",

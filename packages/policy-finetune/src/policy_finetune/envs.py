@@ -467,8 +467,8 @@ class EnvPool:
             wrong = ~np.isfinite(values).reshape(self.num_agents, -1).all(axis=1)
             if wrong.any():
                 agent = int(wrong.argmax())
-                mend = "the policy has diverged" if name == "the action" else "the environment is broken or unstable"
-                raise NonFiniteError(f"{self._place(agent, state)}: {name} is NaN or infinite; {mend}.")
+                cause = "the policy has diverged" if name == "the action" else "the environment is broken or unstable"
+                raise NonFiniteError(f"{self._place(agent, state)}: {name} is NaN or infinite; {cause}.")
 
     def _place(self, agent: int, state: EnvState) -> str:
         return f"{self.spec.env_id}, agent {agent}, episode {int(state.episode[agent])}, step {int(state.step[agent])}"

@@ -317,7 +317,7 @@ class Summary:
         metrics: metric -> its aggregate. Flags ("collapsed", "recovered") count as 0 and 1.
         runs: "task/run" -> its metrics.
         nan_curves: names "task/run" of the curves that hold NaN or infinity and are in no aggregate. They are runs that
-            failed; a good aggregate of the others is no excuse.
+            failed; a good aggregate of the others does not excuse them.
         notes: task -> what was done to unequal grids.
     """
 

@@ -61,7 +61,7 @@ class DeviceState:
         learner: the learners.
         replay: the online transitions, and what a replay policy learns.
         behaviour: the actors that collect the next block, where these are not the newest (`overlap`), else None.
-        home: the actors to return to after a collapse, and the reference "best"; None where nobody needs them.
+        home: the actors to return to after a collapse, and the reference "best"; None where they are not needed.
         key: typed PRNG keys.
     """
 

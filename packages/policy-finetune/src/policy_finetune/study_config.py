@@ -127,7 +127,7 @@ class StudyConfig:
                     raise fault(
                         self, "critics", text=f"The pre-trainer {name} has {there}, and the arm {arm.label!r} has "
                         f"{here}: give all learners the same with {{layer_norm}} and {{critics}}, or let critics start "
-                        "anew with {switch.critic_reinit}.",
+                        "from scratch with {switch.critic_reinit}.",
                     )  # fmt: skip
 
     def with_networks(self, config: LearnerConfig) -> LearnerConfig:

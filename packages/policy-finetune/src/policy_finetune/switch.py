@@ -71,7 +71,7 @@ def take_over(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> t
     otherwise. The reference of a constraint starts as a copy of the actor.
 
     Raises:
-        UserError: a pre-trained actor or critic has another shape, and `switch` does not say to start it anew.
+        UserError: a pre-trained actor or critic has another shape, and `switch` does not say to start it from scratch.
     """
     state, notes = _merge(fresh, old, switch)
     zero = jnp.zeros((), jnp.int32)
@@ -92,7 +92,7 @@ def _merge(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tupl
             continue
         if name not in old.params:
             if name != "log_alpha":
-                notes.append(f"the pre-trained agent has no {name}: it starts anew")
+                notes.append(f"the pre-trained agent has no {name}: it starts from scratch")
             continue
         if name in ("critic", "value") and switch.critic_reinit:
             continue
@@ -103,7 +103,7 @@ def _merge(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tupl
                 continue
             params["actor"], whole = merged
             if not whole and "log_std" in fresh.params["actor"]:
-                notes.append("the actor's spread starts anew: the pre-trained one has another form of it")
+                notes.append("the actor's spread starts from scratch: the pre-trained one has another form of it")
         elif _fits(fresh.params[name], old.params[name]):
             params[name], whole = old.params[name], True
         else:
@@ -113,7 +113,9 @@ def _merge(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tupl
             if whole and _fits(fresh.opt[name], old.opt.get(name)):
                 opt[name] = old.opt[name]
             else:
-                notes.append(f"Adam's moments of the {name} start anew: the pre-trained ones are of another form")
+                notes.append(
+                    f"Adam's moments of the {name} start from scratch: the pre-trained ones are of another form"
+                )
         if name in target:
             before = old.target.get(name)
             if before is not None and _fits(target[name], before):
@@ -147,7 +149,7 @@ def _words(widths: Sequence[int]) -> str:
 
 
 def _refuse_actor(fresh: dict[str, Any], old: dict[str, Any], switch: SwitchConfig) -> str:
-    """Return the note that the actor starts anew, or refuse."""
+    """Return the note that the actor starts from scratch, or refuse."""
     here, before = fresh["mean"]["w"].shape[-1], old["mean"]["w"].shape[-1]
     if here != before:
         raise UserError(f"The pre-trained actor gives actions of {before} numbers, not {here}: it is of another task.")
@@ -155,14 +157,14 @@ def _refuse_actor(fresh: dict[str, Any], old: dict[str, Any], switch: SwitchConf
     if not switch.allow_new:
         raise UserError(
             f"The pre-trained actor has hidden layers of {_words(before)}, the online learner of {_words(here)}: give "
-            f"{setting('learner.network.hidden', before)}, or let the actor start anew with "
+            f"{setting('learner.network.hidden', before)}, or let the actor start from scratch with "
             f"{setting('switch.allow_new', True)}."
         )
-    return f"the pre-trained actor starts anew: its hidden layers are of {_words(before)}, not {_words(here)}"
+    return f"the pre-trained actor starts from scratch: its hidden layers are of {_words(before)}, not {_words(here)}"
 
 
 def _refuse_critic(name: str, fresh: Sequence[Any], old: Sequence[Any], switch: SwitchConfig) -> str:
-    """Return the note that a critic (or the value) starts anew, or refuse."""
+    """Return the note that a critic (or the value) starts from scratch, or refuse."""
     options, texts = [], []
     for part, here, before, what in (
         ("hidden", _widths(fresh[:-1]), _widths(old[:-1]), lambda widths: f"hidden layers of {_words(widths)}"),
@@ -176,10 +178,10 @@ def _refuse_critic(name: str, fresh: Sequence[Any], old: Sequence[Any], switch: 
     if not switch.allow_new:
         way = f"give {' and '.join(options)}, or let it" if options else "let it"
         raise UserError(
-            f"The pre-trained {name} does not fit the online learner ({all_of}): {way} start anew with "
+            f"The pre-trained {name} does not fit the online learner ({all_of}): {way} start from scratch with "
             f"{setting('switch.critic_reinit', True)}."
         )
-    return f"the pre-trained {name} starts anew: it has {all_of}"
+    return f"the pre-trained {name} starts from scratch: it has {all_of}"
 
 
 def _members(layers: Sequence[Any]) -> int:

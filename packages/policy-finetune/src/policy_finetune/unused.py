@@ -81,7 +81,7 @@ def refuse_idle_constraint(config: OfflineConfig | OnlineConfig) -> None:
     Agents named one by one are let be: in one program, those without the constraint share its form with the others.
 
     Raises:
-        UserError: a field of `learner.constraint` was changed in vain.
+        UserError: a field of `learner.constraint` was changed without effect.
     """
     constraint = config.learner.constraint
     changed = _changed(constraint, ConstraintConfig())

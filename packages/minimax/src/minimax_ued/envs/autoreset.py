@@ -3,7 +3,7 @@
 Drawing a random level costs far more than a step, so that drawing one at every step, in case it is needed, makes the
 levels the most expensive part of a rollout. Here every environment i has its own endless sequence of levels, level n
 from `fold_in(key_i, n)`, and the next few of each sequence are kept ready, prepared for stepping. When one environment
-has used its own up, they are drawn anew for all. How many are kept ready changes the speed and nothing else: every
+has used its own up, they are redrawn for all. How many are kept ready changes the speed and nothing else: every
 episode has its own fresh level, and the levels do not depend on batch layout or on the number of devices.
 """
 
@@ -119,7 +119,7 @@ class AutoReset:
     def step_and_last(
         self, key: jax.Array, state: AutoResetState, actions: jax.Array
     ) -> tuple[AutoResetState, Timestep, AutoResetState]:
-        """Like `step`, and return also the batch as it stood before any episode was started anew.
+        """Like `step`, and return also the batch as it stood before any episode was restarted.
 
         `observe` of the third value gives the true next observations. Unused, it costs nothing.
         """

@@ -143,7 +143,7 @@ class EditorObservation(struct.PyTreeNode):
     Attributes:
         image: f32[H + 2, W + 2, 3], the whole map with its outer wall, as (object, colour, state) codes divided by ten.
         time: i32[], steps taken.
-        noise: f32[noise_dim], uniform in [0, 1) and drawn anew for each observation: what lets one policy build
+        noise: f32[noise_dim], uniform in [0, 1) and redrawn for each observation: what lets one policy build
             different levels.
     """
 

@@ -79,7 +79,7 @@ class CartPole:
         self.success_return = self.config.success * self.max_steps
         self.mutations: Mapping[str, Mutation[CartPoleLevel]] = MappingProxyType({"gaussian": gaussian})
         self._game = cartpole.CartPole()
-        # gymnax shall not see the step limit, so that what it calls an end is never a time-out.
+        # gymnax must not see the step limit, so that what it calls an end is never a time-out.
         self._nominal = cartpole.EnvParams(max_steps_in_episode=2**30)
 
     def __repr__(self) -> str:

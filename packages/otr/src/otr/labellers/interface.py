@@ -34,7 +34,7 @@ class Fitted(Protocol):
     """
 
     def label(self, data: EpisodeDataset) -> Labels:
-        """Label episodes. The labels of an episode depend on that episode alone, not on those beside it."""
+        """Label episodes. The labels of an episode depend on that episode alone, not on the others."""
         ...
 
 

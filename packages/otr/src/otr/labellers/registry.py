@@ -75,7 +75,7 @@ def add_labeller(name: str, config: type, make: Callable[[Any], Labeller]) -> No
         make: makes the labeller from such a configuration.
 
     Raises:
-        UserError: the name is taken by another, or `config` is no such dataclass.
+        UserError: the name is taken by another, or `config` is not such a dataclass.
     """
     if not dataclasses.is_dataclass(config) or "scale" not in {field.name for field in dataclasses.fields(config)}:
         raise UserError(f"The configuration of the labeller {name!r} is a dataclass with a field scale: ScaleConfig.")

@@ -188,7 +188,7 @@ class JaxSolver:
     def _fetch(
         self, problem: Problem, k: int, static: _Static, some: np.ndarray, Tp: int, M: int, out: Any
     ) -> tuple[np.ndarray, ...]:
-        """Wait for a batch; one that did not fit is done in halves."""
+        """Wait for a batch; one that did not fit is split in two."""
         if out is not None:
             try:
                 return tuple(np.asarray(value)[: len(some)] for value in out)  # what follows is padding of the batch
@@ -290,9 +290,9 @@ def _costs(static: _Static, pair: _Pair) -> tuple[jax.Array, jax.Array, jax.Arra
         epsilon = jnp.maximum(epsilon * mean, 1e-30)
     allowed = jnp.broadcast_to(real[:, None], C.shape)
     if static.band is not None:
-        beside = ((2 * t + 1) * Mp) // (2 * pair.T)
+        opposite = ((2 * t + 1) * Mp) // (2 * pair.T)
         beneath = ((2 * j + 1) * pair.T) // (2 * Mp)
-        near = jnp.abs(j[None, :] - beside[:, None]) <= static.band
+        near = jnp.abs(j[None, :] - opposite[:, None]) <= static.band
         near |= jnp.abs(t[:, None] - beneath[None, :]) <= static.band
         allowed &= near
     return jnp.where(allowed, C, MASKED), allowed, epsilon, real

@@ -292,7 +292,7 @@ def _iterate(C, eps, lam_agent, lam_demo, iterations, tolerance, W, u, v, acc, G
             if plain and tolerance > 0:
                 looks += 1
                 if omega > 1.0 and error > last:
-                    omega = 1.0  # over-relaxation converges near the solution only; go on without
+                    omega = 1.0  # over-relaxation converges near the solution only; continue without
                     settled = True
                 elif omega == 1.0 and looks > WARM_UP and not settled and 0.0 < error < last < 1.0:
                     # The best omega from the observed rate of contraction (Lehmann et al. 2022, theorem 3.1).

@@ -63,7 +63,7 @@ def _compile_elsewhere() -> None:
 
     In the process that compiles them, kernels call the stand-alone code of one another; one that is loaded from the
     cache calls the copies in its own object, which were optimised with it. The arithmetic is the same in another order,
-    so that last bits differ. Whoever loads gets the same bits as everybody else, the very first process included. Where
+    so that last bits differ. Every process that loads gets the same bits, the first one included. Where
     there is no folder for a cache, every process compiles, and they agree too.
     """
     if os.environ.get(COMPILING) or all(map(_is_cached, (kernels.solve_block, kernels.solve_cost))):

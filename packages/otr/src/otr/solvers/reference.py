@@ -14,9 +14,9 @@ __all__ = ["ReferenceSolver", "band_mask", "sinkhorn"]
 def band_mask(T: int, M: int, half_width: int) -> np.ndarray:
     """Return (T, M) booleans: the pairs of steps that a temporal band allows.
 
-    Step t lies beside column floor((t + 1/2) M/T), column j beside step floor((j + 1/2) T/M); a pair is allowed if it
-    is at most `half_width` away from either. For equal lengths that is |t - j| <= half_width, and for any lengths the
-    band holds a plan with both marginals, since it holds the staircase along the diagonal.
+    Step t lies opposite column floor((t + 1/2) M/T), column j opposite step floor((j + 1/2) T/M); a pair is allowed if
+    it is at most `half_width` away from either. For equal lengths that is |t - j| <= half_width, and for any lengths
+    the band holds a plan with both marginals, since it holds the staircase along the diagonal.
     """
     t, j = np.arange(T)[:, None], np.arange(M)[None, :]
     return (abs(j - ((2 * t + 1) * M) // (2 * T)) <= half_width) | (abs(t - ((2 * j + 1) * T) // (2 * M)) <= half_width)

@@ -111,8 +111,8 @@ def check_level(level: Level, height: int | None = None, width: int | None = Non
 
     Raises:
         UserError: a map that is not boolean, not two-dimensional or of another shape; fewer than two free cells; a
-            position that is no pair of integers, is out of range or lies on a wall; the goal on the agent; a direction
-            other than 0, 1, 2 or 3.
+            position that is not a pair of integers, is out of range or lies on a wall; the goal on the agent; a
+            direction other than 0, 1, 2 or 3.
     """
     walls = np.asarray(level.wall_map)
     if walls.dtype != np.bool_:

@@ -142,8 +142,8 @@ def view(
 def _visible(wall: jax.Array) -> jax.Array:
     """Return bool[v, v], the cells that are lit: MiniGrid's `Grid.process_vis`.
 
-    Light starts in the agent's cell. Row by row, away from the agent, it spreads to the right through cells that are no
-    wall and then to the left; every cell that passes it on lights the cell above, and the one beside that one in the
+    Light starts in the agent's cell. Row by row, away from the agent, it spreads to the right through cells that are
+    not walls and then to the left; every cell that passes it on lights the cell above, and the next one in the
     direction of the spread. Both spreads are a fill of one row of bits, so that a row costs a few word operations.
     """
     size = wall.shape[0]

@@ -130,7 +130,7 @@ def _into(poses: _Poses) -> _Poses:
 
 
 def _before(poses: _Poses) -> _Poses:
-    """The poses from which one action leads into `poses`: a move, or a turn from the directions beside."""
+    """The poses from which one action leads into `poses`: a move, or a turn from a neighbouring direction."""
     right, down, left, up = poses
     across, along = right | left, down | up
     turns = (along, across, along, across)

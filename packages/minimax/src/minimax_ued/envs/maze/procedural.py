@@ -1,4 +1,4 @@
-"""Families of test mazes that are drawn anew for every episode: four rooms, crossings and perfect mazes.
+"""Families of test mazes that are redrawn for every episode: four rooms, crossings and perfect mazes.
 
 Two generators of each, because numbers from the two are not comparable: `four_rooms`, `crossing` and `perfect_maze` are
 those of minimax (Jiang et al. 2023, arXiv 2311.12716); `four_rooms` with `in_doors`, `crossing_room_by_room` and

@@ -11,8 +11,8 @@ Parker-Holder et al. 2022 (arXiv 2203.01302), where the two differ; compare with
   anywhere; the agent faces right. The sizes are the original's: 9 (Small), 19 (Medium), 49 (Large) and 99 (XL).
 
 The fixed mazes are the same in both. Minimax has one more, `Memory`, which it does not offer for use: two look-alike
-goals and a coloured clue that tells which ends the episode without reward. It is left out here, because it is no maze
-of walls and one goal: it takes two more kinds of object and another rule for an episode's end.
+goals and a coloured clue that tells which ends the episode without reward. It is left out here, because it is not a
+maze of walls and one goal: it takes two more kinds of object and another rule for an episode's end.
 """
 
 from __future__ import annotations
