@@ -81,28 +81,40 @@ def test_the_distribution_is_exact_for_a_case_small_enough_to_enumerate():
         for a in itertools.product(scores["a"], repeat=3)
         for b in itertools.product(scores["b"], repeat=2)
     ]
-    strata = stats._strata(scores)
-    compute = stats._resampled(strata, "iqm", 1.0)
-    drawn = np.concatenate([compute(c) for c in stats._resamples(np.random.default_rng(0), strata.sizes, 40_000)])
+    columns = [np.array(column) for column in scores.values()]
+    drawn = stats._resampled(columns, stats._named("iqm", 1.0), 40_000, seed=0)
     seen, counts = np.unique(drawn.round(9), return_counts=True)
     true, weights = np.unique(np.round(everything, 9), return_counts=True)
     np.testing.assert_allclose(seen, true)
     np.testing.assert_allclose(counts / counts.sum(), weights / weights.sum(), atol=0.01)
 
 
-@pytest.mark.parametrize("runs", [1, 2, 64, 65, 300])  # both ways of counting, both kinds of integer
+@pytest.mark.parametrize("runs", [1, 2, 65])
 def test_resamples_draw_each_run_equally_often_and_stay_within_tasks(runs):
-    counts = np.concatenate(list(stats._resamples(np.random.default_rng(0), (runs,) * 3, 400)), axis=1)
-    assert counts.shape == (3 * runs, 400)
-    np.testing.assert_array_equal(counts.reshape(3, runs, 400).sum(axis=1), runs)
+    tasks = [np.arange(runs) + 1000 * task for task in range(3)]
+
+    def counts(columns):  # (3 * runs, block): how often each run was drawn
+        return np.stack(
+            [(column == run).sum(axis=-1) for column, runs in zip(columns, tasks, strict=True) for run in runs]
+        )
+
+    drawn = stats._resampled(tasks, counts, 400, seed=0)
+    assert drawn.shape == (3 * runs, 400)
+    np.testing.assert_array_equal(drawn.reshape(3, runs, 400).sum(axis=1), runs)
     expected = 1 - 1 / runs  # the variance of a multinomial count
-    assert counts.astype(float).var() == pytest.approx(expected, abs=0.03)
+    assert drawn.astype(float).var() == pytest.approx(expected, abs=0.03)
     if runs > 1:
-        first, second = counts[:runs].astype(float), counts[runs : 2 * runs].astype(float)
+        first, second = drawn[:runs].astype(float), drawn[runs : 2 * runs].astype(float)
         assert abs(np.corrcoef(first[0], second[0])[0, 1]) < 0.2  # tasks are drawn independently
 
 
-def test_any_function_goes_through_scipy_and_agrees():
+def test_long_bootstraps_are_computed_in_blocks_that_do_not_show(monkeypatch):
+    whole = stats._resampled([np.arange(5.0)], stats._named("mean", 1.0), 1_000, seed=0)
+    monkeypatch.setattr(stats, "CELLS", 35)
+    np.testing.assert_array_equal(stats._resampled([np.arange(5.0)], stats._named("mean", 1.0), 1_000, seed=0), whole)
+
+
+def test_any_function_is_resampled_and_agrees():
     by_name = stats.stratified_bootstrap(SCORES, "iqm", reps=20_000)
     by_function = stats.stratified_bootstrap(SCORES, stats.iqm, reps=1_000)
     assert by_function.point == by_name.point
@@ -116,11 +128,14 @@ def test_any_function_goes_through_scipy_and_agrees():
 
 def test_coverage_of_the_mean_on_gaussians():
     rng = np.random.default_rng(0)
-    hits = 0
+    hits, normal = 0, 0
     for trial in range(300):
-        interval = stats.stratified_bootstrap(rng.normal(size=(30, 2)), "mean", reps=500, confidence=0.9, seed=trial)
+        scores = rng.normal(size=(30, 2))
+        interval = stats.stratified_bootstrap(scores, "mean", reps=500, confidence=0.9, seed=trial)
         hits += interval.low <= 0 <= interval.high
-    assert 0.84 <= hits / 300 <= 0.94  # percentile intervals are a little short
+        normal += abs(scores.mean()) <= scipy.stats.norm.ppf(0.95) * np.sqrt(scores.var(axis=0).sum() / 30) / 2
+    assert 0.82 <= hits / 300 <= 0.94  # percentile intervals are a little short
+    assert abs(hits - normal) / 300 <= 0.02  # the interval that the central limit theorem gives for the same scores
 
 
 def test_seeded_by_argument_only():

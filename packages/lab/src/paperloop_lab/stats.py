@@ -9,12 +9,15 @@ resampled, so an interval speaks about other seeds on the same tasks. It is a fu
 
 With one run in every task each resample equals the data, so the interval is the point itself, [point, point]. That
 says that nothing is known about the spread, not that there is none.
+
+Inside, scores are columns: for each task an array (..., runs). A statistic takes columns and returns an array (...), so
+that one call computes it for every resample, and for every step of a curve.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,10 +42,11 @@ __all__ = [
 ]
 
 Scores = ArrayLike | Mapping[str, ArrayLike]
-#: Names that `stratified_bootstrap` and `curve_interval` resample in vectorised form.
+Columns = Sequence[np.ndarray]
+#: Names that `stratified_bootstrap` and `curve_interval` know.
 STATISTICS = ("iqm", "mean", "median", "optimality_gap")
 
-CELLS = 1 << 18  # of a block of resamples; the block and its temporaries stay in a core's cache
+CELLS = 1 << 17  # values of a block of resamples; the block and its temporaries stay in a core's cache
 
 
 class Interval(NamedTuple):
@@ -58,18 +62,6 @@ class Interval(NamedTuple):
         return f"{self.point:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-class _Strata(NamedTuple):
-    """Scores task after task."""
-
-    values: np.ndarray  # (N,) float64
-    sizes: tuple[int, ...]  # runs in each task; they sum to N
-    names: tuple[str, ...] | None  # of the tasks, where the scores came as a mapping
-
-    @property
-    def columns(self) -> list[np.ndarray]:
-        return np.split(self.values, np.cumsum(self.sizes)[:-1])
-
-
 # Aggregates
 
 
@@ -82,29 +74,27 @@ def iqm(scores: Scores) -> float:
     Raises:
         UserError: a score is NaN or infinite, or there is none.
     """
-    values = np.sort(_strata(scores).values)
-    cut = len(values) // 4
-    return float(values[cut : len(values) - cut].mean())
+    return float(_iqm([*_columns(scores).values()]))
 
 
 def mean(scores: Scores) -> float:
     """Return the mean over tasks of the mean over runs."""
-    return float(np.mean([column.mean() for column in _strata(scores).columns]))
+    return float(_mean([*_columns(scores).values()]))
 
 
 def median(scores: Scores) -> float:
     """Return the median over tasks of the mean over runs (not the median run)."""
-    return float(np.median([column.mean() for column in _strata(scores).columns]))
+    return float(_median([*_columns(scores).values()]))
 
 
 def optimality_gap(scores: Scores, gamma: float = 1.0) -> float:
     """Return how far the runs fall short of `gamma` on average, where a score above `gamma` counts as `gamma`."""
-    return float(gamma - np.minimum(_strata(scores).values, gamma).mean())
+    return float(gamma - np.minimum(flat_scores(scores), gamma).mean())
 
 
 def flat_scores(scores: Scores) -> np.ndarray:
     """Return the scores of all runs of all tasks, checked, as a vector: task after task."""
-    return _strata(scores).values
+    return np.concatenate([*_columns(scores).values()])
 
 
 def stratified_bootstrap(
@@ -120,8 +110,8 @@ def stratified_bootstrap(
 
     Args:
         scores: (runs, tasks), or (runs,), or a mapping task -> (runs,).
-        statistic: one of `STATISTICS`, which are resampled in vectorised form; or a function of scores in the form
-            given (matrix, vector or mapping), which `scipy.stats.bootstrap` calls once per resample.
+        statistic: one of `STATISTICS`, each computed for many resamples at once; or a function of scores in the form
+            given (matrix, vector or mapping), which is called once per resample.
         reps: resamples.
         confidence: coverage, in (0, 1).
         seed: of the resampling.
@@ -130,25 +120,17 @@ def stratified_bootstrap(
     Raises:
         UserError: a score is NaN or infinite (the message names its index), or an argument is out of range.
     """
-    strata = _strata(scores)
-    _check(reps, confidence)
+    columns = _columns(scores)
     if isinstance(statistic, str):
-        _check_statistic(statistic)
-        point = _point(scores, statistic, gamma)
+        compute = _named(statistic, gamma)
+        point = float(compute([*columns.values()]))
     else:
-        point = float(statistic(scores))
-    if max(strata.sizes) == 1:
-        return Interval(point, point, point)
-    if not isinstance(statistic, str):
-        return _scipy_interval(strata, scores, statistic, point, reps, confidence, seed)
-    rng = np.random.default_rng(check_seed(seed))
-    compute = _resampled(strata, statistic, gamma)
-    distribution = np.concatenate([compute(counts) for counts in _resamples(rng, strata.sizes, reps)])
-    low, high = np.quantile(distribution, _tails(confidence))
-    return Interval(point, float(low), float(high))
+        compute, point = _one_by_one(statistic, scores, list(columns)), float(statistic(scores))
+    interval = _interval(point, [*columns.values()], compute, reps, confidence, seed)
+    return Interval(*map(float, interval))
 
 
-# Comparison, profile, tail
+# Comparison, profile, curves, tail
 
 
 def probability_of_improvement(
@@ -169,34 +151,22 @@ def probability_of_improvement(
     Raises:
         UserError: the tasks differ, or a score is NaN or infinite.
     """
-    a, b = _strata(x, "x"), _strata(y, "y")
-    _check(reps, confidence)
-    if a.names is not None and b.names is not None and set(a.names) != set(b.names):
-        odd = sorted(set(a.names) ^ set(b.names))
-        raise UserError(f"x and y must have the same tasks; {', '.join(odd)} is in one of them only.")
-    if len(a.sizes) != len(b.sizes) or (a.names is None) != (b.names is None):
-        raise UserError(f"x and y must have the same tasks; x has {len(a.sizes)} and y has {len(b.sizes)}.")
-    if a.names is not None and b.names is not None and a.names != b.names:
-        b = _strata({name: dict(zip(b.names, b.columns, strict=True))[name] for name in a.names}, "y")
-    wins = [  # per task (runs of x, runs of y): 1 where x wins, .5 at a tie
-        (xs[:, None] > ys) + 0.5 * (xs[:, None] == ys) for xs, ys in zip(a.columns, b.columns, strict=True)
-    ]
-    point = float(np.mean([w.mean() for w in wins]))
-    if max(a.sizes) == max(b.sizes) == 1:
-        return Interval(point, point, point)
-    rng = np.random.default_rng(check_seed(seed))
-    starts_x, starts_y = np.cumsum((0, *a.sizes)), np.cumsum((0, *b.sizes))
-    parts = []
-    # Both sides are drawn in blocks of equal size, whichever has more runs.
-    for block in _blocks(reps, max(len(a.values), len(b.values))):
-        cx, cy = _counts(rng, a.sizes, block).astype(float), _counts(rng, b.sizes, block).astype(float)
-        total = np.zeros(block)
-        for t, w in enumerate(wins):  # a resample's U statistic is counts of x, times wins, times counts of y
-            rows = w.T @ cx[starts_x[t] : starts_x[t + 1]]  # (runs of y, block)
-            total += np.einsum("rb,rb->b", rows, cy[starts_y[t] : starts_y[t + 1]]) / w.size
-        parts.append(total / len(wins))
-    low, high = np.quantile(np.concatenate(parts), _tails(confidence))
-    return Interval(point, float(low), float(high))
+    a, b = _columns(x, "x"), _columns(y, "y")
+    if odd := a.keys() ^ b.keys():
+        named = isinstance(x, Mapping) and isinstance(y, Mapping)
+        told = (
+            f"{', '.join(map(str, sorted(odd)))} is in one of them only"
+            if named
+            else f"x has {len(a)} and y has {len(b)}"
+        )
+        raise UserError(f"x and y must have the same tasks; {told}.")
+
+    def wins(columns: Columns) -> np.ndarray:
+        pairs = [(p[..., :, None], q[..., None, :]) for p, q in zip(columns[: len(a)], columns[len(a) :], strict=True)]
+        return np.mean([((p > q).mean((-2, -1)) + (p >= q).mean((-2, -1))) / 2 for p, q in pairs], axis=0)
+
+    columns = [*a.values(), *(b[task] for task in a)]
+    return Interval(*map(float, _interval(wins(columns), columns, wins, reps, confidence, seed)))
 
 
 def performance_profile(
@@ -214,16 +184,11 @@ def performance_profile(
     Returns:
         An interval whose three fields have shape (T,).
     """
-    strata = _strata(scores)
-    _check(reps, confidence)
     thresholds = np.asarray(taus, float)
     if thresholds.ndim != 1 or not thresholds.size:
         raise UserError(f"taus must be a vector of thresholds; got shape {thresholds.shape}.")
-    above = (strata.values > thresholds[:, None]).astype(float)  # (T, N)
-    rng = np.random.default_rng(check_seed(seed))
-    parts = [above @ counts for counts in _resamples(rng, strata.sizes, reps)]
-    low, high = np.quantile(np.concatenate(parts, axis=1), _tails(confidence), axis=1) / len(strata.values)
-    return Interval(above.mean(axis=1), low, high)
+    above = [column > thresholds[:, None] for column in _columns(scores).values()]  # (T, runs) each
+    return _interval(_fraction(above), above, _fraction, reps, confidence, seed)
 
 
 def curve_interval(
@@ -255,18 +220,8 @@ def curve_interval(
         array = array[:, None]
     if array.ndim != 3 or not array.size:
         raise UserError(f"values must have shape (runs, steps) or (runs, tasks, steps); got {np.shape(values)}.")
-    _check(reps, confidence)
-    _check_statistic(statistic)
-    runs, tasks, steps = array.shape
-    per_step = [_Strata(array[:, :, s].T.reshape(-1), (runs,) * tasks, None) for s in range(steps)]
-    point = np.array([_point(array[:, :, s], statistic, gamma) for s in range(steps)])
-    if runs == 1:
-        return Interval(point, point.copy(), point.copy())
-    rng = np.random.default_rng(check_seed(seed))
-    computes = [_resampled(strata, statistic, gamma) for strata in per_step]
-    parts = [np.stack([compute(counts) for compute in computes]) for counts in _resamples(rng, per_step[0].sizes, reps)]
-    low, high = np.quantile(np.concatenate(parts, axis=1), _tails(confidence), axis=1)
-    return Interval(point, low, high)
+    columns, compute = [*array.transpose(1, 2, 0)], _named(statistic, gamma)  # (steps, runs) each
+    return _interval(compute(columns), columns, compute, reps, confidence, seed)
 
 
 def cvar(values: ArrayLike, alpha: float, *, rank_by: ArrayLike | None = None) -> Any:
@@ -305,111 +260,78 @@ def cvar(values: ArrayLike, alpha: float, *, rank_by: ArrayLike | None = None) -
     return tails if tails.ndim else float(tails)
 
 
-# The resampling
+# Statistics of columns
 
 
-def _blocks(reps: int, width: int) -> Iterator[int]:
-    """Split `reps` into blocks of about `CELLS` cells."""
-    size = max(1, CELLS // width)
-    for start in range(0, reps, size):
-        yield min(size, reps - start)
+def _iqm(columns: Columns) -> np.ndarray:
+    values = np.sort(np.concatenate(columns, axis=-1), axis=-1)
+    cut = values.shape[-1] // 4
+    return values[..., cut : values.shape[-1] - cut].mean(axis=-1)
 
 
-def _resamples(rng: np.random.Generator, sizes: tuple[int, ...], reps: int) -> Iterator[np.ndarray]:
-    """Yield blocks (N, block) of resamples, `reps` in all, as how often each run was drawn."""
-    for block in _blocks(reps, sum(sizes)):
-        yield _counts(rng, sizes, block)
+def _mean(columns: Columns) -> np.ndarray:
+    return np.mean([column.mean(axis=-1) for column in columns], axis=0)
 
 
-def _counts(rng: np.random.Generator, sizes: tuple[int, ...], block: int) -> np.ndarray:
-    """Draw `block` resamples; return (N, block) how often each run was drawn, task after task.
-
-    A resample is stored as counts because every statistic here is a function of them, and because counting needs no
-    gather and no sort: with runs in the leading axes all inner loops go over resamples, on small integers.
-    """
-    if len(set(sizes)) > 1:
-        return np.concatenate([_counts(rng, (n,), block) for n in sizes])
-    n, tasks = sizes[0], len(sizes)
-    kind = np.uint8 if n < 256 else np.uint16 if n < 65536 else np.int64
-    drawn = rng.integers(0, n, (n, tasks, block), dtype=kind)
-    if n <= 64:  # n comparisons of bytes beat one scattered increment
-        counts = np.empty((tasks, n, block), kind)
-        for run in range(n):
-            np.sum(drawn == run, axis=0, dtype=kind, out=counts[:, run])
-        return counts.reshape(tasks * n, block)
-    where = drawn.astype(np.intp)
-    where += n * np.arange(tasks)[:, None]
-    where *= block
-    where += np.arange(block)
-    return np.bincount(where.ravel(), minlength=tasks * n * block).reshape(tasks * n, block)
+def _median(columns: Columns) -> np.ndarray:
+    return np.median([column.mean(axis=-1) for column in columns], axis=0)
 
 
-def _resampled(strata: _Strata, statistic: str, gamma: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function from counts (N, block) to the statistic of each resample (block,)."""
-    values, total = strata.values, len(strata.values)
-    if statistic == "iqm":
-        # In the order of the values, the running count says which places of the sorted resample a value takes; the
-        # places left after cutting floor(N / 4) at each end are its weight.
-        order = np.argsort(values, kind="stable")
-        ordered, cut = values[order], total // 4
-        kind = np.int16 if total < 2**15 else np.int64
+def _fraction(columns: Columns) -> np.ndarray:
+    return np.concatenate(columns, axis=-1).mean(axis=-1)
 
-        def trimmed(counts: np.ndarray) -> np.ndarray:
-            places = np.cumsum(counts[order], axis=0, dtype=kind)
-            np.clip(places, cut, total - cut, out=places)
-            weights = np.diff(places, axis=0, prepend=kind(cut))
-            return ordered @ weights / (total - 2 * cut)
 
-        return trimmed
+def _named(statistic: str, gamma: float) -> Callable[[Columns], np.ndarray]:
+    if statistic not in STATISTICS:
+        raise UserError(f"statistic is {statistic!r}; it must be one of {', '.join(STATISTICS)}, or a function.")
     if statistic == "optimality_gap":
-        capped = np.minimum(values, gamma)
-        return lambda counts: gamma - capped @ counts / total
-    starts = np.cumsum((0, *strata.sizes))
-    tasks = np.zeros((len(strata.sizes), total))  # (tasks, N): from counts to the means of the tasks
-    for t, n in enumerate(strata.sizes):
-        tasks[t, starts[t] : starts[t + 1]] = values[starts[t] : starts[t + 1]] / n
-    if statistic == "mean":
-        weights = tasks.mean(axis=0)
-        return lambda counts: weights @ counts
-    return lambda counts: np.median(tasks @ counts, axis=0)
+        return lambda columns: gamma - np.minimum(np.concatenate(columns, axis=-1), gamma).mean(axis=-1)
+    return {"iqm": _iqm, "mean": _mean, "median": _median}[statistic]
 
 
-def _scipy_interval(
-    strata: _Strata,
-    scores: Scores,
-    statistic: Callable[[Any], float],
-    point: float,
-    reps: int,
-    confidence: float,
-    seed: int,
+def _one_by_one(function: Callable[[Any], float], scores: Scores, tasks: list[str]) -> Callable[[Columns], np.ndarray]:
+    """Return a function of scores in the form given as one of columns, called for one resample after the other."""
+
+    def form(one: Columns) -> Any:
+        if isinstance(scores, Mapping):
+            return dict(zip(tasks, one, strict=True))
+        return np.stack(one, axis=1) if np.ndim(scores) == 2 else one[0]
+
+    return lambda columns: np.array([function(form(one)) for one in zip(*columns, strict=True)], float)
+
+
+# The bootstrap
+
+
+def _interval(
+    point: Any, columns: Columns, statistic: Callable[[Columns], np.ndarray], reps: int, confidence: float, seed: int
 ) -> Interval:
-    """The interval of any statistic by `scipy.stats.bootstrap`, one call a resample."""
-    from scipy.stats import bootstrap  # the import takes half a second, and the vectorised path does without
+    """The percentile interval of a statistic of columns."""
+    _check(reps, confidence)
+    check_seed(seed)
+    if all(column.shape[-1] == 1 for column in columns):
+        return Interval(point, point, point)
+    tails = (1 - confidence) / 2, (1 + confidence) / 2
+    return Interval(point, *np.quantile(_resampled(columns, statistic, reps, seed), tails, axis=-1))
 
-    two_axes = not isinstance(scores, Mapping) and np.ndim(scores) == 2
 
-    def rebuilt(*columns: np.ndarray) -> float:
-        if strata.names is not None:
-            return statistic(dict(zip(strata.names, columns, strict=True)))
-        return statistic(np.stack(columns, axis=1) if two_axes else columns[0])
-
-    result = bootstrap(
-        strata.columns, rebuilt, n_resamples=reps, confidence_level=confidence, method="percentile", vectorized=False,
-        rng=np.random.default_rng(check_seed(seed)),
-    )  # fmt: skip
-    return Interval(point, float(result.confidence_interval.low), float(result.confidence_interval.high))
+def _resampled(columns: Columns, statistic: Callable[[Columns], np.ndarray], reps: int, seed: int) -> np.ndarray:
+    """Return a statistic of `reps` resamples, (..., reps): of each task (..., runs) as many runs as it has."""
+    rng = np.random.default_rng(seed)
+    block = max(1, CELLS // sum(column.size for column in columns))
+    parts = []
+    for start in range(0, reps, block):
+        shape = min(block, reps - start)
+        drawn = [rng.integers(0, column.shape[-1], (shape, column.shape[-1])) for column in columns]
+        parts.append(statistic([column[..., index] for column, index in zip(columns, drawn, strict=True)]))
+    return np.concatenate(parts, axis=-1)
 
 
 # Arguments
 
 
-def _point(scores: Scores, statistic: str, gamma: float) -> float:
-    if statistic == "optimality_gap":
-        return optimality_gap(scores, gamma)
-    return {"iqm": iqm, "mean": mean, "median": median}[statistic](scores)
-
-
-def _strata(scores: Scores, name: str = "scores") -> _Strata:
+def _columns(scores: Scores, name: str = "scores") -> dict[Any, np.ndarray]:
+    """Return task -> its scores (runs,), float64; the tasks of a matrix are numbered."""
     if isinstance(scores, Mapping):
         columns = {str(task): _finite(runs, f"{name}[{task!r}]") for task, runs in scores.items()}
         for task, column in columns.items():
@@ -417,13 +339,13 @@ def _strata(scores: Scores, name: str = "scores") -> _Strata:
                 raise UserError(f"{name}[{task!r}] must be a vector with a score per run; got shape {column.shape}.")
         if not columns:
             raise UserError(f"{name} is empty: give at least one task.")
-        return _Strata(np.concatenate([*columns.values()]), tuple(map(len, columns.values())), tuple(columns))
+        return columns
     array = _finite(scores, name)
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or not array.size:
         raise UserError(f"{name} must have shape (runs, tasks) or (runs,), with at least one run; got {array.shape}.")
-    return _Strata(array.T.reshape(-1), (array.shape[0],) * array.shape[1], None)
+    return dict(enumerate(array.T))
 
 
 def _finite(values: ArrayLike, name: str) -> np.ndarray:
@@ -448,12 +370,3 @@ def _check(reps: int, confidence: float) -> None:
         raise UserError(f"reps is {reps!r}; it must be a whole number from 1.")
     if not 0 < confidence < 1:
         raise UserError(f"confidence is {confidence!r}; it must be between 0 and 1, such as .95.")
-
-
-def _check_statistic(statistic: str) -> None:
-    if statistic not in STATISTICS:
-        raise UserError(f"statistic is {statistic!r}; it must be one of {', '.join(STATISTICS)}, or a function.")
-
-
-def _tails(confidence: float) -> tuple[float, float]:
-    return (1 - confidence) / 2, (1 + confidence) / 2
