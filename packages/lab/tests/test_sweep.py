@@ -371,10 +371,11 @@ def test_no_run_outlives_a_killed_sweep_and_its_lock_holds_until_it_has_saved(tm
     os.kill(sweep.pid, signal.SIGKILL)
     sweep.wait()
     engine = LocalEngine(1)
-    assert engine.start([job]) == [job], "refused: the run is still saving"
+    assert engine.start([job]) == [None], "refused: the run is still saving"
     wait_for(lambda: run_status(out / run.id) == "interrupted")
-    wait_for(lambda: engine.start([job]) == [])
-    wait_for(lambda: engine.finished() == {run.id: "exit code 0"})
+    running = []
+    wait_for(lambda: running.append(engine.start([job])[0]) or running[-1] is not None)
+    wait_for(lambda: running[-1].poll() == "exit code 0")
 
 
 @pytest.mark.slow

@@ -19,13 +19,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.settings import read_json
 
-__all__ = ["Engine", "Job", "LocalEngine", "RayEngine", "SlurmEngine", "execute"]
+__all__ = ["Engine", "Job", "LocalEngine", "RayEngine", "Running", "SlurmEngine", "execute"]
 
 POLL_SECONDS = 0.1
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -53,35 +53,25 @@ class Job:
         return Path(self.folder) / ".sweep.log"
 
 
+class Running(Protocol):
+    """A job that was started. Neither call blocks."""
+
+    def poll(self) -> str | None:
+        """Return how the job ended, such as "exit code 1"; None while it runs."""
+
+    def stop(self, signum: int, kill: bool) -> None:
+        """Ask the job to save and stop; with `kill`, end it at once."""
+
+
 class Engine(abc.ABC):
-    """Runs jobs, at most `jobs` at a time. Never blocks; the sweep's loop asks it a few times a second."""
+    """Where jobs run, at most `jobs` of them at a time."""
 
     def __init__(self, jobs: int):
-        self._jobs = jobs
-        self._active: dict[str, Any] = {}  # id -> what runs the job
-
-    def room(self) -> int:
-        """Return how many more jobs may be started now."""
-        return self._jobs - len(self._active)
+        self.jobs = jobs
 
     @abc.abstractmethod
-    def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Start jobs; return those that were not, because another process works on them."""
-
-    @abc.abstractmethod
-    def end_of(self, running: Any) -> str | None:
-        """Return how what runs a job ended, such as "exit code 1"; None while it runs."""
-
-    @abc.abstractmethod
-    def stop(self, signum: int, kill: bool) -> None:
-        """Ask all jobs to save and stop; with `kill`, end them at once."""
-
-    def finished(self) -> Mapping[str, str]:
-        """Return the ids of jobs that ended since the last call, with how they ended."""
-        ended = {key: end for key, running in self._active.items() if (end := self.end_of(running)) is not None}
-        for key in ended:
-            del self._active[key]
-        return ended
+    def start(self, jobs: Sequence[Job]) -> Sequence[Running | None]:
+        """Start jobs, without waiting for them; None stands for one that another process works on."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing
         """Release what the engine holds."""
@@ -176,32 +166,22 @@ def execute(job: Job, running: Callable[[Process], None] = lambda process: None)
 class LocalEngine(Engine):
     """Processes on this machine."""
 
-    def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    def start(self, jobs: Sequence[Job]) -> list[Process | None]:
         """Start a process for each job."""
-        busy = []
+        started: list[Process | None] = []
         for job in jobs:
             try:
-                self._active[job.id] = Process(job)
+                started.append(Process(job))
             except Busy:
-                busy.append(job)
-        return busy
-
-    def end_of(self, running: Process) -> str | None:
-        """Ask the process."""
-        return running.poll()
-
-    def stop(self, signum: int, kill: bool) -> None:
-        """Pass the signal on."""
-        for process in self._active.values():
-            process.stop(signum, kill)
+                started.append(None)
+        return started
 
 
 class SubmittedJob:
     """What submitit calls on the node. Preempted or out of time, the run saves, stops and is queued again."""
 
-    def __init__(self) -> None:
-        self._process: Process | None = None
-        self._told = False
+    _process: Process | None = None
+    _told = False
 
     def __call__(self, job: Job) -> str:
         """Run the job to its end."""
@@ -233,6 +213,29 @@ class SubmittedJob:
             process.stop(signal.SIGTERM, kill=False)
 
 
+class _Submitted:
+    """A job of submitit's."""
+
+    def __init__(self, job: Any, local: bool):
+        self._job, self._local = job, local
+
+    def poll(self) -> str | None:
+        if not self._job.done():
+            return None
+        try:
+            return str(self._job.result())
+        except Exception as error:  # submitit's own: time limit, node failure, a crash before our code ran
+            return f"{self._job.state}: {_first_line(error)}"
+
+    def stop(self, signum: int, kill: bool) -> None:
+        if self._local and not kill:
+            # `cancel` gives a second only; a local job's number is its controller's, which passes SIGTERM on.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(self._job.job_id), signal.SIGTERM)
+        else:
+            self._job.cancel(check=False)
+
+
 class SlurmEngine(Engine):
     """Jobs on a SLURM cluster, through submitit; `cluster="local"` runs submitit's own processes here.
 
@@ -258,7 +261,7 @@ class SlurmEngine(Engine):
             import submitit
         except ImportError:
             raise UserError("The engine slurm needs submitit: pip install 'paperloop-lab[slurm]'.") from None
-        super().__init__(jobs)
+        super().__init__(sys.maxsize if cluster == "slurm" else jobs)
         self._submitit, self._cluster = submitit, cluster
         self._folder = out.absolute() / ".sweep_slurm"
         try:
@@ -269,44 +272,15 @@ class SlurmEngine(Engine):
         except (RuntimeError, ValueError, NameError, AssertionError) as error:
             raise UserError(f"submitit refuses: {' '.join(str(error).split())}") from None
 
-    def room(self) -> int:
-        """Return how many more jobs may be queued: on a cluster, all."""
-        return sys.maxsize if self._cluster == "slurm" else self._jobs - len(self._active)
-
-    def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Queue jobs, and wait for those that an earlier sweep queued."""
-        new = []
-        for job in jobs:
-            alive = self._alive(job)
-            if alive is None:
-                new.append(job)
-            else:
-                self._active[job.id] = alive
-        if new:
-            for job, submitted in zip(new, self._executor.map_array(SubmittedJob(), new), strict=True):
-                self._active[job.id] = submitted
-                record = {"cluster": self._cluster, "job_id": submitted.job_id}
-                write_json(Path(job.folder) / ".sweep_job.json", record)
-        return ()
-
-    def end_of(self, running: Any) -> str | None:
-        """Ask submitit."""
-        if not running.done():
-            return None
-        try:
-            return str(running.result())
-        except Exception as error:  # submitit's own: time limit, node failure, a crash before our code ran
-            return f"{running.state}: {(str(error).splitlines() or [type(error).__name__])[0]}"
-
-    def stop(self, signum: int, kill: bool) -> None:
-        """Cancel all."""
-        for submitted in self._active.values():
-            if self._cluster == "local" and not kill:
-                # `cancel` gives a second only; a local job's number is its controller's, which passes SIGTERM on.
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(submitted.job_id), signal.SIGTERM)
-            else:
-                submitted.cancel(check=False)
+    def start(self, jobs: Sequence[Job]) -> list[_Submitted]:
+        """Queue jobs, and find those that an earlier sweep queued."""
+        found = {job.id: self._alive(job) for job in jobs}
+        new = [job for job in jobs if found[job.id] is None]
+        for job, submitted in zip(new, self._executor.map_array(SubmittedJob(), new) if new else (), strict=True):
+            found[job.id] = submitted
+            record = {"cluster": self._cluster, "job_id": submitted.job_id}
+            write_json(Path(job.folder) / ".sweep_job.json", record)
+        return [_Submitted(found[job.id], self._cluster == "local") for job in jobs]
 
     def _alive(self, job: Job) -> Any:
         """The job of an earlier sweep that is still queued or running on the cluster, or None."""
@@ -318,6 +292,24 @@ class SlurmEngine(Engine):
             return None
         submitted = self._submitit.SlurmJob(folder=self._folder, job_id=record["job_id"])
         return submitted if submitted.state.split(" ")[0] in self.ALIVE else None
+
+
+class _Task:
+    """A task of Ray's."""
+
+    def __init__(self, ray: Any, reference: Any):
+        self._ray, self._reference = ray, reference
+
+    def poll(self) -> str | None:
+        if not self._ray.wait([self._reference], timeout=0)[0]:
+            return None
+        try:
+            return str(self._ray.get(self._reference))
+        except self._ray.exceptions.RayError as error:  # the node died, the task was cancelled, ...
+            return f"{type(error).__name__}: {_first_line(error)}"
+
+    def stop(self, signum: int, kill: bool) -> None:
+        self._ray.cancel(self._reference, force=kill)  # without force, a KeyboardInterrupt inside `execute`
 
 
 class RayEngine(Engine):
@@ -340,37 +332,24 @@ class RayEngine(Engine):
             raise UserError("The engine ray needs Ray: pip install 'paperloop-lab[ray]'.") from None
         super().__init__(jobs)
         self._ray = ray
+        here = {"num_cpus": math.ceil(jobs * cpus), "include_dashboard": False} if address is None else {}
         try:
-            if address is None:
-                ray.init(address="local", num_cpus=math.ceil(jobs * cpus), include_dashboard=False, log_to_driver=False)
-            else:
-                ray.init(address=address, log_to_driver=False)
+            ray.init(address=address or "local", log_to_driver=False, **here)
         except ConnectionError as error:
             raise UserError(f"There is no Ray cluster at {address}: {error}") from None
         self._task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(execute)
 
-    def start(self, jobs: Sequence[Job]) -> Sequence[Job]:
+    def start(self, jobs: Sequence[Job]) -> list[_Task]:
         """Start a task for each job."""
-        self._active.update({job.id: self._task.remote(job) for job in jobs})
-        return ()
-
-    def end_of(self, running: Any) -> str | None:
-        """Ask Ray."""
-        if not self._ray.wait([running], timeout=0)[0]:
-            return None
-        try:
-            return str(self._ray.get(running))
-        except self._ray.exceptions.RayError as error:  # the node died, the task was cancelled, ...
-            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-
-    def stop(self, signum: int, kill: bool) -> None:
-        """Cancel all."""
-        for reference in self._active.values():
-            self._ray.cancel(reference, force=kill)  # without force, a KeyboardInterrupt inside `execute`
+        return [_Task(self._ray, self._task.remote(job)) for job in jobs]
 
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _acquire(path: Path) -> int | None:

@@ -8,14 +8,14 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_json
 from paperloop.signals import caught_signals
-from paperloop_lab.sweep.engines import Engine, Job
+from paperloop_lab.sweep.engines import Engine, Job, Running
 from paperloop_lab.sweep.plan import CONFIG, SweepRun, counted, differences, find_program, run_status
 
 __all__ = ["Failure", "SweepResult", "plan", "run_sweep"]
@@ -101,48 +101,63 @@ def run_sweep(
     programs = {run.command[0]: find_program(run.command[0]) for run, _, status in planned if status != "complete"}
     queue = [_prepare(run, out, programs) for run, _, status in planned if status != "complete"]
     display = _Display(stream or sys.stdout, labels, len(runs), len(before))
-    active: dict[str, Job] = {}
-    busy: list[Job] = []
+    active: dict[str, _Active] = {}
+    busy: list[Job] = []  # that another process works on
     completed: list[str] = []
     failed: list[Failure] = []
-    retry = 0.0
+    retry, told = 0.0, 0
     with caught_signals(once=False) as caught, display:
-        told = 0
         while queue or active or busy:
             if len(caught) > told:
-                told = len(caught)
-                queue, busy = [], []
-                display.event(f"stopping {counted(len(active))}" if told == 1 else f"killing {counted(len(active))}")
-                engine.stop(caught[0], kill=told > 1)
+                told, queue, busy = len(caught), [], []
+                display.event(f"{'stopping' if told == 1 else 'killing'} {counted(len(active))}")
+                for one in active.values():
+                    one.running.stop(caught[0], kill=told > 1)
             if busy and time.monotonic() >= retry:
                 queue, busy = [*queue, *busy], []
-            queue = [job for job in queue if not _done_elsewhere(job, completed, display)]
-            starting, queue = queue[: engine.room()], queue[max(engine.room(), 0) :]
-            if starting:
-                refused = engine.start(starting)
-                for job in starting:
-                    if job in refused:
-                        retry = time.monotonic() + RETRY_SECONDS
-                        busy.append(job)
-                        display.waits(job)
-                    else:
-                        active[job.id] = job
-                        display.started(job)
-                if not wait and not queue:
-                    break
-            for key, reason in engine.finished().items():
-                job = active.pop(key)
-                status = run_status(Path(job.folder))
+            for job in [job for job in queue if run_status(Path(job.folder)) == "complete"]:
+                queue.remove(job)  # another sweep on the same folder has done it in the meantime
+                completed.append(job.id)
+                display.ended(job, "complete", "by another process")
+            room = max(engine.jobs - len(active), 0)
+            starting, queue = queue[:room], queue[room:]
+            for job, running in zip(starting, engine.start(starting) if starting else (), strict=True):
+                if running is None:
+                    retry = time.monotonic() + RETRY_SECONDS
+                    busy.append(job)
+                    display.waits(job)
+                else:
+                    active[job.id] = _Active(job, running, time.monotonic())
+                    display.started(job)
+            if starting and not wait and not queue:
+                break
+            for key, one in list(active.items()):
+                if (reason := one.running.poll()) is None:
+                    continue
+                del active[key]
+                status = run_status(Path(one.job.folder))
                 if status == "complete":
                     completed.append(key)
                 elif not caught:
-                    failed.append(Failure(key, labels[key], f"{reason}, run.json: {status}", job.log))
-                display.ended(job, status, reason)
-            display.draw()
+                    failed.append(Failure(key, labels[key], f"{reason}, run.json: {status}", one.job.log))
+                display.ended(one.job, status, reason, one.seconds)
+            display.draw(active.values())
             time.sleep(POLL_SECONDS)
     result = SweepResult(before, tuple(completed), tuple(failed), caught[0] if caught else None)
     display.summary(result)
     return result
+
+
+class _Active(NamedTuple):
+    """A job that runs, and since when."""
+
+    job: Job
+    running: Running
+    began: float
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
 
 
 def _prepare(run: SweepRun, out: Path, programs: dict[str, str]) -> Job:
@@ -160,15 +175,6 @@ def _prepare(run: SweepRun, out: Path, programs: dict[str, str]) -> Job:
     return Job(run.id, (programs[program], *rest), str(folder), os.getcwd())
 
 
-def _done_elsewhere(job: Job, completed: list[str], display: _Display) -> bool:
-    """Whether another sweep on the same folder has done the run in the meantime."""
-    if run_status(Path(job.folder)) != "complete":
-        return False
-    completed.append(job.id)
-    display.ended(job, "complete", "by another process")
-    return True
-
-
 class _Display:
     """A live table on a terminal, one plain line per event elsewhere."""
 
@@ -178,7 +184,6 @@ class _Display:
         self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=not stream.isatty())
         self._labels = {key: printable(label) for key, label in labels.items()}
         self._total, self._done, self._failed = total, done, 0
-        self._active: dict[str, tuple[Job, float]] = {}
         self._waiting: set[str] = set()
         self._live: Any = None
         self._next = 0.0
@@ -207,7 +212,6 @@ class _Display:
         self.event(f"[{self._done}/{self._total}] {word:<9} {job.id} {self._labels[job.id]}{detail}")
 
     def started(self, job: Job) -> None:
-        self._active[job.id] = (job, time.monotonic())
         self._waiting.discard(job.id)
         if self._live is None:
             self._job_event("start", job)
@@ -217,14 +221,13 @@ class _Display:
             self._waiting.add(job.id)
             self._job_event("waiting", job, ": another process works on it")
 
-    def ended(self, job: Job, status: str, reason: str) -> None:
-        _, began = self._active.pop(job.id, (job, time.monotonic()))
+    def ended(self, job: Job, status: str, reason: str, seconds: float = 0.0) -> None:
         complete = status == "complete"
         self._done, self._failed = self._done + complete, self._failed + (not complete)
         detail = "" if complete and reason == "exit code 0" else f": {reason}, {status}"
-        self._job_event("complete" if complete else "ended", job, f" ({time.monotonic() - began:.0f} s){detail}")
+        self._job_event("complete" if complete else "ended", job, f" ({seconds:.0f} s){detail}")
 
-    def draw(self) -> None:
+    def draw(self, active: Iterable[_Active]) -> None:
         """Refresh the table, twice a second at most."""
         if self._live is None or time.monotonic() < self._next:
             return
@@ -235,9 +238,10 @@ class _Display:
         table = Table(box=None, pad_edge=False, title=f"{self._done} of {self._total} complete{failed}")
         for name in ("run", "what differs", "time", "last line of its log"):
             table.add_column(name, no_wrap=True, overflow="ellipsis")
-        for job, began in self._active.values():
-            minutes, seconds = divmod(int(time.monotonic() - began), 60)
-            table.add_row(job.id, self._labels[job.id], f"{minutes}:{seconds:02d}", printable(_last_line(job.log)))
+        for one in active:
+            minutes, seconds = divmod(int(one.seconds), 60)
+            last = printable(_last_line(one.job.log))
+            table.add_row(one.job.id, self._labels[one.job.id], f"{minutes}:{seconds:02d}", last)
         self._live.update(table, refresh=True)
 
     def summary(self, result: SweepResult) -> None:
