@@ -1,6 +1,5 @@
 """Reading metrics.jsonl, and reports from run folders."""
 
-import importlib
 import json
 
 import numpy as np
@@ -8,10 +7,8 @@ import pytest
 
 from paperloop.errors import UserError
 from paperloop.metrics_file import curve, metric_names, read_metrics
-from paperloop_lab import reading, stats
-from paperloop_lab.report import report, report_command
-
-report_module = importlib.import_module("paperloop_lab.report")
+from paperloop_lab import stats
+from paperloop_lab.report import build, reading, report, report_command
 
 GOOD = '{"step": 1, "wall": 0.5, "split": "train", "loss": 1.5}\n'
 
@@ -129,7 +126,7 @@ DRAWN = {
 @pytest.fixture(autouse=True)
 def drawing(request, monkeypatch):
     if request.function.__name__ not in DRAWN:
-        monkeypatch.setattr(report_module, "_draw", lambda *_: ())
+        monkeypatch.setattr(build, "_draw", lambda *_: ())
 
 
 def test_runs_of_equal_configuration_are_pooled_and_others_are_not(tmp_path):

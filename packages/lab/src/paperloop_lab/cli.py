@@ -135,7 +135,7 @@ def verify(options: FolderOptions) -> int:
     from paperloop.checkpoint import Checkpoints
     from paperloop.checkpoint import verify as check
     from paperloop.settings import read_json
-    from paperloop_lab.checks import checkpoint_fault, rows_fault
+    from paperloop_lab.report.checks import checkpoint_fault, rows_fault
 
     folder, record = options.folder, {}
     if (folder / "manifest.json").exists() or (folder / "DONE").exists():
@@ -171,7 +171,7 @@ def show(options: FolderOptions) -> None:
     from rich.table import Table
 
     from paperloop.settings import read_json
-    from paperloop_lab.sweep.plan import flattened
+    from paperloop_lab.report.reading import flattened
 
     table = Table(box=None, show_header=False)
     for name in ("run.json", "config.json"):

@@ -11,8 +11,9 @@ from typing import Any
 from paperloop.cli.options import MISSING, Command
 from paperloop.errors import UserError
 from paperloop.settings import config_document, defaults, did_you_mean, field_paths, replace_in, to_dict
+from paperloop_lab.report.reading import flattened
 from paperloop_lab.sweep.commands import app_command, read_words
-from paperloop_lab.sweep.plan import RESERVED, SweepRun, flattened, write_sweep
+from paperloop_lab.sweep.plan import RESERVED, SweepRun, write_sweep
 
 __all__ = ["grid_of_command", "make_grid"]
 

@@ -28,6 +28,7 @@ from paperloop.cli.options import Command, Typed
 from paperloop.errors import UserError
 from paperloop.files import check_is_file, write_atomically
 from paperloop.settings import did_you_mean, field_paths, json_hash, load_config, parse_json, read_json, to_dict
+from paperloop_lab.report.reading import flattened
 from paperloop_lab.sweep.commands import app_command, read_words
 
 __all__ = ["SweepRun", "differences", "find_program", "read_sweep", "run_status", "write_sweep"]
@@ -152,13 +153,6 @@ def find_program(name: str) -> str:
     if found is None:
         raise UserError(f'the program "{name}" is not installed here: pip install it, or correct the sweep file.')
     return found
-
-
-def flattened(tree: Any, path: str = "") -> dict[str, Any]:
-    """Return dotted path -> leaf of a JSON object."""
-    if not isinstance(tree, dict):
-        return {path: tree}
-    return {k: v for name, sub in tree.items() for k, v in flattened(sub, f"{path}.{name}" if path else name).items()}
 
 
 def counted(number: int) -> str:

@@ -1,8 +1,4 @@
-"""`paperloop report RUN...`: what a set of run folders says, as a table, figures, report.md and report.json.
-
-Agents are pooled where method, configuration and the trainer's label for the agent are equal. The table gives, for
-each group, the last value of each metric: a statistic over its agents with its bootstrap interval.
-"""
+"""From run folders to a report: read, group, draw, write."""
 
 from __future__ import annotations
 
@@ -11,17 +7,17 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_atomically, write_json
 from paperloop_lab import plots
-from paperloop_lab.checks import rows_fault
-from paperloop_lab.groups import Final, Group, make_groups
-from paperloop_lab.reading import Key, Run, find_runs, read_run
-from paperloop_lab.tables import Report
+from paperloop_lab.report.checks import rows_fault
+from paperloop_lab.report.groups import make_groups
+from paperloop_lab.report.reading import Key, find_runs, read_run
+from paperloop_lab.report.tables import Report
 
-__all__ = ["Final", "Group", "Report", "Run", "report", "report_command"]
+__all__ = ["report", "report_command"]
 
 GroupBy = Literal["config", "run"]
 FIGURES = 6  # drawn where neither the trainer nor the caller names metrics
@@ -70,13 +66,10 @@ def report(
     declared = [name for folder in folders for name in read_run(folder, rows=False).headlines]
     wanted = list(dict.fromkeys(declared if metrics is None else metrics))
     read = [read_run(folder, _keeper(wanted, x)) for folder in folders]
-    unknown = ""
-    if metrics is None and wanted and not any(_named(key, wanted) for run in read for key in run.last):
-        unknown = f"No run has a metric named as the trainer's headlines ({', '.join(wanted)}): the first are shown."
-        wanted = []
-        read = [read_run(folder, _keeper(wanted, x)) for folder in folders]
     groups, notes = make_groups(read, group_by, ignore, statistic, confidence, reps, seed)
-    notes += [unknown] * bool(unknown)
+    if metrics is None and wanted and not any(_named(key, wanted) for run in read for key in run.last):
+        notes += [f"No run has a metric named as the trainer's headlines ({', '.join(wanted)}): the first are shown."]
+        wanted = []
     notes += [f"{run.path}: {fault}" for run in read if (fault := rows_fault(run.path, run.record))]
     if not any(group.finals for group in groups):
         raise UserError(" ".join([f"No run among {', '.join(map(str, folders))} has a metric to report yet.", *notes]))
@@ -96,21 +89,12 @@ def report(
 
 
 def report_command(
-    runs: Sequence[Path],
-    out: Path | None = None,
-    metrics: Sequence[str] | None = None,
-    group_by: GroupBy = "config",
-    ignore: Sequence[str] = (),
-    statistic: str = "iqm",
-    confidence: float = 0.95,
-    x: str = "step",
+    runs: Sequence[Path], out: Path | None = None, metrics: Sequence[str] | None = None, **options: Any
 ) -> None:
     """Print the report of run folders and say where its files are; the arguments are those of `report`."""
     from rich.console import Console
 
-    found = report(
-        runs, out, metrics=metrics, group_by=group_by, ignore=ignore, statistic=statistic, confidence=confidence, x=x
-    )
+    found = report(runs, out, metrics=metrics, **options)
     console = Console(markup=False, highlight=False, emoji=False)
     for table in found.tables():
         console.print(table)
@@ -126,14 +110,17 @@ def _named(key: Key, names: Sequence[str]) -> bool:
 
 
 def _keeper(wanted: Sequence[str], x: str) -> Callable[[str, str], bool]:
-    """Which metrics' rows are all needed: those to draw, and the counter that is the horizontal axis."""
+    """Which metrics' rows are all needed: those wanted, the first of a split, the counter that is the horizontal axis.
+
+    The first are drawn where nothing is wanted, or no run has what its trainer names.
+    """
     first: dict[str, set[str]] = {}
 
     def keep(split: str, name: str) -> bool:
         if name in (x, f"progress/{x}") or _named((split, name), wanted):
             return True
         some = first.setdefault(split, set())
-        if not wanted and len(some) < FIGURES and not name.startswith("progress/"):
+        if len(some) < FIGURES and not name.startswith("progress/"):
             some.add(name)
         return name in some
 

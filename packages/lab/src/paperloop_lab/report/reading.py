@@ -1,7 +1,7 @@
 """Run folders as a report reads them: what the run says of itself, and its metrics in one pass over the file.
 
-Of a metric that is drawn, every row is kept, as arrays; of any other, the last row that has it, whatever its value. So
-a run of a million rows takes the memory of the columns that are drawn.
+The file is read in parts. Of a metric that is drawn, every row is kept, as arrays; of any other, the last row that has
+it, whatever its value. So a run of a million rows takes the memory of the columns that are drawn.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from paperloop.files import check_is_file
 from paperloop.metrics_file import RESERVED, Curve
 from paperloop.settings import read_json
 
-__all__ = ["Key", "Last", "Run", "find_runs", "read_run"]
+__all__ = ["Key", "Last", "Run", "find_runs", "flattened", "read_run"]
 
 Key = tuple[str, str]  # split and metric
 CHUNK = 4 << 20  # bytes of metrics.jsonl that are parsed at a time
 DEPTH = 100  # of run.json and config.json: what follows goes down by calling itself
 NUMBERS = {bool, int, float, type(None)}
+NEEDED = frozenset(RESERVED)
 
 
 class Last(NamedTuple):
@@ -153,6 +154,13 @@ def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name
     return run
 
 
+def flattened(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return dotted path -> leaf of a JSON object."""
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {k: v for name, sub in tree.items() for k, v in flattened(sub, f"{path}.{name}" if path else name).items()}
+
+
 def _is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() or (folder / "metrics.jsonl").is_file()
 
@@ -205,49 +213,43 @@ def _chunks(path: Path) -> Iterator[tuple[list[bytes], int]]:
         lines.pop()
     if lines[:-1]:
         yield lines[:-1], number
-    if lines and _problem(lines[-1]) is None:
+    if lines and not _problem(_parsed(lines[-1])):
         yield lines[-1:], number + len(lines) - 1
 
 
-def _rows(lines: list[bytes], path: Path, first: int) -> list[dict[str, Any]]:
-    """Parse lines, all in one call; line by line only to say which of them is damaged."""
-    lines_with = [line for line in lines if line.strip()]
+def _rows(lines: Sequence[bytes], path: Path, first: int) -> list[dict[str, Any]]:
+    """Parse lines, all in one call where they are sound; `first` is the number of the first."""
+    numbers, lines = zip(*[(n, line) for n, line in enumerate(lines, first) if line.strip()], strict=True) or ((), ())
     try:
-        rows = json.loads(b"[" + b",".join(lines_with) + b"]")
-        steps, walls, splits = zip(*[(row["step"], row["wall"], row["split"]) for row in rows], strict=True) or [()] * 3
-        if (
-            len(rows) == len(lines_with)  # "1},{2" in one line would pass as two
-            and set(map(type, steps)) == {int}
-            and min(steps) >= 0
-            and max(steps) < 2**63
-            and set(map(type, walls)) <= {int, float}
-            and all(map(math.isfinite, walls))
-            and set(map(type, splits)) == {str}
-        ):
-            return rows
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        if not lines_with:
-            return []
-    for number, line in enumerate(lines, first):
-        if line.strip() and (problem := _problem(line)):
-            raise UserError(f"{path}, line {number} is not a row of metrics: {problem}; restore the file.")
-    return [json.loads(line) for line in lines_with]
-
-
-def _problem(line: bytes) -> str | None:
-    """What is wrong with a line, or None."""
-    try:
-        row = json.loads(line)
+        rows = json.loads(b"[" + b",".join(lines) + b"]")
     except (ValueError, RecursionError):
+        rows = []
+    if len(rows) != len(lines):  # "1},{2" in one line would pass as two
+        rows = list(map(_parsed, lines))
+    for number, row in zip(numbers, rows, strict=True):
+        if problem := _problem(row):
+            raise UserError(f"{path}, line {number} is not a row of metrics: {problem}; restore the file.")
+    return rows
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _problem(row: Any) -> str:
+    """What is wrong with a row as parsed; "" for nothing."""
+    if row is None:
         return "it is not JSON"
-    if not isinstance(row, dict) or not row.keys() >= set(RESERVED):
+    if not isinstance(row, dict) or not row.keys() >= NEEDED:
         return "it is not an object with step, wall and split"
-    step, wall, split = (row[name] for name in RESERVED)
-    if type(step) is not int or not 0 <= step < 2**63:
+    if type(row["step"]) is not int or not 0 <= row["step"] < 2**63:
         return "its step is not a whole number from 0 on"
-    if type(wall) not in (int, float) or not math.isfinite(wall):
+    if type(row["wall"]) not in (int, float) or not math.isfinite(row["wall"]):
         return "its wall is not a number of seconds"
-    return None if isinstance(split, str) else "its split is not a name"
+    return "" if isinstance(row["split"], str) else "its split is not a name"
 
 
 class _Columns:
@@ -271,36 +273,22 @@ class _Columns:
         for split, some in by_split.items():
             self.steps = max(self.steps, max(row["step"] for row in some))
             self.wall = max(self.wall, float(max(row["wall"] for row in some)))
-            found = dict.fromkeys(itertools.chain.from_iterable(some))
-            names = self.names.setdefault(split, {})
-            names.update(dict.fromkeys(name for name in found if name not in RESERVED))
-            for name in found:
-                if name in RESERVED or (split, name) in self.odd:
-                    continue
+            found = [name for name in dict.fromkeys(itertools.chain.from_iterable(some)) if name not in RESERVED]
+            self.names.setdefault(split, {}).update(dict.fromkeys(found))
+            for key in [(split, name) for name in found if (split, name) not in self.odd]:
                 try:
-                    self._add((split, name), some)
+                    self._add(key, some)
                 except (ValueError, TypeError, OverflowError) as error:
-                    self._forget((split, name), str(error))
+                    self._forget(key, str(error))
 
     def _add(self, key: Key, rows: Sequence[dict[str, Any]]) -> None:
-        name = key[1]
+        rows = [row for row in rows if key[1] in row]
+        values = self._array(key, [row[key[1]] for row in rows])
+        steps = np.array([row["step"] for row in rows])
+        self._take_last(key, steps, values)
         if self._keep(*key):
-            rows = [row for row in rows if name in row]
-            values = self._array(key, [row[name] for row in rows])
-            steps, walls = np.array([row["step"] for row in rows]), np.array([row["wall"] for row in rows], float)
+            walls = np.array([row["wall"] for row in rows], float)
             self._parts.setdefault(key, []).append(Curve(steps, walls, values))
-            self._take_last(key, steps, values)
-            return
-        steps, values, fine = [], [], np.array(False)
-        for row in reversed(rows):  # as far as it takes to tell since when a value is not finite
-            if name not in row:
-                continue
-            steps.append(row["step"])
-            values.append(self._array(key, [row[name]])[0])
-            fine = fine | _finite(values[-1][None])[0]
-            if fine.all():
-                break
-        self._take_last(key, np.array(steps[::-1]), np.array(values[::-1]))
 
     def _take_last(self, key: Key, steps: np.ndarray, values: np.ndarray) -> None:
         """Note the last of some rows (n,) with values (n, ...), which follow all rows seen before."""

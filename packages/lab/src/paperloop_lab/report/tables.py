@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from paperloop.errors import printable
 from paperloop.provenance import utc_now
 from paperloop_lab import plots, stats
-from paperloop_lab.groups import Final, Group
-from paperloop_lab.reading import Key
+from paperloop_lab.report.groups import Final, Group
+from paperloop_lab.report.reading import Key
 
 if TYPE_CHECKING:
     from rich.table import Table

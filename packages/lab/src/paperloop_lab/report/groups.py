@@ -20,7 +20,7 @@ import numpy as np
 from paperloop.errors import UserError, printable
 from paperloop.settings import did_you_mean
 from paperloop_lab import plots, stats
-from paperloop_lab.reading import Key, Run
+from paperloop_lab.report.reading import Key, Run, flattened
 
 __all__ = ["Final", "Group", "make_groups"]
 
@@ -124,7 +124,7 @@ def make_groups(
     Raises:
         UserError: `ignore` names a setting that no run has.
     """
-    paths = {path for run in runs for name in _flattened(run.config) for path in _prefixes(name)}
+    paths = {path for run in runs for name in flattened(run.config) for path in _prefixes(name)}
     for name in ignore:
         if name not in paths:
             raise UserError(f'No run has a setting "{name}" to ignore{did_you_mean(name, sorted(paths))}')
@@ -270,7 +270,7 @@ def _notes(label: str, runs: Sequence[Run]) -> list[str]:
 
 def _compared(run: Run, ignore: Sequence[str]) -> dict[str, Any]:
     """The leaves of a configuration that tell runs apart."""
-    flat = _flattened(run.config)
+    flat = flattened(run.config)
     return {name: value for name, value in flat.items() if not any(f"{name}.".startswith(f"{i}.") for i in ignore)}
 
 
@@ -298,12 +298,6 @@ def _method(run: Run) -> str:
         return run.config["method"]
     last = (run.config_type or str(run.record.get("method") or run.path.name)).rsplit(".", 1)[-1]
     return re.sub(r"(Config|Trainer)$", "", last) or last
-
-
-def _flattened(config: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(config, Mapping):
-        return {path: config}
-    return {k: v for name, value in config.items() for k, v in _flattened(value, f"{path}.{name}".lstrip(".")).items()}
 
 
 def _prefixes(path: str) -> list[str]:
