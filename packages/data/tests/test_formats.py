@@ -135,6 +135,7 @@ def test_npz_with_one_group_an_episode(tmp_path):
         arrays[f"episode_{number}/reward"] = np.full((length, 1), number)
         arrays[f"episode_{number}/done_by_user"] = np.arange(length)
         arrays[f"episode_{number}/name"] = np.array("x")
+    arrays["episode_2/late"] = np.arange(4)
     arrays["episode_1/terminal"] = np.array([False, True])
     np.savez(tmp_path / "a.npz", **arrays)
     data = EpisodeDataset.load(tmp_path / "a.npz")
@@ -142,7 +143,7 @@ def test_npz_with_one_group_an_episode(tmp_path):
     assert data.cut.tolist() == [True, False, True, True]
     assert data.rewards.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 2, 10]
     assert list(data.extras) == ["done_by_user"]
-    assert data.attributes["not_loaded"] == ["episode_*/name"]
+    assert data.attributes["not_loaded"] == ["episode_*/late", "episode_*/name"]
     np.testing.assert_array_equal(data.final_observations[1], arrays["episode_1/obs"][-1])
     np.testing.assert_array_equal(data.episode(2).observations, arrays["episode_2/obs"][:-1])
 
@@ -480,7 +481,7 @@ def saved_arrays(path, arrays):
 
 @pytest.mark.parametrize("name", ["a.npz", "a.hdf5"])
 def test_states_alone(tmp_path, name):
-    """Demonstrations of states: actions of no width, and ends by whatever says them."""
+    """Demonstrations of states: actions of width 0, and ends from any array that states them."""
     observations, ends = np.arange(12.0).reshape(6, 2), np.array([0, 0, 1, 0, 0, 1], bool)
     options = {"states_only": True, "default_reward": 0.0}
     for flags in ({"timeouts": ends}, {"terminals": ends, "timeouts": ends}, {"terminals": ends}):

@@ -254,7 +254,7 @@ def test_failures_are_listed_with_the_end_of_their_log(tmp_path, capsys, command
     assert "exit code 1, run.json: running" in text
     assert str(out / bad.id / ".sweep.log") in text
     assert "ValueError: the reason" in text
-    assert run_status(out / good.id) == "complete", "a failure stops nobody else"
+    assert run_status(out / good.id) == "complete", "a failure does not stop the others"
     assert main(["sweep", str(path), "--out", str(out)]) == 0, "it is tried again, and resumes behind the fault"
     log = (out / bad.id / ".sweep.log").read_text()
     assert log.count("# 20") == 2, "one header per attempt"
@@ -418,7 +418,7 @@ def test_a_live_table_on_a_terminal(tmp_path, command):
 
 
 @pytest.mark.slow
-def test_preempted_submitit_jobs_save_and_go_on(tmp_path, command):
+def test_preempted_submitit_jobs_save_and_resume(tmp_path, command):
     """The warning that SLURM sends before the time limit: the run saves and stops, and the job is queued again."""
     submitit = pytest.importorskip("submitit")
     (run,) = make_grid(command, Config(pause=0.2), {})

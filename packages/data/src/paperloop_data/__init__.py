@@ -13,16 +13,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from paperloop_data.dataset import Episode, EpisodeDataset
-from paperloop_data.download import download
-from paperloop_data.environment import RecordedEnvironment, environment_of
+from paperloop_data.environments import REFERENCE_SCORES, RecordedEnvironment, environment_of, normalised_score
 from paperloop_data.formats.reading import Reading, UnusedOptionWarning
-from paperloop_data.scores import REFERENCE_SCORES, normalised_score
 from paperloop_data.summary import findings
-from paperloop_data.transitions import Transitions
+from paperloop_data.transitions import Transitions, next_rows
 
 if TYPE_CHECKING:
     from paperloop_data.io import (
         dataset_path,
+        download,
         format_of,
         load,
         read_d4rl,
@@ -48,6 +47,7 @@ __all__ = [
     "findings",
     "format_of",
     "load",
+    "next_rows",
     "normalised_score",
     "read_d4rl",
     "read_minari",

@@ -12,9 +12,16 @@ import numpy as np
 
 from paperloop.errors import UserError
 from paperloop_data import arrays, summary
-from paperloop_data.episodes import concatenate_datasets, select_episodes, top_episodes
-from paperloop_data.fields import ARRAY_FIELDS, PER_STEP, EpisodeArrays
-from paperloop_data.transitions import Semantics, Transitions, make_transitions, next_rows
+from paperloop_data.arrays import ARRAY_FIELDS, PER_STEP, EpisodeArrays
+from paperloop_data.transitions import (
+    Semantics,
+    Transitions,
+    concatenate_datasets,
+    make_transitions,
+    next_rows,
+    select_episodes,
+    top_episodes,
+)
 
 __all__ = ["Episode", "EpisodeDataset"]
 
@@ -260,7 +267,7 @@ class EpisodeDataset(EpisodeArrays):
 
         Args:
             path: the file or folder to make; missing parent folders are made.
-            format: the format, where the suffix shall not decide.
+            format: the format, where the suffix does not tell it.
             overwrite: replace what is there.
             options: passed to `write_d4rl`, `write_minari` or `write_npz`.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from paperloop.errors import setting
 from paperloop_data import arrays
-from paperloop_data.fields import EpisodeArrays
+from paperloop_data.arrays import EpisodeArrays
 
 __all__ = ["findings", "moments", "statistics"]
 

@@ -8,7 +8,7 @@ The bootstrap is stratified: every resample draws, within each task, as many run
 resampled, so an interval speaks about other seeds on the same tasks. It is a function of its `seed` argument alone.
 
 With one run in every task each resample equals the data, so the interval is the point itself, [point, point]. That
-says that nothing is known about the spread, not that there is none.
+says that nothing is known about the spread, not that the spread is zero.
 
 Inside, scores are columns: for each task an array (..., runs). A statistic takes columns and returns an array (...), so
 that one call computes it for every resample, and for every step of a curve.

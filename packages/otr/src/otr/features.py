@@ -9,9 +9,8 @@ import numpy as np
 
 from otr.config import FeatureConfig
 from paperloop.errors import UserError, setting
-from paperloop_data import EpisodeDataset
+from paperloop_data import EpisodeDataset, next_rows
 from paperloop_data.summary import moments
-from paperloop_data.transitions import next_rows
 
 __all__ = ["PLACE", "Scaler", "check_compatible", "features", "fit_scaler", "raw_features", "warn_about_zeros"]
 

@@ -24,9 +24,8 @@ from otr.labelling import ATTRIBUTE, array_digest
 from otr.truth import true_rewards
 from paperloop.errors import UserError, setting
 from paperloop.files import leftovers, remove_leftovers
-from paperloop_data import EpisodeDataset
+from paperloop_data import EpisodeDataset, next_rows
 from paperloop_data.io import Format
-from paperloop_data.transitions import next_rows
 
 __all__ = [
     "check_output",

@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from otr.labellers.interface import Labels
-from paperloop_data import EpisodeDataset
-from paperloop_data.transitions import next_rows
+from paperloop_data import EpisodeDataset, next_rows
 
 __all__ = ["kept_rows", "repeated", "without_time_outs"]
 

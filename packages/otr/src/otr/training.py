@@ -40,8 +40,7 @@ from paperloop.files import write_json
 from paperloop.runfolder import RunFolder
 from paperloop.seeds import check_seed
 from paperloop.settings import config_document, did_you_mean, fault, json_hash, load_config, read_json, to_dict
-from paperloop_data import EpisodeDataset, environment_of
-from paperloop_data.transitions import next_rows
+from paperloop_data import EpisodeDataset, environment_of, next_rows
 
 if TYPE_CHECKING:
     from policy_finetune.config import LearnerConfig, OfflineConfig

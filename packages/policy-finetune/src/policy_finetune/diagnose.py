@@ -27,8 +27,7 @@ from paperloop.files import write_json
 from paperloop.runner import restore
 from paperloop.seeds import fold_seed
 from paperloop.settings import to_dict
-from paperloop_data import EpisodeDataset
-from paperloop_data.scores import REFERENCE_SCORES
+from paperloop_data import REFERENCE_SCORES, EpisodeDataset
 from paperloop_lab import plots
 from policy_finetune.config import DataOptions, OfflineConfig
 from policy_finetune.dataset_checks import load_for, load_options

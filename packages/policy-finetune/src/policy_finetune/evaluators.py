@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from paperloop_data import normalised_score
-from paperloop_data.scores import REFERENCE_SCORES
+from paperloop_data import REFERENCE_SCORES, normalised_score
 from policy_finetune.envs import EnvSpec
 from policy_finetune.policies import GradedPolicy, save_policy
 from policy_finetune.rollouts import Returns, RolloutEnvs, evaluate

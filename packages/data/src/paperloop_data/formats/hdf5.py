@@ -19,22 +19,6 @@ from paperloop.errors import UserError
 from paperloop.files import check_is_file
 from paperloop_data.text import shown
 
-__all__ = [
-    "LinkError",
-    "check_stored",
-    "datasets",
-    "facts",
-    "follow",
-    "is_hdf5",
-    "opened_to_read",
-    "opened_to_write",
-    "read",
-    "read_text",
-    "reason",
-    "write_array",
-    "write_text",
-]
-
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 #: Blocks of about this many bytes: large enough to read fast, small enough for the checksum of each to mean something.

@@ -50,6 +50,8 @@ ALIASES = {
     "truncated": ("truncated", "truncations", "timeouts", "timeout"),
 }
 
+USED = {alias for aliases in ALIASES.values() for alias in aliases}
+
 #: Deflate makes data at most this many times smaller.
 DEFLATE_LIMIT = 1032
 
@@ -155,7 +157,7 @@ def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
 
 def _joined(found: Mapping[str, np.ndarray], reading: Reading, where: str) -> tuple[dict[str, Any], list[str]]:
     """Return the flat arrays of an archive by episode, and the names of those that are not in every episode."""
-    by_number: dict[int, dict[str, np.ndarray]] = {}
+    groups: dict[int, dict[str, np.ndarray]] = {}
     digits: dict[int, str] = {}
     ignored = []
     for name, value in found.items():
@@ -168,39 +170,29 @@ def _joined(found: Mapping[str, np.ndarray], reading: Reading, where: str) -> tu
             raise UserError(
                 f"{where}: episode_{digits[number]} and episode_{match[1]} are both episode {number}; rename one."
             )
-        by_number.setdefault(number, {})[match[2]] = value
-    numbers = sorted(by_number)
-    groups = [by_number[number] for number in numbers]
-    episodes = [_one_episode(group, number, reading, where) for group, number in zip(groups, numbers, strict=True)]
-    lengths = [len(episode["rewards"]) for episode in episodes]
-    fields: dict[str, Any] = {"episode_starts": arrays.starts_of(np.array(lengths))}
-    for name in ("observations", "actions", "rewards", "terminated", "truncated"):
-        fields[name] = _join(episodes, name, numbers, where)
-    for name in ("next_observations", "final_observations"):
-        having = [name in episode for episode in episodes]
+        groups.setdefault(number, {})[match[2]] = value
+    numbers = sorted(groups)
+    episodes = [_one_episode(groups[number], number, reading, where) for number in numbers]
+    fields: dict[str, Any] = {"episode_starts": arrays.starts_of(np.array([len(one["rewards"]) for one in episodes]))}
+    for name in dict.fromkeys(name for one in episodes for name in one):
+        having = [name in one for one in episodes]
         if all(having):
             fields[name] = _join(episodes, name, numbers, where)
-        elif any(having):
+        elif name in FIELDS:
             raise UserError(
                 f"{where}: episode {numbers[having.index(False)]} has no {name} as the others have; add or remove them."
             )
-    used = {alias for aliases in ALIASES.values() for alias in aliases}
-    for name in groups[0].keys() - used:
-        if [np.shape(group.get(name, ()))[:1] for group in groups] == [(length,) for length in lengths]:
-            fields[name] = _join(groups, name, numbers, where)
-        else:
-            ignored.append(f"episode_*/{name}")
-    return fields, ignored
+    further = {name for group in groups.values() for name in group} - USED
+    return fields, ignored + [f"episode_*/{name}" for name in further - fields.keys()]
 
 
 def _one_episode(group: Mapping[str, np.ndarray], number: int, reading: Reading, where: str) -> dict[str, Any]:
-    """The arrays of one episode by our names; what may be missing is filled in."""
+    """The arrays of one episode by our names, and extras of one row a step; what may be missing is filled in."""
     at = f"{where}: episode {number}"
-    found: dict[str, Any] = {
-        field: np.atleast_1d(group[next(alias for alias in aliases if alias in group)])
-        for field, aliases in ALIASES.items()
-        if not group.keys().isdisjoint(aliases)
-    }
+    found: dict[str, Any] = {}
+    for field, aliases in ALIASES.items():
+        if given := [alias for alias in aliases if alias in group]:
+            found[field] = np.atleast_1d(group[given[0]])
     for name in ("observations", *["actions"] * (not reading.states_only)):
         if name not in found:
             raise UserError(f"{at} has no {name} (it holds {names(group)}); add them.")
@@ -214,13 +206,12 @@ def _one_episode(group: Mapping[str, np.ndarray], number: int, reading: Reading,
     found["rewards"] = arrays.number_column(rewards, "rewards", at)
     for name in ("terminated", "truncated"):
         found[name] = arrays.flag_column(found.get(name, np.zeros(steps, bool)), name, at)
-    observations = found["observations"]
-    if len(observations) == steps + 1 and "next_observations" not in found:
-        found["observations"], found["final_observations"] = observations[:-1], observations[-1:]
+    if len(found["observations"]) == steps + 1 and "next_observations" not in found:
+        found["observations"], found["final_observations"] = np.split(found["observations"], [steps])
     for name, value in found.items():
         if name != "final_observations" and len(value) != steps:
             raise UserError(f"{at} has {len(value)} rows of {name}, but {steps} {counted}; give one for each step.")
-    return found
+    return found | {name: value for name, value in group.items() if name not in USED and value.shape[:1] == (steps,)}
 
 
 def _join(groups: Sequence[Mapping[str, Any]], name: str, numbers: list[int], where: str) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from paperloop.errors import UserError, setting
+from paperloop_data.arrays import checked_fields, without_nonfinite
 from paperloop_data.dataset import EpisodeDataset
-from paperloop_data.fields import checked_fields, without_nonfinite
 from paperloop_data.text import shown
 
 __all__ = ["EndRule", "Reading", "UnusedOptionWarning", "build", "check_fits"]
@@ -36,8 +36,8 @@ class Reading:
     """How a file is read.
 
     Attributes:
-        episode_ends: what ends an episode of a flat file (HDF5, npz); see `paperloop_data.formats.boundaries`. "auto"
-            takes what the file states. For AntMaze give "timeouts" or "goal".
+        episode_ends: what ends an episode of a flat file (HDF5, npz); `paperloop_data.formats.flat.resolve_ends` has
+            the rules. "auto" takes what the file states. For AntMaze give "timeouts" or "goal".
         max_episode_steps: the time limit, for flat files without time-outs. Files without terminals need it too; then
             no step counts as terminal, and a warning says so. Where the file itself says where its episodes end, the
             limit is not used, which is an `UnusedOptionWarning`; `episode_ends="steps"` cuts by it nevertheless.
