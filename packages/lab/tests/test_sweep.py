@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from paperloop.errors import UserError
+from paperloop.files import write_json
 from paperloop.settings import config_document
 from paperloop_lab.cli import main
 from paperloop_lab.sweep.engines import Job, LocalEngine, SubmittedJob
@@ -376,6 +377,20 @@ def test_no_run_outlives_a_killed_sweep_and_its_lock_holds_until_it_has_saved(tm
     running = []
     wait_for(lambda: running.append(engine.start([job])[0]) or running[-1] is not None)
     wait_for(lambda: running[-1].poll() == "exit code 0")
+
+
+def test_an_interrupt_reaches_a_run_also_where_the_sweep_was_started_in_the_background(tmp_path, command):
+    """Ray cancels a task by a KeyboardInterrupt; a shell starts `paperloop sweep ... &` with SIGINT ignored."""
+    (run,) = make_grid(command, Config(pause=30.0), {})
+    write_json(tmp_path / ".sweep_config.json", run.config)
+    job = Job(run.id, tuple(run.argv(tmp_path)), str(tmp_path), str(tmp_path))
+    code = f"from paperloop_lab.sweep.engines import Job, execute; print(execute({job!r}))"
+    ignoring = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); {code}"
+    process = subprocess.Popen([sys.executable, "-c", ignoring], stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: steps(tmp_path) != [])
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[0] == "exit code 143\n"
+    assert run_status(tmp_path) == "interrupted"
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ def legend(axes: Axes) -> None:
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is: `$` does not start a formula, and control characters are shown escaped."""
+    """Return text that matplotlib draws as it is: formulas are switched off, control characters escaped."""
     return printable(text).replace("$", r"\$")
 
 

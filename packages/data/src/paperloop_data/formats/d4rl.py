@@ -17,7 +17,7 @@ from paperloop.files import write_atomically
 from paperloop_data.arrays import starts_after
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats import hdf5
-from paperloop_data.formats.flat import FIELDS, build_flat
+from paperloop_data.formats.flat import FIELDS, build_flat, wanted
 from paperloop_data.formats.reading import Reading, check_fits
 from paperloop_data.formats.writing import attributes_json, read_record, refuse_existing, saving, write_record
 from paperloop_data.text import checked_attributes, shown
@@ -50,23 +50,16 @@ def read_d4rl(path: str | Path, **options: Any) -> EpisodeDataset:
     with hdf5.opened_to_read(path, where) as file:
         holds = hdf5.datasets(file, where, lambda name: _needed(name, reading))
         attributes, skipped = _attributes(file, holds, where)
-        steps = holds["observations"].shape[:1] if "observations" in holds else ()
-        wanted = {}
-        for name, dataset in holds.items():
-            if name in FIELDS:
-                wanted[name] = dataset
-            elif not name.startswith(("metadata/", "virtual/")) and reading.wants(name):
-                if dataset.shape and dataset.shape[:1] == steps and dataset.dtype.kind in "biuf":
-                    wanted[name] = dataset
-                elif not _is_text(dataset):
-                    skipped.append(name)
-        check_fits(sum(dataset.nbytes for dataset in wanted.values()), where)
-        found = {name: hdf5.read(dataset, name, where) for name, dataset in wanted.items()}
-        if STARTS in holds:
-            check_fits(holds[STARTS].nbytes, where)
-            found["episode_starts"] = hdf5.read(holds[STARTS], STARTS, where)
-    if skipped:
-        attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *skipped})
+        arrays = {
+            name: dataset
+            for name, dataset in holds.items()
+            if name in FIELDS or not (name.startswith(("metadata/", "virtual/")) or _is_text(dataset))
+        }
+        names, odd = wanted(arrays, reading)
+        check_fits(sum(holds[name].nbytes for name in names), where)
+        found = {name: hdf5.read(holds[name], name, where) for name in names}
+    if skipped or odd:
+        attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *skipped, *odd})
     read = read_record(path, path, "d4rl", reading.changed())
     return build_flat(found, holds, attributes=attributes, read=read, reading=reading)
 

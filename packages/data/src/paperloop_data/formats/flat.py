@@ -14,7 +14,7 @@ from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats.reading import EndRule, Reading, UnusedOptionWarning, build
 from paperloop_data.text import names, shown
 
-__all__ = ["FIELDS", "build_flat", "rewards_or_default"]
+__all__ = ["FIELDS", "build_flat", "rewards_or_default", "wanted"]
 
 #: The arrays that have a meaning, by D4RL's name or by ours.
 FIELDS = {
@@ -28,11 +28,25 @@ FIELDS = {
     "episode_starts": "episode_starts",
     "next_observations": "next_observations",
     "final_observations": "final_observations",
+    "metadata/episode_starts": "episode_starts",
 }
 
 #: Two consecutive observations belong together if they are this close (Euclidean): the rule and the value of IQL's and
 #: OTR's loaders.
 MISMATCH = 1e-6
+
+
+def wanted(holds: Mapping[str, Any], reading: Reading) -> tuple[list[str], list[str]]:
+    """Return the names of the arrays to read, and of further ones that are not numbers of one row a step."""
+    steps = holds["observations"].shape[:1] if "observations" in holds else ()
+    asked = [name for name in holds if name in FIELDS or reading.wants(name)]
+    odd = [
+        name
+        for name in asked
+        if name not in FIELDS
+        and not (holds[name].shape and holds[name].shape[:1] == steps and holds[name].dtype.kind in "biuf")
+    ]
+    return [name for name in asked if name not in odd], odd
 
 
 def rewards_or_default(rewards: Any, default: float | None, steps: int, where: str) -> Any:

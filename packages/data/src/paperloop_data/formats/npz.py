@@ -17,7 +17,7 @@ from paperloop.errors import UserError
 from paperloop.files import check_is_file, write_atomically
 from paperloop_data import arrays
 from paperloop_data.dataset import EpisodeDataset
-from paperloop_data.formats.flat import FIELDS, build_flat, rewards_or_default
+from paperloop_data.formats.flat import FIELDS, build_flat, rewards_or_default, wanted
 from paperloop_data.formats.reading import Reading, check_fits
 from paperloop_data.formats.writing import attributes_json, read_record, refuse_existing, saving, write_record
 from paperloop_data.text import checked_attributes, names, shown
@@ -93,16 +93,10 @@ def read_npz(path: str | Path, **options: Any) -> EpisodeDataset:
     ignored: list[str] = []
     if any(EPISODE_KEY.fullmatch(name) for name in found):
         found, ignored = _joined(found, reading, where)
-    steps = np.shape(found.get("observations", ()))[:1]
-    for name in [name for name in found if name not in FIELDS]:
-        value = found[name]
-        if not reading.wants(name):
-            del found[name]
-        elif not (value.shape and value.shape[:1] == steps and value.dtype.kind in "biuf"):
-            ignored.append(name)
-            del found[name]
-    if ignored:
-        attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *ignored})
+    kept, odd = wanted(found, reading)
+    found = {name: found[name] for name in kept}
+    if ignored or odd:
+        attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *ignored, *odd})
     return build_flat(found, holds, attributes=attributes, read=read, reading=reading)
 
 

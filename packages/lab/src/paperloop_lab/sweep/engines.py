@@ -147,6 +147,7 @@ def execute(job: Job, running: Callable[[Process], None] = lambda process: None)
         job: the job.
         running: told of the process when it has started.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us in the background
     while True:
         try:
             process = Process(job)
