@@ -162,7 +162,7 @@ def check_stored(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], path: str,
         UserError: they are in other files, were never written, or are more than the file can hold.
     """
     size = math.prod(shape)
-    if size == 0 or _in_one_chunk(dataset, shape):
+    if size == 0:
         return
     properties = dataset.get_create_plist()
     layout = properties.get_layout()
@@ -182,16 +182,6 @@ def check_stored(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], path: str,
     if missing or needed > file_bytes:
         what = "were never written" if missing else f"would take {needed} bytes, more than the file has"
         raise UserError(f"{where}: values of {shown(path)} {what}; fetch or write the file again.")
-
-
-def _in_one_chunk(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...]) -> bool:
-    """Whether one chunk in the file holds all values, as in short episodes: a quick look before the long one."""
-    try:
-        first = dataset.get_chunk_info_by_coord((0,) * len(shape)).byte_offset
-        last = dataset.get_chunk_info_by_coord(tuple(n - 1 for n in shape)).byte_offset
-    except (ValueError, TypeError, RuntimeError):  # it is not in chunks
-        return False
-    return first is not None and first == last
 
 
 def read(dataset: h5py.Dataset, path: str, where: str) -> Any:

@@ -1,21 +1,19 @@
-"""Grids: every combination of some settings, as the runs of a sweep."""
+"""Grids: every combination of some options of a command, as the runs of a sweep."""
 
 from __future__ import annotations
 
 import itertools
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from paperloop.cli.options import MISSING, Command
 from paperloop.errors import UserError
-from paperloop.settings import config_document, defaults, did_you_mean, field_paths, replace_in, to_dict
+from paperloop.settings import config_document, defaults, to_dict
 from paperloop_lab.report.reading import flattened
 from paperloop_lab.sweep.commands import app_command, read_words
-from paperloop_lab.sweep.plan import RESERVED, SweepRun, write_sweep
+from paperloop_lab.sweep.plan import RESERVED, SweepRun
 
-__all__ = ["grid_of_command", "make_grid"]
+__all__ = ["grid_of_command"]
 
 
 def grid_of_command(words: Sequence[str], vary: Mapping[str, Sequence[str]]) -> list[SweepRun]:
@@ -43,30 +41,23 @@ def grid_of_command(words: Sequence[str], vary: Mapping[str, Sequence[str]]) -> 
     if wrong := [name for name in (*given, *vary) if name in ("out", "resume")]:
         raise UserError(f"--{wrong[0]} is what the sweep itself gives to every run: leave it out.")
     varied = {name.replace("-", "_") for name in vary}
-    runs, seen = [], {}
+    runs: list[SweepRun] = []
+    seen: dict[str, dict[str, str]] = {}
     for values in itertools.product(*vary.values()):
+        point = dict(zip(vary, values, strict=True))
         argv = [*words[count:], "--out", "."]
-        for name, value in zip(vary, values, strict=True):
+        for name, value in point.items():
             argv += [f"--{name}={value}"] if len(parts := shlex.split(value)) == 1 else [f"--{name}", *parts]
         run = _run(command, words[:count], argv, varied)
-        _refuse_equal(run, dict(zip(vary, values, strict=True)), seen)
+        if (before := seen.setdefault(run.id, point)) is not point:
+            told = [
+                ", ".join(f"{k}={v}" for k, v in p.items() if before == point or before[k] != point[k])
+                for p in (before, point)
+            ]
+            what = f"{told[0]} is given twice" if before == point else f"{' and '.join(told)} are the same run"
+            raise UserError(f"{what}: leave one out.")
         runs.append(run)
     return runs
-
-
-def _refuse_equal(run: SweepRun, point: Mapping[str, Any], seen: dict[str, Mapping[str, Any]]) -> None:
-    """Raise where an earlier point of the grid, of those in `seen`, is the same run; note this one there."""
-    before = seen.setdefault(run.id, point)
-    if before is not point:
-        told = [
-            ", ".join(f"{k}={v}" for k, v in p.items() if repr(v) != repr(q[k]))
-            for p, q in ((before, point), (point, before))
-        ]
-        raise UserError(
-            f"{' and '.join(told)} are the same run: leave one out."
-            if all(told)
-            else f"{', '.join(f'{k}={v}' for k, v in point.items())} is given twice: leave one out."
-        )
 
 
 def _run(command: Command, words: Sequence[str], argv: Sequence[str], varied: Collection[str]) -> SweepRun:
@@ -88,47 +79,3 @@ def _run(command: Command, words: Sequence[str], argv: Sequence[str], varied: Co
         and not (name in typed.table and typed.table[name].positional)
     }
     return SweepRun((*words, *loose), config_document(config, command.schema), args)
-
-
-def make_grid(
-    command: Sequence[str],
-    base_config: Any,
-    axes: Mapping[str, Sequence[Any]],
-    path: Path | str | None = None,
-    *,
-    args: Mapping[str, Any] | None = None,
-    schema: int = 1,
-) -> list[SweepRun]:
-    """Return the runs of a full grid over settings, the last axis varying fastest, and write them to `path`.
-
-    >>> make_grid(["my-method", "train"], Train(), {"ppo.lr": [1e-4, 1e-3], "seed": range(5)}, "sweep.jsonl")
-
-    Args:
-        command: program and sub-command.
-        base_config: the settings that the axes change.
-        axes: dotted path of a setting, or "seed" -> the values it takes.
-        path: the file to write; None writes none.
-        args: options that all runs get.
-        schema: the schema number of the configuration.
-
-    Raises:
-        UserError: an axis is empty or names nothing (with the nearest name), a value does not fit, or two runs are the
-            same.
-    """
-    paths = field_paths(base_config)
-    for name, values in axes.items():
-        if name not in paths and name != "seed":
-            raise UserError(f'there is no setting "{name}" to vary{did_you_mean(name, [*paths, "seed"])}')
-        if len(values) == 0:
-            raise UserError(f'the axis "{name}" has no values.')
-    runs, seen = [], {}
-    for values in itertools.product(*axes.values()):
-        point = dict(zip(axes, values, strict=True))
-        config = replace_in(base_config, {k: v for k, v in point.items() if k in paths})
-        extra = {k: v for k, v in point.items() if k not in paths}
-        run = SweepRun(tuple(command), config_document(config, schema), {**(args or {}), **extra})
-        _refuse_equal(run, point, seen)
-        runs.append(run)
-    if path is not None:
-        write_sweep(runs, path)
-    return runs
