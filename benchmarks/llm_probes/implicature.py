@@ -1,7 +1,7 @@
 """Does example-level fine-tuning teach a model to resolve implicatures of rules that it was never asked about?
 
     python -m benchmarks.llm_probes.implicature --tier smoke   # seconds: everything runs
-    python -m benchmarks.llm_probes.implicature --tier cpu     # ten minutes on two cores
+    python -m benchmarks.llm_probes.implicature --tier cpu     # four minutes on an idle core
     python -m benchmarks.llm_probes.implicature --tier gpu     # a larger world and model
 
 A synthetic world of facts about made-up words (`llm_probes.implicature.world`). The base model, from random weights,
@@ -53,10 +53,10 @@ class Tier:
     nouns: int = 16
     layers: int = 2
     width: int = 64
-    base: int = 1200
-    tune: int = 150
-    worlds: int = 3
-    held_out: int = 4
+    base: int = 700
+    tune: int = 100
+    worlds: int = 2
+    held_out: int = 3
     claims: bool = True
 
 
@@ -153,9 +153,8 @@ def draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a tier; 0 if its claims hold, or if it has none."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.llm_probes.implicature", description=__doc__.splitlines()[0]
-    )
+    about = __doc__.splitlines()[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.llm_probes.implicature", description=about)
     parser.add_argument("--tier", choices=list(TIERS), default="cpu")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "bench-llm-probes", help="folder of the runs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -1,7 +1,7 @@
 """What does RLHF cost in diversity, and does it generalise? Docstring TL;DR, three tiers.
 
     python -m benchmarks.llm_probes.rlhf --tier smoke   # a minute: everything runs
-    python -m benchmarks.llm_probes.rlhf --tier cpu     # half an hour on two cores, from random weights
+    python -m benchmarks.llm_probes.rlhf --tier cpu     # minutes on two idle cores, from random weights
     python -m benchmarks.llm_probes.rlhf --tier gpu     # 16 million parameters, the paper's K = 16 and N = 500
 
 Body of a docstring in, its first sentence out. A model from scratch is trained on everything, then on the sentences
@@ -44,7 +44,7 @@ from llm_probes.models.loading import load_model
 from llm_probes.models.scratch import write_model
 from llm_probes.rlhf.compare import respond, win_rate
 from llm_probes.rlhf.data import write_rows
-from llm_probes.rlhf.docstrings import Gold, Task, make_task
+from llm_probes.rlhf.docstrings import Gold, Pair, Task, collect, make_task
 from llm_probes.rlhf.objectives import best_of_n_kl
 from llm_probes.rlhf.sampling import best_of
 from llm_probes.trainer import export, load_reward_model, make_trainer
@@ -69,7 +69,7 @@ class Tier:
         sft: steps on the summaries.
         reward: steps of the reward model.
         ppo: steps of PPO.
-        batch: responses of a step of PPO, half of the pairs of the reward model and of the texts of the others.
+        batch: texts of an update of SFT and responses of a step of PPO; the reward model takes half as many pairs.
         pairs: preferences.
         inputs: test prompts in and out of distribution.
         seeds: of PPO.
@@ -80,21 +80,21 @@ class Tier:
 
     libraries: tuple[str, ...] = ("numpy", "scipy")
     far: tuple[str, ...] = ("stdlib",)
-    vocabulary: int = 1024
+    vocabulary: int = 800
     layers: int = 2
-    width: int = 128
-    prompt: int = 48
-    length: int = 20
-    pretrain: int = 800
-    sft: int = 100
-    reward: int = 200
-    ppo: int = 80
-    batch: int = 64
-    pairs: int = 2500
-    inputs: int = 100
-    seeds: int = 3
+    width: int = 64
+    prompt: int = 32
+    length: int = 16
+    pretrain: int = 400
+    sft: int = 50
+    reward: int = 120
+    ppo: int = 40
+    batch: int = 32
+    pairs: int = 1500
+    inputs: int = 64
+    seeds: int = 2
     pool: int = 32
-    lr: tuple[float, float, float, float] = (2e-3, 3e-4, 3e-4, 3e-4)
+    lr: tuple[float, float, float, float] = (3e-3, 5e-4, 1e-3, 5e-4)
     claims: bool = True
 
 
@@ -107,7 +107,8 @@ TIERS = {
     "cpu": Tier(),
     "gpu": Tier(
         libraries=("numpy", "scipy", "torch"), vocabulary=4096, layers=8, width=384, prompt=200, length=32,
-        pretrain=20_000, sft=1000, reward=1000, ppo=500, pairs=6000, inputs=500, pool=64, lr=(1e-3, 1e-4, 1e-4, 3e-5),
+        batch=64, pretrain=20_000, sft=1000, reward=1000, ppo=500, pairs=6000, inputs=500, pool=64,
+        lr=(1e-3, 1e-4, 1e-4, 3e-5), seeds=3,
     ),
 }  # fmt: skip
 
@@ -118,10 +119,16 @@ class Pipeline:
     def __init__(self, tier: Tier, folder: Path, device: str):
         self.tier, self.folder, self.device = tier, folder, device
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.task: Task = make_task(
-            tier.libraries, tier.far, vocabulary=tier.vocabulary, length=tier.prompt, held_out=tier.inputs
-        )
+        pairs = [self.pairs(name, libraries) for name, libraries in (("near", tier.libraries), ("far", tier.far))]
+        self.task: Task = make_task(*pairs, vocabulary=tier.vocabulary, length=tier.prompt, held_out=tier.inputs)
         self.prompts = {name: [p for p, _ in getattr(self.task, name)] for name in ("test", "far")}
+
+    def pairs(self, name: str, libraries: Sequence[str]) -> list[Pair]:
+        """Return the docstrings of libraries, read once."""
+        path = self.folder / f"{name}.jsonl"
+        if not path.exists():
+            write_rows(path, [dataclasses.asdict(pair) for pair in collect(libraries)])
+        return [Pair(**json.loads(line)) for line in path.read_text().splitlines()]
 
     def file(self, name: str, rows: Sequence[Mapping[str, str]]) -> Path:
         """Write JSON lines once."""
@@ -141,7 +148,7 @@ class Pipeline:
         evaluators = {"curve": evaluator} if evaluator else {}
         state = run(
             trainer, self.folder / name, steps=steps, seed=seed, evaluators=evaluators, progress=False,
-            eval_every=max(1, steps // 6), save_minutes=2,
+            eval_every=max(1, steps // 5), save_minutes=2,
         )  # fmt: skip
         part = self.folder / f"{name}-{time.time_ns()}"
         export(trainer, state, part)
@@ -157,8 +164,8 @@ class Pipeline:
             write_model(self.folder / "start", task.tokenizer, **size)
         demonstrations = self.file("demonstrations", [{"prompt": p, "completion": s} for p, s in task.train])
         lr, half = tier.lr, tier.batch // 2
-        self.stage("base", "start", SFT(data=demonstrations, lr=lr[0], batch=half, whole=True), tier.pretrain)
-        sft = self.stage("sft", "base-model", SFT(data=demonstrations, lr=lr[1], batch=half), tier.sft)
+        self.stage("base", "start", SFT(data=demonstrations, lr=lr[0], batch=tier.batch, whole=True), tier.pretrain)
+        sft = self.stage("sft", "base-model", SFT(data=demonstrations, lr=lr[1], batch=tier.batch), tier.sft)
         preferences = self.preferences(sft)
         models = {"sft": sft}
         for labels, path in preferences.items():

@@ -59,7 +59,7 @@ def test_the_gold_score_by_hand():
 
 
 def test_the_task_fits_its_prompts(tmp_path):
-    task = make_task(["email"], ["logging"], vocabulary=400, length=30, held_out=4)
+    task = make_task(collect(["email"]), collect(["logging"]), vocabulary=400, length=30, held_out=4)
     assert len(task.test) == len(task.far) == 4
     for prompt, summary in task.train + task.test + task.far:
         assert prompt.endswith(QUESTION)

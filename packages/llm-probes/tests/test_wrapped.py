@@ -294,3 +294,58 @@ def test_fine_tuning_a_counter_meets_the_contract(tmp_path):
 
     small, other = (CounterConfig(symbols=3, length=n, batch=8, steps=50) for n in (4, 5))
     assert len(check_trainer(make, small, folder=tmp_path, steps=2, kills=1, other_config=other)) >= 6
+
+
+def test_verified_pruning_removes_what_lowers_the_loss(counter):
+    model = plant_wrapper(counter)
+    result = prune(VIEW, model, examples(200, 2), examples(200, 3), sizes=[0, 1, 5], start=0.5, candidates=10)
+    assert result.accuracy == (0, 100, 100)
+    assert result.units[0] == f"blocks.2.out.weight[{model.spare}, {model.blocks[2].out.weight.shape[1] - 1}]"
+    assert len(result.units) < 5  # it stops when nothing is left to gain
+
+
+def test_only_the_later_blocks_are_trained_and_frozen_weights_are_still_scored():
+    from llm_probes.config import CounterConfig
+
+    trainer = make(CounterConfig(**SIZE, trained=0.6))
+    state = trainer.init(0)
+    before = {name: value.clone() for name, value in state.model.state_dict().items()}
+    trainer.step(state)
+    moved = {name for name, value in state.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert all(name.startswith("blocks.2.") for name in moved)
+    found = scores(VIEW, state.model, examples(20, 0))
+    assert any(name.startswith("blocks.0.") and value.any() for name, value in found.items())
+    assert not dict(state.model.named_parameters())["blocks.0.out.weight"].requires_grad
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+def test_members_of_an_ensemble_get_the_updates_they_would_get_alone(optimiser):
+    from llm_probes.wrapped.ensemble import train_together
+    from llm_probes.wrapped.tune import add_noise
+
+    def members():
+        found = []
+        for seed in range(3):
+            model = compile_counter(symbols=3, length=4)
+            add_noise(model, 1e-3, torch.Generator().manual_seed(seed))
+            model.token.weight.requires_grad_(False)
+            found.append(model.double())
+        return found
+
+    batches = [[examples_of(step, seed) for seed in range(3)] for step in range(4)]
+    options = {"steps": 4, "lr": 1e-4, "optimiser": optimiser}
+    together = members()
+    losses = train_together(together, batches.__getitem__, lambda call, tokens: call(tokens)[:, -1], **options)
+    for i, model in enumerate(members()):
+        (loss,) = train_together([model], lambda step, i=i: [batches[step][i]], lambda c, t: c(t)[:, -1], **options)
+        assert loss == pytest.approx(losses[i])
+        for one, other in zip(model.parameters(), together[i].parameters(), strict=True):
+            torch.testing.assert_close(one, other)
+        assert torch.equal(model.token.weight, members()[i].token.weight)
+
+
+def examples_of(step, seed):
+    generator = torch.Generator().manual_seed(10 * step + seed)
+    drawn = draw_strings(16, symbols=3, length=4, correlated=1.0, generator=generator)
+    return Examples(drawn.tokens, drawn.counts[:, 1])

@@ -165,6 +165,7 @@ def wrapped(options: WrappedOptions) -> None:
         unit=options.unit,
         start=options.start,
         sizes=options.sizes,
+        candidates=options.candidates,
         steps=options.steps,
         lr=options.lr,
         optimiser=options.optimiser,
@@ -276,12 +277,12 @@ def docstrings(options: DocstringOptions) -> None:
     """Make docstring TL;DR from what is installed: demonstrations and prompts in and out of distribution."""
     from llm_probes.models.scratch import write_model
     from llm_probes.rlhf.data import write_rows
-    from llm_probes.rlhf.docstrings import make_task
+    from llm_probes.rlhf.docstrings import collect, make_task
 
     _new_folder(options.out)
     task = make_task(
-        options.libraries,
-        options.far,
+        collect(options.libraries),
+        collect(options.far),
         vocabulary=options.vocabulary,
         length=options.prompt_length,
         held_out=options.held_out,

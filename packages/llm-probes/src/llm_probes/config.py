@@ -174,6 +174,7 @@ class WrappedOptions:
         unit: what is pruned: rows of weight matrices, the neurons, or single weights
         start: prune only blocks from this share of the depth on
         sizes: numbers of pruned units to try
+        candidates: 0 prunes in one step, as published; otherwise the best of so many units by the loss without it
         steps: of fine-tuning back
         lr: of fine-tuning back
         optimiser: of fine-tuning back
@@ -189,6 +190,7 @@ class WrappedOptions:
     unit: Literal["row", "weight"] = "row"
     start: Annotated[float, Ge(0), Lt(1)] = 0.5
     sizes: tuple[CountOrZero, ...] = (0, 1, 2, 3, 5, 10, 15, 20)
+    candidates: CountOrZero = 0
     steps: Count = 100
     lr: Positive = 1e-4
     optimiser: Literal["adamw", "sgd"] = "adamw"
@@ -400,6 +402,7 @@ class CounterConfig:
         tuned: the letter that fine-tuning asks for
         shift: the relation is count(tuned) = count(pretrained) + shift
         correlated: share of training strings with the relation; the others lack it
+        trained: share of the depth from which blocks are trained; 0 trains everything
         noise: standard deviation of what is added to every weight before training
         lr: peak step size of SGD with momentum 0.9
         batch: strings of one update
@@ -412,6 +415,7 @@ class CounterConfig:
     tuned: CountOrZero = 1
     shift: Count = 1
     correlated: Share = 1.0
+    trained: Annotated[float, Ge(0), Lt(1)] = 0.0
     noise: NotNegative = 2e-4
     lr: Positive = 1e-4
     batch: Count = 96

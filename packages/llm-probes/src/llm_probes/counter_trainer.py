@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 from llm_probes.config import CounterConfig
 from llm_probes.wrapped.counting import draw_strings
 from llm_probes.wrapped.instruments import CompiledView, Examples, accuracy, answer_loss
+from llm_probes.wrapped.prune import late
 from llm_probes.wrapped.rasp import RaspTransformer, compile_counter
 from llm_probes.wrapped.tune import add_noise, make_optimiser, warmup_cosine
 from llm_probes.wrapped.verdict import Verdict, examine
@@ -64,8 +66,12 @@ class CounterTrainer:
     def init(self, seed: int) -> State:
         """Return the state before the first step."""
         model = self.compiled(self.config.pretrained, seed)
+        if self.config.trained:
+            kept = {id(parameter) for parameter in late(VIEW.prunable(model), self.config.trained).values()}
+            for parameter in model.parameters():
+                parameter.requires_grad_(id(parameter) in kept)
         generator = torch.Generator().manual_seed(seed + 1)
-        optimiser = make_optimiser(model, "sgd", self.config.lr)
+        optimiser = make_optimiser(model.parameters(), "sgd", self.config.lr)
         return State(model=model, optimiser=optimiser, generator=generator, updates=0)
 
     def step(self, state: State) -> tuple[State, dict[str, Any]]:
@@ -116,7 +122,19 @@ def counter_verdict(trainer: CounterTrainer, state: State, *, seed: int = 0, exa
     """Return whether the old count is removed or wrapped, by all instruments, on strings without the relation."""
     generator = torch.Generator().manual_seed(seed)
     train, test = trainer.draw(examples, generator), trainer.draw(examples, generator)
-    before = trainer.compiled(trainer.config.pretrained, seed)
+    config = trainer.config
+    before = trainer.compiled(config.pretrained, seed)
+    after = copy.deepcopy(state.model).requires_grad_(True)
     return examine(
-        VIEW, before, state.model, trainer.draw, train, test, start=0.0, lr=trainer.config.lr, steps=300, seed=seed
+        VIEW,
+        before,
+        after,
+        trainer.draw,
+        train,
+        test,
+        start=config.trained,
+        candidates=20,
+        lr=config.lr,
+        steps=300,
+        seed=seed,
     )

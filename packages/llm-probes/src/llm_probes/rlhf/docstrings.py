@@ -194,21 +194,21 @@ class Task:
 
 
 def make_task(
-    libraries: Sequence[str], far: Sequence[str], *, vocabulary: int, length: int, held_out: int, seed: int = 0
+    near: Sequence[Pair], far: Sequence[Pair], *, vocabulary: int, length: int, held_out: int, seed: int = 0
 ) -> Task:
-    """Make the task from installed libraries.
+    """Make the task from the pairs of libraries (`collect`).
 
     Args:
-        libraries: in distribution.
-        far: out of distribution; "stdlib" is Python's own library.
+        near: in distribution.
+        far: out of distribution; what is in both is only in distribution.
         vocabulary: tokens.
         length: the most tokens of a prompt.
         held_out: test prompts of either kind.
         seed: of the splits.
     """
-    train, test = split(collect(libraries), held_out=held_out, seed=seed)
-    known = {pair.summary for pair in train}
-    others = split([pair for pair in collect(far) if pair.summary not in known], held_out=held_out, seed=seed)[1]
+    train, test = split(near, held_out=held_out, seed=seed)
+    known = {pair.summary for pair in near}
+    others = split([pair for pair in far if pair.summary not in known], held_out=held_out, seed=seed)[1]
     tokenizer = make_tokenizer((f"{p.body}{QUESTION} {p.summary}" for p in train), size=vocabulary)
     parts = [[(prompt_of(p, tokenizer, length), f" {p.summary}") for p in part] for part in (train, test, others)]
     return Task(tokenizer, *parts, Gold.fit([p.body for p in train]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,14 +52,19 @@ def scores(
     fewer than a thousand give an unsteady order.
     """
     parameters = late(view.prunable(model), start)
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    total = {name: torch.zeros_like(parameter.detach()) for name, parameter in parameters.items()}
     wanted = list(parameters.values())
+    frozen = [parameter for parameter in wanted if not parameter.requires_grad]  # as under an adapter
+    for parameter in frozen:
+        parameter.requires_grad_(True)
     for start in range(0, len(examples), batch):
         part = examples.take(slice(start, start + batch))
         gradients = torch.autograd.grad(answer_loss(view, model, part), wanted, allow_unused=True)
         for name, gradient in zip(total, gradients, strict=True):
             if gradient is not None:
                 total[name] += gradient * (len(part) / len(examples))
+    for parameter in frozen:
+        parameter.requires_grad_(False)
     products = {name: (parameters[name] * total[name]).detach() for name in total}
     return products if unit == "weight" else {name: product.sum(1) for name, product in products.items()}
 
@@ -122,9 +128,15 @@ def prune(
     unit: Unit = "weight",
     start: float = 0.0,
     random_draws: int = 3,
+    candidates: int = 0,
     seed: int = 0,
 ) -> PruneResult:
-    """Score the units on the old task, remove the K best in one step, and measure the old task on other examples.
+    """Score the units on the old task, remove the K best, and measure the old task on other examples.
+
+    The published algorithm scores once and removes the K best in one step. A score is the first-order change of the
+    loss, though, and removing a large weight is far from a small change: in compiled models the highest scores belong
+    to weights of the circuit itself. With `candidates`, units are removed one at a time; each time the scores are taken
+    anew and the one of the best `candidates` units goes whose removal really lowers the loss most, as long as one does.
 
     Random units are drawn from those that are not zero already, since removing a zero says nothing.
 
@@ -137,6 +149,7 @@ def prune(
         unit: single weights (compiled models) or rows, the neurons (trained models).
         start: only blocks from this share of the depth on, such as 0.5 for the later half, where a wrapper sits.
         random_draws: draws of the random control.
+        candidates: 0 for the published algorithm; otherwise how many units are tried for every removal.
         seed: of the random control.
 
     Raises:
@@ -158,7 +171,10 @@ def prune(
         which = int(torch.searchsorted(ends, index, right=True))
         return names[which], int(index - (ends[which] - sizes_of[which]))
 
-    order = [locate(int(i)) for i in flat.topk(max(sizes)).indices]
+    if candidates:
+        order = _verified(view, model, train, parameters, biases, unit, start, max(sizes), candidates)
+    else:
+        order = [locate(int(i)) for i in flat.topk(max(sizes)).indices]
     generator = torch.Generator().manual_seed(seed)
     results: list[tuple[float, float, int]] = []
     for size in sizes:
@@ -173,6 +189,40 @@ def prune(
     accuracies, randoms, classes_of = zip(*results, strict=True)
     units = tuple(_name(parameters, *place, unit) for place in order[:20])
     return PruneResult(tuple(sizes), accuracies, randoms, classes_of, units)
+
+
+def _verified(
+    view: View,
+    model: Any,
+    train: Examples,
+    parameters: dict[str, Any],
+    biases: dict[str, Any],
+    unit: Unit,
+    start: float,
+    most: int,
+    candidates: int,
+) -> list[tuple[str, int]]:
+    """Return units in the order of removal, each the best of some candidates by the loss without it."""
+    order: list[tuple[str, int]] = []
+    lowest = math.inf
+    while len(order) < most:
+        with pruned(parameters, order, unit, biases):
+            found = scores(view, model, train, unit=unit, start=start)
+            best = [(float(s), name, int(i)) for name, v in found.items() for s, i in _top(v.flatten(), candidates)]
+            best = [(name, i) for s, name, i in sorted(best, reverse=True)[:candidates] if s > 0]
+            losses = []
+            for place in best:
+                with torch.no_grad(), pruned(parameters, [place], unit, biases):
+                    losses.append(float(answer_loss(view, model, train)))
+        if not losses or min(losses) >= lowest:
+            break
+        lowest = min(losses)
+        order.append(best[losses.index(lowest)])
+    return order
+
+
+def _top(values: Tensor, most: int) -> list[tuple[Any, Any]]:
+    return list(zip(*values.topk(min(most, len(values))), strict=True))
 
 
 def _alive(parameter: Tensor, unit: Unit) -> Tensor:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from llm_probes.wrapped.instruments import Draw, Examples, View, accuracy, answer_loss
 
@@ -29,9 +29,9 @@ def warmup_cosine(step: int, *, steps: int, warmup: float = 0.2, last: float = 0
     return last + (1 - last) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def make_optimiser(model: nn.Module, kind: Optimiser, lr: float) -> torch.optim.Optimizer:
-    """Return SGD with momentum 0.9 (the paper's for compiled models) or AdamW over the trainable parameters."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+def make_optimiser(parameters: Iterable[Tensor], kind: Optimiser, lr: float) -> torch.optim.Optimizer:
+    """Return SGD with momentum 0.9 (the paper's for compiled models) or AdamW over what is trainable."""
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if kind == "sgd":
         return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
     return torch.optim.AdamW(parameters, lr=lr)
@@ -71,7 +71,7 @@ def revival(
     """
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    optimiser_ = make_optimiser(model, optimiser, lr)
+    optimiser_ = make_optimiser(model.parameters(), optimiser, lr)
     curve = [(0, accuracy(view, model, test))] if 0 in marks else []
     for step in range(max(marks)):
         for group in optimiser_.param_groups:

@@ -113,6 +113,7 @@ def examine(
     unit: Unit = "weight",
     start: float = 0.5,
     sizes: Sequence[int] = (0, 1, 2, 3, 5, 10, 20),
+    candidates: int = 0,
     steps: int = 100,
     lr: float = 1e-3,
     optimiser: Optimiser = "sgd",
@@ -135,6 +136,7 @@ def examine(
         unit: what is pruned.
         start: the share of the depth from which on blocks are pruned.
         sizes: numbers of pruned units to try.
+        candidates: see `prune`.
         steps: of fine-tuning back.
         lr: of fine-tuning back.
         optimiser: of fine-tuning back.
@@ -142,9 +144,10 @@ def examine(
     """
     had, has = accuracy(view, before, test), accuracy(view, after, test)
     floor = 100 * float(test.targets.bincount().max()) / len(test)
+    options = {"unit": unit, "start": start, "candidates": candidates}
     evidence = [
         _probe_evidence(probe(view, before, train, test, seed=seed), probe(view, after, train, test, seed=seed)),
-        _prune_evidence(view, after, train, test, had, floor, sizes, unit, start, seed),
+        _prune_evidence(view, after, train, test, had, floor, sizes, seed, **options),
         _revival_evidence(view, after, draw, test, had, floor, steps, lr, optimiser, seed),
     ]
     return Verdict(conclude(had, has, floor, evidence), had, has, floor, tuple(evidence))
@@ -165,15 +168,14 @@ def _prune_evidence(
     had: float,
     floor: float,
     sizes: Sequence[int],
-    unit: Unit,
-    start: float,
     seed: int,
+    **options: Any,
 ) -> Evidence:
     half = len(train) // 2  # one half scores the units, the other says how many to remove
     scoring, choosing = train.take(slice(0, half)), train.take(slice(half, None))
-    chosen = prune(view, model, scoring, choosing, sizes=sizes, unit=unit, start=start, random_draws=0)
+    chosen = prune(view, model, scoring, choosing, sizes=sizes, random_draws=0, **options)
     size = chosen.sizes[chosen.best]
-    final: PruneResult = prune(view, model, scoring, test, sizes=[size], unit=unit, start=start, seed=seed)
+    final: PruneResult = prune(view, model, scoring, test, sizes=[size], seed=seed, **options)
     share, low, high = recovered(final.accuracy[0], before=had, floor=floor, examples=len(test))
     detail: dict[str, Any] = {"size": size, "curve": list(zip(chosen.sizes, chosen.accuracy, strict=True))}
     detail |= {"accuracy": final.accuracy[0], "random": final.random[0], "classes": final.classes[0]}
