@@ -118,26 +118,33 @@ class LinkError(UserError):
 
 
 def follow(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> Any:
-    """Return the object, by h5py's low-level identifier, that `name` in `group` stands for, within the file.
+    """Return the object, by h5py's low-level identifier, that a path below `group` stands for, within the file.
+
+    Args:
+        group: where to start.
+        name: such as b"infos/goal".
+        path: how to call it in a message.
+        where: the file, for messages.
+
+    Returns:
+        The object; None where there is no such name.
 
     Raises:
-        LinkError: it is an external link, or a soft link that leads nowhere, in a circle, or to such a link.
-        RuntimeError: there is no such name.
+        LinkError: an external link, or a soft link that leads nowhere, in a circle, or to such a link.
     """
-    at, parts, aim, left = group, [name], "", SOFT_LINKS
+    at, parts, aim, left = group, name.split(b"/"), "", SOFT_LINKS
     while parts:
         part = parts.pop(0)
         if part in (b"", b"."):
             continue
-        try:
-            kind = at.links.get_info(part).type
-        except (AttributeError, KeyError, RuntimeError):  # inside a dataset, or not there
+        if not isinstance(at, h5py.h5g.GroupID) or not at.links.exists(part):
             if not aim:
-                raise
+                return None
             raise LinkError(
                 f"{where}: {shown(path)} is a soft link to {shown(aim)}, which is not in the file; remove the link, or "
                 "store the data there."
-            ) from None
+            )
+        kind = at.links.get_info(part).type
         if kind == h5l.TYPE_HARD:
             at = h5o.open(at, part)
         elif kind == h5l.TYPE_SOFT and left:

@@ -370,16 +370,8 @@ class _Reader:
         self.starts = arrays.starts_of(self.lengths)
 
     def _open(self, name: str, number: int) -> h5py.h5d.DatasetID:
-        found: Any = self._groups[number]
-        for part in name.encode(errors="surrogateescape").split(b"/"):
-            group = found
-            try:
-                found = hdf5.follow(group, part, f"episode_{number}/{name}", self.where)
-            except (AttributeError, KeyError, RuntimeError):
-                if isinstance(group, h5py.h5g.GroupID) and group.links.exists(part):
-                    raise  # it is there, but damaged
-                found = None
-                break
+        path = f"episode_{number}/{name}"
+        found = hdf5.follow(self._groups[number], name.encode(errors="surrogateescape"), path, self.where)
         if not isinstance(found, h5py.h5d.DatasetID):
             raise _UnfitError(f"{self.where}: episode {number} has no {shown(name)}; copy or write it again.")
         return found
