@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 app = App(
     "paperloop",
-    "Looks after runs: reports from their folders, checks of their checkpoints, sweeps of many.",
+    "Works on run folders: reports, checks of checkpoints, grids and sweeps.",
     distribution="paperloop-lab",
 )
 
@@ -26,13 +26,13 @@ class ReportOptions:
 
     Attributes:
         runs: run folders, or folders that hold run folders
-        out: where to write table and figures
+        out: where to write table and figures; none given: the run's plots/, or report/ next to several runs
         metrics: names of the metrics to show; none given: what the trainer names as its headlines
         group_by: which runs may be pooled: those of equal configuration, or none
         ignore: settings in which repetitions may differ, such as data.path
-        statistic: over the agents of a group
-        confidence: of the intervals
-        x: the horizontal axis: step, wall or a metric
+        statistic: what is computed over the agents of a group
+        confidence: coverage of the intervals
+        x: the horizontal axis: step, wall or a counter such as env_steps
     """
 
     runs: Positional[tuple[Path, ...]]
@@ -68,9 +68,9 @@ class SweepOptions:
         dry_run: list the runs with their states and command lines, and run none
         cpus: CPU cores for a run (slurm, ray)
         gpus: GPUs for a run (slurm, ray)
-        wait: until all runs have ended; --no-wait only submits the jobs, and the same command later waits for them and
-            runs again what failed (slurm)
-        slurm_cluster: slurm, or local for submitit's processes on this machine, to try things out
+        wait: wait until all runs have ended; --no-wait only submits the jobs, and the same command later waits for
+            them and runs again what failed (slurm)
+        slurm_cluster: slurm; or local, submitit's processes on this machine, to try a sweep
         slurm_partition: the partition to submit to
         slurm_minutes: time limit of a job; at its end the run saves and is queued again
         slurm_extra: more sbatch options, as name=value
@@ -106,7 +106,7 @@ class GridOptions:
     Attributes:
         command: after --, the command as you would type it, such as minimax-ued train --preset small
         vary: options of that command and their values, such as ppo.lr=1e-3,1e-4 n_envs=16,32
-        seeds: runs of each combination, with seeds 0, 1 ...
+        seeds: number of runs of each combination, with seeds from 0
         out: the sweep file to write; none given: standard output
     """
 
@@ -131,7 +131,7 @@ def report(options: ReportOptions) -> int | None:
 
 @app.command(options=FolderOptions)
 def verify(options: FolderOptions) -> int:
-    """Check every byte of a run's checkpoints, or of one checkpoint, and that they and the metrics are of this run."""
+    """Check every byte of a run's checkpoints, or of one checkpoint, and that they and the metrics belong to it."""
     from paperloop.checkpoint import Checkpoints
     from paperloop.checkpoint import verify as check
     from paperloop.settings import read_json
