@@ -70,7 +70,7 @@ def report(
     if metrics is None and wanted and not any(_named(key, wanted) for run in read for key in run.last):
         notes += [f"No run has a metric named as the trainer's headlines ({', '.join(wanted)}): the first are shown."]
         wanted = []
-    notes += [f"{run.path}: {fault}" for run in read if (fault := rows_fault(run.path, run.record))]
+    notes += [fault for run in read if (fault := rows_fault(run.path, run.record))]
     if not any(group.finals for group in groups):
         raise UserError(" ".join([f"No run among {', '.join(map(str, folders))} has a metric to report yet.", *notes]))
     found = Report(tuple(groups), (), statistic, confidence, tuple(notes))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from paperloop.checkpoint import Checkpoints
+from paperloop.errors import UserError
+from paperloop.metrics_file import JsonlSink
 
 __all__ = ["checkpoint_fault", "rows_fault"]
 
@@ -34,25 +35,11 @@ def rows_fault(folder: Path, record: Mapping[str, Any]) -> str:
     steps = checkpoints.steps()
     try:
         mark = checkpoints.manifest(steps[-1])["metrics"] if steps else {}
-        size, digest = int(mark["bytes"]), str(mark["sha256"])
+        mark = {"bytes": int(mark["bytes"]), "sha256": str(mark["sha256"])}
     except (OSError, ValueError, KeyError, TypeError):  # no checkpoint, none of this format, or a damaged one
         return ""
-    where = f"the checkpoint of step {steps[-1]}"
-    path = folder / "metrics.jsonl"
     try:
-        held, found = path.stat().st_size, hashlib.sha256()
-        with path.open("rb") as file:
-            left = size
-            while left and (block := file.read(min(left, 1 << 20))):
-                found.update(block)
-                left -= len(block)
-    except OSError as error:
-        return f"metrics.jsonl cannot be read ({error.strerror}), and {where} was written with {size:,} bytes of it."
-    if held < size:
-        return f"metrics.jsonl has {held:,} bytes, and {where} was written with {size:,}: rows are missing."
-    if found.hexdigest() != digest:
-        return f"metrics.jsonl is not what {where} was written with: rows have changed since."
-    if held > size and record.get("status") == "complete":
-        more = f"metrics.jsonl has {held - size:,} bytes more than {where} was written with"
-        return f"{more}: rows were added to a run that is complete."
+        JsonlSink().resume(folder, steps[-1], mark, whole=record.get("status") == "complete")
+    except UserError as error:  # what a resume would say
+        return str(error)
     return ""
