@@ -417,6 +417,7 @@ def test_headlines_that_match_no_metric_are_said_and_the_first_shown(tmp_path):
     ("values", "reason"),
     [
         (["text", "more"], "it is not a number"),
+        (["text", 1.0], "it is not a number"),
         ([{"a": 1}, {"a": 2}], "it is not a number"),
         ([[1, "2"], [1, "2"]], "it is not a number"),
         ([[], []], "it is empty"),

@@ -65,7 +65,8 @@ def report(
     folders = find_runs(runs)
     declared = [name for folder in folders for name in read_run(folder, rows=False).headlines]
     wanted = list(dict.fromkeys(declared if metrics is None else metrics))
-    read = [read_run(folder, _keeper(wanted, x)) for folder in folders]
+    spare = FIGURES if metrics is None else 0  # where no run has what its trainer names, the first are drawn
+    read = [read_run(folder, _keeper(wanted, x, spare)) for folder in folders]
     groups, notes = make_groups(read, group_by, ignore, statistic, confidence, reps, seed)
     if metrics is None and wanted and not any(_named(key, wanted) for run in read for key in run.last):
         notes += [f"No run has a metric named as the trainer's headlines ({', '.join(wanted)}): the first are shown."]
@@ -109,18 +110,15 @@ def _named(key: Key, names: Sequence[str]) -> bool:
     return metric in names or f"{split}/{metric}" in names
 
 
-def _keeper(wanted: Sequence[str], x: str) -> Callable[[str, str], bool]:
-    """Which metrics' rows are all needed: those wanted, the first of a split, the counter that is the horizontal axis.
-
-    The first are drawn where nothing is wanted, or no run has what its trainer names.
-    """
+def _keeper(wanted: Sequence[str], x: str, spare: int) -> Callable[[str, str], bool]:
+    """Which metrics' rows are all needed: those wanted, the horizontal axis, and the first `spare` of each split."""
     first: dict[str, set[str]] = {}
 
     def keep(split: str, name: str) -> bool:
         if name in (x, f"progress/{x}") or _named((split, name), wanted):
             return True
         some = first.setdefault(split, set())
-        if len(some) < FIGURES and not name.startswith("progress/"):
+        if len(some) < spare and not name.startswith("progress/"):
             some.add(name)
         return name in some
 
