@@ -491,7 +491,7 @@ def test_states_alone(tmp_path, name):
         assert data.select([1]).actions.shape == (3, 0)
     saved_arrays(tmp_path / name, {"observations": observations})
     assert EpisodeDataset.load(tmp_path / name, **options, max_episode_steps=2).lengths.tolist() == [2, 2, 2]
-    with pytest.raises(UserError, match="cannot be told where episodes end"):
+    with pytest.raises(UserError, match="does not say where episodes end"):
         EpisodeDataset.load(tmp_path / name, **options)
     with pytest.raises(UserError, match=r"no 'actions'; it holds observations, but .* observations, actions and "):
         EpisodeDataset.load(tmp_path / name, default_reward=0.0)

@@ -128,7 +128,7 @@ def test_a_non_finite_final_observation_is_named(tmp_path):
 def test_incomplete_folders(tmp_path):
     with pytest.raises(UserError, match=r"says 3 episodes, main_data\.hdf5 holds 1"):
         EpisodeDataset.load(by_hand(tmp_path / "a", [episode(2)], count=3))
-    with pytest.raises(UserError, match="no episodes in it"):
+    with pytest.raises(UserError, match="it has no episodes"):
         EpisodeDataset.load(by_hand(tmp_path / "b", []))
     with pytest.raises(UserError, match="stored as arrow"):
         EpisodeDataset.load(by_hand(tmp_path / "c", [episode(2)], data_format="arrow"))

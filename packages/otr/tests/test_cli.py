@@ -160,7 +160,7 @@ def test_demonstrations_of_observations_alone(small, file, tmp_path, capsys, kin
     np.testing.assert_array_equal(rewards(demos, *FAST), rewards(whole, *FAST))
     write(observations=three.observations)
     message = fails(capsys, "label", file, "--demos", demos, "--out", tmp_path / "y.npz", *FAST)
-    assert "cannot be told where episodes end; add them, or pass the time limit" in message
+    assert "does not say where episodes end; add them, or pass the time limit" in message
     assert "--max-episode-steps 1000" in message
     np.testing.assert_array_equal(rewards(demos, "--max-episode-steps", "50", *FAST), rewards(whole, *FAST))
 

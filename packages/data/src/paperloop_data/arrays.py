@@ -127,7 +127,7 @@ def checked_fields(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
         out[name] = flag_column(fields[name], name, where)
     steps = len(out["observations"])
     if steps == 0:
-        raise UserError(f"{where}: there are no steps in it; give at least one episode of one step.")
+        raise UserError(f"{where}: it has no steps; give at least one episode of one step.")
     extras = {}
     for name, value in (fields.get("extras") or {}).items():
         if not name or not {"", ".", ".."}.isdisjoint(name.split("/")):

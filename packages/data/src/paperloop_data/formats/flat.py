@@ -99,14 +99,14 @@ def build_flat(
     limit_read = "terminals" not in known and not (states_only and ends_told)  # it stands for them
     if "terminals" not in known and limit is None and not (states_only and ends_told):
         raise UserError(
-            f"{where}: there is no 'terminals' (it holds {names(holds)}), so it cannot be told where episodes end; add "
-            "them, or pass the time limit of an environment that ends by time only, such as "
+            f"{where}: there is no 'terminals' (it holds {names(holds)}), so the file does not say where episodes end; "
+            "add them, or pass the time limit of an environment that ends by time only, such as "
             f"{setting('max_episode_steps', 1000)}."
         )
     observations = arrays.number_array(known["observations"], "observations", where)
     steps = len(observations) if observations.ndim else 0
     if not steps:
-        raise UserError(f"{where}: there are no steps in it; give at least one episode of one step.")
+        raise UserError(f"{where}: it has no steps; give at least one episode of one step.")
     known.setdefault("actions", np.empty((steps, 0), np.float32))
     if "terminals" not in known:
         if not states_only:
@@ -279,8 +279,8 @@ def _choose(fields: Mapping[str, np.ndarray], max_episode_steps: int | None, whe
         )
         return "mismatch"
     raise UserError(
-        f"{where}: there are no 'timeouts' and no 'next_observations', so it cannot be told where episodes time out; "
-        f"pass the time limit, such as {limit}."
+        f"{where}: there are no 'timeouts' and no 'next_observations', so the file does not say where episodes time "
+        f"out; pass the time limit, such as {limit}."
     )
 
 

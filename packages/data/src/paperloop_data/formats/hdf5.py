@@ -230,7 +230,7 @@ def read_text(dataset: h5py.Dataset, path: str, where: str) -> str:
     """Return what `write_text` stored.
 
     Raises:
-        UserError: it is not such a text.
+        UserError: it is not an array of bytes.
     """
     if dataset.dtype != np.uint8 or len(dataset.shape) != 1:
         raise UserError(f"{where}: {path} is not a text of bytes; fetch or write the file again.")

@@ -255,7 +255,7 @@ def _episode_groups(file: h5py.File, metadata: Mapping[str, Any], where: str) ->
             "again."
         )
     if not present:
-        raise UserError(f"{where}: there are no episodes in it; give at least one.")
+        raise UserError(f"{where}: it has no episodes; give at least one.")
     missing = next((n for n in range(len(present)) if f"episode_{n}" not in present), None)
     if missing is not None:
         raise UserError(f"{where}: episode {missing} is missing; copy the folder again.")

@@ -190,7 +190,7 @@ def _one_episode(group: Mapping[str, np.ndarray], number: int, reading: Reading,
     for name in ("observations", *["actions"] * (not reading.states_only)):
         if name not in found:
             raise UserError(f"{at} has no {name} (it holds {names(group)}); add them.")
-    # Of observations there may be one more than steps, so they are asked last.
+    # There may be one observation more than steps, so observations come last.
     counted = next(n for n in ("actions", "rewards", "terminated", "truncated", "observations") if n in found)
     steps = len(found[counted])
     if steps == 0:

@@ -224,7 +224,7 @@ def _copies(runs: Sequence[Run]) -> list[str]:
 
 
 def _differing_code(runs: Sequence[Run]) -> list[str]:
-    """In what of their code runs differ, such as "commit (a1b2c3d, 4e5f6a7)"; what a run does not state is left out."""
+    """How the code of runs differs, such as "commit (a1b2c3d, 4e5f6a7)"; what a run does not state is left out."""
     stated: dict[str, dict[str, None]] = {}
     for run in runs:
         git, versions = (
