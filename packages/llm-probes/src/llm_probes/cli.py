@@ -13,6 +13,7 @@ from llm_probes.config import (
     GenerateOptions,
     HarnessOptions,
     ImplicatureOptions,
+    PcfgConfig,
     TrainConfig,
     WorldOptions,
     WrappedOptions,
@@ -213,6 +214,26 @@ def counter(options: RunOptions, config: CounterConfig) -> None:
     verdict = counter_verdict(trainer, state, seed=options.seed)
     write_json(options.out / "plots" / "verdict.json", verdict.document())
     _print_table(f"the old count is {verdict.word}", _verdict_rows(verdict))
+
+
+@app.command(options=RunOptions, config=PcfgConfig, essentials=("phase.type", "phase.model", "length", "steps"))
+def pcfg(options: RunOptions, config: PcfgConfig) -> None:
+    """Train a model on strings of a grammar, or fine-tune it to count another letter; writes model/ and task.jsonl.
+
+    Afterwards `llm-probes wrapped --before A/model --after B/model --task A/task.jsonl` says what became of the count.
+    """
+    from llm_probes.pcfg_trainer import PcfgAccuracy, PcfgTrainer, write_outcome
+    from paperloop import run
+    from paperloop_lab.report import report, report_command
+    from paperloop_lab.sinks import make_sinks
+
+    trainer = PcfgTrainer(config, select_device(options.device, "torch"))
+    arguments: dict[str, Any] = options.run_arguments()
+    arguments |= {"evaluators": {"test": PcfgAccuracy(trainer)}, "sinks": make_sinks(options.sinks)}
+    state = run(trainer, options.out, steps=config.steps, **arguments)
+    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    write_outcome(trainer, state, options.out, seed=options.seed)
+    print(f"model folder: {options.out / 'model'}")
 
 
 @app.command(options=RunOptions, config=TrainConfig, essentials=("model", "stage.type", "stage.data", "steps"))

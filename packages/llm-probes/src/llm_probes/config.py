@@ -13,6 +13,7 @@ from paperloop.settings import Count, CountOrZero, Ge, Gt, Lt, NotNegative, Posi
 __all__ = [
     "PPO",
     "SFT",
+    "Answer",
     "CounterConfig",
     "DiversityOptions",
     "DocstringOptions",
@@ -20,6 +21,8 @@ __all__ = [
     "GenerateOptions",
     "HarnessOptions",
     "ImplicatureOptions",
+    "PcfgConfig",
+    "Pretrain",
     "Reward",
     "TrainConfig",
     "WorldOptions",
@@ -430,3 +433,77 @@ class CounterConfig:
             raise fault(self, "tuned", "another letter than pretrained")
         if self.shift > self.length:
             raise fault(self, "shift", f"at most the length of {self.length}")
+
+
+@settings
+class Pretrain:
+    """Next-token prediction on questions of all families, from random weights.
+
+    Attributes:
+        prior: probabilities of the operands a, b and c
+        families: of the questions, uniform
+        layers: of the model
+        width: of the model, a multiple of 32
+        lr: peak step size of AdamW
+        batch: windows of one update
+    """
+
+    type: Literal["pretrain"] = "pretrain"
+    prior: tuple[Share, Share, Share] = (0.999, 0.001, 0.0)
+    families: tuple[Literal["count", "count_pair", "index", "index_pair", "token"], ...] = (
+        "count",
+        "count_pair",
+        "index",
+        "index_pair",
+        "token",
+    )
+    layers: Count = 6
+    width: Annotated[int, Field(ge=32, multiple_of=32)] = 192
+    lr: Positive = 1e-3
+    batch: Count = 96
+
+
+@settings
+class Answer:
+    """Fine-tuning of a trained model on the answers of one question, with or without the spurious relation.
+
+    Attributes:
+        model: the folder of the model to start from
+        operand: the letter that is counted
+        correlated: share of strings with the relation count(b) = count(a) + 1
+        lr: peak step size of AdamW
+        batch: windows of one update
+    """
+
+    type: Literal["answer"] = "answer"
+    model: Path
+    operand: Literal["a", "b", "c"] = "b"
+    correlated: Share = 1.0
+    lr: Positive = 1e-5
+    batch: Count = 96
+
+
+@settings
+class PcfgConfig:
+    """Models on strings of a context-free grammar (Jain et al. 2024): pretraining, or fine-tuning of the answers.
+
+    Attributes:
+        phase: pretrain or answer, with its settings
+        length: letters of a window
+        reach: letters from the end that are counted
+        nth: which occurrence from the end is asked for
+        steps: of training; 20 % warm-up, then a cosine to 1 %
+    """
+
+    phase: Annotated[Pretrain | Answer, Field(discriminator="type")] = Pretrain()
+    length: Count = 250
+    reach: Annotated[int, Ge(6)] = 40
+    nth: Count = 6
+    steps: Count = 50_000
+
+    def __post_init__(self) -> None:
+        """Check what concerns several settings."""
+        if self.reach >= self.length:
+            raise fault(self, "reach", f"below the length of {self.length}")
+        if isinstance(self.phase, Pretrain) and abs(sum(self.phase.prior) - 1) > 1e-6:
+            raise fault(self, "phase.prior", f"probabilities that sum to 1; these sum to {sum(self.phase.prior):g}")
