@@ -1,6 +1,6 @@
 """Reward-free exploration by a population of explorers in a handful of deployments.
 
-from cascade_explore import PRESETS, TrainConfig
+from cascade_explore import PRESETS, ExploreTrainer
 """
 
 from __future__ import annotations
@@ -9,13 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cascade_explore.config import PRESETS, TrainConfig
+    from cascade_explore.config import PRESETS, LabelConfig, TrainConfig
     from cascade_explore.tabular.study import study
+    from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn
+    from cascade_explore.trainer import ExploreTrainer
 
-__all__ = ["PRESETS", "TrainConfig", "study"]
+__all__ = ["PRESETS", "ExploreTrainer", "LabelConfig", "TaskTrainer", "TrainConfig", "TrueReturn", "study"]
 
 # Imported on first use (PEP 562), so that settings and the command line do not wait for JAX.
-_HOME = {"config": ("PRESETS", "TrainConfig"), "tabular.study": ("study",)}
+_HOME = {
+    "config": ("PRESETS", "LabelConfig", "TrainConfig"),
+    "tabular.study": ("study",),
+    "tasks.trainer": ("TaskTrainer", "TrueReturn"),
+    "trainer": ("ExploreTrainer",),
+}
 
 
 def __getattr__(name: str) -> Any:

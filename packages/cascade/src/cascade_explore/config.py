@@ -9,8 +9,9 @@ from pydantic import Field
 from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Positive, Seed, Share, fault, settings
 
 __all__ = [
-    "PRESETS", "PRESET_HELP", "Actor", "Cascade", "FourRooms", "Gym", "InfoGain", "KeyCorridor", "LogDet", "MultiRoom",
-    "NearestNeighbours", "Plan2Explore", "Population", "Random", "TrainConfig", "Variance", "WorldModel",
+    "PRESETS", "PRESET_HELP", "Actor", "Cascade", "FourRooms", "Gym", "InfoGain", "KeyCorridor", "LabelConfig",
+    "LogDet", "MultiRoom", "NearestNeighbours", "Plan2Explore", "Population", "Random", "TrainConfig", "Variance",
+    "WorldModel",
 ]  # fmt: skip
 
 
@@ -353,14 +354,53 @@ class TrainConfig:
         return self.deployments * self.dispatches
 
 
+@settings
+class LabelConfig:
+    """Learning tasks on the replay of a run, in its frozen world model.
+
+    Attributes:
+        run: the run folder.
+        tasks: reward, the environment's own, or FILE.py:FUNCTION.
+        actor: how the tasks' policies are trained in imagination.
+        lr: Adam's step size of the reward heads.
+        updates: of reward heads and policies.
+        updates_per_step: of them in one dispatch.
+    """
+
+    run: str
+    tasks: tuple[str, ...] = ("reward",)
+    actor: Actor = Actor()
+    lr: Positive = 1e-3
+    updates: Count = 1000
+    updates_per_step: Count = 50
+
+    def __post_init__(self) -> None:
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise fault(self, "tasks", "at least one task, and none twice")
+        if self.updates % self.updates_per_step:
+            raise fault(self, "updates_per_step", f"a divisor of {{updates}} = {self.updates}")
+
+    @property
+    def steps(self) -> int:
+        """Dispatches in all."""
+        return self.updates // self.updates_per_step
+
+
+_SMALL = WorldModel(deter=64, hidden=64, units=64, length=16, lr=1e-3, ensemble_lr=1e-3)
+_SMALL_ACTOR = Actor(starts=32, units=64, lr=1e-3, critic_lr=1e-3)
+
 PRESETS: dict[str, TrainConfig] = {
+    "small": TrainConfig(
+        world=_SMALL, explorer=Cascade(agents=4, share=0.3, actor=_SMALL_ACTOR), deployments=5, env_steps=2000
+    ),
     "multi_room": TrainConfig(),
     "four_rooms": TrainConfig(env=FourRooms()),
     "key_corridor": TrainConfig(env=KeyCorridor()),
 }
 
 PRESET_HELP: dict[str, str] = {
-    "multi_room": "four rooms behind closed doors; minutes on a CPU",
-    "four_rooms": "four rooms without doors; minutes on a CPU",
-    "key_corridor": "a key, a locked door and a ball; minutes on a CPU",
+    "small": "four rooms behind doors with small networks; a few minutes of one core",
+    "multi_room": "four rooms behind closed doors",
+    "four_rooms": "four rooms without doors",
+    "key_corridor": "a key, a locked door and a ball",
 }

@@ -17,7 +17,7 @@ from paperloop.files import write_json
 from paperloop_lab.plots import COLOURS, band, legend, new_figure, save_figure
 from paperloop_lab.stats import Interval, stratified_bootstrap
 
-__all__ = ["coverage_figure", "heat_figure", "interval", "tabular_report", "tree_lines"]
+__all__ = ["coverage_figure", "heat_figure", "interval", "owner_map", "tabular_report", "tree_lines"]
 
 LABELS = {
     "cascade": "cascade", "population": "population Plan2Explore", "identical": "identical agents", "random": "random",
@@ -58,21 +58,29 @@ def coverage_figure(found: dict[str, Study]) -> Any:
     return figure
 
 
+def owner_map(visits: np.ndarray, walls: np.ndarray) -> np.ndarray:
+    """Return a picture `[W, H, 3]` in which the colour of a cell is the agent that was there most.
+
+    Args:
+        visits: counts `[B, W, H]`.
+        walls: bool `[W, H]`.
+    """
+    palette = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in COLOURS[:-1]])
+    picture = np.ones((*walls.shape, 3))
+    picture[walls] = 0.25
+    owner, total = visits.argmax(0), visits.sum(0)
+    strength = 0.25 + 0.75 * np.log1p(total) / np.log1p(max(total.max(), 1))
+    been = total > 0
+    picture[been] = 1.0 - strength[been][:, None] * (1.0 - palette[owner[been] % len(palette)])
+    return picture
+
+
 def heat_figure(one: Study, walls: np.ndarray, *, shown: tuple[str, ...] = ("cascade", "population")) -> Any:
-    """Return maps of a layout in which the colour of a cell is the agent that was there most."""
+    """Return maps of the first layout, a panel for each method (`owner_map`)."""
     names = [name for name in shown if name in one.visits]
     figure, panels = new_figure(3.4 * len(names), 3.6, 1, len(names))
-    palette = [tuple(int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)) for c in COLOURS[:-1]]
     for axes, name in zip(np.ravel(panels), names, strict=True):
-        visits = one.visits[name]
-        picture = np.ones((*walls.shape, 3))
-        picture[walls] = 0.25
-        owner, total = visits.argmax(0), visits.sum(0)
-        strength = 0.25 + 0.75 * np.log1p(total) / np.log1p(max(total.max(), 1))
-        for x, y in np.argwhere(total > 0):
-            colour = np.array(palette[owner[x, y] % len(palette)])
-            picture[x, y] = 1.0 - strength[x, y] * (1.0 - colour)
-        axes.imshow(picture.transpose(1, 0, 2), interpolation="nearest")
+        axes.imshow(owner_map(one.visits[name], walls).transpose(1, 0, 2), interpolation="nearest")
         axes.set_title(LABELS.get(name, name))
         axes.set_axis_off()
     return figure

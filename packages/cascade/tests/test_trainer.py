@@ -1,0 +1,358 @@
+"""The trainer: its contract, frozen policies, rewards that cannot leak, gradients of the cascade, tasks."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascade_explore.config import (
+    Actor,
+    Cascade,
+    FourRooms,
+    Gym,
+    LabelConfig,
+    Plan2Explore,
+    TrainConfig,
+    WorldModel,
+)
+from cascade_explore.deploy import measures, replay
+from cascade_explore.deploy.acting import fingerprint
+from cascade_explore.envs.spec import Actions, Symbols
+from cascade_explore.explore import payment
+from cascade_explore.tasks.labels import find_label, label_rows
+from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episodes
+from cascade_explore.trainer import ExploreTrainer
+from paperloop import UserError, run
+from paperloop.conformance import check_trainer
+from paperloop.settings import replace_in
+
+WORLD = WorldModel(deter=8, groups=2, classes=3, hidden=8, units=8, layers=1, heads=2, batch=2, length=6)
+ACTOR = Actor(horizon=3, starts=4, units=8, layers=1)
+TINY = TrainConfig(
+    env=FourRooms(layouts=2, max_steps=12), world=WORLD, explorer=Cascade(agents=3, share=0.5, actor=ACTOR),
+    deployments=4, env_steps=96, envs=2, updates=4, updates_per_step=2,
+)  # fmt: skip
+
+
+def make(config):
+    return ExploreTrainer(config)
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    return ExploreTrainer(TINY)
+
+
+@pytest.fixture(scope="module")
+def advanced(trainer):
+    """A state after one deployment and its training, one after two, and the metrics of all steps."""
+    state, rows, kept = trainer.init(0), [], []
+    for _ in range(2 * TINY.dispatches):
+        state, metrics = trainer.step(state)
+        rows.append(jax.device_get(metrics))
+        kept.append(jax.device_get(state._replace(key=jax.random.key_data(state.key))))
+    return kept, rows
+
+
+def test_the_trainer_meets_the_contract(tmp_path):
+    # Four steps end within the second deployment: both phases are saved, killed and resumed.
+    passed = check_trainer(make, TINY, folder=tmp_path, steps=2, kills=1, command="cascade-explore")
+    assert len(passed) >= 7
+
+
+def test_deployments_are_entered_and_training_leaves_them(trainer, advanced):
+    kept, rows = advanced
+    before, after = kept[TINY.dispatches - 1].ledger, kept[-1].ledger
+    assert before.env_steps.tolist() == [[96, 0, 0, 0]]
+    assert after.env_steps.tolist() == [[96, 96, 0, 0]]
+    for name, old in before._asdict().items():
+        np.testing.assert_array_equal(getattr(after, name)[:, 0], old[:, 0])
+    assert after.policies[0, 0] != after.policies[0, 1]
+    assert after.coverage[0, 1] >= after.coverage[0, 0] > 0
+    assert rows[-1]["kl"].shape == (1,)
+    assert kept[-1].visits.sum() == 2 * 96
+
+
+def test_policies_are_frozen_while_deployed(trainer, advanced):
+    kept, _ = advanced
+    trained, deployed = kept[TINY.dispatches - 1], kept[TINY.dispatches]
+    for name in ("world", "agents", "ensemble", "world_opt"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(trained, name), getattr(deployed, name))
+    one = jax.tree.map(lambda x: jnp.asarray(x[0]), (trained.world, trained.agents.actors))
+    checksum = jax.jit(fingerprint)
+    assert int(checksum(one)) == int(deployed.ledger.policies[0, 1])
+    leaves, structure = jax.tree.flatten(one)
+    leaves[3] = leaves[3].at[(0,) * leaves[3].ndim].add(1e-6)
+    assert int(checksum(jax.tree.unflatten(structure, leaves))) != int(checksum(one))
+
+
+def test_what_is_stored_is_what_happened(trainer, advanced):
+    kept, _ = advanced
+    rows = kept[-1].replay
+    first, terminal = rows.first[0, :2], rows.terminal[0, :2]
+    assert first[..., 0].all()
+    assert not rows.first[0, 2:].any()
+    ended = np.roll(first, -1, -1)[..., :-1]
+    assert (ended | ~terminal[..., :-1]).all()  # a new episode follows a terminal row
+    starts = {tuple(o) for o in rows.observation[0, :2][first]}
+    layouts = {tuple(o) for o in np.asarray(jax.vmap(trainer.env.observe)(trainer.env.starts))}
+    assert starts <= layouts
+    lengths = np.diff(np.flatnonzero(first[0, 0]))
+    assert (lengths <= 13).all()  # twelve steps and the first row
+
+
+def test_rewards_of_any_kind_leave_everything_as_it_is(trainer, advanced):
+    """NaN, infinity or noise in the rewards: world model, ensemble and explorers stay bit-identical."""
+    kept, _ = advanced
+    state = jax.tree.map(jnp.asarray, kept[0]._replace(key=trainer.init(0).key))
+
+    def after(reward):
+        given = state._replace(replay=state.replay._replace(reward=reward))
+        return jax.device_get(trainer.step(jax.tree.map(jnp.copy, given))[0]._replace(key=None))
+
+    clean = after(state.replay.reward)
+    for value in (jnp.nan, jnp.inf, 1e9):
+        dirty = after(jnp.full_like(state.replay.reward, value))
+        for name in ("world", "world_opt", "ensemble", "ensemble_opt", "agents", "scales", "shown"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(clean, name), getattr(dirty, name))
+    changed = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), clean.world, kept[0].world)
+    assert any(jax.tree.leaves(changed))
+
+
+# What explorers are paid
+
+
+def paid_loss(trainer, state, explorer, key, bonus=None, gradient=None):
+    """Return the actors' loss as a function of the diversity that a bonus `[B, S]` adds."""
+    learner, world = trainer.learner, trainer.world
+    learner.through_model = gradient == "dynamics"
+    start = world.start((4,))
+    scales = payment.start_scales()
+
+    def loss(actors, bonus):
+        pay = payment.make_reward(world, state.ensemble, scales, explorer)
+
+        def reward(seen):
+            paid, shown = pay(seen)
+            return paid.at[-1].add(bonus), shown
+
+        value = learner.actor_loss(
+            actors, state.agents.slow, state.world, start, jnp.ones(4), reward, key
+        )[0]  # fmt: skip
+        learner.through_model = False
+        return value
+
+    return loss
+
+
+@pytest.fixture(scope="module")
+def one_seed(trainer, advanced):
+    kept, _ = advanced
+    return jax.tree.map(lambda x: jnp.asarray(x[0]), kept[-1])
+
+
+def test_the_diversity_of_the_last_state_reaches_the_actors_gradient(trainer, one_seed):
+    loss = paid_loss(trainer, one_seed, TINY.explorer, jax.random.key(0))
+    none = jnp.zeros((3, 4))
+    plain = jax.grad(loss)(one_seed.agents.actors, none)
+    bonus = none.at[1].set(jnp.array([1.0, -1.0, 2.0, 0.5]))
+    paid = jax.grad(loss)(one_seed.agents.actors, bonus)
+    differs = [np.abs(np.asarray(a - b)).reshape(3, -1).max(-1) for a, b in
+               zip(jax.tree.leaves(plain), jax.tree.leaves(paid), strict=True)]  # fmt: skip
+    most = np.max(differs, 0)
+    assert most[1] > 1e-4  # the agent that is paid learns from it
+    assert (most[[0, 2]] < 1e-7).all()  # and no other
+
+
+def test_a_population_is_the_cascade_without_its_share(trainer, one_seed):
+    key, none = jax.random.key(1), jnp.zeros((3, 4))
+    actors = one_seed.agents.actors
+    with_share, without = (
+        jax.grad(paid_loss(trainer, one_seed, Cascade(agents=3, share=s, actor=ACTOR), key))(actors, none)
+        for s in (0.5, 0.0)
+    )
+    other = jax.grad(paid_loss(trainer, one_seed, Plan2Explore(actor=ACTOR), key))(actors, none)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), without, other)
+    gap = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), with_share, without)
+    assert max(jax.tree.leaves(gap)) > 1e-4
+
+
+def test_all_agents_at_once_equal_one_after_another(trainer, one_seed):
+    """The prefix form against a loop over agents: same imagined sequences, gradients equal to 1e-5."""
+    world, learner = trainer.world, trainer.learner
+    from cascade_explore.explore.imagination import imagine
+
+    key, sg = jax.random.key(3), jax.lax.stop_gradient
+
+    def finals(actors):
+        seen = imagine(world, one_seed.world, learner.policies, actors, world.start((4,)), key, horizon=3)
+        return seen.h[-1]
+
+    def together(actors):
+        from cascade_explore.explore.diversity import variance
+
+        return variance(finals(actors)).sum()
+
+    def serial(actors):
+        h, total = finals(actors), 0.0
+        for i in range(3):
+            group = jnp.concatenate([sg(h[:i]), h[i : i + 1]])
+            total += group.var(0).mean(-1).sum()
+        return total
+
+    actors = one_seed.agents.actors
+    np.testing.assert_allclose(together(actors), serial(actors), rtol=1e-5)
+    one, other = jax.grad(together)(actors), jax.grad(serial)(actors)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other)
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(one)) > 1e-6
+
+
+def test_both_terms_are_combined_as_the_settings_say():
+    curious, diverse = jnp.array([[[2.0]], [[4.0]]]), jnp.array([[6.0]])
+    raw = payment.combine(curious, diverse, share=0.25, scales=None)
+    np.testing.assert_allclose(raw[:, 0, 0], [1.5, 3.0 + 1.5])
+    scales = payment.track(payment.start_scales(), curious, diverse)
+    even = payment.combine(curious, diverse, share=0.25, scales=scales)
+    np.testing.assert_allclose(even[:, 0, 0], [0.75 * 2 / 3, 0.75 * 4 / 3 + 0.25 * 2], rtol=1e-5)
+    assert float(even.sum()) == pytest.approx(2.0, rel=1e-5)  # one a step, whatever the share
+    scales = payment.track(payment.start_scales(), curious, 0 * diverse)  # as for agents that all end in one place
+    alone = payment.combine(curious, 0 * diverse, share=0.25, scales=scales)
+    np.testing.assert_allclose(alone[:, 0, 0], [0.75 * 2 / 3, 0.75 * 4 / 3], rtol=1e-5)
+
+
+# Replay and measures
+
+
+def test_sequences_come_from_what_was_collected_and_stay_in_their_stream():
+    kind, actions = Symbols(((1, 200),)), Actions(3, discrete=True)
+    data = replay.empty(3, 4, 5, kind, actions)
+    number = jnp.arange(2 * 4 * 5).reshape(2, 4, 5, 1).astype(jnp.uint8)
+    data = data._replace(observation=data.observation.at[:2].set(number).at[2].set(199))
+    rows = replay.draw(data, jnp.int32(2), jax.random.key(0), batch=300, length=3)
+    seen = np.asarray(rows.observation[..., 0]).astype(int)
+    assert (np.diff(seen, axis=0) == 1).all()
+    assert (seen[0] // 5 == seen[-1] // 5).all()
+    assert set(seen[0] % 5) == {0, 1, 2}
+    assert seen.max() == 39
+    written = replay.write(data, jax.tree.map(lambda x: jnp.ones_like(jnp.swapaxes(x[0], 0, 1)), data), jnp.int32(1))
+    assert written.observation[1].min() == 1
+    np.testing.assert_array_equal(written.observation[0], data.observation[0])
+
+
+def test_measures_of_visits_known_by_hand():
+    reachable = jnp.array([[[True, True], [True, False]], [[True, False], [False, False]]])
+    visits = jnp.array([[[1, 0], [1, 9]], [[0, 0], [0, 0]]])
+    assert float(measures.coverage(visits, reachable)) == pytest.approx((2 / 3 + 0) / 2)
+    assert float(measures.visitation_entropy(jnp.array([[[1, 1], [1, 1]]]))) == pytest.approx(2.0)
+    apart = jnp.eye(4, dtype=jnp.int32).reshape(4, 1, 2, 2) * 7
+    assert float(measures.distinct_explorers(apart)) == pytest.approx(4.0, rel=1e-5)
+    assert float(measures.distinct_explorers(jnp.ones((4, 1, 2, 2)))) == pytest.approx(1.0, rel=1e-5)
+
+
+# Other settings
+
+
+def test_a_gymnasium_environment_on_the_host_resumes_as_well(tmp_path):
+    pytest.importorskip("gymnasium")
+    config = replace_in(TINY, {"env.type": "gym", "env.id": "CartPole-v1", "explorer.type": "p2e", "deployments": 2,
+                               "env_steps": 24, "explorer.actor": {"horizon": 3, "starts": 4, "units": 8, "layers": 1},
+                               "updates": 0})  # fmt: skip
+    trainer = ExploreTrainer(config)
+    state = trainer.init(0)
+    state, metrics = trainer.step(state)
+    saved = jax.tree.map(jnp.copy, state)
+    state, _ = trainer.step(state)
+    again, _ = trainer.step(saved)
+    one, other = (jax.device_get(s.replay) for s in (state, again))
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+    assert metrics["env_reward"][0] + state.replay.first[0, 0].sum() == pytest.approx(24)  # a reward of 1 each step
+
+
+def test_random_actions_need_no_explorer():
+    config = replace_in(TINY, {"explorer.type": "random", "envs": 6})
+    state = ExploreTrainer(config).init(0)
+    assert state.agents == ()
+    assert config.agents == 1
+    assert "entropy" not in state.shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"env_steps": 97}, "multiple of"),
+        ({"env_steps": 30}, "at least 36"),
+        ({"updates": 3}, "divisor"),
+        ({"explorer.actor.starts": 13}, "at most"),
+        ({"explorer.share": 1.5}, "from 0 to 1"),
+        ({"explorer.diversity.type": "knn", "explorer.diversity.k": 9, "explorer.diversity.pool": 4}, "at most"),
+        ({"env.type": "maze"}, "env"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
+        replace_in(TINY, changes)
+
+
+def test_environments_that_cannot_be_explored_are_refused():
+    pytest.importorskip("gymnasium")
+    with pytest.raises(UserError, match="cannot be made"):
+        ExploreTrainer(replace_in(TINY, {"env.type": "gym", "env.id": "NoSuch-v0"}))
+    with pytest.raises(UserError, match="shows a Discrete"):
+        ExploreTrainer(replace_in(TINY, {"env.type": "gym", "env.id": "Taxi-v4"}))
+    assert isinstance(TINY.env, FourRooms)
+    assert isinstance(Gym().id, str)
+
+
+# Tasks
+
+
+def test_a_task_is_learned_on_a_model_that_stays_as_it_is(trainer, tmp_path):
+    run(trainer, tmp_path / "run", steps=2, progress=False)
+    file = tmp_path / "mine.py"
+    file.write_text("def look_up(rows):\n    return (rows['observation'][..., -1] == 3).astype('float32')\n")
+    asked = LabelConfig(
+        run=str(tmp_path / "run"), tasks=("reward", f"{file}:look_up"), actor=ACTOR, updates=4, updates_per_step=2
+    )
+    trainer = TaskTrainer(asked)
+    assert trainer.filled == 1
+    up = np.asarray(trainer.data.reward[..., 1])
+    rows = jax.device_get(trainer.data)
+    np.testing.assert_array_equal(up, (rows.observation[..., -1] == 3) & ~rows.first)
+    assert up[:, 0].any()
+    before = jax.device_get(trainer.frozen)
+    state = run(trainer, tmp_path / "run" / "tasks", steps=2, progress=False)
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(trainer.frozen))
+    halves = trainer.init(0)
+    for _ in range(2):
+        halves, metrics = trainer.step(halves)
+    jax.tree.map(
+        np.testing.assert_array_equal, *(jax.device_get((s.heads, s.agents)) for s in (state, halves))
+    )  # fmt: skip
+    assert metrics["reward_loss"].shape == (1,)
+    found = TrueReturn(trainer, 3).returns(state, 0)
+    assert found.shape == (1, 2, 3)
+    assert (found[:, 1] <= 12).all()
+
+
+def test_labels_that_cannot_be_are_refused(tmp_path):
+    rows = {"first": np.array([[True, False]]), "reward": np.array([[5.0, 1.0]])}
+    np.testing.assert_array_equal(label_rows("reward", find_label("reward"), rows), [[0.0, 1.0]])
+    for label, message in (
+        (lambda r: r["reward"][:, :1], "shape"),
+        (lambda r: r["reward"] * np.nan, "finite"),
+        (lambda r: r["colour"], "fails: KeyError"),
+    ):
+        with pytest.raises(UserError, match=message):
+            label_rows("mine", label, rows)
+    with pytest.raises(UserError, match="no file"):
+        find_label(str(tmp_path / "absent.py:f"))
+    (tmp_path / "there.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match="no function"):
+        find_label(f"{tmp_path / 'there.py'}:f")
+    with pytest.raises(UserError, match="is not a task"):
+        find_label("fly")
+
+
+def test_only_the_first_episode_of_a_stream_counts():
+    first = np.array([[True, False, True, False], [True, False, False, False]])
+    np.testing.assert_array_equal(first_episodes(first), [[True, True, False, False], [True] * 4])
