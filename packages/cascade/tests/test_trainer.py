@@ -119,6 +119,16 @@ def test_rewards_of_any_kind_leave_everything_as_it_is(trainer, advanced):
     assert any(jax.tree.leaves(changed))
 
 
+def test_what_went_wrong_is_noted(trainer, advanced):
+    kept, _ = advanced
+    assert trainer.final_notes(kept[-1]) == []
+    shown = {**kept[-1].shown, "kl": np.zeros(1), "entropy": np.zeros(1)}
+    notes = trainer.final_notes(kept[-1]._replace(shown=shown))
+    assert len(notes) == 2
+    assert "latents" in notes[0]
+    assert "explorers" in notes[1]
+
+
 # What explorers are paid
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cascade_explore.config import PRESET_HELP, PRESETS, Actor, LabelConfig, TrainConfig
+from cascade_explore.config import PRESET_HELP, PRESETS, LabelConfig, TrainConfig
 from paperloop.cli import App, Device, Positional, RunOptions, start_jax
 from paperloop.settings import Count, Seed, settings
 
@@ -77,10 +78,10 @@ def label(options: LabelOptions) -> None:
     start_jax(options.device)
     from cascade_explore.reports.runs import label_run
 
-    base = Actor(horizon=options.horizon)
+    actor = dataclasses.replace(LabelConfig(run="").actor, horizon=options.horizon)
     per_step = max(d for d in range(1, 51) if options.updates % d == 0)
     config = LabelConfig(
-        run=str(options.run), tasks=options.task, actor=base, updates=options.updates, updates_per_step=per_step
+        run=str(options.run), tasks=options.task, actor=actor, updates=options.updates, updates_per_step=per_step
     )
     out = options.out or options.run / "tasks"
     label_run(config, out, seed=options.seed, episodes=options.episodes, quiet=options.quiet)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -176,6 +177,17 @@ class ExploreTrainer:
     def restore(self, folder: Path, like: TrainState) -> TrainState:
         """Read back what `save` wrote; the result continues bit for bit, in whatever phase it was."""
         return load_pytree(folder, like)
+
+    def final_notes(self, state: TrainState) -> list[str]:
+        """Return what a reader of the results must know: nothing trained, a collapsed posterior, dead explorers."""
+        if self.config.updates == 0:
+            return ["No update was made, so that every deployment acted by untrained networks."]
+        notes, shown = [], jax.device_get(state.shown)
+        for i in np.flatnonzero(shown["kl"] < 1e-3):
+            notes.append(f"Seed {i}: the latents say nothing about observations (KL {shown['kl'][i]:.1e} nats).")
+        for i in np.flatnonzero(shown.get("entropy", np.ones(1)) < 1e-3) if self.env.actions.discrete else ():
+            notes.append(f"Seed {i}: the explorers hardly vary their actions (entropy {shown['entropy'][i]:.1e} nats).")
+        return notes
 
     # One seed
 
