@@ -25,6 +25,7 @@ EXPECTED = {
     "cascade": "cascade-explore",
     "core": "paperloop",
     "data": "paperloop-data",
+    "exploration": "generalized-exploration",
     "lab": "paperloop-lab",
     "llm-probes": "llm-probes",
     "minimax": "minimax-ued",

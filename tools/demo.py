@@ -21,6 +21,7 @@ DEMOS = {
     "otr": "otr",
     "opshape": "opshape",
     "cascade": "cascade-explore",
+    "exploration": "generalized-exploration",
 }
 #: Figures listed for each demo at the end; the others are next to them.
 LISTED = 4

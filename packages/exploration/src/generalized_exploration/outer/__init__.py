@@ -1,0 +1,1 @@
+"""A generator that proposes what to learn from."""

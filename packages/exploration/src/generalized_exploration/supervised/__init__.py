@@ -1,0 +1,1 @@
+"""Examples of a data set, chosen batch by batch."""
