@@ -11,10 +11,13 @@ from generalized_exploration.outer.families import FAMILIES
 from paperloop.files import write_atomically
 from paperloop.metrics_file import read_metrics
 from paperloop.settings import read_json
-from paperloop_lab.plots import band, legend, new_figure, save_figure
+from paperloop_lab.plots import band, legend, new_figure, save_figure, style
 from paperloop_lab.stats import curve_interval
 
-__all__ = ["growth_report", "selection_report", "selection_table"]
+__all__ = [
+    "growth_figure", "growth_report", "growth_table", "read_curves", "selection_figure", "selection_report",
+    "selection_table",
+]  # fmt: skip
 
 Curves = dict[str, np.ndarray]
 
@@ -81,21 +84,16 @@ def _median(values: list[float]) -> float | None:
     return middle if np.isfinite(middle) else None
 
 
-def selection_report(run: Path, out: Path | None = None, *, quiet: bool = False) -> None:
-    """Draw accuracy against steps and operations, and what was selected; write and print the table."""
+def selection_figure(run: Path) -> Any:
+    """Return accuracy against steps and operations, and the share of wrong labels in what was trained on."""
     config = read_json(run / "config.json")["config"]
-    out = out or run / "plots"
     arms, curves = read_curves(run)
     reference = float(np.mean(next(iter(curves["reference_accuracy"].values()))[:, -1]))
     curves = _training(curves)
-    per_row = config["steps_per_dispatch"]
-    if curves["accuracy"][arms[0]].shape[1] == 0:
-        print("No arm has been trained yet: the references come first.")
-        return
     figure, (left, middle, right) = new_figure(15, 4.2, 1, 3)
     for number, arm in enumerate(arms):
         accuracy = curve_interval(curves["accuracy"][arm], "mean")
-        steps = np.arange(1, accuracy.point.size + 1) * per_row
+        steps = np.arange(1, accuracy.point.size + 1) * config["steps_per_dispatch"]
         band(left, steps, accuracy, number)
         band(middle, curves["gflops"][arm][0], accuracy, number)
         band(right, steps, curve_interval(curves["corrupted"][arm], "mean"), number, arm.replace("_", " "))
@@ -104,8 +102,17 @@ def selection_report(run: Path, out: Path | None = None, *, quiet: bool = False)
     middle.set(xlabel="GFLOP, reference not counted", ylabel="test accuracy", xscale="log")
     right.set(xlabel="steps of selection", ylabel="share of wrong labels in what was trained on")
     legend(right)
-    save_figure(figure, out / "selection.png")
-    rows = selection_table(run, per_row)
+    return figure
+
+
+def selection_report(run: Path, out: Path | None = None, *, quiet: bool = False) -> None:
+    """Draw and write what `selection_figure` and `selection_table` return, and print the table."""
+    config = read_json(run / "config.json")["config"]
+    out = out or run / "plots"
+    if not max(read_curves(run)[1]["updates"][config["arms"][0]][0]):
+        print("No arm has been trained yet: the references come first.")
+        return
+    save_figure(selection_figure(run), out / "selection.png")
     head = ["arm", "accuracy", "steps to uniform's", "GFLOP to it", "wrong labels", "trivial", "irrelevant"]
     lines = [
         [
@@ -113,19 +120,29 @@ def selection_report(run: Path, out: Path | None = None, *, quiet: bool = False)
             _number(row.get("steps_to_uniform")), _number(row.get("gflops_to_uniform")),
             *(f"{row[name]:.3f}" for name in ("corrupted", "trivial", "irrelevant")),
         ]
-        for row in rows
+        for row in selection_table(run, config["steps_per_dispatch"])
     ]  # fmt: skip
-    seeds = config["seeds"]
-    title = f"{config['task']['type']}, {config['task']['label_noise']:.0%} of labels drawn anew, {seeds} seeds; " + (
-        "mean and 95 % bootstrap interval"
-    )
+    noise, seeds = config["task"]["label_noise"], config["seeds"]
+    title = f"{config['task']['type']}, {noise:.0%} of labels drawn anew; means and 95 % intervals of {seeds} seeds"
     _write(out, "selection", title, head, lines, quiet)
 
 
-def growth_report(run: Path, out: Path | None = None, *, quiet: bool = False) -> None:
-    """Draw families passed over time and accuracy by family; write and print the table."""
+def growth_table(run: Path) -> list[dict[str, Any]]:
+    """Return a row for each arm: mean and 95 % interval at the end of families passed, lost again, and so on."""
+    arms, curves = read_curves(run)
+    rows = []
+    for arm in arms:
+        row: dict[str, Any] = {"arm": arm}
+        for name in ("passed", "lost", "more_general", "accuracy"):
+            interval = curve_interval(curves[name][arm][:, -1:], "mean")
+            row[name] = [float(value[0]) for value in (interval.point, interval.low, interval.high)]
+        rows.append(row)
+    return rows
+
+
+def growth_figure(run: Path) -> Any:
+    """Return families passed and walls in the buffer over time, and accuracy by family at the end."""
     config = read_json(run / "config.json")["config"]
-    out = out or run / "plots"
     arms, curves = read_curves(run)
     figure, (left, middle, right) = new_figure(15, 4.2, 1, 3)
     for number, arm in enumerate(arms):
@@ -133,23 +150,25 @@ def growth_report(run: Path, out: Path | None = None, *, quiet: bool = False) ->
         band(left, steps, curve_interval(curves["passed"][arm], "mean"), number)
         band(middle, steps, curve_interval(curves["walls"][arm], "mean"), number, arm)
         final = [curves[f"accuracy_{family}"][arm][:, -1].mean() for family in FAMILIES]
-        right.plot(range(len(FAMILIES)), final, marker="o", ms=4, lw=1)
+        right.plot(range(len(FAMILIES)), final, marker="o", ms=4, lw=1, **style(number))
     right.axhline(config["threshold"], color="#888888", lw=1, ls=":")
     right.set_xticks(range(len(FAMILIES)), [name.replace("_", " ") for name in FAMILIES], rotation=60, ha="right")
     left.set(xlabel="steps", ylabel=f"of {len(FAMILIES)} families passed")
     middle.set(xlabel="steps", ylabel="walls in the mazes of the buffer")
     right.set(ylabel="accuracy at the end; dotted: passed")
     legend(middle)
-    save_figure(figure, out / "growth.png")
-    lines = []
-    for arm in arms:
-        cells = [arm]
-        for name in ("passed", "lost", "more_general", "accuracy"):
-            interval = curve_interval(curves[name][arm][:, -1:], "mean")
-            cells.append(f"{interval.point[0]:.2f} [{interval.low[0]:.2f}, {interval.high[0]:.2f}]")
-        lines.append(cells)
+    return figure
+
+
+def growth_report(run: Path, out: Path | None = None, *, quiet: bool = False) -> None:
+    """Draw and write what `growth_figure` and `growth_table` return, and print the table."""
+    out = out or run / "plots"
+    save_figure(growth_figure(run), out / "growth.png")
+    rows = growth_table(run)
+    lines = [[row["arm"], *(f"{v[0]:.2f} [{v[1]:.2f}, {v[2]:.2f}]" for v in list(row.values())[1:])] for row in rows]
     head = ["arm", "families passed", "lost again", "times more general", "accuracy"]
-    _write(out, "growth", f"{config['seeds']} seeds; mean and 95 % bootstrap interval", head, lines, quiet)
+    seeds = read_json(run / "config.json")["config"]["seeds"]
+    _write(out, "growth", f"means and 95 % intervals of {seeds} seeds", head, lines, quiet)
 
 
 def _number(value: float | None) -> str:
