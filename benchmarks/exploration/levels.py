@@ -150,14 +150,16 @@ def train(arm: str, tier: Mapping[str, Any], seed: int) -> Json:
     """Return the share of replay that noise has at each cycle, seed by seed, and what share of the buffer it has."""
     score = _evidence_score(arm) if arm not in _SCORES else _SCORES[arm]
     _SCORES[arm] = score
-    config = replace_in(PRESETS["small_plr"], {"score": score, "seeds": tier["seeds"]})
+    # Equal scores share their ranks, so that the arm without scores replays at random.
+    config = replace_in(PRESETS["small_plr"], {"score": score, "seeds": tier["seeds"], "buffer.ties": "share"})
     trainer = UEDTrainer(config, env=NoisyMaze(Maze(config.env)))
     buffer = LevelBuffer(config.buffer, trainer.env.level_hash, trainer.env.same_level, score=score)
     state = trainer.init(seed)
     shares, held = [], []
 
     @jax.jit
-    @jax.vmap
+    @jax.vmap  # over seeds
+    @jax.vmap  # over students, of which there is one
     def measured(content: Any) -> tuple[jax.Array, jax.Array]:
         noisy = content.levels.noisy * content.filled
         return (buffer.weights(content) * noisy).sum(), noisy.sum() / jnp.maximum(content.filled.sum(), 1)
@@ -165,8 +167,8 @@ def train(arm: str, tier: Mapping[str, Any], seed: int) -> Json:
     for _ in range(max(1, tier["cycles"] // config.cycles_per_step)):
         state, _ = trainer.step(state)
         share, part = measured(state.buffer)
-        shares.append(np.asarray(share))
-        held.append(np.asarray(part))
+        shares.append(np.asarray(share)[:, 0])
+        held.append(np.asarray(part)[:, 0])
     half = len(shares) // 2
     return {
         "replay": np.mean(shares[half:], 0).tolist(), "buffer": np.mean(held[half:], 0).tolist(),
