@@ -401,7 +401,7 @@ def test_an_option_of_a_wrong_type_is_not_taken_for_another(tmp_path, options, m
 def test_messages_use_the_words_of_the_running_command(tmp_path):
     paths = ("drop_nonfinite", "max_episode_steps", "default_reward", "observation_keys", "episode_ends")
     options = {f"loading.{name}": f"--loading.{name.replace('_', '-')}" for name in paths}
-    words = CommandWords("learn train", options, frozenset({"loading.drop_nonfinite"}))
+    words = CommandWords("learn train", options, {"loading.drop_nonfinite": "--loading.no-drop-nonfinite"})
 
     def parts(file):
         for number in range(2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -28,27 +29,23 @@ class NonFiniteError(UserError):
     """A metric became NaN or infinite, and the run was asked to stop on that."""
 
 
+@dataclasses.dataclass(frozen=True)
 class CommandWords:
     """How the settings of the running command are typed.
 
-    Args:
+    Attributes:
         prog: the program and its command, such as "minimax-ued train".
         options: dotted path of a setting -> how its option is written, such as "--ppo.lr".
-        flags: paths of those that are switched on and off.
+        flags: path of one that is switched on and off -> how it is switched off, such as "--no-anneal".
         classes: name of a settings class -> the path of its only instance among the settings ("" for the outermost).
         distribution: the package whose command runs.
     """
 
-    def __init__(
-        self,
-        prog: str,
-        options: Mapping[str, str],
-        flags: frozenset[str] = frozenset(),
-        classes: Mapping[str, str] | None = None,
-        distribution: str = "",
-    ):
-        self.prog, self.options, self.flags = prog, options, flags
-        self.classes, self.distribution = classes or {}, distribution
+    prog: str
+    options: Mapping[str, str]
+    flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    classes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    distribution: str = ""
 
     def find(self, name: str) -> str | None:
         """Return the path that a full path, or a suffix that only one path has, stands for."""
@@ -92,8 +89,7 @@ def setting(name: str, value: Any = _ABSENT, otherwise: str | None = None) -> st
     if value is _ABSENT:
         return option
     if path in words.flags and isinstance(value, bool):
-        holder, dot, last = option.removeprefix("--").rpartition(".")
-        return option if value else f"--{holder}{dot}no-{last}"
+        return option if value else words.flags[path]
     return " ".join([option, *(shlex.quote(str(v)) for v in (value if isinstance(value, tuple | list) else [value]))])
 
 

@@ -170,12 +170,11 @@ def show(options: FolderOptions) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from paperloop.settings import read_json
-    from paperloop_lab.report.reading import flattened
+    from paperloop.settings import flatten, read_json
 
     table = Table(box=None, show_header=False)
     for name in ("run.json", "config.json"):
-        for key, value in flattened(read_json(options.folder / name)).items():
+        for key, value in flatten(read_json(options.folder / name)).items():
             table.add_row(printable(key), "" if value is None else printable(str(value)))
         table.add_row("", "")
     Console(highlight=False, markup=False).print(table)

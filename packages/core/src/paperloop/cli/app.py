@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from paperloop.cli.help import command_help, program_help
 from paperloop.cli.options import Command, Typed
 from paperloop.errors import UserError, printable, running_command
-from paperloop.problems import did_you_mean
+from paperloop.settings import did_you_mean
 from paperloop.signals import leave_on_interrupt
 
 __all__ = ["App"]

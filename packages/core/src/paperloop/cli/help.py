@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from paperloop.cli.options import Command, Option, Typed
 from paperloop.settings import defaults, to_dict
-from paperloop.shapes import Shape, shapes
+from paperloop.settings.shapes import Shape, shapes
 
 __all__ = ["command_help", "program_help", "summary"]
 
@@ -45,29 +45,25 @@ def command_help(typed: Typed, *, everything: bool) -> str:
         typed: what was typed before the help was asked for.
         everything: all options, instead of a screen of the essential ones.
     """
-    command = typed.command
     options = list(typed.table.values())
-    if everything:
-        return "\n".join(_page(typed, options, presets="full"))
-    whole = _page(typed, options, presets="lines") if len(options) < SCREEN else []
-    if 0 < len(whole) <= SCREEN:
-        return "\n".join(whole)
-    wanted = {*COMMON, *command.essentials}
-    options = [o for o in options if o.positional or o.required or o.path in wanted or o.switch]
-    options.sort(key=lambda o: (not o.required, o.path not in COMMON))
-    page = _page(typed, options, presets="lines", short=True) if len(command.presets) < SCREEN // 2 else []
-    return "\n".join(page if 0 < len(page) <= SCREEN else _page(typed, options, presets="names", short=True))
+    page = _page(typed, options, presets="full" if everything else "lines")
+    if not everything and len(page) > SCREEN:
+        wanted = {*COMMON, *typed.command.essentials}
+        options = [o for o in options if o.positional or o.required or o.path in wanted or o.switch]
+        options.sort(key=lambda o: (not o.required, o.path not in COMMON))
+        page = _page(typed, options, presets="lines", short=True)
+        if len(page) > SCREEN:
+            page = _page(typed, options, presets="names", short=True)
+    return "\n".join(page)
 
 
 def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = False) -> list[str]:
     command = typed.command
     usage = [f"usage: {command.prog}"]
     for o in sorted(options, key=lambda o: not o.positional):
-        if o.positional:
-            name = f"{o.name}{' ...' if o.shape.several else ''}"
+        if o.positional or o.required:
+            name = f"{o.name}{' ...' if o.shape.several else ''}" if o.positional else f"{o.name} {_metavar(o)}"
             usage.append(name if o.required else f"[{name}]")
-        elif o.required:
-            usage.append(f"{o.name} {_metavar(o)}")
     lines = [*_wrap(" ".join([*usage, "[options]"])), ""]
     for paragraph in summary(command).split("\n\n"):
         lines += [*_wrap(" ".join(paragraph.split())), ""]
@@ -83,27 +79,22 @@ def _page(typed: Typed, options: list[Option], *, presets: str, short: bool = Fa
     groups["options"] += _rows("--help, --help-all", "show the essential options, or all")
     for title, rows in groups.items():
         lines += [f"{title}:", *rows, ""] if rows else []
-    if command.presets:
-        lines += [*_presets(command, presets), ""]
+    lines += [*_presets(command, presets), ""] if command.presets else []
     if short:
         more = "; with --preset NAME, the help shows that preset's values." if command.presets else "."
         lines += _wrap(f"`{command.prog} --help-all` lists all {len(typed.table)} options{more}")
-    return lines[:-1] if lines[-1] == "" else lines
+    return lines if lines[-1] else lines[:-1]
 
 
 def _entry(option: Option) -> list[str]:
     """The lines of one option: how it is typed, what it is, its default."""
-    text = option.text.removesuffix(".")
-    if option.switch:
-        text = f"{text} ({', '.join(option.switch)})".strip()
+    text = option.shape.text.removesuffix(".") + (f" ({', '.join(option.switch)})" if option.switch else "")
     if option.required:
-        text = f"{text} (required)"
+        text += " (required)"
     elif not (option.default in (None, []) if option.positional else option.default is None and "None" in text):
-        text = f"{text} (default: {_value(option.default)})"
-    holder, dot, last = option.name.rpartition(".")
-    off = f"{holder}.no-{last}" if dot else f"--no-{last.removeprefix('--')}"
-    name = f"{option.name}, {off}" if option.flag else f"{option.name} {'' if option.positional else _metavar(option)}"
-    return _rows(name.rstrip(), text.strip())
+        text += f" (default: {_value(option.default)})"
+    how = f", {option.off}" if option.flag else "" if option.positional else f" {_metavar(option)}"
+    return _rows(option.name + how, text.strip())
 
 
 def _rows(name: str, text: str) -> list[str]:
@@ -120,13 +111,14 @@ def _kinds(shape: Shape) -> str:
 
 
 def _kind(kind: Any) -> str:
+    args = get_args(kind)
     if get_origin(kind) is Literal:
-        return "|".join(map(str, get_args(kind)))
+        return "|".join(map(str, args))
     if get_origin(kind) is tuple:
-        inner = [_kinds(Shape.of(arg)) for arg in get_args(kind) if arg is not ...]
+        inner = [_kinds(Shape(arg)) for arg in args if arg is not ...]
         inner = [f"{{{word}}}" if "|" in word else word for word in inner]
-        return f"[{inner[0]} ...]" if ... in get_args(kind) else " ".join(inner)
-    return {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH", bool: ""}.get(kind, "VALUE")
+        return f"[{inner[0]} ...]" if ... in args else " ".join(inner)
+    return {int: "INT", float: "NUMBER", str: "TEXT", Path: "PATH"}.get(kind, "VALUE")
 
 
 def _value(value: Any) -> str:
@@ -168,13 +160,10 @@ def _changed(cls: Any, tree: Mapping[str, Any], base: Mapping[str, Any], prefix:
         yield from _changed(member, value, usual, f"{path}.")
 
 
-def _width() -> int:
-    return min(max(shutil.get_terminal_size((80, 24)).columns, 80), 110)
-
-
 def _wrap(text: str, head: str = "") -> list[str]:
+    width = min(max(shutil.get_terminal_size((80, 24)).columns, 80), 110)
     rows = textwrap.wrap(
-        text, _width(), initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False,
+        text, width, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False,
         break_long_words=False,
     )  # fmt: skip
     return rows or [head.rstrip()]

@@ -13,8 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 from paperloop.errors import CommandWords, UserError
@@ -30,7 +29,7 @@ from paperloop.settings import (
     to_dict,
     validate,
 )
-from paperloop.shapes import MISSING, Shape, shapes, walk
+from paperloop.settings.shapes import MISSING, Shape, shapes, walk
 
 __all__ = ["Command", "Option", "Positional", "Typed"]
 
@@ -45,44 +44,31 @@ class _Positional:
 Positional = Annotated[_T, _Positional()]
 
 
-@dataclasses.dataclass(frozen=True)
 class Option:
     """One option.
 
-    Attributes:
+    Args:
         path: the dotted path of its field.
         shape: what it may be.
         default: in JSON; `MISSING` where there is none.
-        text: for the help.
         switch: tag -> class, where it chooses a member of a union.
+
+    Attributes:
+        positional: whether it is given by its place.
+        required: whether it must be given.
+        flag: whether it can be switched on and off.
+        name: as it is typed, or for a positional one as it is called in the help.
+        off: as it is switched off.
     """
 
-    path: str
-    shape: Shape
-    default: Any
-    text: str = ""
-    switch: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    @property
-    def positional(self) -> bool:
-        """Whether it is given by its place."""
-        return any(isinstance(e, _Positional) for _, extra in self.shape.parts for e in extra)
-
-    @property
-    def required(self) -> bool:
-        """Whether it must be given."""
-        return self.default is MISSING
-
-    @property
-    def flag(self) -> bool:
-        """Whether it can be switched on and off."""
-        return self.shape.flag and not self.switch
-
-    @property
-    def name(self) -> str:
-        """As it is typed, or for a positional one as it is called in the help."""
-        name = self.path.replace("_", "-")
-        return name.upper() if self.positional else f"--{name}"
+    def __init__(self, path: str, shape: Shape, default: Any, switch: Mapping[str, Any] | None = None):
+        self.path, self.shape, self.default, self.switch = path, shape, default, switch or {}
+        self.positional = any(isinstance(e, _Positional) for _, extra in shape.parts for e in extra)
+        self.required = default is MISSING
+        self.flag = shape.flag and not switch
+        self.name = dashed(path).upper() if self.positional else f"--{dashed(path)}"
+        holder, dot, last = dashed(path).rpartition(".")
+        self.off = f"--{holder}{dot}no-{last}"
 
     def value(self, words: list[str]) -> Any:
         """Return in JSON what words stand for."""
@@ -91,19 +77,21 @@ class Option:
         return self.shape.read(words)
 
 
-def _options(cls: Any, tree: Mapping[str, Any]) -> list[Option]:
+def dashed(path: str) -> str:
+    """Return the path of a setting as it is typed."""
+    return path.replace("_", "-")
+
+
+def _options(cls: Any, tree: Mapping[str, Any]) -> Iterator[Option]:
     """The options of settings, of unions those of the member that is chosen in their JSON."""
-    found: dict[str, Option] = {}
-    for path, _, shape, value, text in walk(cls, tree):
+    for path, _, shape, value in walk(cls, tree):
         if len(shape.members) > 1:
             chosen = "none" if value is None else value.get("type", MISSING) if isinstance(value, Mapping) else MISSING
-            switch = {**shape.members, "none": None} if shape.optional else shape.members
-            found[f"{path}.type"] = Option(f"{path}.type", Shape.of(str), chosen, text, switch)
+            yield Option(f"{path}.type", shape, chosen, {**shape.members, **({"none": None} if shape.optional else {})})
         elif shape.members and not shape.optional:
             continue
         elif not (path.endswith(".type") and shape.choices) and not any(s.members for s in shape.items(1) or ()):
-            found[path] = Option(path, shape, value, text)
-    return list(found.values())
+            yield Option(path, shape, value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +130,7 @@ class _Word(NamedTuple):
     def one(self) -> str:
         """Return its value, where it takes one word."""
         if self.value is None and not self.behind:
-            raise UserError(f"--{self.path.replace('_', '-')} needs a value.")
+            raise UserError(f"--{dashed(self.path)} needs a value.")
         return self.behind.pop(0) if self.value is None else self.value
 
 
@@ -182,20 +170,18 @@ class Typed:
         for word in self._typed:
             if word.path in layers or word.path.endswith(".type"):
                 if word.path in first:
-                    raise UserError(f"--{word.path.replace('_', '-')} is given twice.")
+                    raise UserError(f"--{dashed(word.path)} is given twice.")
                 first[word.path] = word.one()
                 if not first[word.path]:  # an unset variable of the shell must not mean "none given"
-                    raise UserError(f"--{word.path.replace('_', '-')} needs a value.")
-        self.preset, self._file, self._from_file = first.get("preset"), Path(first.get("config", "")), {}
+                    raise UserError(f"--{dashed(word.path)} needs a value.")
+        self.preset, self._file, self._from_file = first.get("preset"), first.get("config", ""), {}
         tags = {path: None if tag.lower() == "none" else tag for path, tag in first.items() if path not in layers}
         chosen = nested({path if tag else path.removesuffix(".type"): tag for path, tag in tags.items()})
-        self.table: dict[str, Option] = {}
-        self._trees, self._fields = {}, []
+        self._trees, self.table = {}, {}
         for cls, below in ((command.options, defaults), (command.config, self._below)):
             if cls is not None:
                 mine = {name: value for name, value in chosen.items() if name in shapes(cls)}
                 self._trees[cls] = merge(cls, below(cls), mine)
-                self._fields += walk(cls, self._trees[cls])
                 self.table |= {option.path: option for option in _options(cls, self._trees[cls])}
         for path, tag in tags.items():
             switch = self.table[path].switch if path in self.table else {}
@@ -210,7 +196,7 @@ class Typed:
             if self.preset not in self.command.presets:
                 raise UserError(f'there is no preset "{self.preset}"{did_you_mean(self.preset, self.command.presets)}')
             tree = to_dict(self.command.presets[self.preset])
-        if self._file != Path():
+        if self._file:
             self._file, self._from_file = read_document(cls, self._file, self.command.schema, partial=True)
             if not isinstance(self._from_file, Mapping):
                 raise UserError(f"{self._file} does not hold the settings of {cls.__name__} as an object.")
@@ -220,15 +206,16 @@ class Typed:
     def command_words(self) -> CommandWords:
         """Return how the settings of this command are typed."""
         places: dict[str, set[str]] = {}
-        absent: tuple[str, ...] = ()
-        for path, owner, shape, value, _ in self._fields:
-            absent += (f"{path}.",) if value is None and shape.members else ()
-            if not path.startswith(absent):
-                places.setdefault(owner.__name__, set()).add(path.rpartition(".")[0])
+        for cls, tree in self._trees.items():
+            absent: tuple[str, ...] = ()
+            for path, owner, shape, value in walk(cls, tree):
+                absent += (f"{path}.",) if value is None and shape.members else ()
+                if not path.startswith(absent):
+                    places.setdefault(owner.__name__, set()).add(path.rpartition(".")[0])
         return CommandWords(
             self.command.prog,
             {path: option.name for path, option in self.table.items()},
-            frozenset(path for path, option in self.table.items() if option.flag),
+            {path: option.off for path, option in self.table.items() if option.flag},
             {name: found.pop() for name, found in places.items() if len(found) == 1},
             self.command.distribution,
         )
@@ -242,9 +229,14 @@ class Typed:
         """
         self._assign()
         given = {p: self.table[p].value(words) for p, words in self.words.items() if not self.table[p].switch}
+        for path in given:
+            if inner := next((p for p in given if p.startswith(f"{path}.") and given[path] is None), None):
+                raise UserError(
+                    f"{self.table[path].off} and {self.table[inner].name} contradict: leave one of them out."
+                )
         made, problems = {None: None}, []
         for cls, tree in self._trees.items():
-            own = nested({path: value for path, value in given.items() if path.partition(".")[0] in shapes(cls)})
+            own = {name: value for name, value in nested(given).items() if name in shapes(cls)}
             try:
                 made[cls] = validate(cls, merge(cls, tree, own))
             except SettingsError as error:
@@ -273,11 +265,10 @@ class Typed:
 
     def _option(self, word: _Word) -> tuple[str, list[str]]:
         """The path of an option, and the words it takes."""
-        holder, dot, last = word.path.rpartition(".")
         option = self.table.get(word.path)
-        off = option is None and last.startswith("no_")
-        option = self.table.get(f"{holder}{dot}{last[3:]}") if off else option
-        if option is None or option.positional or (off and not option.flag):
+        off = option is None
+        option = next((o for o in self.table.values() if o.flag and o.off == f"--{dashed(word.path)}"), option)
+        if option is None or option.positional:
             raise UserError(self._unknown(word))
         if off and word.value is not None:
             raise UserError(f"{option.name} is switched off by its name: leave out ={word.value}.")
@@ -299,10 +290,9 @@ class Typed:
                 if tag != option.default and word.path in inner:
                     chosen = f"{word.typed} belongs to {option.name} {tag}, and {option.default} is chosen"
                     return f"{chosen}: leave it out, or choose {tag}."
-        names = [option.name[2:] for option in self.table.values() if not option.positional]
+        off = word.path.rpartition(".")[2].startswith("no_")
+        names = [(o.off if off else o.name)[2:] for o in self.table.values() if not o.positional]
         names += [name for name in ("config", "preset") if name in self._first]
-        if word.path.rpartition(".")[2].startswith("no_"):
-            names = [".".join((*name.split(".")[:-1], f"no-{name.split('.')[-1]}")) for name in names]
         near = nearest(word.typed[2:], names, separators=".", cutoff=0.7)  # --levels is not --levels-ahead
         hint = f"did you mean {' or '.join(f'--{name}' for name in near)}? " if near else ""
         return f'unknown option "{word.typed}"; {hint}{self._all()}.'

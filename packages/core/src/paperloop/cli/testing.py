@@ -11,7 +11,7 @@ from typing import Any
 
 from paperloop.cli.app import App
 from paperloop.cli.options import Command, Option, Typed
-from paperloop.shapes import Shape
+from paperloop.settings.shapes import Shape
 
 __all__ = ["check_command_errors"]
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from paperloop.errors import UserError, printable
-from paperloop.settings import did_you_mean
+from paperloop.settings import did_you_mean, flatten
 from paperloop_lab import plots, stats
-from paperloop_lab.report.reading import Key, Run, flattened
+from paperloop_lab.report.reading import Key, Run
 
 __all__ = ["Final", "Group", "make_groups"]
 
@@ -124,7 +124,7 @@ def make_groups(
     Raises:
         UserError: `ignore` names a setting that no run has.
     """
-    paths = {path for run in runs for name in flattened(run.config) for path in _prefixes(name)}
+    paths = {path for run in runs for name in flatten(run.config) for path in _prefixes(name)}
     for name in ignore:
         if name not in paths:
             raise UserError(f'No run has a setting "{name}" to ignore{did_you_mean(name, sorted(paths))}')
@@ -270,7 +270,7 @@ def _notes(label: str, runs: Sequence[Run]) -> list[str]:
 
 def _compared(run: Run, ignore: Sequence[str]) -> dict[str, Any]:
     """The leaves of a configuration that tell runs apart."""
-    flat = flattened(run.config)
+    flat = flatten(run.config)
     return {name: value for name, value in flat.items() if not any(f"{name}.".startswith(f"{i}.") for i in ignore)}
 
 

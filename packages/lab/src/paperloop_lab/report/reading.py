@@ -22,7 +22,7 @@ from paperloop.files import check_is_file
 from paperloop.metrics_file import RESERVED, Curve
 from paperloop.settings import read_json
 
-__all__ = ["Key", "Last", "Run", "find_runs", "flattened", "read_run"]
+__all__ = ["Key", "Last", "Run", "find_runs", "read_run"]
 
 Key = tuple[str, str]  # split and metric
 CHUNK = 4 << 20  # bytes of metrics.jsonl that are parsed at a time
@@ -152,13 +152,6 @@ def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name
                 f"run.json names {len(agents)} agents: correct the trainer's `agents`, or leave the run out."
             )
     return run
-
-
-def flattened(tree: Any, path: str = "") -> dict[str, Any]:
-    """Return dotted path -> leaf of a JSON object."""
-    if not isinstance(tree, dict):
-        return {path: tree}
-    return {k: v for name, sub in tree.items() for k, v in flattened(sub, f"{path}.{name}" if path else name).items()}
 
 
 def _is_run(folder: Path) -> bool:

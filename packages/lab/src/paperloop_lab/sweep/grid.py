@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from paperloop.cli.options import MISSING, Command
 from paperloop.errors import UserError
-from paperloop.settings import config_document, defaults, to_dict
-from paperloop_lab.report.reading import flattened
+from paperloop.settings import config_document, defaults, flatten, to_dict
 from paperloop_lab.sweep.commands import app_command, read_words
 from paperloop_lab.sweep.plan import RESERVED, SweepRun
 
@@ -68,8 +67,8 @@ def _run(command: Command, words: Sequence[str], argv: Sequence[str], varied: Co
     typed, options, config = read_words(command, argv)
     if config is None:
         raise UserError(f"{command.prog} has no configuration to vary.")
-    usual = flattened(defaults(command.options)) if options is not None else {}
-    values = flattened(to_dict(options)) if options is not None else {}
+    usual = flatten(defaults(command.options)) if options is not None else {}
+    values = flatten(to_dict(options)) if options is not None else {}
     loose = [word for path, option in typed.table.items() if option.positional for word in typed.words.get(path, ())]
     args = {
         name: value

@@ -27,8 +27,7 @@ from typing import Any
 from paperloop.cli.options import Command, Typed
 from paperloop.errors import UserError
 from paperloop.files import check_is_file, write_atomically
-from paperloop.settings import did_you_mean, field_paths, json_hash, load_config, parse_json, read_json, to_dict
-from paperloop_lab.report.reading import flattened
+from paperloop.settings import did_you_mean, flatten, json_hash, load_config, parse_json, read_json, to_dict
 from paperloop_lab.sweep.commands import app_command, read_words
 
 __all__ = ["SweepRun", "differences", "find_program", "read_sweep", "run_status", "write_sweep"]
@@ -135,7 +134,7 @@ def run_status(folder: Path) -> str:
 
 def differences(runs: Sequence[SweepRun]) -> list[str]:
     """Return a short label for each run: the values in which the runs differ."""
-    leaves = [flattened(run.to_dict()) for run in runs]
+    leaves = [flatten(run.to_dict()) for run in runs]
     names = list(dict.fromkeys(name for leaf in leaves for name in leaf))
     varied = [name for name in names if len({json.dumps(leaf.get(name)) for leaf in leaves}) > 1]
     short = {name: re.sub(r"^(config\.config|config|args)\.", "", name) for name in varied}
@@ -177,7 +176,7 @@ def _check(run: SweepRun, command: Command, count: int, where: str, scratch: Pat
         where: the line, for messages.
         scratch: a folder for configurations, which the command reads from files.
     """
-    names = [*Typed(command, ()).table, *field_paths(run.config.get("config") or {})]
+    names = [*Typed(command, ()).table, *flatten(run.config.get("config") or {})]
     for name in run.args:
         if name.replace("-", "_") not in names:
             raise UserError(f'{where}: {command.prog} has no option "{name}"{did_you_mean(name, names)}')
@@ -189,8 +188,8 @@ def _check(run: SweepRun, command: Command, count: int, where: str, scratch: Pat
             folder.mkdir()
             (folder / CONFIG).write_text(json.dumps(run.config))
             config = load_config(command.config, folder / CONFIG, command.schema)
-            given = flattened(run.config.get("config"))
-            if absent := [name for name in flattened(to_dict(config)) if name not in given]:
+            given = flatten(run.config.get("config"))
+            if absent := [name for name in flatten(to_dict(config)) if name not in given]:
                 told = ", ".join(absent[:3])
                 raise UserError(f'"config" does not say {told}: give the complete configuration.')
         read_words(command, run.argv(folder)[count:])

@@ -17,11 +17,10 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-__all__ = ["MISSING", "Field", "Note", "Shape", "defaults", "jsonable", "plain", "shapes", "tag_of", "walk"]
+__all__ = ["MISSING", "Field", "Note", "Shape", "defaults", "flatten", "jsonable", "plain", "shapes", "tag_of", "walk"]
 
 MISSING = PydanticUndefined
 _REFUSED = object()  # which no annotation allows
-_NUMBERS = {int: "an integer", float: "a number"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,50 +30,34 @@ class Note:
     text: str
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class Shape:
     """What an annotation allows.
 
     Attributes:
         parts: the members of a union, or the type alone, each with what `Annotated` adds to it; None is NoneType.
+        kinds: their types alone.
+        members: tag -> class, of the settings among them.
+        choices: the values of all `Literal`.
+        optional: whether None is allowed.
+        several: whether a tuple is allowed.
+        flag: whether it is switched on and off: a bool, or settings that may be absent.
+        default: of the field, in JSON; `MISSING` where there is none.
+        text: what the section "Attributes:" of the class says of the field.
     """
 
-    parts: tuple[tuple[Any, tuple[Any, ...]], ...]
-
-    @staticmethod
-    def of(annotation: Any, extra: Sequence[Any] = ()) -> Shape:
-        """Return the shape of an annotation, with what is known to be added to it."""
-        return Shape(tuple(_parts(annotation, tuple(extra))))
-
-    @functools.cached_property
-    def kinds(self) -> tuple[Any, ...]:
-        """The types alone."""
-        return tuple(kind for kind, _ in self.parts)
-
-    @functools.cached_property
-    def members(self) -> dict[str, Any]:
-        """Tag -> class, of the settings among the types."""
-        return {tag_of(kind): kind for kind in self.kinds if dataclasses.is_dataclass(kind)}
-
-    @functools.cached_property
-    def choices(self) -> tuple[Any, ...]:
-        """The values of all `Literal`."""
-        return tuple(choice for kind in self.kinds if get_origin(kind) is Literal for choice in get_args(kind))
-
-    @property
-    def optional(self) -> bool:
-        """Whether None is allowed."""
-        return types.NoneType in self.kinds
-
-    @property
-    def several(self) -> bool:
-        """Whether a tuple is allowed."""
-        return any(get_origin(kind) is tuple for kind in self.kinds)
-
-    @property
-    def flag(self) -> bool:
-        """Whether it is switched on and off: a bool, or settings that may be absent."""
-        return set(self.kinds) <= {bool, types.NoneType} or (self.optional and len(self.members) == 1)
+    def __init__(self, annotation: Any, extra: Sequence[Any] = (), default: Any = MISSING, text: str = ""):
+        self.parts = tuple(_parts(annotation, tuple(extra)))
+        self.kinds = kinds = [kind for kind, _ in self.parts]
+        self.members = {tag_of(kind): kind for kind in kinds if dataclasses.is_dataclass(kind)}
+        self.choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
+        self.optional = types.NoneType in kinds
+        self.several = any(get_origin(kind) is tuple for kind in kinds)
+        self.flag = {*kinds} <= {bool, types.NoneType} or (self.optional and len(self.members) == 1)
+        whole = default is MISSING and len(self.members) == 1 and not self.optional
+        self.default = (
+            defaults(self.member(None)) if whole else jsonable(default) if default is not MISSING else default
+        )
+        self.text = text
 
     def member(self, tree: Any) -> Any:
         """Return the class of the settings that JSON describes; None where no class fits."""
@@ -88,20 +71,24 @@ class Shape:
             if get_origin(kind) is tuple:
                 args = get_args(kind)
                 args = args[:1] * count if args[1:] == (...,) else args
-                return [Shape.of(arg) for arg in args] if len(args) == count else None
+                return [Shape(arg) for arg in args] if len(args) == count else None
         return None
 
     def check(self, value: Any) -> Any:
         """Return a value for pydantic. Text and bools do not become numbers, nor numbers bools: these are refused."""
         value = plain(value)
-        number, flag = bool({int, float} & set(self.kinds)), bool in self.kinds
+        number, flag = bool({int, float} & {*self.kinds}), bool in self.kinds
         if isinstance(value, list | tuple) and (items := self.items(len(value))):
             return tuple(item.check(v) for item, v in zip(items, value, strict=True))
-        if (
-            (isinstance(value, bool) and number and not flag)
-            or (isinstance(value, int | float) and not isinstance(value, bool) and flag and not number)
-            or (isinstance(value, str) and (number or flag) and str not in self.kinds and value not in self.choices)
-        ):
+        refused = False
+        if isinstance(value, bool):
+            refused = number and not flag
+        elif isinstance(value, int | float):
+            refused = flag and not number
+        elif isinstance(value, str | Path):
+            other = number or flag or (Path in self.kinds and value == "")  # not the current folder
+            refused = _not_utf8(value) or (other and str not in self.kinds and value not in self.choices)
+        if refused:
             return _REFUSED
         return value + 0.0 if isinstance(value, float) else value  # -0.0 equals 0.0, so they are written alike
 
@@ -113,12 +100,12 @@ class Shape:
         word = words[0] if words else ""
         if word in ("None", "none") and self.optional:
             return None
-        for choice in self.choices:
-            if str(choice) == word:
-                return choice
+        known = {str(choice): choice for choice in self.choices}
+        if word in known:
+            return known[word]
         if bool in self.kinds and word.lower() in ("true", "false"):
             return word.lower() == "true"
-        for convert in (int, float) if {int, float} & set(self.kinds) else ():
+        for convert in (int, float) if {int, float} & {*self.kinds} else ():
             with contextlib.suppress(ValueError):
                 return convert(word)
         return word
@@ -129,6 +116,8 @@ class Shape:
         Args:
             value: what was given: of a number out of range only the range is said.
         """
+        if isinstance(value, str | Path) and _not_utf8(value):
+            return "text in UTF-8"
         words = [_rule(k, extra, value) for k, extra in self.parts if k is not int or float not in self.kinds]
         return ", or ".join(dict.fromkeys(sorted(words, key=lambda word: word == "None")))
 
@@ -139,7 +128,7 @@ def _parts(annotation: Any, extra: tuple[Any, ...]) -> Iterator[tuple[Any, tuple
             annotation = annotation.__value__
         else:
             annotation, *more = get_args(annotation)
-            extra = (*more, *extra)
+            extra = (*(e for one in more for e in getattr(one, "metadata", [one])), *extra)  # pydantic's Field has some
     if get_origin(annotation) in (typing.Union, types.UnionType):
         for part in get_args(annotation):
             yield from _parts(part, extra)
@@ -147,28 +136,38 @@ def _parts(annotation: Any, extra: tuple[Any, ...]) -> Iterator[tuple[Any, tuple
         yield (types.NoneType if annotation is None else annotation), extra
 
 
+def _not_utf8(value: str | Path) -> bool:
+    return bool(re.search("[\ud800-\udfff]", str(value)))
+
+
 def _rule(kind: Any, extra: tuple[Any, ...], value: Any) -> str:
-    note = "".join(f" ({e.text})" for e in extra if isinstance(e, Note))
-    filled = any(getattr(e, "min_length", 0) for e in extra)
-    if kind in _NUMBERS:
-        bounds = _bounds(extra)
-        right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
-        if right and bounds and abs(value) <= sys.float_info.max:
-            return bounds.removeprefix("of ") + note
-        return (f"{_NUMBERS[kind]} {bounds}" if bounds or kind is int else "a finite number").rstrip() + note
-    if get_origin(kind) is Literal:
-        choices = get_args(kind)
-        return ("one of " if len(choices) > 1 else "") + ", ".join(map(repr, choices)) + note
-    if get_origin(kind) is tuple:
-        first, *rest = get_args(kind)
-        if rest == [...]:
-            plural = re.sub(r"^an? ((?:finite )?\w+)", r"\1s", Shape.of(first).rule())
-            return f"{'one or more' if filled else 'a list of'} {plural}{note}"
-        return f"a list of {1 + len(rest)}: {'; '.join(Shape.of(arg).rule() for arg in (first, *rest))}{note}"
-    if kind is str:
-        return ("text that is not empty" if filled else "text") + note
-    words = {types.NoneType: "None", bool: "True or False", Path: "a path"}
-    return words.get(kind, f"a {getattr(kind, '__name__', kind)}") + note
+    args, filled = get_args(kind), any(getattr(e, "min_length", 0) for e in extra)
+    if kind in (int, float):
+        text = _number(kind, _bounds(extra), value)
+    elif get_origin(kind) is Literal:
+        text = ("one of " if len(args) > 1 else "") + ", ".join(map(repr, args))
+    elif get_origin(kind) is tuple and args[1:] == (...,):
+        plural = re.sub(r"^an? ((?:finite )?\w+)", r"\1s", Shape(args[0]).rule())
+        text = f"{'one or more' if filled else 'a list of'} {plural}"
+    elif get_origin(kind) is tuple:
+        text = f"a list of {len(args)}: {'; '.join(Shape(arg).rule() for arg in args)}"
+    else:
+        words = {
+            types.NoneType: "None",
+            bool: "True or False",
+            Path: "a path",
+            str: "text" + " that is not empty" * filled,
+        }
+        text = words.get(kind, f"a {getattr(kind, '__name__', kind)}")
+    return text + "".join(f" ({e.text})" for e in extra if isinstance(e, Note))
+
+
+def _number(kind: type, bounds: str, value: Any) -> str:
+    """What a number must be; of one that is a number, but out of range, only the range."""
+    right = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    if right and bounds and abs(value) <= sys.float_info.max:
+        return bounds.removeprefix("of ")
+    return f"{'an integer' if kind is int else 'a number' if bounds else 'a finite number'} {bounds}".rstrip()
 
 
 def _bounds(extra: tuple[Any, ...]) -> str:
@@ -186,21 +185,12 @@ def _bounds(extra: tuple[Any, ...]) -> str:
 
 
 class Field(NamedTuple):
-    """A field among settings.
-
-    Attributes:
-        path: dotted, from the outermost settings.
-        owner: the class that has it.
-        shape: what it may be.
-        value: in JSON; `MISSING` where there is none.
-        text: its description in the section "Attributes:" of the owner's docstring.
-    """
+    """A field among settings: its dotted path from the outermost, the class that has it, and its value in JSON."""
 
     path: str
     owner: Any
     shape: Shape
     value: Any
-    text: str
 
 
 def walk(cls: Any, tree: Mapping[str, Any], prefix: str = "") -> Iterator[Field]:
@@ -208,42 +198,40 @@ def walk(cls: Any, tree: Mapping[str, Any], prefix: str = "") -> Iterator[Field]
 
     Of a union those of the member that is chosen; of settings that are absent those that they would have.
     """
-    texts = _texts(cls)
     for name, shape in shapes(cls).items():
         value = tree.get(name, MISSING)
-        yield Field(f"{prefix}{name}", cls, shape, value, texts.get(name, ""))
+        yield Field(f"{prefix}{name}", cls, shape, value)
         member = shape.member(value)
         if member is not None:
             yield from walk(member, value if isinstance(value, Mapping) else defaults(member), f"{prefix}{name}.")
 
 
+def flatten(tree: Any, path: str = "") -> dict[str, Any]:
+    """Return dotted path -> leaf of a JSON object."""
+    if not isinstance(tree, Mapping):
+        return {path: tree}
+    return {k: v for name, sub in tree.items() for k, v in flatten(sub, f"{path}.{name}" if path else name).items()}
+
+
 @functools.cache
 def shapes(cls: Any) -> dict[str, Shape]:
     """Return field name -> its shape, for the fields that `__init__` takes."""
-    return {name: Shape.of(info.annotation, info.metadata) for name, info in _fields(cls).items()}
-
-
-@functools.cache
-def _fields(cls: Any) -> dict[str, FieldInfo]:
     known = getattr(cls, "__pydantic_fields__", None)
     if known is None:  # an ordinary dataclass
         hints = typing.get_type_hints(cls, include_extras=True)
         fields = [field for field in dataclasses.fields(cls) if field.init]
         known = {field.name: FieldInfo.from_annotated_attribute(hints[field.name], field) for field in fields}
-    return {name: info for name, info in known.items() if info.init is not False}
+    texts = _texts(cls)
+    return {
+        name: Shape(info.annotation, info.metadata, info.get_default(call_default_factory=True), texts.get(name, ""))
+        for name, info in known.items()
+        if info.init is not False
+    }
 
 
 def defaults(cls: Any) -> dict[str, Any]:
     """Return the JSON object of a class's defaults, without the fields that have none."""
-    tree = {}
-    for name, info in _fields(cls).items():
-        value = info.get_default(call_default_factory=True)
-        shape = shapes(cls)[name]
-        if value is MISSING and len(shape.members) == 1 and not shape.optional:
-            value = defaults(shape.member(None))
-        if value is not MISSING:
-            tree[name] = jsonable(value)
-    return tree
+    return {name: shape.default for name, shape in shapes(cls).items() if shape.default is not MISSING}
 
 
 @functools.cache
@@ -253,7 +241,6 @@ def tag_of(cls: Any) -> str:
     return shape.choices[0] if shape is not None and shape.choices else cls.__name__
 
 
-@functools.cache
 def _texts(cls: Any) -> dict[str, str]:
     _, _, section = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes:\n")
     section = re.split(r"\n(?=\S)", section)[0]

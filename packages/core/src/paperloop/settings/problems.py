@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from paperloop.errors import UserError, running_command
-from paperloop.shapes import Shape, plain, shapes, tag_of
+from paperloop.settings.shapes import Shape, plain, shapes
 
 __all__ = ["Problem", "SettingsError", "did_you_mean", "fault", "nearest", "problems_of", "short"]
 
@@ -30,7 +30,7 @@ class Problem:
         value: what was given.
         rule: what it must be, or the whole sentence (kind "other"), or what to do (kind "unknown").
         kind: "value", "missing", "unknown" (there is no such setting) or "other".
-        names: what stands in `rule` in braces -> the path of the setting meant.
+        names: what stands in `rule` in braces -> the path of the setting meant; without a `rule`, those that there are.
         where: the file it comes from; empty for Python and the command line.
         typed: the words that were typed for it.
     """
@@ -43,13 +43,19 @@ class Problem:
     where: str = ""
     typed: str | None = None
 
+    def inside(self, holder: Path) -> Problem:
+        """Return it as a problem of settings that have these at the path `holder`."""
+        names = {name: holder + path for name, path in self.names.items()}
+        return dataclasses.replace(self, path=holder + self.path, names=names)
+
     def say(self, owner: str) -> str:
         """Return it as a sentence, for settings of the class `owner`, in the words of who runs this."""
-        rule = self.rule
-        for name, path in self.names.items():
-            rule = rule.replace(f"{{{name}}}", self._name(path, owner))
+        name, rule = self._name(self.path, owner), self.rule
+        if self.kind == "unknown" and not rule:
+            rule = did_you_mean(name, [_dotted(path) for path in self.names.values()])
+        for word, path in self.names.items():
+            rule = rule.replace(f"{{{word}}}", self._name(path, owner))
         at = f"{self.where}: " if self.where else ""
-        name = self._name(self.path, owner)
         if self.kind == "value":
             return f"{at}{name} is {self._shown()}; it must be {rule}."
         if self.kind == "missing":
@@ -58,9 +64,8 @@ class Problem:
             return f'{at}unknown key "{name}"{rule}' if self.where else f'there is no setting "{name}"{rule}'
         return f"{at}{rule}"
 
-    def _name(self, path: Sequence[str | int], owner: str) -> str:
-        dotted = _dotted(path)
-        words = running_command.get()
+    def _name(self, path: Path, owner: str) -> str:
+        dotted, words = _dotted(path), running_command.get()
         if self.where or self.kind == "unknown":
             return dotted
         option = words.option(owner, dotted) if words is not None else None
@@ -113,6 +118,51 @@ def fault(config: Any, path: str, rule: str = "", *, text: str = "") -> Settings
     return SettingsError([problem], type(config).__name__)
 
 
+def problems_of(cls: Any, values: Mapping[str, Any], error: ValidationError) -> list[Problem]:
+    """Return what pydantic found, by field: the rule is what the annotation says, whichever part of it was broken.
+
+    Args:
+        cls: the settings.
+        values: name of a field -> what was given.
+        error: of these fields. What is wrong deeper inside is in it as a `SettingsError`.
+    """
+    found: dict[Path, Problem] = {}
+    for entry in error.errors(include_url=False):
+        kind, at, cause = entry["type"], entry["loc"], entry.get("ctx", {}).get("error")
+        path = (*at[:1], *(item for item in at[1:] if isinstance(item, int)))  # not the tags of members
+        shape = shapes(cls).get(str(at[0])) if at else None
+        if isinstance(cause, SettingsError):
+            made = [_of_member(problem, shape, at).inside(path) for problem in cause.problems]
+        elif cause is not None:
+            made = [Problem(path, rule=str(cause), kind="other")]
+        elif shape is None:
+            names = {name: (name,) for name in shapes(cls)}
+            made = [Problem(path, kind="unknown", names=names)]
+        elif kind == "missing" and len(at) == 1:
+            made = [Problem(path, kind="missing")]
+        elif kind == "union_tag_not_found":
+            made = [Problem((*path, "type"), kind="missing")]
+        elif kind == "union_tag_invalid":
+            rule = f"one of {', '.join(map(repr, shape.members))}"
+            made = [Problem((*path, "type"), value=entry["input"]["type"], rule=rule)]
+        else:
+            value = plain(values.get(str(at[0]), entry["input"]))
+            made = [Problem(path[:1], value=value, rule=shape.rule(value))]
+        for problem in made:
+            found.setdefault(problem.path, problem)
+    return list(found.values())
+
+
+def _of_member(problem: Problem, shape: Shape | None, at: Sequence[str | int]) -> Problem:
+    """The problem, saying of an unknown name which other member of the union has it."""
+    if shape is not None and problem.kind == "unknown" and len(problem.path) == 1:
+        for tag, rival in shape.members.items():
+            if tag != at[-1] and problem.path[0] in shapes(rival):
+                rule = f"; it belongs to {{type}} {tag}, and {at[-1]} is chosen."
+                return dataclasses.replace(problem, rule=rule, names={"type": ("type",)})
+    return problem
+
+
 def did_you_mean(name: str, known: Iterable[str], separators: str = "._-") -> str:
     """Return `; did you mean "x"?` for what is near of `known`, or `; known are ...` where nothing is (`nearest`)."""
     choices = [str(k) for k in known]
@@ -138,74 +188,6 @@ def nearest(name: str, known: Iterable[str], separators: str = "._-", cutoff: fl
     near = near or [k for k in choices if any(k.lower().startswith(low + s) for s in separators)]
     near = near or [k for k in choices if any(k.lower().endswith(s + low) for s in separators)]
     return (near or difflib.get_close_matches(name, choices, n=1, cutoff=cutoff))[:3]
-
-
-def problems_of(cls: Any, error: ValidationError, tree: Mapping[str, Any], where: str) -> list[Problem]:
-    """Return what pydantic found, by field: the rule is what the annotation says, whichever part of it was broken."""
-    found: dict[Path, Problem] = {}
-    for entry in error.errors(include_url=False):
-        kind, context = entry["type"], entry.get("ctx", {})
-        path, shape, holder, rivals = _locate(cls, entry["loc"])
-        cause = context.get("error")
-        if isinstance(cause, SettingsError):
-            made = [
-                dataclasses.replace(p, path=path + p.path, names={n: path + inner for n, inner in p.names.items()})
-                for p in cause.problems
-            ]
-        elif cause is not None:
-            made = [Problem(path, rule=str(cause), kind="other")]
-        elif kind == "union_tag_not_found" or (kind == "missing" and entry["loc"][-1] == path[-1]):
-            made = [Problem(path if kind == "missing" else (*path, "type"), kind="missing")]
-        elif kind == "union_tag_invalid":
-            rule = f"one of {', '.join(map(repr, shape.members))}"
-            made = [Problem((*path, "type"), value=context["tag"], rule=rule)]
-        elif kind == "unexpected_keyword_argument":
-            made = [Problem(path, rule=_unknown(path, holder, rivals), kind="unknown")]
-        else:
-            value = _value_at(tree, path, entry["input"])
-            made = [Problem(path, value=value, rule=shape.rule(value))]
-        for problem in made:
-            found.setdefault(problem.path, dataclasses.replace(problem, where=where))
-    return list(found.values())
-
-
-def _locate(cls: Any, location: Sequence[str | int]) -> tuple[Path, Shape, Any, Mapping[str, Any]]:
-    """The path of a location, which also names members of unions; the shape there; the class that holds it.
-
-    Last the members of the union that this class was chosen from, by tag.
-    """
-    path: list[str | int] = []
-    shape, holder, rivals, family = Shape.of(cls), cls, {}, {}
-    for item in location:
-        if len(shape.members) > 1 and item in shape.members:
-            family, shape = shape.members, Shape.of(shape.members[str(item)])
-        elif len(shape.members) == 1:
-            holder, rivals, family = shape.member(None), family, {}
-            path.append(item)
-            shape = shapes(holder).get(str(item), Shape(()))
-        elif isinstance(item, int) and any(inner.members for inner in shape.items(item + 1) or ()):
-            path.append(item)
-            shape = (shape.items(item + 1) or [])[item]
-        else:
-            break
-    return tuple(path), shape, holder, rivals
-
-
-def _value_at(tree: Any, path: Path, default: Any) -> Any:
-    try:
-        value = plain(functools.reduce(lambda holder, name: holder[name], path, tree))
-    except (KeyError, IndexError, TypeError):
-        return default
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _unknown(path: Path, holder: Any, rivals: Mapping[str, Any]) -> str:
-    """What to say of an unknown key: the member of the union that has it, or the nearest name."""
-    *parents, name = path
-    for tag, member in rivals.items():
-        if name in shapes(member):
-            return f"; it belongs to {_dotted([*parents, 'type'])} {tag}, and {tag_of(holder)} is chosen."
-    return did_you_mean(_dotted(path), [_dotted([*parents, known]) for known in shapes(holder)])
 
 
 def _dotted(path: Iterable[str | int]) -> str:
