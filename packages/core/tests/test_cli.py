@@ -250,6 +250,13 @@ def test_values(parse):
     assert parse("--no-probe").probe is None
 
 
+def test_what_contradicts_one_another_is_refused(refuse):
+    for off in (["--no-probe"], ["--probe", "False"], ["--probe=none"]):
+        said = "--no-probe and --probe.blocks contradict: leave one of them out."
+        assert refuse(*off, "--probe.blocks", "1") == said
+        assert refuse("--probe.blocks", "1", *off) == said
+
+
 def test_a_member_is_chosen_before_its_options_are_looked_at(parse, refuse):
     assert parse("--learner.alpha", "2", "--learner.type", "sac").learner == SAC(alpha=2.0)
     assert parse("--preset", "sac", "--learner.gamma", "0.5").learner == SAC(alpha=7.0, gamma=0.5)
@@ -298,6 +305,9 @@ def test_a_member_is_chosen_before_its_options_are_looked_at(parse, refuse):
             'unknown option "--anneall"; did you mean --anneal? `method train --preset small --help-all` lists all.',
         ),
         (["--layers", "3"], 'unknown option "--layers"'),
+        (["--data", ""], "--data is ''; it must be a path."),
+        (["--data", "a\udcff"], "--data is 'a\\udcff'; it must be text in UTF-8."),
+        (["--note", "a\udcff"], "--note is 'a\\udcff'; it must be text in UTF-8."),
         (["--preset", "smal"], 'there is no preset "smal"; did you mean "small"?'),
         (["--preset", "paired"], 'there is no preset "paired"; did you mean "s5_paired"?'),
         (["--preset", "zzz"], 'there is no preset "zzz"; known are small, sac, s5_paired.'),
@@ -321,6 +331,10 @@ def test_mistakes_in_a_file_name_the_file(refuse, tmp_path):
         ('{"learner": {"lr": -1}}', [], f"{path}: learner.lr is -1; it must be above 0."),
         ('{"learner": {"lr": -1}}', ["--learner.lr=-2"], "--learner.lr is -2; it must be above 0."),
         ('{"lerner": 3}', [], f'{path}: unknown key "lerner"; did you mean "learner"?'),
+        ('{"learner": {"type": ["ppo"]}}', [], f'{path}: learner.type is ["ppo"]; it must be one of'),
+        ('{"learner": [{"type": "ppo"}]}', ["--learner.lr=3"], f"{path}: learner.type is "),
+        ('{"learner": {"type": "pp"}}', ["--learner.lr=3"], f'{path}: learner.type is "pp"; it must be one of'),
+        ('{"learner": {"type": ["ppo"]}}', ["--learner.lr=3"], f'{path}: learner.type is ["ppo"]; it must be one of'),
         ('{"anneal": 3}', [], f"{path}: anneal is 3; it must be True or False."),
         (
             '{"layers": [{"state": 7}]}',
@@ -374,6 +388,10 @@ def test_positional_arguments(parse, refuse):
 
 
 def test_required_options(app, capsys):
+    assert app.main(["train", "--out", ""]) == 2
+    assert capsys.readouterr().err == "error: --out is ''; it must be a path.\n"
+    assert app.main(["evaluate", ""]) == 2
+    assert capsys.readouterr().err == "error: RUNS is ''; it must be a list of paths.\n"
     assert app.main(["train"]) == 2
     assert capsys.readouterr().err == "error: --out is required.\n"
 

@@ -168,7 +168,7 @@ def test_what_is_refused(tmp_path):
         UserError, match=rf"differs in size \(3 there, 4 here\): resume it with the configuration in {folder}/config"
     ):
         run(make(WalkConfig(size=4)), folder, steps=2)
-    with pytest.raises(UserError, match="seed 0, not 1"):
+    with pytest.raises(UserError, match="with seed 0, not with seed 1"):
         run(make(WalkConfig()), folder, steps=2, seed=1)
     with pytest.raises(UserError, match=r"no run in .* to resume"):
         run(make(WalkConfig()), tmp_path / "new", steps=2, resume="must")
@@ -292,8 +292,7 @@ def test_copies_of_damaged_rows_are_never_overwritten(tmp_path):
         run(make(WalkConfig()), tmp_path, steps=2, log_every=1)
         (tmp_path / "metrics.jsonl").write_text(damage)
         run(make(WalkConfig()), tmp_path, steps=2, log_every=1, fallback=True)
-    assert (tmp_path / "metrics.jsonl.damaged").read_text() == "first"
-    assert (tmp_path / "metrics.jsonl.damaged-2").read_text() == "second"
+    assert {path.read_text() for path in tmp_path.glob("metrics.jsonl.damaged-*")} == {"first", "second"}
 
 
 @pytest.mark.parametrize("fallback", [False, True])

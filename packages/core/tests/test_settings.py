@@ -93,6 +93,12 @@ class ES:
 Learner = Annotated[PPO | ES, Field(discriminator="type")]
 
 
+@dataclasses.dataclass(frozen=True)
+class Ordinary:
+    n: int = 1
+    inner: Layer = dataclasses.field(default_factory=Layer)
+
+
 @settings
 class Train:
     """A configuration with every kind of field."""
@@ -371,6 +377,12 @@ def test_missing_keys_take_the_defaults_of_their_holder_or_the_base():
         ({"learner": {"type": "es", "lr": 1}}, 'unknown key "learner.lr"; it belongs to learner.type ppo, and es is'),
         ({"learner": {"type": "es", "inner": {"lr": -1}}}, "learner.inner.lr is -1; it must be above 0."),
         ({"learner": {"type": "es", "low": 3}}, "low is 3, above high = 1."),
+        ({"learner": {"type": ["es"]}}, "learner.type is [\"es\"]; it must be one of 'ppo', 'es'."),
+        ({"learner": {"type": {}}}, "learner.type is {}; it must be one of 'ppo', 'es'."),
+        ({"learner": 3}, "learner is 3; it must be a PPO, or a ES."),
+        ({"data": ""}, 'data is ""; it must be a path.'),
+        ({"data": "a\udcff"}, 'data is "a\\udcff"; it must be text in UTF-8.'),
+        ({"note": "a\udcff"}, 'note is "a\\udcff"; it must be text in UTF-8.'),
         ({"learner": {"type": "ees"}}, "learner.type is \"ees\"; it must be one of 'ppo', 'es'."),
         ({"other": {"lr": 3}}, 'the key "other.type" is missing.'),
         ({"other": {"type": "ppo", "lr": -3}}, "other.lr is -3; it must be above 0."),
@@ -502,6 +514,8 @@ def test_replace_in():
     ]:
         assert word in refusal(lambda path=path: replace_in(config, {path: 1}))
     assert refusal(lambda: replace_in(config, {"ppo.lr": -1})) == "Train.ppo.lr is -1; it must be above 0."
+    with pytest.raises(UserError, match=r'"probe.epochs" contradicts null for "probe": leave one of them out'):
+        replace_in(config, {"probe.epochs": 2, "probe": None})
 
 
 def test_field_paths():
@@ -522,6 +536,12 @@ def test_ordinary_dataclasses_keep_working(tmp_path):
     assert to_dict(Plain(lr=1)) == {"lr": 1.0, "sizes": [1]}
     assert replace_in(Plain(), {"lr": 2}) == Plain(lr=2.0)
     assert field_paths(Plain()) == ["lr", "sizes"]
+    assert refusal(lambda: replace_in(Plain(), {"lr": True})) == "Plain.lr is True; it must be a finite number."
+    holder = dataclasses.make_dataclass("Holder", [("inner", Ordinary, Ordinary())], frozen=True)
+    assert refusal(lambda: from_dict(holder, {"inner": {"n": 1.5}})) == (
+        "config.json: inner.n is 1.5; it must be an integer."
+    )
+    assert refusal(lambda: replace_in(holder(), {"inner.m": 1})).startswith('there is no setting "inner.m"')
     save_config(Plain(lr=3), tmp_path / "c.json")
     assert load_config(Plain, tmp_path / "c.json") == Plain(lr=3.0)
 

@@ -102,8 +102,8 @@ def test_a_curve_has_the_seed_axis_first_after_the_rows(tmp_path):
 def test_a_curve_that_cannot_be_read_says_why(tmp_path):
     run = lines(tmp_path, row(0, loss=1, a=[1, 2], word="x"), row(3, loss=1, a=[1], word="y"))
     for name, split, message in [
-        ("lost", "train", "no metric 'lost' in split 'train'.*there is loss"),
-        ("loss", "test", "no split 'test'.*choose among train"),
+        ("lost", "train", "no metric 'lost' in split 'train'.*did you mean \"loss\""),
+        ("loss", "test", "no split 'test'.*known are train"),
         ("a", "train", r"changes its shape, \[2\] at step 0 and \[1\] at step 3"),
         ("word", "train", "number or even list at step 0"),
         ("step", "train", "no metric 'step'"),

@@ -23,7 +23,7 @@ from typing import Any
 from paperloop.errors import CheckpointError, setting
 from paperloop.files import fsync_folder, fsync_tree, sha256, write_atomically, write_json
 
-__all__ = ["Checkpoints", "verify"]
+__all__ = ["Checkpoints", "compare_leaves", "verify"]
 
 #: 2: `metrics` and `config` in the manifest.
 FORMAT = 2
@@ -195,6 +195,27 @@ def verify(folder: Path) -> dict[str, Any]:
     except OSError as error:  # a bad sector, permissions
         name = f": {Path(error.filename).name}" if error.filename else ""
         raise CheckpointError(f"Checkpoint {folder} cannot be read ({error.strerror or error}{name}).") from None
+
+
+def compare_leaves(saved: Mapping[str, Any], here: Mapping[str, Any], folder: Path) -> None:
+    """Refuse saved leaves, given as path -> [shape, dtype], that are not those of the state here.
+
+    Raises:
+        CheckpointError: the message names the leaf.
+    """
+    for name in {**here, **saved}:
+        there, mine = saved.get(name), here.get(name)
+        if there == mine:
+            continue
+        if there is None or mine is None:
+            fault = f"it has no leaf {name}" if there is None else f"it has a leaf {name} that is unknown here"
+        else:
+            at = 0 if there[0] != mine[0] else 1
+            fault = f"leaf {name} has {('shape', 'dtype')[at]} {there[at]}, not {mine[at]}"
+        raise CheckpointError(
+            f"The checkpoint in {folder} does not fit this configuration: {fault}; "
+            "use the config.json that it was made with."
+        )
 
 
 def _verify(folder: Path) -> dict[str, Any]:

@@ -33,6 +33,8 @@ from paperloop.metrics_file import RESERVED
 from paperloop.runner import run, to_host
 from paperloop.settings import from_dict, to_dict
 
+MARKER = ".conformance"  # in a run folder: its first row is written
+
 __all__ = ["ConformanceError", "check_help", "check_trainer", "fingerprint"]
 
 
@@ -72,10 +74,7 @@ def check_trainer(
         ConformanceError: at the first check that fails.
     """
     passed: list[str] = []
-
-    def note(line: str) -> None:
-        passed.append(line)
-
+    note = passed.append
     _check_config(config)
     note("the configuration is a frozen dataclass and survives a round trip through JSON")
     trainer = make(config)
@@ -116,10 +115,9 @@ def check_trainer(
         else:
             raise ConformanceError("restore accepts a checkpoint of another configuration")
 
-    _check_fresh_process(make, config, Path(folder), saved, seed, steps, fingerprint(straight))
+    _check_processes(make, config, Path(folder), seed, steps, kills, kill_seed)
     note("the same in a fresh process")
     if kills:
-        _check_kills(make, config, Path(folder), seed, 4 * steps, kills, kill_seed)
         note(f"a run killed -9 {kills} times and resumed equals an uninterrupted one, metrics.jsonl included")
     if command is not None:
         check_help(command)
@@ -244,38 +242,38 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
     _require(progress != began, "progress does not move")
 
 
-def _check_fresh_process(
-    make: Any, config: Any, folder: Path, saved: Path, seed: int, steps: int, expected: dict[str, str]
-) -> None:
-    spec = _spec(make, config, action="restore", saved=str(saved), seed=seed, steps=steps)
-    result = subprocess.run(_child(folder, spec), capture_output=True, text=True, timeout=600)
-    _require(result.returncode == 0, f"a fresh process cannot restore: {result.stderr[-3000:]}")
-    _same(expected, json.loads(result.stdout.splitlines()[-1]), "restoring in a fresh process gives another state")
-
-
-def _check_kills(make: Any, config: Any, folder: Path, seed: int, steps: int, kills: int, kill_seed: int) -> None:
+def _check_processes(make: Any, config: Any, folder: Path, seed: int, steps: int, kills: int, kill_seed: int) -> None:
+    """Check that a run of other processes, all but the last of them killed, equals one of this process."""
     straight, killed = folder / "straight", folder / "killed"
-    expected = fingerprint(_run(make(config), straight, steps=steps, seed=seed))
-    draw = random.Random(kill_seed)
-    pause = 0.15  # per row, so that the kills find the run at work
-    spec = _spec(make, config, action="run", run_dir=str(killed), seed=seed, steps=steps, pause=pause)
+    expected = fingerprint(_run(make(config), straight, steps=4 * steps, seed=seed))
+    if not kills:  # else they leave something to resume, or nothing yet
+        _run(make(config), killed, steps=steps, seed=seed)
+    pause, draw = 0.15, random.Random(kill_seed)  # seconds per row, so that the kills find the run at work
+    spec = {
+        "make": [inspect.getsourcefile(make), make.__module__, make.__qualname__],
+        "type": [inspect.getsourcefile(type(config)), type(config).__module__, type(config).__qualname__],
+        "config": to_dict(config),
+        "run": {"run_dir": str(killed), "seed": seed, "steps": 4 * steps},
+    }
     for kill in range(kills):
-        marker = killed / ".marker"
+        marker = killed / MARKER
         marker.unlink(missing_ok=True)
-        child = subprocess.Popen(_child(folder, spec), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        child = _child(folder, {**spec, "pause": pause})
         deadline = time.monotonic() + 600
         while not marker.exists() and child.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(draw.uniform(0, pause * steps / kills))
+        time.sleep(draw.uniform(0, 3 * pause * steps / kills))
         child.send_signal(signal.SIGKILL)
         _, errors = child.communicate()
         # A child that died by itself before the kill has a message to show.
         _require(child.returncode in (-signal.SIGKILL, 0), f"resuming after kill {kill} fails: {errors[-3000:]}")
-    result = subprocess.run(_child(folder, {**spec, "pause": 0.0}), capture_output=True, text=True, timeout=600)
-    _require(result.returncode == 0, f"resuming after {kills} kills fails: {result.stderr[-3000:]}")
-    _same(expected, json.loads(result.stdout.splitlines()[-1]), f"the state after {kills} kills differs")
+    child = _child(folder, {**spec, "pause": 0.0})
+    output, errors = child.communicate(timeout=600)
+    _require(child.returncode == 0, f"a fresh process cannot resume, after {kills} kills: {errors[-3000:]}")
+    told = f"resumed in a fresh process, after {kills} kills"
+    _same(expected, json.loads(output.splitlines()[-1]), f"the state {told}, differs")
     rows, rows_killed = (_rows(d / "metrics.jsonl") for d in (straight, killed))
-    _require(rows == rows_killed, f"metrics.jsonl after {kills} kills has missing, doubled or changed rows")
+    _require(rows == rows_killed, f"metrics.jsonl {told}, has missing, doubled or changed rows")
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -283,19 +281,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "wall"} for line in path.read_text().splitlines()]
 
 
-def _spec(make: Any, config: Any, **rest: Any) -> dict[str, Any]:
-    return {
-        "make": [inspect.getsourcefile(make), make.__module__, make.__qualname__],
-        "type": [inspect.getsourcefile(type(config)), type(config).__module__, type(config).__qualname__],
-        "config": to_dict(config),
-        **rest,
-    }
-
-
-def _child(folder: Path, spec: dict[str, Any]) -> list[str]:
+def _child(folder: Path, spec: dict[str, Any]) -> subprocess.Popen:
     path = folder / "conformance.json"
     path.write_text(json.dumps(spec))
-    return [sys.executable, "-m", "paperloop.conformance", str(path)]
+    command = [sys.executable, "-m", "paperloop.conformance", str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def _load(file: str, module: str, name: str) -> Any:
@@ -314,53 +304,34 @@ def _load(file: str, module: str, name: str) -> Any:
     return getattr(sys.modules[module], name)
 
 
-class _SlowSink:
-    """Takes its time over every row, so that a kill from outside can find the run between two steps or inside one."""
+def _run(trainer: Any, run_dir: Path | str, *, steps: int, seed: int, pause: float = 0.0) -> Any:
+    """A run with a row of training and one of an evaluator at every step, which takes its time over rows and saves.
 
-    def __init__(self, pause: float) -> None:
-        self.pause = pause
+    So a kill from outside can find it between two steps, inside one, or with half a checkpoint written.
+    """
+    save = trainer.save
 
-    def open(self, run_dir: Path, step: int) -> None:
-        self.marker = run_dir / ".marker"
-
-    def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
-        self.marker.touch()
-        time.sleep(self.pause)
-
-    def flush(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def _main(path: str) -> None:
-    spec = json.loads(Path(path).read_text())
-    trainer = _load(*spec["make"])(from_dict(_load(*spec["type"]), spec["config"]))
-    if spec["action"] == "restore":
-        state = trainer.restore(Path(spec["saved"]), trainer.init(spec["seed"]))
-        state = _advance(trainer, state, spec["steps"])
-    else:
-        sinks = [_SlowSink(spec["pause"])] if spec["pause"] else []
-        trainer.save = _slow(trainer.save, spec["pause"])
-        state = _run(trainer, spec["run_dir"], steps=spec["steps"], seed=spec["seed"], save_every=2, sinks=sinks)
-    print(json.dumps(fingerprint(state)))
-
-
-def _slow(save: Callable[..., None], pause: float) -> Callable[..., None]:
-    """Take time inside a save as well, so that kills hit half-written checkpoints."""
+    def slow_evaluator(state: Any, seed: int) -> Any:
+        (Path(run_dir) / MARKER).touch()
+        time.sleep(pause)
+        return trainer.progress(state)
 
     def slow_save(state: Any, folder: Path) -> None:
         save(state, folder)
         time.sleep(pause)
 
-    return slow_save
+    trainer.save = slow_save
+    evaluators = {"progress": slow_evaluator}
+    return run(
+        trainer, run_dir, steps=steps, seed=seed, evaluators=evaluators, progress=False,
+        log_every=1, eval_every=1, save_every=2,
+    )  # fmt: skip
 
 
-def _run(trainer: Any, run_dir: Path | str, **settings: Any) -> Any:
-    """A run with rows of training at every step, and rows of an evaluator at every second."""
-    evaluators = {"progress": lambda state, seed: trainer.progress(state)}
-    return run(trainer, run_dir, evaluators=evaluators, log_every=1, eval_every=2, progress=False, **settings)
+def _main(path: str) -> None:
+    spec = json.loads(Path(path).read_text())
+    trainer = _load(*spec["make"])(from_dict(_load(*spec["type"]), spec["config"]))
+    print(json.dumps(fingerprint(_run(trainer, **spec["run"], pause=spec["pause"]))))
 
 
 def _advance(trainer: Any, state: Any, steps: int) -> Any:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-__all__ = ["CheckpointError", "CommandWords", "NonFiniteError", "UserError", "printable", "running_command", "setting"]
+__all__ = [
+    "CheckpointError",
+    "CommandWords",
+    "NonFiniteError",
+    "UserError",
+    "did_you_mean",
+    "nearest",
+    "printable",
+    "running_command",
+    "setting",
+]
 
 _ABSENT = object()
 
@@ -93,10 +104,42 @@ def setting(name: str, value: Any = _ABSENT, otherwise: str | None = None) -> st
     return " ".join([option, *(shlex.quote(str(v)) for v in (value if isinstance(value, tuple | list) else [value]))])
 
 
-def printable(text: str) -> str:
-    r"""Return text with its control characters escaped, so that a name in it cannot steer the terminal.
+def shown(name: object) -> str:
+    r"""Return a name for a message, on one line, with control characters escaped so that they reach no terminal.
 
-    >>> printable("a\x1b[31mb")
-    'a\\x1b[31mb'
+    >>> shown("a\x1b[31m\n")
+    'a\\x1b[31m\\n'
     """
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
+def printable(text: str) -> str:
+    """Return text as `shown` does, but with its lines and tabs."""
+    return "".join(c if c in "\n\t" else shown(c) for c in text)
+
+
+def did_you_mean(name: str, known: Iterable[str], separators: str = "._-") -> str:
+    """Return `; did you mean "x"?` for what is near of `known`, or `; known are ...` where nothing is (`nearest`)."""
+    choices = [str(k) for k in known]
+    if near := nearest(name, choices, separators):
+        return "; did you mean " + " or ".join(f'"{k}"' for k in near) + "?"
+    return f"; known are {', '.join(choices)}." if choices else "; nothing is known here."
+
+
+def nearest(name: str, known: Iterable[str], separators: str = "._-", cutoff: float = 0.6) -> list[str]:
+    """Return at most three of the names that are near to one.
+
+    A name that begins or ends with the one given, as whole words, is nearer than one of similar letters.
+
+    Args:
+        name: what was given.
+        known: the names there are.
+        separators: what words of a name are separated by.
+        cutoff: how similar letters must be, in (0, 1].
+    """
+    choices = [str(k) for k in known]
+    low = name.lower()
+    near = [k for k in choices if k.lower().replace("-", "_") == low.replace("-", "_")]
+    near = near or [k for k in choices if any(k.lower().startswith(low + s) for s in separators)]
+    near = near or [k for k in choices if any(k.lower().endswith(s + low) for s in separators)]
+    return (near or difflib.get_close_matches(name, choices, n=1, cutoff=cutoff))[:3]

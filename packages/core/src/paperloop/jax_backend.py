@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from paperloop.checkpoint import compare_leaves
 from paperloop.errors import CheckpointError, UserError, setting
 from paperloop.files import write_json
 
@@ -62,7 +63,7 @@ def load_pytree(folder: Path, like: Any) -> Any:
                 f"The checkpoint in {folder} was made with jax_{name}={settings.get(name)} and this process has "
                 f"{here}, which changes dtypes or random numbers: set jax_{name} to {settings.get(name)}."
             )
-    _compare(described, _describe(like), folder)
+    compare_leaves(described, _describe(like), folder)
     leaves, structure = jax.tree.flatten(like)
     try:
         with np.load(folder / "leaves.npz") as file:
@@ -146,18 +147,3 @@ def _describe(tree: Any) -> dict[str, list[Any]]:
             )
         leaves[name] = [list(leaf.shape), str(leaf.dtype)]
     return leaves
-
-
-def _compare(saved: dict[str, Any], here: dict[str, list[Any]], folder: Path) -> None:
-    where = f"The checkpoint in {folder} does not fit this configuration"
-    advice = "use the config.json that it was made with"
-    for name, (shape, dtype) in here.items():
-        if name not in saved:
-            raise CheckpointError(f"{where}: it has no leaf {name}; {advice}.")
-        if saved[name][0] != shape:
-            raise CheckpointError(f"{where}: leaf {name} has shape {saved[name][0]}, not {shape}; {advice}.")
-        if saved[name][1] != dtype:
-            raise CheckpointError(f"{where}: leaf {name} has dtype {saved[name][1]}, not {dtype}; {advice}.")
-    for name in saved:
-        if name not in here:
-            raise CheckpointError(f"{where}: it has a leaf {name} that is unknown here; {advice}.")

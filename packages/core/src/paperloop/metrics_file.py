@@ -7,21 +7,19 @@ may leave a torn last line, which is not counted.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
-import itertools
 import json
 import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from paperloop.errors import CheckpointError, UserError, setting
+from paperloop.errors import CheckpointError, UserError, did_you_mean, setting
 from paperloop.files import check_is_file, write_atomically
 
 __all__ = ["Curve", "JsonlSink", "Rows", "curve", "metric_names", "read_metrics"]
@@ -55,8 +53,8 @@ class JsonlSink:
             step: the step of the checkpoint.
             mark: what `mark` returned when it was written.
             whole: nothing may follow, because the run ended there.
-            salvage: copy a file that does not fit to metrics.jsonl.damaged, and keep of it the rows that are whole and
-                not later than `step`.
+            salvage: copy a file that does not fit to metrics.jsonl.damaged-HASH, and keep of it the rows that are
+                whole and not later than `step`.
 
         Returns:
             What was salvaged, as a sentence; empty where nothing had to be.
@@ -79,8 +77,9 @@ class JsonlSink:
                 f"{setting('fallback', True)}, {what}."
             )
         content = b"" if missing else path.read_bytes()
-        kept = b"".join(line for line in content.splitlines(keepends=True) if _step_of(line) <= step)
-        copy = _free_name(path.with_name("metrics.jsonl.damaged"))
+        whole_rows = ((line, _row(line)) for line in content.splitlines(keepends=True) if line.endswith(b"\n"))
+        kept = b"".join(line for line, row in whole_rows if row is not None and row["step"] <= step)
+        copy = path.with_name(f"metrics.jsonl.damaged-{hashlib.sha256(content).hexdigest()[:8]}")
         if not missing:
             write_atomically(copy, content)
         write_atomically(path, kept)
@@ -172,33 +171,19 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
         UserError: there is no such file, it cannot be read, or a line before the last is damaged; the message names
             the file and the line.
     """
-    path = Path(run_dir) / "metrics.jsonl"
-    if not path.exists():
-        raise UserError(f"{path} does not exist: give the folder of a run that has written metrics.")
-    try:
-        content = check_is_file(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from None
-    lines = content.splitlines()
-    while lines and not lines[-1].strip(b" \t\0"):  # a crash of the machine can leave a tail of zero bytes
-        lines.pop()
-    if not lines:
-        return []
-    *whole, last = lines
-    try:
-        rows = json.loads(b"[" + b",".join(line for line in whole if line.strip()) + b"]")  # one call for all lines
-        if len(rows) != sum(bool(line.strip()) for line in whole) or not all(map(_is_row, rows)):
-            rows = None  # "1},{2" in one line would pass as two
-    except (ValueError, RecursionError):
-        rows = None
-    if rows is None:
-        rows = _line_by_line(path, whole)
-    try:
-        row = json.loads(last)
-    except (ValueError, RecursionError):
-        return rows
-    if _is_row(row):
-        rows.append(row)
+    path = check_is_file(Path(run_dir) / "metrics.jsonl")
+    # A crash of the machine can leave a tail of zero bytes.
+    lines = path.read_bytes().rstrip(b" \t\r\n\0").split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        row = _row(line)
+        if row is not None:
+            rows.append(row)
+        elif line.strip() and number < len(lines):
+            raise UserError(
+                f"{path}, line {number} is not a row of metrics (an object with step, wall and split): "
+                "restore the file, or delete that line."
+            )
     return rows
 
 
@@ -232,11 +217,8 @@ def curve(run: Path | Rows, name: str, split: str = "train") -> Curve:
     steps, wall, raw = zip(*found, strict=True)
     values = _array(raw, f"Metric {name!r} in split {split!r} of {where}", steps)
     at = np.asarray(steps)
-    if np.any(np.diff(at) <= 0):
-        order = np.argsort(at, kind="stable")
-        order = order[np.append(np.diff(at[order]) > 0, True)]
-    else:
-        order = slice(None)
+    order = np.argsort(at, kind="stable")
+    order = order[np.append(np.diff(at[order]) > 0, True)]
     return Curve(at[order], np.asarray(wall, float)[order], values[order])
 
 
@@ -260,50 +242,18 @@ def _missing(where: str, rows: Rows, name: str, split: str) -> str:
     if not names:
         return f"There is no complete row of metrics in {where} yet: wait for the first, or leave this run out."
     if split not in names:
-        return f"There is no split {split!r} in {where}: choose among {', '.join(names)}."
-    near = difflib.get_close_matches(name, names[split], n=3) or sorted(names[split])[:8]
-    return f"There is no metric {name!r} in split {split!r} of {where}: there is {', '.join(near) or 'none'}."
+        return f"There is no split {split!r} in {where}{did_you_mean(split, names)}"
+    return f"There is no metric {name!r} in split {split!r} of {where}{did_you_mean(name, names[split])}"
 
 
-def _line_by_line(path: Path, lines: Sequence[bytes]) -> list[dict[str, Any]]:
-    """Parse slowly, to say which line is damaged."""
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not _is_row(row):
-            raise UserError(
-                f"{path}, line {number} is not a row of metrics (an object with step, wall and split): "
-                "restore the file, or delete that line."
-            )
-        rows.append(row)
-    return rows
-
-
-def _is_row(row: Any) -> TypeGuard[dict[str, Any]]:
-    if not isinstance(row, dict) or not all(name in row for name in RESERVED):
-        return False
-    step, wall, split = (row[name] for name in RESERVED)
-    return type(step) is int and type(wall) in (int, float) and isinstance(split, str)
-
-
-def _step_of(line: bytes) -> float:
-    """The step of a whole row; infinity for anything else."""
+def _row(line: bytes) -> dict[str, Any] | None:
+    """The row in a line; None where it holds something else."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError):
-        return math.inf
-    return row["step"] if _is_row(row) and line.endswith(b"\n") else math.inf
-
-
-def _free_name(path: Path) -> Path:
-    """The path, or the first of `path-2`, `path-3` ... that does not exist: a copy is never overwritten."""
-    names = itertools.chain([path], (path.with_name(f"{path.name}-{n}") for n in itertools.count(2)))
-    return next(name for name in names if not name.exists())
+        step, wall, split = (row[name] for name in RESERVED)
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return None
+    return row if type(step) is int and type(wall) in (int, float) and isinstance(split, str) else None
 
 
 def _finite_or_null(value: Any) -> Any:

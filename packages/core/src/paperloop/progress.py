@@ -25,42 +25,35 @@ class Progress:
         self._next = 0.0
         if not enabled:
             return
+        from rich import progress as rich
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as RichProgress
 
         console = Console(stderr=True)
         if not console.is_terminal:
             return
-        self._start, self._total, self._began = start, total, time.monotonic()
-        self._bar = RichProgress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[note]}", markup=False),
+        self._bar = rich.Progress(
+            rich.TextColumn("{task.description}", markup=False),
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("{task.fields[rate]}"),
+            rich.TimeElapsedColumn(),
+            rich.TimeRemainingColumn(),
+            rich.TextColumn("{task.fields[note]}", markup=False),
             console=console,
             auto_refresh=False,  # no thread: the loop redraws, at most ten times a second
         )
         self._bar.start()
-        self._task = self._bar.add_task(label, total=total, completed=start, rate="", left="", note="")
+        self._task = self._bar.add_task(label, total=total, completed=start, rate="", note="")
 
     def update(self, step: int, note: str | None = None) -> None:
         """Show that `step` steps are done; `note` is a short text at the right."""
-        if self._bar is None:
-            return
         now = time.monotonic()
-        if note is None and now < self._next:
+        if self._bar is None or (note is None and now < self._next):
             return
         self._next = now + REDRAW_SECONDS
+        speed = self._bar.tasks[0].speed
         fields: dict[str, Any] = {} if note is None else {"note": note}
-        if step > self._start and now > self._began:
-            rate = (step - self._start) / (now - self._began)
-            fields["rate"] = f"{rate:.3g} steps/s"
-            fields["left"] = f"{_clock((self._total - step) / rate)} left"
-        self._bar.update(self._task, completed=step, **fields)
+        self._bar.update(self._task, completed=step, rate=f"{speed:.3g} steps/s" if speed else "", **fields)
         self._bar.refresh()
 
     def close(self) -> None:
@@ -69,9 +62,3 @@ class Progress:
             self._bar.refresh()
             self._bar.stop()
             self._bar = None
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

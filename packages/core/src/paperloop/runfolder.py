@@ -12,7 +12,6 @@ runs/<name>/
 from __future__ import annotations
 
 import contextlib
-import copy
 import os
 import socket
 import warnings
@@ -24,7 +23,7 @@ from paperloop.checkpoint import Checkpoints
 from paperloop.errors import CheckpointError, UserError, running_command
 from paperloop.files import remove_leftovers, write_json
 from paperloop.provenance import provenance, utc_now
-from paperloop.settings import config_hash, json_hash, read_json, save_config, to_dict
+from paperloop.settings import config_hash, flatten, json_hash, nested, read_json, save_config, to_dict
 
 __all__ = ["RunFolder"]
 
@@ -199,32 +198,24 @@ class RunFolder:
                 "whose checkpoints do not vouch for what this version checks: resume it with the version that wrote "
                 "it, or train again in a new folder."
             )
-        if record["method"] != method_name(trainer):
-            raise UserError(
-                f"{self.path} holds a run of {record['method']}, not of {method_name(trainer)}: choose another folder."
-            )
-        if record["seed"] != seed:
-            raise UserError(
-                f"{self.path} holds a run with seed {record['seed']}, not {seed}: give that seed, or another folder."
-            )
-        try:
-            saved = read_json(self.path / "config.json")["config"]
-        except (KeyError, TypeError):
-            raise UserError(
-                f"{self.path / 'config.json'} is not a configuration: restore it, or start in a new run folder."
-            ) from None
-        there, here = _fixed(saved, trainer), _fixed(to_dict(trainer.config), trainer)
-        changed = [f"{name} ({a} there, {b} here)" for name, a, b in _differences(there, here)]
+        file = self.path / "config.json"
+        saved = read_json(file)
+        if not isinstance(saved, dict) or "config" not in saved:
+            raise UserError(f"{file} is not a configuration: restore it, or start in a new run folder.")
+        for what, there, here in (
+            ("of", record["method"], method_name(trainer)),
+            ("with seed", record["seed"], seed),
+            ("with the agents", record.get("agents"), _agents(trainer)),
+        ):
+            if there != here:
+                raise UserError(f"{self.path} holds a run {what} {there}, not {what} {here}: choose another folder.")
+        there, here = _fixed(saved["config"], trainer), _fixed(to_dict(trainer.config), trainer)
+        pairs = {name: (there.get(name, "absent"), here.get(name, "absent")) for name in there | here}
+        changed = [f"{name} ({a} there, {b} here)" for name, (a, b) in pairs.items() if a != b]
         if changed:
-            file = self.path / "config.json"
             raise UserError(
                 f"{self.path} holds a run with another configuration, which differs in {', '.join(changed)}: resume it "
                 f"with {f'--config {file}' if running_command.get() else f'the configuration in {file}'}, or choose "
-                "another folder."
-            )
-        if record.get("agents") != _agents(trainer):
-            raise UserError(
-                f"{self.path} holds a run with the agents {record.get('agents')}, not {_agents(trainer)}: choose "
                 "another folder."
             )
 
@@ -236,7 +227,7 @@ def method_name(trainer: Any) -> str:
 
 def resume_hash(trainer: Any) -> str:
     """Return the hash of the settings that must be equal when a run resumes: all but `resume_ignores`."""
-    return json_hash(_fixed(to_dict(trainer.config), trainer))
+    return json_hash(nested(_fixed(to_dict(trainer.config), trainer)))
 
 
 def _agents(trainer: Any) -> list[str] | None:
@@ -244,17 +235,10 @@ def _agents(trainer: Any) -> list[str] | None:
     return None if agents is None else list(agents)
 
 
-def _fixed(document: Any, trainer: Any) -> Any:
-    """The JSON of a configuration without what `resume_ignores` names."""
-    document = copy.deepcopy(document)
-    for name in getattr(trainer, "resume_ignores", ()):
-        *parents, last = name.split(".")
-        node: Any = document
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node.pop(last, None)
-    return document
+def _fixed(document: Any, trainer: Any) -> dict[str, Any]:
+    """The leaves of a configuration's JSON, but for what `resume_ignores` names."""
+    ignored = tuple(f"{name}." for name in getattr(trainer, "resume_ignores", ()))
+    return {path: value for path, value in flatten(document).items() if not f"{path}.".startswith(ignored)}
 
 
 def _may_precede(path: Path) -> bool:
@@ -263,13 +247,3 @@ def _may_precede(path: Path) -> bool:
     A process killed in between leaves the lock and config.json; a sweep puts its own dot-files there first.
     """
     return path.name == "config.json" or path.name.startswith(".") or path.name.endswith(".tmp")
-
-
-def _differences(a: Any, b: Any, path: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted name, value in `a`, value in `b`, for every leaf where two JSON trees differ."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        names = [*a, *(k for k in b if k not in a)]
-        return [
-            d for k in names for d in _differences(a.get(k, "absent"), b.get(k, "absent"), f"{path}.{k}".lstrip("."))
-        ]
-    return [] if a == b else [(path, a, b)]

@@ -104,36 +104,24 @@ def run(
         raise UserError("An evaluator is called 'train', which is the split of the training rows: rename it.")
     folder = RunFolder(Path(run_dir), keep)
     loop = _Loop(
-        trainer=trainer,
-        folder=folder,
-        steps=steps,
-        seed=seed,
-        evaluators=dict(evaluators or {}),
-        log_every=log_every or max(1, steps // 100),
-        eval_every=eval_every,
-        eval_at=frozenset(eval_at),
-        save_every=save_every,
-        save_seconds=60 * save_minutes,
-        on_nonfinite=on_nonfinite,
-        rows=JsonlSink(),
-        sinks=list(sinks),
-    )
+        trainer, folder, steps, seed, dict(evaluators or {}), log_every or max(1, steps // 100), eval_every,
+        frozenset(eval_at), save_every, 60 * save_minutes, on_nonfinite, JsonlSink(), list(sinks),
+    )  # fmt: skip
     previous = folder.check(trainer, seed=seed, resume=resume)  # before the lock leaves a file in somebody's folder
-    if not fallback and previous and previous["status"] == "complete" and folder.checkpoints.steps()[-1:] == [steps]:
-        state = loop.begin(previous, fallback=False)  # nothing is written, so the folder may be read-only
-        _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
-        return state
-    with folder.lock():
-        previous = folder.check(trainer, seed=seed, resume=resume)
+    complete = bool(previous) and previous["status"] == "complete" and not fallback
+    reading = complete and folder.checkpoints.steps()[-1:] == [steps]  # nothing is written: it may be read-only
+    with contextlib.nullcontext() if reading else folder.lock():
+        previous = previous if reading else folder.check(trainer, seed=seed, resume=resume)
         state = loop.begin(previous, fallback=fallback)
-        if loop.done and previous and previous["status"] == "complete" and not loop.repaired:
+        if loop.start >= steps and previous and previous["status"] == "complete" and not loop.repaired:
             _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
             return state
         if loop.start:
             _say(f"{folder.path} resumes from step {loop.start} of {steps}.", progress)
         try:
             folder.start(trainer, seed=seed, previous=previous, parent=parent, repairs=loop.repairs)
-            with caught_signals(STOPPING) as caught, loop.open_sinks(), contextlib.closing(loop.bar(progress)) as bar:
+            bar = Progress(steps, loop.start, enabled=progress, label=folder.path.name)
+            with caught_signals(STOPPING) as caught, loop.open_sinks(), contextlib.closing(bar):
                 state = loop.train(state, caught, bar)
         except Interrupted as stop:
             folder.finish("interrupted", step=stop.step)
@@ -164,14 +152,13 @@ def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = No
     if record is None:
         raise UserError(f"{run_dir} is not a run folder (no run.json): name the folder that training wrote.")
     folder.check(trainer, seed=record["seed"], resume="must")
-    if step is None:
-        step = folder.checkpoints.find(fallback=fallback)
-        if step is None:
-            raise CheckpointError(f"{run_dir} has no checkpoint yet: train it first.")
-    elif step in folder.checkpoints.steps():
+    known = folder.checkpoints.steps()
+    if step is not None and step not in known:
+        raise CheckpointError(f"{run_dir} has no checkpoint at step {step}; it has {known}.")
+    if step is not None:
         verify(folder.checkpoints.path(step))
-    else:
-        raise CheckpointError(f"{run_dir} has no checkpoint at step {step}; it has {folder.checkpoints.steps()}.")
+    elif (step := folder.checkpoints.find(fallback=fallback)) is None:
+        raise CheckpointError(f"{run_dir} has no checkpoint yet: train it first.")
     folder.check_manifest(step, folder.checkpoints.manifest(step), trainer, record["seed"])
     return trainer.restore(folder.checkpoints.path(step) / "payload", trainer.init(record["seed"]))
 
@@ -221,10 +208,6 @@ class _Loop:
     saved: bool = False
     wall: float = 0.0
     progress: Mapping[str, int] = dataclasses.field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        return self.start >= self.steps
 
     def begin(self, previous: Mapping[str, Any] | None, *, fallback: bool) -> Any:
         """Return the state to start from: restored where a checkpoint exists, new otherwise."""
@@ -284,20 +267,14 @@ class _Loop:
 
     def final_notes(self, state: Any) -> list[str]:
         """What somebody should know about a run that ended well; a trainer may know more about its own."""
-        own = getattr(self.trainer, "final_notes", None)
-        if own is not None:
-            try:
-                told = own(state)
-            except Exception as error:  # the run itself is complete
-                return [f"final_notes of {method_name(self.trainer)} failed: {type(error).__name__}: {error}"]
-            if told:
-                return [told] if isinstance(told, str) else list(told)
-        if self.progress.get("updates") != 0:
-            return []
-        return [f"{self.folder.path} made no update: nothing was learned in {self.steps} steps."]
-
-    def bar(self, enabled: bool) -> Progress:
-        return Progress(self.steps, self.start, enabled=enabled, label=self.folder.path.name)
+        try:
+            told = getattr(self.trainer, "final_notes", lambda state: ())(state)
+        except Exception as error:  # the run itself is complete
+            told = f"final_notes of {method_name(self.trainer)} failed: {type(error).__name__}: {error}"
+        notes = [told] if isinstance(told, str) and told else list(told or ())
+        if not notes and self.progress.get("updates") == 0:
+            notes = [f"{self.folder.path} made no update: nothing was learned in {self.steps} steps."]
+        return notes
 
     def train(self, state: Any, caught: list[int], bar: Progress) -> Any:
         base, began = self.wall, time.monotonic()
@@ -350,10 +327,7 @@ class _Loop:
         # A bad row is written too: it shows what happened.
         self._write(step, wall, "train", {**host, **{f"progress/{k}": v for k, v in self.progress.items()}})
         self._check_finite(host, step)
-        headline = next(
-            (name for name in getattr(self.trainer, "headlines", ()) if name in host), next(iter(host), None)
-        )
-        if headline is not None:
+        for headline in [name for name in (*getattr(self.trainer, "headlines", ()), *host) if name in host][:1]:
             bar.update(step, f"{headline} {float(np.mean(host[headline])):.4g}")
 
     def _check_numbers(self, host: Mapping[str, Any]) -> None:

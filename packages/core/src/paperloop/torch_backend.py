@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from paperloop.checkpoint import compare_leaves
 from paperloop.errors import CheckpointError, UserError
 from paperloop.files import write_json
 
@@ -55,10 +56,13 @@ def load_objects(objects: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             "use the method and config.json that it was made with."
         )
     for name, part in objects.items():  # everything is compared before anything is changed
-        if not (isinstance(part, (torch.Tensor, torch.Generator)) or hasattr(part, "load_state_dict")):
-            continue  # a plain value has no shape to keep
-        # An optimiser that has not stepped yet has no moments: it is compared by its parameter groups only.
-        _compare(saved[name], _to_tree(part), name, folder, skip_state=isinstance(part, torch.optim.Optimizer))
+        if isinstance(part, (torch.Tensor, torch.Generator)) or hasattr(part, "load_state_dict"):
+            there, here = _leaves(saved[name], name), _leaves(_to_tree(part), name)
+            if isinstance(part, torch.optim.Optimizer):  # one that has not stepped yet has no moments
+                there, here = (
+                    {k: v for k, v in d.items() if not k.startswith(f"{name}/state/")} for d in (there, here)
+                )
+            compare_leaves(there, here, folder)
     result = {}
     for name, part in objects.items():
         if isinstance(part, torch.Generator):
@@ -157,27 +161,12 @@ def _decode(node: Any, tensors: Mapping[str, Any]) -> Any:
     return tuple(values) if kind == "tuple" else values
 
 
-def _compare(saved: Any, here: Any, path: str, folder: Path, *, skip_state: bool = False) -> None:
-    import torch
-
-    where = f"The checkpoint in {folder} does not fit this configuration"
-    advice = "use the config.json that it was made with"
-    if isinstance(here, torch.Tensor):
-        if not isinstance(saved, torch.Tensor):
-            raise CheckpointError(f"{where}: {path} is not a tensor there; {advice}.")
-        if saved.shape != here.shape:
-            raise CheckpointError(f"{where}: {path} has shape {list(saved.shape)}, not {list(here.shape)}; {advice}.")
-        if saved.dtype != here.dtype:
-            raise CheckpointError(f"{where}: {path} has dtype {saved.dtype}, not {here.dtype}; {advice}.")
-    elif isinstance(here, Mapping):
-        if not isinstance(saved, Mapping) or (set(saved) != set(here)):
-            odd = sorted(map(str, set(saved) ^ set(here))) if isinstance(saved, Mapping) else "everything"
-            raise CheckpointError(f"{where}: the entries of {path} differ in {odd}; {advice}.")
-        for key in here:
-            if not (skip_state and key == "state"):
-                _compare(saved[key], here[key], f"{path}/{key}", folder)
-    elif isinstance(here, (list, tuple)):
-        if not isinstance(saved, (list, tuple)) or len(saved) != len(here):
-            raise CheckpointError(f"{where}: {path} has another length there; {advice}.")
-        for i, (a, b) in enumerate(zip(saved, here, strict=True)):
-            _compare(a, b, f"{path}/{i}", folder)
+def _leaves(node: Any, path: str) -> dict[str, list[Any]]:
+    """Path -> [shape, dtype] of every tensor; a plain value has neither."""
+    if isinstance(node, Mapping):
+        entries = node.items()
+    elif isinstance(node, (list, tuple)):
+        entries = enumerate(node)
+    else:
+        return {path: [list(node.shape), str(node.dtype)] if hasattr(node, "dtype") else [None, None]}
+    return {name: leaf for key, value in entries for name, leaf in _leaves(value, f"{path}/{key}").items()}

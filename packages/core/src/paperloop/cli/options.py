@@ -86,7 +86,7 @@ def _options(cls: Any, tree: Mapping[str, Any]) -> Iterator[Option]:
     """The options of settings, of unions those of the member that is chosen in their JSON."""
     for path, _, shape, value in walk(cls, tree):
         if len(shape.members) > 1:
-            chosen = "none" if value is None else value.get("type", MISSING) if isinstance(value, Mapping) else MISSING
+            chosen = "none" if value is None else value.get("type", MISSING) if isinstance(value, Mapping) else value
             yield Option(f"{path}.type", shape, chosen, {**shape.members, **({"none": None} if shape.optional else {})})
         elif shape.members and not shape.optional:
             continue
@@ -187,6 +187,11 @@ class Typed:
             switch = self.table[path].switch if path in self.table else {}
             if switch and (tag or "none") not in switch:
                 raise UserError(f'{self.table[path].name} has no choice "{tag}"{did_you_mean(str(tag), switch)}')
+        for path, option in self.table.items():
+            if option.switch and not option.required and str(option.default) not in option.switch:  # in the file
+                rule = f"one of {', '.join(map(repr, option.shape.members))}"
+                made = Problem(tuple(path.split(".")), value=option.default, rule=rule, where=str(self._file))
+                raise SettingsError([made])
         self._first = layers | (tags.keys() & self.table.keys())
 
     def _below(self, cls: Any) -> dict[str, Any]:

@@ -32,9 +32,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from paperloop.errors import did_you_mean, nearest
 from paperloop.files import parse_json, read_json
 from paperloop.settings.model import field_paths, from_dict, merge, nested, replace_in, settings, to_dict, validate
-from paperloop.settings.problems import Problem, SettingsError, did_you_mean, fault, nearest
+from paperloop.settings.problems import Problem, SettingsError, fault
 from paperloop.settings.saved import config_document, config_hash, json_hash, load_config, read_document, save_config
 from paperloop.settings.shapes import Note, defaults, flatten
 

@@ -107,9 +107,17 @@ def validate(cls: type[Config], tree: Mapping[str, Any], where: str = "") -> Con
 
 @functools.cache
 def _adapter(cls: Any) -> TypeAdapter:
-    if not hasattr(cls, "__pydantic_fields__"):
-        cls.__pydantic_config__ = _RULES  # where pydantic looks for the rules of an ordinary dataclass
+    _follow_rules(cls)
     return TypeAdapter(cls)
+
+
+def _follow_rules(cls: Any) -> None:
+    """Let pydantic find our rules at ordinary dataclasses: this one, and those inside it."""
+    if "_check" not in vars(cls):
+        cls.__pydantic_config__, cls._check = _RULES, model_validator(mode="wrap")(_check)
+    for shape in shapes(cls).values():
+        for member in shape.members.values():
+            _follow_rules(member)
 
 
 def merge(cls: Any, base: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 import json
 import re
@@ -13,10 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from paperloop.errors import UserError, running_command
+from paperloop.errors import UserError, did_you_mean, running_command
 from paperloop.settings.shapes import Shape, plain, shapes
 
-__all__ = ["Problem", "SettingsError", "did_you_mean", "fault", "nearest", "problems_of", "short"]
+__all__ = ["Problem", "SettingsError", "fault", "problems_of", "short"]
 
 Path = tuple[str | int, ...]
 
@@ -161,33 +160,6 @@ def _of_member(problem: Problem, shape: Shape | None, at: Sequence[str | int]) -
                 rule = f"; it belongs to {{type}} {tag}, and {at[-1]} is chosen."
                 return dataclasses.replace(problem, rule=rule, names={"type": ("type",)})
     return problem
-
-
-def did_you_mean(name: str, known: Iterable[str], separators: str = "._-") -> str:
-    """Return `; did you mean "x"?` for what is near of `known`, or `; known are ...` where nothing is (`nearest`)."""
-    choices = [str(k) for k in known]
-    if near := nearest(name, choices, separators):
-        return "; did you mean " + " or ".join(f'"{k}"' for k in near) + "?"
-    return f"; known are {', '.join(choices)}." if choices else "; nothing is known here."
-
-
-def nearest(name: str, known: Iterable[str], separators: str = "._-", cutoff: float = 0.6) -> list[str]:
-    """Return at most three of the names that are near to one.
-
-    A name that begins or ends with the one given, as whole words, is nearer than one of similar letters.
-
-    Args:
-        name: what was given.
-        known: the names there are.
-        separators: what words of a name are separated by.
-        cutoff: how similar letters must be, in (0, 1].
-    """
-    choices = [str(k) for k in known]
-    low = name.lower()
-    near = [k for k in choices if k.lower().replace("-", "_") == low.replace("-", "_")]
-    near = near or [k for k in choices if any(k.lower().startswith(low + s) for s in separators)]
-    near = near or [k for k in choices if any(k.lower().endswith(s + low) for s in separators)]
-    return (near or difflib.get_close_matches(name, choices, n=1, cutoff=cutoff))[:3]
 
 
 def _dotted(path: Iterable[str | int]) -> str:
