@@ -6,17 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, shown
 
 __all__ = ["checked_attributes", "names", "parsed", "shown"]
 
 #: What is nested deeper would exhaust the stack further on.
 DEEPEST = 500
-
-
-def shown(name: object) -> str:
-    """Return a name for a message, with control characters escaped so that they do not reach the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def names(fields: Mapping[str, Any], most: int = 12) -> str:
