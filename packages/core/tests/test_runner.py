@@ -337,7 +337,7 @@ def test_other_agents_are_refused_on_resume(tmp_path):
     trainer.agents = ("a", "a", "b")
     run(trainer, tmp_path, steps=1)
     trainer.agents = ("a", "b", "b")
-    with pytest.raises(UserError, match=r"with the agents \['a', 'a', 'b'\], not \['a', 'b', 'b'\]"):
+    with pytest.raises(UserError, match=r"with the agents \['a', 'a', 'b'\], not with the agents \['a', 'b', 'b'\]"):
         run(trainer, tmp_path, steps=2)
 
 

@@ -206,8 +206,14 @@ class _Loop:
     repairs: list[str] = dataclasses.field(default_factory=list)
     repaired: bool = False
     saved: bool = False
-    wall: float = 0.0
+    wall_before: float = 0.0
+    began: float = dataclasses.field(default_factory=time.monotonic)
     progress: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def wall(self) -> float:
+        """Seconds of running time, those of earlier tries up to the checkpoint included."""
+        return self.wall_before + time.monotonic() - self.began
 
     def begin(self, previous: Mapping[str, Any] | None, *, fallback: bool) -> Any:
         """Return the state to start from: restored where a checkpoint exists, new otherwise."""
@@ -231,7 +237,7 @@ class _Loop:
             whole = previous is not None and previous["status"] == "complete" and found == newest
             salvaged = self.rows.resume(self.folder.path, found, manifest["metrics"], whole=whole, salvage=fallback)
             state = self.trainer.restore(checkpoints.path(found) / "payload", state)
-            self.start, self.wall, self.progress = found, manifest["wall"], manifest["progress"]
+            self.start, self.wall_before, self.progress = found, manifest["wall"], manifest["progress"]
             self.repairs = list((previous or {}).get("repairs") or ())
             if salvaged:  # from now on the checkpoint vouches for the rows that are left
                 checkpoints.save(found, lambda payload: self.trainer.save(state, payload), self._meta(state))
@@ -277,23 +283,21 @@ class _Loop:
         return notes
 
     def train(self, state: Any, caught: list[int], bar: Progress) -> Any:
-        base, began = self.wall, time.monotonic()
-        saved, metrics = began, None
+        self.began = saved = time.monotonic()
+        metrics = None
         if self.start == 0:
             self._evaluate(state, 0)
         for step in range(self.start + 1, self.steps + 1):
             try:
                 state, metrics = self.trainer.step(state)
             except Exception as error:
-                self.wall = base + time.monotonic() - began
                 self._rescue(error, step - 1, metrics)
                 raise
             last = step == self.steps
             logging = last or step % self.log_every == 0
             if logging:
-                self._log(state, metrics, step, base + time.monotonic() - began, bar)
+                self._log(state, metrics, step, bar)
             if last or step in self.eval_at or (self.eval_every and step % self.eval_every == 0):
-                self.wall = base + time.monotonic() - began
                 self._evaluate(state, step)
             now = time.monotonic()
             due = self.save_every and step % self.save_every == 0
@@ -301,13 +305,11 @@ class _Loop:
             if saving:
                 if not logging:  # a state gone wrong must not push the good checkpoints out
                     self._check_finite(to_host(metrics), step)
-                self.wall = base + now - began
                 self._save(state, step)
                 saved = time.monotonic()
             bar.update(step)
             if saving and caught and not last:
                 raise Interrupted(caught[0], step, self.folder.path)
-        self.wall = base + time.monotonic() - began
         return state
 
     def _rescue(self, error: Exception, step: int, metrics: Metrics | None) -> None:
@@ -320,12 +322,12 @@ class _Loop:
             self._save(state, step)
             _say(f"Saved at step {step} of {self.steps} in {self.folder.path}, before the step that failed.", True)
 
-    def _log(self, state: Any, metrics: Metrics, step: int, wall: float, bar: Progress) -> None:
+    def _log(self, state: Any, metrics: Metrics, step: int, bar: Progress) -> None:
         host = to_host(metrics)
         self._check_numbers(host)
         self.progress = {name: int(value) for name, value in self.trainer.progress(state).items()}
         # A bad row is written too: it shows what happened.
-        self._write(step, wall, "train", {**host, **{f"progress/{k}": v for k, v in self.progress.items()}})
+        self._write(step, "train", {**host, **{f"progress/{k}": v for k, v in self.progress.items()}})
         self._check_finite(host, step)
         for headline in [name for name in (*getattr(self.trainer, "headlines", ()), *host) if name in host][:1]:
             bar.update(step, f"{headline} {float(np.mean(host[headline])):.4g}")
@@ -357,7 +359,7 @@ class _Loop:
 
     def _evaluate(self, state: Any, step: int) -> None:
         for name, metrics in evaluate(self.trainer, state, self.evaluators, seed=self.seed).items():
-            self._write(step, self.wall, name, metrics)
+            self._write(step, name, metrics)
 
     def _save(self, state: Any, step: int) -> None:
         self._flush()  # the rows up to this step are durable before the checkpoint that vouches for them
@@ -378,12 +380,12 @@ class _Loop:
             "progress": dict(self.progress),
         }
 
-    def _write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
+    def _write(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
         taken = [name for name in RESERVED if name in metrics]
         if taken:
             raise UserError(f"Metric {', '.join(taken)} of {split} has a name that every row has already: rename it.")
         with self.folder.writing():
-            self.rows.write(step, wall, split, metrics)
+            self.rows.write(step, wall := self.wall, split, metrics)
         for sink in list(self.sinks):
             self._guard(sink, "write", step, wall, split, metrics)
 
