@@ -115,7 +115,7 @@ def check_trainer(
         else:
             raise ConformanceError("restore accepts a checkpoint of another configuration")
 
-    _check_processes(make, config, Path(folder), seed, steps, kills, kill_seed)
+    _check_processes(make, trainer, Path(folder), seed, steps, kills, kill_seed)
     note("the same in a fresh process")
     if kills:
         note(f"a run killed -9 {kills} times and resumed equals an uninterrupted one, metrics.jsonl included")
@@ -242,12 +242,12 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
     _require(progress != began, "progress does not move")
 
 
-def _check_processes(make: Any, config: Any, folder: Path, seed: int, steps: int, kills: int, kill_seed: int) -> None:
+def _check_processes(make: Any, trainer: Any, folder: Path, seed: int, steps: int, kills: int, kill_seed: int) -> None:
     """Check that a run of other processes, all but the last of them killed, equals one of this process."""
-    straight, killed = folder / "straight", folder / "killed"
-    expected = fingerprint(_run(make(config), straight, steps=4 * steps, seed=seed))
+    config, straight, killed = trainer.config, folder / "straight", folder / "killed"
+    expected = fingerprint(_run(trainer, straight, steps=4 * steps, seed=seed))
     if not kills:  # else they leave something to resume, or nothing yet
-        _run(make(config), killed, steps=steps, seed=seed)
+        _run(trainer, killed, steps=steps, seed=seed)
     pause, draw = 0.15, random.Random(kill_seed)  # seconds per row, so that the kills find the run at work
     spec = {
         "make": [inspect.getsourcefile(make), make.__module__, make.__qualname__],
@@ -320,7 +320,8 @@ def _run(trainer: Any, run_dir: Path | str, *, steps: int, seed: int, pause: flo
         save(state, folder)
         time.sleep(pause)
 
-    trainer.save = slow_save
+    if pause:
+        trainer.save = slow_save
     evaluators = {"progress": slow_evaluator}
     return run(
         trainer, run_dir, steps=steps, seed=seed, evaluators=evaluators, progress=False,

@@ -272,7 +272,8 @@ class Typed:
         """The path of an option, and the words it takes."""
         option = self.table.get(word.path)
         off = option is None
-        option = next((o for o in self.table.values() if o.flag and o.off == f"--{dashed(word.path)}"), option)
+        if off:
+            option = next((o for o in self.table.values() if o.flag and o.off == f"--{dashed(word.path)}"), None)
         if option is None or option.positional:
             raise UserError(self._unknown(word))
         if off and word.value is not None:
