@@ -22,6 +22,7 @@ DEMOS = {
     "opshape": "opshape",
     "cascade": "cascade-explore",
     "exploration": "generalized-exploration",
+    "llm-probes": "llm-probes",
 }
 #: Figures listed for each demo at the end; the others are next to them.
 LISTED = 4

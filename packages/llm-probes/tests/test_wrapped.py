@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from llm_probes.wrapped.counting import draw_strings, majority
-from llm_probes.wrapped.instruments import CompiledView, Examples, accuracy, answer_loss
+from llm_probes.wrapped.instruments import CausalView, CompiledView, Examples, accuracy, answer_loss
 from llm_probes.wrapped.planted import plant_deletion, plant_wrapper
 from llm_probes.wrapped.probes import fit_probes, probe
 from llm_probes.wrapped.prune import late, prune, scores
@@ -170,6 +170,27 @@ def test_pruning_finds_the_planted_weight_and_random_ones_do_nothing(counter):
     assert {name.split(".")[1] for name in late(VIEW.prunable(model), 0.5)} == {"2"}
     with pytest.raises(UserError, match="no block of the model's 3"):
         late(VIEW.prunable(model), 0.99)
+
+
+def test_a_row_is_an_output_unit_however_the_matrix_is_stored(make_model):
+    """GPT-2 stores inputs x outputs: without unit 40 of c_fc, its activation is that of 0."""
+    from llm_probes.wrapped.prune import pruned
+
+    model = make_model("gpt2")
+    name, layer = "transformer.h.1.mlp.c_fc.weight", model.transformer.h[1].mlp.c_fc
+    seen = []
+    layer.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    torch.nn.init.ones_(layer.bias)
+    with torch.no_grad(), pruned({name: layer.weight}, [(name, 40)], "row", {name: layer.bias}, {name}):
+        model(torch.tensor([[5, 6, 7]]))
+    assert (seen[0][..., 40] == 0).all()
+    assert (seen[0][..., :40] != 0).all()
+    tokens = torch.randint(10, 60, (30, 4), generator=torch.Generator().manual_seed(0))
+    data, view = Examples(tokens, tokens[:, -1] % 3), CausalView([20, 21, 22])
+    assert scores(view, model, data, unit="row")[name].shape == (128,)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    prune(view, model, data, data, sizes=[0, 200], unit="row", random_draws=1)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize(

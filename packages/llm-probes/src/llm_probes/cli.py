@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_probes.config import (
     CounterConfig,
+    DemoOptions,
     DiversityOptions,
     DocstringOptions,
     ExportOptions,
@@ -342,6 +343,14 @@ def world(options: WorldOptions) -> None:
             rows = made.examples([options.held_out], known=known)
             csv.writer(file).writerows([COLUMNS, *((e.utterance, e.response, e.label.capitalize()) for e in rows)])
     print(f"{len(base)} texts for the base model, {len(tune)} examples of the other rules in {options.out}")
+
+
+@app.command(options=DemoOptions)
+def demo(options: DemoOptions) -> None:
+    """Show it in half a minute: a counter is fine-tuned, and the instruments say what became of its count."""
+    from llm_probes.demo import run_demo
+
+    run_demo(options.out)
 
 
 def _verdict_rows(verdict: Any) -> list[tuple[str, str]]:

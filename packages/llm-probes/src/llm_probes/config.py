@@ -15,6 +15,7 @@ __all__ = [
     "SFT",
     "Answer",
     "CounterConfig",
+    "DemoOptions",
     "DiversityOptions",
     "DocstringOptions",
     "ExportOptions",
@@ -300,6 +301,17 @@ class TrainConfig:
     prompt_length: Count = 1024
     length: Count = 48
     frozen: Share = 0.8
+
+
+@settings
+class DemoOptions:
+    """What `demo` takes.
+
+    Attributes:
+        out: a folder for the run and the figures
+    """
+
+    out: Path
 
 
 @settings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -66,7 +67,10 @@ def scores(
     for parameter in frozen:
         parameter.requires_grad_(False)
     products = {name: (parameters[name] * total[name]).detach() for name in total}
-    return products if unit == "weight" else {name: product.sum(1) for name, product in products.items()}
+    if unit == "weight":
+        return products
+    flipped = _flipped(model)
+    return {name: product.sum(0 if name in flipped else 1) for name, product in products.items()}
 
 
 def late(parameters: dict[str, Any], start: float) -> dict[str, Any]:
@@ -93,15 +97,21 @@ class pruned:  # used like a function: with pruned(...): ...
         chosen: (name, flat index of the unit) of every unit.
         unit: what a unit is.
         biases: name of a matrix -> its bias, whose entries go with a pruned row.
+        flipped: names of matrices whose rows are inputs.
     """
 
     def __init__(
-        self, parameters: dict[str, Any], chosen: Sequence[tuple[str, int]], unit: Unit, biases: dict[str, Any]
+        self,
+        parameters: dict[str, Any],
+        chosen: Sequence[tuple[str, int]],
+        unit: Unit,
+        biases: dict[str, Any],
+        flipped: Collection[str] = (),
     ):
         self.edits = []
         for name in {name for name, _ in chosen}:
             rows = torch.tensor([index for other, index in chosen if other == name])
-            target = parameters[name].data
+            target = parameters[name].data.T if unit == "row" and name in flipped else parameters[name].data
             self.edits.append((target.view(-1) if unit == "weight" else target, rows))
             if unit == "row" and name in biases:
                 self.edits.append((biases[name].data, rows))
@@ -158,6 +168,8 @@ def prune(
     parameters = late(view.prunable(model), start)
     biases = dict(model.named_parameters())
     biases = {name: biases[other] for name in parameters if (other := name.removesuffix("weight") + "bias") in biases}
+    flipped = _flipped(model)
+    zeroed = partial(pruned, parameters, unit=unit, biases=biases, flipped=flipped)
     found = scores(view, model, train, unit=unit, start=start)
     names = list(found)
     sizes_of = torch.tensor([found[name].numel() for name in names])
@@ -165,25 +177,27 @@ def prune(
     if max(sizes) > len(flat):
         raise UserError(f"{max(sizes)} units shall be pruned and the model has {len(flat)}.")
     ends = sizes_of.cumsum(0)
-    alive = torch.cat([_alive(parameters[name], unit).flatten() for name in names]).nonzero()[:, 0]
+    alive = torch.cat([_alive(parameters[name], unit, name in _flipped(model)).flatten() for name in names]).nonzero()[
+        :, 0
+    ]
 
     def locate(index: int) -> tuple[str, int]:
         which = int(torch.searchsorted(ends, index, right=True))
         return names[which], int(index - (ends[which] - sizes_of[which]))
 
     if candidates:
-        order = _verified(view, model, train, parameters, biases, unit, start, max(sizes), candidates)
+        order = _verified(view, model, train, zeroed, max(sizes), candidates, unit=unit, start=start)
     else:
         order = [locate(int(i)) for i in flat.topk(max(sizes)).indices]
     generator = torch.Generator().manual_seed(seed)
     results: list[tuple[float, float, int]] = []
     for size in sizes:
-        with pruned(parameters, order[:size], unit, biases):
+        with zeroed(order[:size]):
             value, classes = accuracy(view, model, test), _classes(view, model, test)
         chance = []
         for _ in range(random_draws):
             rows = alive[torch.randperm(len(alive), generator=generator)[:size]]
-            with pruned(parameters, [locate(int(i)) for i in rows], unit, biases):
+            with zeroed([locate(int(i)) for i in rows]):
                 chance.append(accuracy(view, model, test))
         results.append((value, sum(chance) / len(chance) if chance else float("nan"), classes))
     accuracies, randoms, classes_of = zip(*results, strict=True)
@@ -191,28 +205,25 @@ def prune(
     return PruneResult(tuple(sizes), accuracies, randoms, classes_of, units)
 
 
+def _flipped(model: Any) -> set[str]:
+    """Return the names of matrices stored as inputs x outputs, as GPT-2's are; elsewhere a row is an output."""
+    return {f"{name}.weight" for name, module in model.named_modules() if type(module).__name__ == "Conv1D"}
+
+
 def _verified(
-    view: View,
-    model: Any,
-    train: Examples,
-    parameters: dict[str, Any],
-    biases: dict[str, Any],
-    unit: Unit,
-    start: float,
-    most: int,
-    candidates: int,
+    view: View, model: Any, train: Examples, zeroed: Callable[..., pruned], most: int, candidates: int, **options: Any
 ) -> list[tuple[str, int]]:
     """Return units in the order of removal, each the best of some candidates by the loss without it."""
     order: list[tuple[str, int]] = []
     lowest = math.inf
     while len(order) < most:
-        with pruned(parameters, order, unit, biases):
-            found = scores(view, model, train, unit=unit, start=start)
+        with zeroed(order):
+            found = scores(view, model, train, **options)
             best = [(float(s), name, int(i)) for name, v in found.items() for s, i in _top(v.flatten(), candidates)]
             best = [(name, i) for s, name, i in sorted(best, reverse=True)[:candidates] if s > 0]
             losses = []
             for place in best:
-                with torch.no_grad(), pruned(parameters, [place], unit, biases):
+                with torch.no_grad(), zeroed([place]):
                     losses.append(float(answer_loss(view, model, train)))
         if not losses or min(losses) >= lowest:
             break
@@ -225,8 +236,8 @@ def _top(values: Tensor, most: int) -> list[tuple[Any, Any]]:
     return list(zip(*values.topk(min(most, len(values))), strict=True))
 
 
-def _alive(parameter: Tensor, unit: Unit) -> Tensor:
-    return (parameter != 0) if unit == "weight" else (parameter != 0).any(1)
+def _alive(parameter: Tensor, unit: Unit, flipped: bool) -> Tensor:
+    return (parameter != 0) if unit == "weight" else (parameter != 0).any(0 if flipped else 1)
 
 
 def _classes(view: View, model: Any, test: Examples) -> int:
