@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -61,34 +62,48 @@ def findings(data: EpisodeArrays, action_low: Any = None, action_high: Any = Non
         action_low: lower bound of the actions, a number or (*act); None where it is not known.
         action_high: upper bound, likewise.
     """
-    said = []
-    if data.actions.dtype.kind == "f" and action_low is not None and action_high is not None:
-        outside = (data.actions < action_low) | (data.actions > action_high)
+    twins = _twins(data)
+    return [
+        *(_out_of_bounds(data, action_low, action_high) if action_low is not None and action_high is not None else ()),
+        *_odd_values(data),
+        *_odd_ends(data),
+        *([f"Episodes {twins[0]} and {twins[1]} are the same, step for step."] if twins else []),
+    ]
+
+
+def _out_of_bounds(data: EpisodeArrays, low: Any, high: Any) -> Iterator[str]:
+    if data.actions.dtype.kind == "f":
+        outside = (data.actions < low) | (data.actions > high)
         if outside.any():
             row = int(outside.reshape(data.num_steps, -1).any(axis=1).argmax())
-            said.append(
-                f"{int(outside.sum())} action values lie outside the bounds [{action_low}, {action_high}], the first "
+            yield (
+                f"{int(outside.sum())} action values lie outside the bounds [{low}, {high}], the first "
                 f"at {arrays.place(row, data.episode_starts)}: clip them, or give the bounds of the environment."
             )
+
+
+def _odd_values(data: EpisodeArrays) -> Iterator[str]:
     if data.num_steps > 1:
         still = (data.observations.max(axis=0) == data.observations.min(axis=0)).reshape(-1)
         if still.any():
             which = ", ".join(map(str, np.flatnonzero(still)[:8])) + (", ..." if still.sum() > 8 else "")
-            said.append(f"Observation dimensions {which} never change: dividing by their deviation divides by zero.")
+            yield f"Observation dimensions {which} never change: dividing by their deviation divides by zero."
         if data.rewards.max() == data.rewards.min():
-            said.append(f"Every reward is {float(data.rewards[0])}: there is nothing for a value function to learn.")
+            yield f"Every reward is {float(data.rewards[0])}: there is nothing for a value function to learn."
     for name, array in data.extras.items():
         row = arrays.first_nonfinite(array)
         if row is not None:
-            said.append(f"The extra {name!r} holds NaN or infinity, first at {arrays.place(row, data.episode_starts)}.")
+            yield f"The extra {name!r} holds NaN or infinity, first at {arrays.place(row, data.episode_starts)}."
 
+
+def _odd_ends(data: EpisodeArrays) -> Iterator[str]:
     last = np.zeros(data.num_steps, bool)
     last[data.episode_ends - 1] = True
     for name in ("terminated", "truncated"):
         inside = getattr(data, name) & ~last
         if inside.any():
             at = arrays.place(int(inside.argmax()), data.episode_starts)
-            said.append(f"{int(inside.sum())} steps inside episodes are {name}, the first at {at}.")
+            yield f"{int(inside.sum())} steps inside episodes are {name}, the first at {at}."
     # Where the flag stays on at the goal, every step there is taken for an episode of its own.
     after_end = np.append(False, data.terminated[data.episode_ends[:-1] - 1])
     short = (data.lengths == 1) & data.terminated[data.episode_starts] & after_end
@@ -97,20 +112,16 @@ def findings(data: EpisodeArrays, action_low: Any = None, action_high: Any = Non
         rules = ["timeouts"] * by_flags + ["goal"] * ("infos/goal" in data.extras)
         ways = " or ".join(setting("episode_ends", rule) for rule in rules)
         advice = f"read the file with {ways}" if ways else "they belong to the episode before them"
-        said.append(
+        yield (
             f"{int(short.sum())} of {data.num_episodes} episodes are one terminal step right after another: if the "
             f"terminal flag stays on at the goal, as in AntMaze, {advice}."
         )
     one_length = data.num_episodes > 1 and data.lengths.min() == data.lengths.max() > 1
     if one_length and data.terminated[data.episode_ends - 1].all() and not data.truncated.any():
-        said.append(
+        yield (
             f"Every episode has {data.lengths[0]} steps and ends terminated: if that is a time limit, take it for "
             f"truncated (with_time_limit({data.lengths[0]}) in Python), or value targets will not bootstrap there."
         )
-    twins = _twins(data)
-    if twins is not None:
-        said.append(f"Episodes {twins[0]} and {twins[1]} are the same, step for step.")
-    return said
 
 
 def _twins(data: EpisodeArrays) -> tuple[int, int] | None:
