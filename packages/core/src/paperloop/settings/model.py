@@ -73,17 +73,13 @@ def to_dict(config: Any) -> dict[str, Any]:
     return _adapter(type(config)).dump_python(config, mode="json")
 
 
-def from_dict(
-    cls: type[Config], data: Mapping[str, Any], *, where: str = "config.json", base: Config | None = None
-) -> Config:
+def from_dict(cls: type[Config], data: Mapping[str, Any], *, where: str = "config.json") -> Config:
     """Make settings from a JSON object.
 
     Args:
         cls: the class of the settings.
-        data: what `to_dict` returned, or part of it.
+        data: what `to_dict` returned, or part of it: missing keys take their defaults.
         where: what to call the source in messages.
-        base: missing keys take their values from here; None means from the defaults. Where `data` chooses another
-            member of a union than `base`, nothing of the member in `base` is left.
 
     Raises:
         SettingsError: an unknown key, or a value that is not allowed; with the whole path.
@@ -91,7 +87,7 @@ def from_dict(
     if not isinstance(data, Mapping):
         at = f"{where}: " if where else ""
         raise UserError(f"{at}the settings of {cls.__name__} must be an object, not {short(json.dumps(data))}.")
-    return validate(cls, merge(cls, to_dict(base) if base is not None else defaults(cls), data), where)
+    return validate(cls, merge(cls, defaults(cls), data), where)
 
 
 def validate(cls: type[Config], tree: Mapping[str, Any], where: str = "") -> Config:

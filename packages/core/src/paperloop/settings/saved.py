@@ -35,9 +35,7 @@ def save_config(config: Any, path: Path | str, schema: int = 1) -> None:
     write_json(Path(path), config_document(config, schema))
 
 
-def load_config(
-    cls: type[Config], path: Path | str, schema: int = 1, *, base: Config | None = None, partial: bool = False
-) -> Config:
+def load_config(cls: type[Config], path: Path | str, schema: int = 1) -> Config:
     """Read settings that `save_config` wrote.
 
     Args:
@@ -45,18 +43,19 @@ def load_config(
         path: the file, or a run folder, whose config.json is read. A folder without one may hold settings of this
             type under another name, such as train.json.
         schema: the schema number expected.
-        base: missing keys take their values from here; None means from the defaults.
-        partial: also take a bare JSON object of fields, as one writes by hand.
 
     Raises:
         UserError: the file cannot be read, is of another schema or type, or does not fit (`from_dict`).
     """
-    file, data = read_document(cls, path, schema, partial=partial)
-    return from_dict(cls, data, where=str(file), base=base)
+    file, data = read_document(cls, path, schema)
+    return from_dict(cls, data, where=str(file))
 
 
 def read_document(cls: Any, path: Path | str, schema: int = 1, *, partial: bool = False) -> tuple[Path, Any]:
-    """Return the file that `load_config` reads, and the JSON of the settings in it, not yet checked."""
+    """Return the file that `load_config` reads, and the JSON of the settings in it, not yet checked.
+
+    With `partial` also that of a bare JSON object of fields, as one writes by hand.
+    """
     file = Path(path)
     file = _saved_in(file, cls) if file.is_dir() else file
     document = read_json(file)
