@@ -407,6 +407,27 @@ def test_refusals_of_files(data, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"type": "ppo", "lr": -1}, "xs.1.lr is -1; it must be above 0."),
+        ({"type": "ppo", "sigma": 1}, 'unknown key "xs.1.sigma"; it belongs to xs.1.type es, and ppo is chosen.'),
+        ({"lr": 1}, 'the key "xs.1.type" is missing.'),
+        ({"type": "q"}, "xs.1.type is \"q\"; it must be one of 'ppo', 'es'."),
+        ({"type": "es", "inner": {"s5": {"state": 7}}}, "xs.1.inner.s5.state is 7; it must be a multiple of 2 x xs.1."),
+        (3, 'xs is [{"type": "ppo"}, 3]; it must be a list of PPOs, or a ES.'),
+    ],
+)
+def test_members_in_a_tuple(item, message):
+    @settings
+    class Several:
+        xs: tuple[Learner, ...] = ()
+
+    with pytest.raises(SettingsError) as caught:
+        from_dict(Several, {"xs": [{"type": "ppo"}, item]})
+    assert str(caught.value).startswith(f"config.json: {message}")
+
+
 def test_whole_floats_are_integers():
     assert from_dict(Train, {"n_envs": 1e6}) == Train(n_envs=1_000_000)
     assert type(from_dict(Train, {"n_envs": 1e6}).n_envs) is int

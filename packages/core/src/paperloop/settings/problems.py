@@ -129,9 +129,12 @@ def problems_of(cls: Any, values: Mapping[str, Any], error: ValidationError) -> 
     for entry in error.errors(include_url=False):
         kind, at, cause = entry["type"], entry["loc"], entry.get("ctx", {}).get("error")
         path = (*at[:1], *(item for item in at[1:] if isinstance(item, int)))  # not the tags of members
-        shape = shapes(cls).get(str(at[0])) if at else None
+        inner = shape = shapes(cls).get(str(at[0])) if at else None
+        for item in at[1:]:
+            if isinstance(item, int) and inner is not None:  # an item of a tuple
+                inner = (inner.items(item + 1) or [None])[-1]
         if isinstance(cause, SettingsError):
-            made = [_of_member(problem, shape, at).inside(path) for problem in cause.problems]
+            made = [_of_member(problem, inner, at).inside(path) for problem in cause.problems]
         elif cause is not None:
             made = [Problem(path, rule=str(cause), kind="other")]
         elif shape is None:
@@ -142,7 +145,7 @@ def problems_of(cls: Any, values: Mapping[str, Any], error: ValidationError) -> 
         elif kind == "union_tag_not_found":
             made = [Problem((*path, "type"), kind="missing")]
         elif kind == "union_tag_invalid":
-            rule = f"one of {', '.join(map(repr, shape.members))}"
+            rule = f"one of {', '.join(map(repr, inner.members if inner else ()))}"
             made = [Problem((*path, "type"), value=entry["input"]["type"], rule=rule)]
         else:
             value = plain(values.get(str(at[0]), entry["input"]))
