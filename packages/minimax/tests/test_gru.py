@@ -11,17 +11,16 @@ T, B, D, H = 7, 3, 5, 4
 
 @pytest.fixture(scope="module")
 def problem():
-    keys = jax.random.split(jax.random.key(0), 8)
-    params = GRUParams(
-        jax.random.normal(keys[0], (D, 3 * H)),
-        jax.random.normal(keys[1], (H, 3 * H)),
-        jax.random.normal(keys[2], (3 * H,)),
-        jax.random.normal(keys[3], (H,)),
-    )
-    carry = jax.random.normal(keys[4], (B, H))
-    inputs = jax.random.normal(keys[5], (T, B, D))
-    resets = jax.random.bernoulli(keys[6], 0.3, (T, B)).at[0, 0].set(True).at[0, 1].set(False)
-    return params, carry, inputs, resets
+    rng = np.random.default_rng(0)  # not jax.random, each of whose calls would be compiled
+
+    def normal(*shape):
+        return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+    params = GRUParams(normal(D, 3 * H), normal(H, 3 * H), normal(3 * H), normal(H))
+    carry, inputs = normal(B, H), normal(T, B, D)
+    resets = rng.random((T, B)) < 0.3
+    resets[0, :2] = True, False
+    return params, carry, inputs, jnp.asarray(resets)
 
 
 def test_equals_the_cell_of_flax(problem):
@@ -32,19 +31,20 @@ def test_equals_the_cell_of_flax(problem):
         gates["i" + letter] = {"kernel": params.input_kernel[:, part], "bias": params.bias[part]}
         gates["h" + letter] = {"kernel": params.recurrent_kernel[:, part]}
     gates["hn"]["bias"] = params.candidate_bias
-    cell, memory, expected = nn.GRUCell(H), carry, []
-    for x, reset in zip(inputs, resets, strict=True):
-        memory, hidden = cell.apply({"params": gates}, jnp.where(reset[:, None], 0.0, memory), x)
+    step = jax.jit(lambda reset, memory, x: nn.GRUCell(H).apply({"params": gates}, jnp.where(reset, 0.0, memory), x))
+    memory, expected = carry, []
+    for x, reset in zip(np.asarray(inputs), np.asarray(resets), strict=True):
+        memory, hidden = step(reset[:, None], memory, x)
         expected.append(hidden)
     final, hiddens = jax.jit(gru_sequence)(params, carry, inputs, resets)
-    np.testing.assert_allclose(hiddens, jnp.stack(expected), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(hiddens, np.stack(expected), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(final, memory, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("seeds", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_gradients_by_hand_equal_automatic_ones(problem, seeds):
     params, carry, inputs, resets = problem
-    weights = jax.random.normal(jax.random.key(9), (T, B, H))
+    weights = np.random.default_rng(9).normal(size=(T, B, H)).astype(np.float32)
     params = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x])[:seeds], params)
 
     def loss(run, params, carry, inputs):
@@ -57,6 +57,7 @@ def test_gradients_by_hand_equal_automatic_ones(problem, seeds):
         )(params, carry, inputs)
         for run in (gru_sequence, gru_sequence_autodiff)
     )
+    ours, theirs = jax.device_get((ours, theirs))
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(ours[1][1][:, 0], 0)  # nothing of a memory that is forgotten at once
@@ -64,9 +65,15 @@ def test_gradients_by_hand_equal_automatic_ones(problem, seeds):
 
 def test_a_reset_splits_a_sequence(problem):
     params, carry, inputs, _ = problem
-    resets = jnp.zeros((T, B), bool).at[4].set(True)
-    _, whole = gru_sequence(params, carry, inputs, resets)
-    _, first = gru_sequence(params, carry, inputs[:4], resets[:4])
-    _, second = gru_sequence(params, jnp.zeros_like(carry), inputs[4:], jnp.zeros((3, B), bool))
-    np.testing.assert_allclose(whole, jnp.concatenate([first, second]), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(gru_step(params, carry, inputs[4], resets[4]), second[0], rtol=1e-6, atol=1e-6)
+
+    @jax.jit
+    def run(params, carry, inputs):
+        resets = jnp.zeros((T, B), bool).at[4].set(True)
+        _, whole = gru_sequence(params, carry, inputs, resets)
+        _, first = gru_sequence(params, carry, inputs[:4], resets[:4])
+        _, second = gru_sequence(params, jnp.zeros_like(carry), inputs[4:], jnp.zeros((3, B), bool))
+        return whole, first, second, gru_step(params, carry, inputs[4], resets[4])
+
+    whole, first, second, stepped = run(params, carry, inputs)
+    np.testing.assert_allclose(whole, np.concatenate([first, second]), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(stepped, second[0], rtol=1e-6, atol=1e-6)

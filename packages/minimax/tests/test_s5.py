@@ -42,7 +42,8 @@ def loop(a, carry, drive, resets):
 @pytest.mark.parametrize("steps", [1, T])
 def test_the_recurrence_equals_numpy_in_double_precision(recurrence, order, steps):
     a, carry, drive, resets = recurrence
-    final, states = linear_recurrence(a, carry, drive[:steps], resets[:steps], order)
+    run = jax.jit(linear_recurrence, static_argnums=4)
+    final, states = jax.device_get(run(a, carry, drive[:steps], resets[:steps], order))
     x, expected = as_complex(carry), []
     for t in range(steps):
         x = as_complex(a) * np.where(np.asarray(resets[t])[:, None], 0, x) + as_complex(drive[t])
@@ -51,17 +52,30 @@ def test_the_recurrence_equals_numpy_in_double_precision(recurrence, order, step
     np.testing.assert_array_equal(final, states[-1])
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_its_gradients_equal_automatic_ones(recurrence, order):
+@pytest.fixture(scope="module")
+def gradients(recurrence):
+    """A function that gives the gradients of a loss of one way to run the recurrence."""
     a, carry, drive, resets = recurrence
-    weights = jax.random.normal(jax.random.key(0), drive.shape)
+    weights = np.random.default_rng(0).normal(size=drive.shape).astype(np.float32)
 
-    def loss(run, *inputs):
-        final, states = run(*inputs, resets)
-        return (weights * states**2).sum() + (final**3).sum()
+    def of(run):
+        def loss(*inputs):
+            final, states = run(*inputs, resets)
+            return (weights * states**2).sum() + (final**3).sum()
 
-    ours = jax.jit(jax.grad(lambda *x: loss(lambda *y: linear_recurrence(*y, order), *x), (0, 1, 2)))(a, carry, drive)
-    theirs = jax.jit(jax.grad(lambda *x: loss(loop, *x), (0, 1, 2)))(a, carry, drive)
+        return jax.device_get(jax.jit(jax.grad(loss, (0, 1, 2)))(a, carry, drive))
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def automatic(gradients):
+    return gradients(loop)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_its_gradients_equal_automatic_ones(gradients, automatic, order):
+    ours, theirs = gradients(lambda *inputs: linear_recurrence(*inputs, order)), automatic
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(ours[1][0], 0)  # forgotten at once
