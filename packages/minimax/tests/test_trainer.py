@@ -124,39 +124,40 @@ from test_trainer import TINY
 from minimax_ued import counting
 from minimax_ued.trainer import UEDTrainer
 assert jax.device_count() == 2
-worst = {}
-for method, minibatches in (("dr", 1), ("parallel_accel", 2), ("repaired", 1)):
-    config = dataclasses.replace(
-        TINY,
-        method=method,
-        seeds=1,
-        n_envs=8 if method == "dr" else 4,
-        ppo=dataclasses.replace(TINY.ppo, lr=1e-3, minibatches=minibatches),
-    )
-    results = []
-    for devices in (1, 2):
-        trainer = UEDTrainer(dataclasses.replace(config, devices=devices))
-        state = trainer.init(0)
-        step = trainer._step.lower(state).compile()
-        for _ in range(2):
-            state, metrics = step(state)
-        assert ("all-reduce" in step.as_text()) is (devices == 2)  # the work was really split
-        assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
-        assert counting.value(state.updates)[0] > 0
-        buffer = () if state.buffer is None else (state.buffer.levels, state.buffer.scores)
-        teacher = () if state.teacher is None else state.teacher.params
-        results.append(jax.device_get((state.params, teacher, buffer, metrics)))
-    for a, b in zip(*map(jax.tree.leaves, results)):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+method, minibatches = sys.argv[2], int(sys.argv[3])
+config = dataclasses.replace(
+    TINY,
+    method=method,
+    seeds=1,
+    n_envs=8 if method == "dr" else 4,
+    ppo=dataclasses.replace(TINY.ppo, lr=1e-3, minibatches=minibatches),
+)
+results = []
+for devices in (1, 2):
+    trainer = UEDTrainer(dataclasses.replace(config, devices=devices))
+    state = trainer.init(0)
+    step = trainer._step.lower(state).compile()
+    for _ in range(2):
+        state, metrics = step(state)
+    assert ("all-reduce" in step.as_text()) is (devices == 2)  # the work was really split
+    assert len(jax.tree.leaves(state.params)[0].sharding.device_set) == devices
+    assert counting.value(state.updates)[0] > 0
+    buffer = () if state.buffer is None else (state.buffer.levels, state.buffer.scores)
+    teacher = () if state.teacher is None else state.teacher.params
+    results.append(jax.device_get((state.params, teacher, buffer, metrics)))
+for a, b in zip(*map(jax.tree.leaves, results)):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 print("equal")
 """
 
 
 @pytest.mark.slow
-def test_two_devices_give_the_result_of_one():
+@pytest.mark.parametrize(("method", "minibatches"), [("dr", 1), ("parallel_accel", 2), ("repaired", 1)])
+def test_two_devices_give_the_result_of_one(method, minibatches):
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     here = os.path.dirname(os.path.abspath(__file__))
     run = subprocess.run(
-        [sys.executable, "-c", TWO_DEVICES, here], env=env, capture_output=True, text=True, timeout=600, check=False
-    )
+        [sys.executable, "-c", TWO_DEVICES, here, method, str(minibatches)],
+        env=env, capture_output=True, text=True, timeout=1800, check=False,
+    )  # fmt: skip
     assert run.stdout.strip() == "equal", run.stderr[-3000:]

@@ -111,9 +111,8 @@ def check_resume(trainer, folder):
     assert fingerprint(again) == straight
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "iql" else pytest.param(name, marks=pytest.mark.slow) for name in OTHERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_learner_resumes_exactly(name, tmp_path):
     learner = OTHERS[name]
     check_resume(offline(OfflineConfig(learner=learner, updates_per_step=2 * learner.policy_delay)), tmp_path)

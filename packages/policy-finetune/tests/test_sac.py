@@ -55,25 +55,33 @@ def test_squashed_density_is_the_change_of_variables_and_integrates_to_one():
 def test_targets_and_critic_step():
     config = LearnerConfig(name="sac", network=NET, policy_delay=1, init_alpha=0.3, **RATES)
     learner, batch = SAC(config, OBS, ACT), one_batch()
-    state, key = learner.init(jax.random.key(0)), jax.random.key(5)
-    action, log_prob = sample_action(state.params["actor"], batch.next_obs, jax.random.split(key)[0])
-    q = q_values(state.target["critic"], batch.next_obs, action)
-    expected = batch.reward + 0.99 * batch.mask * (jnp.minimum(q[0], q[1]) - 0.3 * log_prob)
-    y = learner._targets(state, batch, key, numbers(config))
-    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    state, key, step_key = learner.init(jax.random.key(0)), jax.random.key(5), jax.random.key(7)
     hard = LearnerConfig(name="sac", network=NET, policy_delay=1, backup_entropy=False)
-    without = SAC(hard, OBS, ACT)._targets(state, batch, key, numbers(hard))
-    np.testing.assert_allclose(without, batch.reward + 0.99 * batch.mask * q.min(0), rtol=1e-5)
 
-    step_key = jax.random.key(7)
-    y = learner._targets(state, batch, jax.random.split(step_key)[0], numbers(config))
-    loss = lambda c: ((q_values(c, batch.obs, batch.action) - y) ** 2).mean(1).sum()  # noqa: E731
-    adam, critic = optax.adam(0.05, eps=0.1), state.params["critic"]
-    update, _ = adam.update(jax.jit(jax.grad(loss))(critic), adam.init(critic), critic)
-    critic = optax.apply_updates(critic, update)
-    after, _ = jax.jit(learner._critic_step)(state, batch, step_key, numbers(config))
+    @jax.jit
+    def both(state):
+        action, log_prob = sample_action(state.params["actor"], batch.next_obs, jax.random.split(key)[0])
+        q = q_values(state.target["critic"], batch.next_obs, action)
+        ours = learner._targets(state, batch, key, numbers(config))
+        return q, log_prob, ours, SAC(hard, OBS, ACT)._targets(state, batch, key, numbers(hard))
+
+    q, log_prob, y, without = jax.device_get(both(state))
+    reward, mask = jax.device_get((batch.reward, batch.mask))
+    np.testing.assert_allclose(y, reward + 0.99 * mask * (q.min(0) - 0.3 * log_prob), rtol=1e-5)
+    np.testing.assert_allclose(without, reward + 0.99 * mask * q.min(0), rtol=1e-5)
+
+    @jax.jit
+    def by_hand(state):
+        y = learner._targets(state, batch, jax.random.split(step_key)[0], numbers(config))
+        loss = lambda c: ((q_values(c, batch.obs, batch.action) - y) ** 2).mean(1).sum()  # noqa: E731
+        adam, critic = optax.adam(0.05, eps=0.1), state.params["critic"]
+        update, _ = adam.update(jax.grad(loss)(critic), adam.init(critic), critic)
+        critic = optax.apply_updates(critic, update)
+        return critic, jax.tree.map(lambda t, o: 0.995 * t + 0.005 * o, state.target["critic"], critic)
+
+    critic, target = jax.device_get(by_hand(state))
+    after, _ = jax.device_get(jax.jit(learner._critic_step)(state, batch, step_key, numbers(config)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.params["critic"], critic)
-    target = jax.tree.map(lambda t, o: 0.995 * t + 0.005 * o, state.target["critic"], critic)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after.target["critic"], target)
 
 
