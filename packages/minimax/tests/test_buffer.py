@@ -14,6 +14,9 @@ from minimax_ued.buffer import BufferState, LevelBuffer
 from minimax_ued.config import BufferConfig
 from paperloop import UserError
 
+#: The order of the reference is an option: `test_sequential_insertion_equals_a_python_loop` is always run.
+SEQUENTIAL = [False, pytest.param(True, marks=pytest.mark.slow)]
+
 
 def level_hash(level):
     number = level["number"].astype(jnp.uint32)
@@ -260,6 +263,7 @@ def draw_many(buffer, state, batch, draws):
     return np.asarray(indices), np.asarray(state.ages)
 
 
+@pytest.mark.slow
 def test_sequential_draws_have_the_reference_distribution():
     buffer = make(capacity=5, temperature=0.6, staleness_coef=0.5, sequential=True)
     indices, ages = draw_many(buffer, state_of(buffer, DRAW_SCORES, DRAW_AGES), 3, 20_000)
@@ -353,7 +357,7 @@ def test_stale_levels_are_drawn_without_replacement():
     assert all((np.bincount(row) == 2).all() for row in indices)
 
 
-@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("sequential", SEQUENTIAL)
 def test_drawn_levels_are_those_of_the_slots(sequential):
     buffer = make(capacity=12, sequential=sequential)
     state = state_of(buffer, np.arange(9), numbers=np.arange(9) * 10)
@@ -535,7 +539,7 @@ def test_at_once_keeps_exactly_the_best_scores_when_staleness_is_off():
         np.testing.assert_array_equal(np.sort(after.scores), np.sort([*old, *new])[-12:])
 
 
-@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("sequential", SEQUENTIAL)
 def test_a_full_buffer_gives_up_the_slot_with_the_smallest_weight(sequential):
     buffer = make(capacity=4, temperature=1.0, sequential=sequential)
     state = state_of(buffer, [3, 1, 2, 0], [0, 1, 2, 1])  # P = (.336, .187, .318, .159)
@@ -548,7 +552,7 @@ def test_a_full_buffer_gives_up_the_slot_with_the_smallest_weight(sequential):
     np.testing.assert_allclose(after.max_returns, [0.5, 0.5, 0.5, 0.7])
 
 
-@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("sequential", SEQUENTIAL)
 def test_levels_without_a_usable_score_are_left_aside_and_counted(sequential):
     buffer = make(capacity=12, sequential=sequential)
     state = state_of(buffer, [0.5, 0.1], numbers=[0, 1])
@@ -563,7 +567,7 @@ def test_levels_without_a_usable_score_are_left_aside_and_counted(sequential):
     assert after.filled.sum() == 3
 
 
-@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("sequential", SEQUENTIAL)
 def test_an_index_whose_slot_holds_another_level_counts_as_new(sequential):
     buffer = make(capacity=12, sequential=sequential)
     state = state_of(buffer, [0.5, 0.1])
@@ -603,7 +607,7 @@ def test_batches_that_do_not_fit_are_refused():
 # --- copies ---
 
 
-@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("sequential", SEQUENTIAL)
 def test_no_level_is_kept_twice(sequential):
     buffer = make(capacity=12, sequential=sequential)
     rng = np.random.default_rng(3)
@@ -616,7 +620,7 @@ def test_no_level_is_kept_twice(sequential):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sequential", [False, True])
+@pytest.mark.parametrize("sequential", SEQUENTIAL)
 def test_levels_with_equal_hashes_are_told_apart(sequential):
     buffer = make(clashing_hash, capacity=8, sequential=sequential)
     state = state_of(buffer, [0.5], numbers=[4])

@@ -136,19 +136,20 @@ def test_draws_stay_below_their_bound():
 def test_an_observation_by_hand():
     level = Level.from_text("#.G\n.^.\n...")
     env = Maze(MazeConfig(height=3, width=3, n_walls=0, view_size=3, normalize=False, see_agent=True))
-    seen = env.observe(level, env.reset(None, level))
-    assert seen.image.dtype == jnp.uint8
+    observe = jax.jit(lambda env, level: env.observe(level, env.reset(None, level)), static_argnums=0)
+    seen = jax.device_get(observe(env, level))
+    assert seen.image.dtype == np.uint8
     # The agent is in the bottom row, and what lies outside is wall.
     assert seen.image[..., 0].tolist() == [[2, 2, 2], [2, 1, 8], [1, 10, 1]]
     assert seen.image[..., 1].tolist() == [[5, 5, 5], [5, 0, 1], [0, 0, 0]]
     assert seen.image[..., 2].tolist() == [[0, 0, 0], [0, 0, 0], [0, 3, 0]]
     assert seen.direction == 3
     # Facing right, the cells below the agent are on its right.
-    right = env.observe(level, env.reset(None, level.replace(agent_dir=np.int32(0))))
+    right = jax.device_get(observe(env, level.replace(agent_dir=np.int32(0))))
     assert right.image[..., 0].tolist() == [[2, 2, 2], [8, 1, 1], [1, 10, 1]]
     plain = Maze(MazeConfig(height=3, width=3, n_walls=0, view_size=3))
-    normal = plain.observe(level, plain.reset(None, level))
-    assert normal.image.dtype == jnp.float32
+    normal = jax.device_get(observe(plain, level))
+    assert normal.image.dtype == np.float32
     expected = np.where(np.arange(3) == 2, 0, seen.image) / 10  # without the agent's direction
     expected[2, 1, 0] = 0.1
     assert np.allclose(normal.image, expected)
@@ -214,15 +215,17 @@ def test_hashes_tell_levels_apart():
 
 def test_metrics_of_a_level():
     env = Maze(MazeConfig(height=2, width=3, n_walls=0))
-    assert env.level_metrics(Level.from_text(">#G\n...")) == {"n_walls": 1, "solvable": 1, "path_length": 4}
-    assert env.level_metrics(Level.from_text(">#G\n.#.")) == {"n_walls": 2, "solvable": 0, "path_length": 0}
+    measure = jax.jit(env.level_metrics)
+    assert measure(Level.from_text(">#G\n...")) == {"n_walls": 1, "solvable": 1, "path_length": 4}
+    assert measure(Level.from_text(">#G\n.#.")) == {"n_walls": 2, "solvable": 0, "path_length": 0}
 
 
 def test_the_optimal_return_counts_every_action():
     env = Maze(MazeConfig(height=2, width=3, n_walls=0, max_steps=10))
     # Left, left, forward, forward: facing left, the goal is two cells behind.
-    assert env.optimal_return(Level.from_text("<.G\n...")) == pytest.approx(1 - 0.9 * 4 / 10)
-    assert env.optimal_return(Level.from_text("<#G\n.#.")) == 0
+    best = jax.jit(env.optimal_return)
+    assert best(Level.from_text("<.G\n...")) == pytest.approx(1 - 0.9 * 4 / 10)
+    assert best(Level.from_text("<#G\n.#.")) == 0
     assert env.success_return == 0
 
 

@@ -33,7 +33,7 @@ def mutate_one(name, n_edits, n, level, key):
 @pytest.mark.parametrize("name", OPERATORS)
 @pytest.mark.parametrize(
     ("height", "width", "n_walls", "n_edits"),
-    [(13, 13, 60, 20), (1, 2, 0, 20), pytest.param(3, 40, 100, 5, marks=pytest.mark.slow)],
+    [(13, 13, 60, 20), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((1, 2, 0, 20), (3, 40, 100, 5)))],
 )
 def test_a_mutation_of_a_valid_level_is_one(name, height, width, n_walls, n_edits):
     env = Maze(MazeConfig(height=height, width=width, n_walls=n_walls))

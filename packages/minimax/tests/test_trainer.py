@@ -18,6 +18,7 @@ from minimax_ued.config import (
     TeacherConfig,
     TrainConfig,
 )
+from minimax_ued.methods import METHODS
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import CheckpointError, UserError
 from paperloop.protocol import Trainer
@@ -86,6 +87,17 @@ def test_steps_save_and_restore(trainer, tmp_path):
     like = wider.init(0)
     with pytest.raises(CheckpointError, match="buffer"):
         wider.restore(tmp_path, like)
+
+
+def test_a_checkpoint_of_another_declaration_under_the_same_name_is_refused(trainer, monkeypatch, tmp_path):
+    state = trainer.init(0)
+    trainer.save(state, tmp_path)
+    trainer.restore(tmp_path, state)
+    assert METHODS["robust_plr"].gradient == {"replay"}
+    changed = dataclasses.replace(METHODS["robust_plr"], gradient=frozenset({"fresh", "replay"}))
+    monkeypatch.setitem(METHODS, "robust_plr", changed)
+    with pytest.raises(UserError, match="written with another method"):
+        trainer.restore(tmp_path, state)
 
 
 def test_a_run_counts_beyond_32_bits(trainer):
