@@ -151,7 +151,7 @@ def test_bad_input_is_one_clear_sentence(tmp_path):
         ([a, late], "solve_rate", "no point in common"),
         ([a, tasks], "solve_rate", "different axes"),
         ([nothing], "solve_rate", "no finite value"),
-        ([a], "solved_rate", f"no metric 'solved_rate' in split 'mazes' of {a}: there is solve_rate"),
+        ([a], "solved_rate", f"no metric 'solved_rate' in split 'mazes' of {a}; did you mean \"solve_rate\""),
         ([tmp_path / "absent"], "solve_rate", "absent.*does not exist"),
     ]:
         with pytest.raises(UserError, match=message):
