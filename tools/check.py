@@ -26,6 +26,7 @@ EXPECTED = {
     "core": "paperloop",
     "data": "paperloop-data",
     "exploration": "generalized-exploration",
+    "hgap": "hgap",
     "lab": "paperloop-lab",
     "llm-probes": "llm-probes",
     "minimax": "minimax-ued",

@@ -23,6 +23,7 @@ DEMOS = {
     "cascade": "cascade-explore",
     "exploration": "generalized-exploration",
     "llm-probes": "llm-probes",
+    "hgap": "hgap",
 }
 #: Figures listed for each demo at the end; the others are next to them.
 LISTED = 4

@@ -1,0 +1,1 @@
+"""Bodies: MuJoCo models with named slices of their observations, simulated in batches."""

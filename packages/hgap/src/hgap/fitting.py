@@ -1,0 +1,53 @@
+"""From a dataset to models: the autoencoder is trained, then the prior on its codes, then each seed is exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hgap.config import Data
+from hgap.envs.bodies import BODIES
+from hgap.loading import Model, assemble
+from hgap.trainer import AutoencoderTrainer, HeldOut, PriorTrainer, dataset
+from paperloop import run
+
+__all__ = ["fit"]
+
+
+def fit(config: Data, out: Path | str, *, seed: int = 0, **run_arguments: Any) -> list[Model]:
+    """Train, or continue what is in `out`, and return a model for each seed.
+
+        models = fit(Data(path="motion.npz", model=PRESETS["tiny"]), "runs/cheetah")
+
+    Args:
+        config: data and model.
+        out: gets autoencoder/ and prior/, which are run folders, and model-0.npz, model-1.npz ...
+        seed: everything random follows from it.
+        run_arguments: of `paperloop.run`.
+
+    Raises:
+        UserError: the data do not fit, or `out` holds another run.
+    """
+    out = Path(out)
+    arguments: dict[str, Any] = {"log_every": 1, **run_arguments}
+    first = AutoencoderTrainer(config)
+    encoded = run(
+        first, out / "autoencoder", steps=first.steps, seed=seed, evaluators={"held_out": HeldOut(first)}, **arguments
+    )
+    second = PriorTrainer(config, encoded.learned.weights, first.data)
+    known = run(
+        second, out / "prior", steps=second.steps, seed=seed, evaluators={"held_out": HeldOut(second)},
+        parent=out / "autoencoder", **arguments,
+    )  # fmt: skip
+    attributes = dataset(config.path).attributes
+    env_id = config.model.env_id or attributes.get("env_id")
+    slices = dict(BODIES[env_id].slices) if env_id in BODIES else {}
+    models = []
+    for index in range(config.model.seeds):
+        model = assemble(
+            first, encoded, second, known, slices=slices, seed=index, env_id=env_id,
+            control_step=float(attributes.get("control_step", 0.0)),
+        )  # fmt: skip
+        model.export(out / f"model-{index}.npz")
+        models.append(model)
+    return models

@@ -1,0 +1,1 @@
+"""The model: quantisers, the autoencoder, the prior, what is learned of each."""

@@ -1,0 +1,1 @@
+"""Planning by sampling codes: objectives on trajectories, sampling, search."""

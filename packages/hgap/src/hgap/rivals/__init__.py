@@ -1,0 +1,1 @@
+"""Rivals: planners that own the true simulator, behaviour cloning, random codes."""
