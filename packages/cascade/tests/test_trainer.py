@@ -1,5 +1,7 @@
 """The trainer: its contract, frozen policies, rewards that cannot leak, gradients of the cascade, tasks."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,15 +12,21 @@ from cascade_explore.config import (
     Cascade,
     FourRooms,
     Gym,
+    InfoGain,
     LabelConfig,
+    LogDet,
+    NearestNeighbours,
     Plan2Explore,
     TrainConfig,
+    Variance,
     WorldModel,
 )
 from cascade_explore.deploy import measures, replay
 from cascade_explore.deploy.acting import fingerprint
 from cascade_explore.envs.spec import Actions, Symbols
 from cascade_explore.explore import payment
+from cascade_explore.explore.diversity import variance
+from cascade_explore.explore.imagination import Imagined, imagine
 from cascade_explore.tasks.labels import find_label, label_rows
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episodes
 from cascade_explore.trainer import ExploreTrainer
@@ -190,8 +198,6 @@ def test_a_population_is_the_cascade_without_its_share(trainer, one_seed):
 def test_all_agents_at_once_equal_one_after_another(trainer, one_seed):
     """The prefix form against a loop over agents: same imagined sequences, gradients equal to 1e-5."""
     world, learner = trainer.world, trainer.learner
-    from cascade_explore.explore.imagination import imagine
-
     key, sg = jax.random.key(3), jax.lax.stop_gradient
 
     def finals(actors):
@@ -199,8 +205,6 @@ def test_all_agents_at_once_equal_one_after_another(trainer, one_seed):
         return seen.h[-1]
 
     def together(actors):
-        from cascade_explore.explore.diversity import variance
-
         return variance(finals(actors)).sum()
 
     def serial(actors):
@@ -228,6 +232,64 @@ def test_both_terms_are_combined_as_the_settings_say():
     scales = payment.track(payment.start_scales(), curious, 0 * diverse)  # as for agents that all end in one place
     alone = payment.combine(curious, 0 * diverse, share=0.25, scales=scales)
     np.testing.assert_allclose(alone[:, 0, 0], [0.75 * 2 / 3, 0.75 * 4 / 3], rtol=1e-5)
+
+
+KINDS = {
+    "variance": Variance(),
+    "variance, marginal": Variance(marginal=True),
+    "knn": NearestNeighbours(k=2, pool=3),
+    "log_det": LogDet(),
+    "log_det, marginal": LogDet(marginal=True),
+    "info_gain": InfoGain(marginal=False),
+    "info_gain, marginal": InfoGain(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_every_estimator_reads_imagined_sequences(kind):
+    one, two = jax.random.split(jax.random.key(0))
+    h = jax.random.normal(one, (4, 3, 5, 6))  # three steps of three agents from five starts
+    predicted = jax.random.normal(two, (4, 3, 3, 5, 2))
+    seen = Imagined(h, h, jnp.zeros((3, 3, 5, 2)))
+    found = payment.diversity_of(seen, predicted, kind)
+    assert found.shape == (3, 5)
+    assert bool((found >= -1e-6).all()) or isinstance(kind, Variance)  # a marginal variance can be negative
+    assert float(found[2].max()) > 0
+    if isinstance(kind, InfoGain | LogDet):
+        other = payment.diversity_of(seen, predicted, replace(kind, marginal=not kind.marginal))
+        whole, parts = (other, found) if kind.marginal else (found, other)
+        np.testing.assert_allclose(jnp.cumsum(parts, 0), whole, rtol=1e-5)
+    else:
+        np.testing.assert_array_equal(found[0], 0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [NearestNeighbours(k=2, pool=3), LogDet(), InfoGain()], ids=lambda kind: kind.type)
+def test_every_estimator_trains(kind):
+    explorer = Cascade(agents=3, share=0.5, actor=ACTOR, diversity=kind)
+    trainer = ExploreTrainer(replace(TINY, explorer=explorer))
+    state = trainer.init(0)
+    for _ in range(2):
+        state, metrics = trainer.step(state)
+    assert all(np.isfinite(value).all() for value in jax.device_get(metrics).values())
+    assert float(metrics["diversity"][0]) > 0
+
+
+@pytest.mark.slow
+def test_continuous_actions_are_trained_through_the_model():
+    pytest.importorskip("gymnasium")
+    gym = {"env.type": "gym", "env.id": "Pendulum-v1"}
+    trainer = ExploreTrainer(replace_in(TINY, gym))
+    assert trainer.learner.through_model
+    state = trainer.init(0)
+    before = jax.device_get(state.agents.actors)
+    for _ in range(3):
+        state, metrics = trainer.step(state)
+    assert all(np.isfinite(value).all() for value in jax.device_get(metrics).values())
+    after = jax.device_get(state.agents.actors)
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).reshape(3, -1).max(-1), before, after)
+    assert (np.max(jax.tree.leaves(moved), 0) > 0).all()
+    assert np.abs(state.replay.action).max() <= 1
 
 
 # Replay and measures
