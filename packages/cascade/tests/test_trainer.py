@@ -30,7 +30,7 @@ from cascade_explore.explore.imagination import Imagined, imagine
 from cascade_explore.tasks.labels import find_label, label_rows
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episodes
 from cascade_explore.trainer import ExploreTrainer
-from paperloop import UserError, run
+from paperloop import CheckpointError, UserError, run
 from paperloop.conformance import check_trainer
 from paperloop.settings import replace_in
 
@@ -401,6 +401,9 @@ def test_a_task_is_learned_on_a_model_that_stays_as_it_is(trainer, tmp_path):
         np.testing.assert_array_equal, *(jax.device_get((s.heads, s.agents)) for s in (state, halves))
     )  # fmt: skip
     assert metrics["reward_loss"].shape == (1,)
+    trainer.checksum = trainer.checksum + 1
+    with pytest.raises(CheckpointError, match="another world model"):
+        trainer.restore(next((tmp_path / "run" / "tasks" / "checkpoints").glob("*/payload")), halves)
     found = TrueReturn(trainer, 3).returns(state, 0)
     assert found.shape == (1, 2, 3)
     assert (found[:, 1] <= 12).all()

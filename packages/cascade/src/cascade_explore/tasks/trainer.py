@@ -28,7 +28,7 @@ from cascade_explore.trainer import ExploreTrainer, TrainState
 from cascade_explore.world.losses import weighted_mean
 from cascade_explore.world.model import features
 from cascade_explore.world.nets import MLP, apply
-from paperloop.errors import UserError
+from paperloop.errors import CheckpointError, UserError
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.runner import restore
 from paperloop.seeds import fold_seed
@@ -47,6 +47,7 @@ class TaskState(NamedTuple):
         shown: the latest metrics.
         key: random keys.
         done: dispatches, int32.
+        model: checksum of the world model that the tasks are learned in, uint32.
     """
 
     heads: Any
@@ -55,6 +56,7 @@ class TaskState(NamedTuple):
     shown: dict[str, Array]
     key: Array
     done: Array
+    model: Array
 
 
 class TaskTrainer:
@@ -71,7 +73,6 @@ class TaskTrainer:
         frozen: the parameters of its world model.
         checksum: of these, for each seed.
         headlines: the metrics to show first.
-        agents: the tasks' names, which label the metrics.
 
     Raises:
         UserError: there is no such run or task, nothing was collected yet, or labels are not as they should be.
@@ -79,6 +80,7 @@ class TaskTrainer:
 
     donates = True
     headlines: Sequence[str] = ("reward_loss", "imagined_return")
+    resume_ignores = ("run",)  # however its path is written; that the model is the same, `restore` checks
 
     def __init__(self, config: LabelConfig) -> None:
         self.config = config
@@ -119,7 +121,7 @@ class TaskTrainer:
     def init(self, seed: int) -> TaskState:
         """Return the state before the first update."""
         seeds = [fold_seed(seed, "tasks", i) for i in range(self.explored.config.seeds)]
-        return self._init(jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32)))
+        return self._init(jax.vmap(jax.random.key)(jnp.array(seeds, jnp.uint32)), jnp.asarray(self.checksum))
 
     def step(self, state: TaskState) -> tuple[TaskState, Mapping[str, Array]]:
         """Do `config.updates_per_step` updates. Consumes `state`."""
@@ -135,17 +137,27 @@ class TaskTrainer:
         save_pytree(state, folder)
 
     def restore(self, folder: Path, like: TaskState) -> TaskState:
-        """Read back what `save` wrote."""
-        return load_pytree(folder, like)
+        """Read back what `save` wrote.
+
+        Raises:
+            CheckpointError: it does not fit, or was learned in another world model, as before the run was extended.
+        """
+        state: TaskState = load_pytree(folder, like)
+        if (np.asarray(state.model) != self.checksum).any():
+            raise CheckpointError(
+                f"The tasks in {folder} were learned in another world model than that of {self.config.run}, which may "
+                "have been trained further since: choose another folder."
+            )
+        return state
 
     # One seed
 
-    def _start(self, key: Array) -> TaskState:
+    def _start(self, key: Array, model: Array) -> TaskState:
         one, two, key = jax.random.split(key, 3)
         x = jnp.zeros(self.explored.world.width)
         heads = jax.vmap(lambda k: self.head.init(k, x))(jax.random.split(one, len(self.labels)))
         shown = {name: jnp.zeros(()) for name in ("reward_loss", "imagined_return", "entropy", "critic_loss")}
-        return TaskState(heads, self._optimiser.init(heads), self.learner.init(two), shown, key, jnp.int32(0))
+        return TaskState(heads, self._optimiser.init(heads), self.learner.init(two), shown, key, jnp.int32(0), model)
 
     def _updates(self, state: TaskState, frozen: Any, data: replay.Replay) -> TaskState:
         def one(state: TaskState, key: Array) -> tuple[TaskState, dict[str, Array]]:
