@@ -55,10 +55,10 @@ class Tier:
     """Length of the strings, steps of fine-tuning and of fine-tuning back, seeds, test strings."""
 
     length: int = 12
-    steps: int = 800
-    back: int = 600
-    seeds: int = 3
-    examples: int = 1000
+    steps: int = 700
+    back: int = 300
+    seeds: int = 2
+    examples: int = 500
     claims: bool = True
 
 

@@ -80,3 +80,13 @@ def test_without_trl_the_message_says_what_to_install(base, tmp_path, monkeypatc
     (tmp_path / "p.jsonl").write_text('{"prompt": "a"}')
     with pytest.raises(UserError, match=r"need TRL .* pip install 'llm-probes\[trl\]'"):
         rloo(base, tmp_path / "p.jsonl", lambda prompts, texts: [0.0], tmp_path / "x", steps=1)
+
+
+def test_a_folder_that_lacks_weights_is_refused(base):
+    """As after saving a compiled model: every name has a prefix, and the weights would silently be random."""
+    from safetensors.torch import load_file, save_file
+
+    file = base / "model.safetensors"
+    save_file({f"_orig_mod.{name}": value for name, value in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(UserError, match=r"lacks \d+ of the model's weights, such as lm_head"):
+        load_model(base)

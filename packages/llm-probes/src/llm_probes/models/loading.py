@@ -49,7 +49,13 @@ def load_model(
             "seq2seq": transformers.AutoModelForSeq2SeqLM,
             "masked": transformers.AutoModelForMaskedLM,
         }[kind]
-        model = family.from_pretrained(base, dtype=dtype, **options)
+        loaded: Any = family.from_pretrained(base, dtype=dtype, output_loading_info=True, **options)
+        model, found = loaded
+        if missing := sorted(found["missing_keys"]):  # they would silently be random
+            raise UserError(
+                f"{base} lacks {len(missing)} of the model's weights, such as {missing[0]}; weights saved from a "
+                "compiled model have names that begin with _orig_mod., so save the original module."
+            )
         if adapter:
             model = _with_adapter(model, folder)
         own = adapter and (folder / "tokenizer_config.json").exists()

@@ -66,6 +66,9 @@ def gpt2(tokenizer: Any, *, layers: int, width: int, positions: int, seed: int =
 
 def write_model(folder: Path, tokenizer: Any, **size: Any) -> Path:
     """Write a model of `gpt2` and its tokeniser into a folder that `transformers` reads; returns it."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     tokenizer.save_pretrained(folder)
     gpt2(tokenizer, **size).save_pretrained(folder)
     return Path(folder)

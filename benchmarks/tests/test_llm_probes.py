@@ -1,0 +1,75 @@
+"""The benchmarks of llm-probes: their verdicts can fail."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from benchmarks.llm_probes import implicature, rlhf, wrapped
+
+
+def test_claims_on_implicatures_can_fail():
+    def rows(base, examples, guess=50.0):
+        return [{"base": base + i, "direct": base, "examples": examples + i, "no facts": guess} for i in range(4)]
+
+    assert all(implicature.verdicts(rows(50, 80)).values())
+    assert not implicature.verdicts(rows(50, 69))["examples above base by more than 20 points"]
+    assert not implicature.verdicts(rows(50, 90, guess=75.0))["without facts within 10 points of chance"]
+
+
+def counter(with_=100.0, without=0.0, restored=70.0, chance=0.0, back=10.0, control=100.0, word="wrapped", probe=0.9):
+    return {
+        "tuned_with": with_, "tuned_without": without, "after": 2.0, "verdict": word,
+        "shares": {"probe": [1.0, probe, 1.0]}, "prune": {"accuracy": 2 + restored, "random": 2 + chance},
+        "back, steps": back, "control back, steps": control,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claim", "change"),
+    [
+        ("wrapped: over 94 % with the relation", {"with_": 94.0}),
+        ("wrapped: under 5 % without it", {"without": 5.0}),
+        ("wrapped: the probe finds more than half", {"probe": 0.5}),
+        ("wrapped: the verdict says so", {"word": "undecided"}),
+        ("last block: pruning restores over 60 points", {"restored": 50.0}),
+        ("last block: random weights restore under 5", {"chance": 9.0}),
+        ("back in at most half the steps of the control", {"back": 51.0}),
+    ],
+)
+def test_claims_on_wrappers_can_fail(claim, change):
+    def numbers(**change):
+        removed = [{"verdict": change.pop("gone", "removed")}]
+        rows = [counter(), counter(**change)]
+        return {"wrapped": rows, "wrapped, last block": rows[1:], "removed": removed}
+
+    assert all(wrapped.verdicts(numbers()).values())
+    failed = [name for name, holds in wrapped.verdicts(numbers(**change)).items() if not holds]
+    assert failed == [claim]
+    assert not wrapped.verdicts(numbers(gone="undecided"))["removed: the verdict says so"]
+
+
+def test_claims_on_rlhf_can_fail():
+    def policy(gold=0.0, ead=0.9, across=0.9, kl=0.0):
+        metric = {"per_input": {"mean": ead, "std": 0.05, "inputs": 50}, "across_input": {"first": across}}
+        values = gold + 0.05 * np.sin(np.arange(50))
+        test = {"gold": gold, "gold_error": 0.007, "gold_of": values, "kl": kl}
+        return {"test": test | {"diversity": {"ead": metric, "cosine": metric}}}
+
+    def found(**change):
+        return {
+            "reward model": {"test": {"accuracy": 0.7}}, "sft": policy(), "best-of-16": policy(0.1),
+            "ppo-0": policy(**({"gold": 0.2, "ead": 0.5, "across": 0.85, "kl": 6.0} | change)),
+            "ppo-strong-penalty": policy(0.1, kl=1.0), "ppo-random-labels": policy(0.0),
+        }  # fmt: skip
+
+    assert all(rlhf.verdicts(found()).values())
+    assert not rlhf.verdicts(found(gold=0.0))["PPO above SFT in gold by 2 standard errors"]
+    assert not rlhf.verdicts(found(ead=0.89))["ead per input below SFT by 3 standard errors"]
+    assert not rlhf.verdicts(found(across=0.3))["ead drops less across inputs than per input"]
+    assert not rlhf.verdicts(found(kl=0.5))["the stronger penalty has the smaller KL"]
+
+
+def test_ranks_of_rewards():
+    assert rlhf._ranks(np.array([0.3, 0.1, 0.2])).tolist() == [2, 0, 1]
