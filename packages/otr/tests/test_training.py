@@ -694,7 +694,7 @@ def test_an_arm_that_is_not_complete_is_left_out_and_named(trained, tmp_path):
     assert document["labels"] == {}  # the files were removed
     assert document["notes"][-1] == "iql is not complete: call otr train again, which resumes it."
     shutil.rmtree(out / "bc")
-    with pytest.raises(UserError, match="holds no training that is complete"):
+    with pytest.raises(UserError, match="holds no complete training"):
         read_arms(out)
     with pytest.raises(UserError, match=r"is not a folder of otr train"):
         read_arms(tmp_path)

@@ -118,13 +118,10 @@ def test_every_learner_resumes_exactly(name, tmp_path):
     check_resume(offline(OfflineConfig(learner=learner, updates_per_step=2 * learner.policy_delay)), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("learner", "kind", "overlap"),
-    [
-        (TD3C, "append", False),
-        pytest.param(OTHERS["calql"], "decay", False, marks=pytest.mark.slow),
-        pytest.param(TD3C, "balanced", True, marks=pytest.mark.slow),
-    ],
+    [(TD3C, "append", False), (OTHERS["calql"], "decay", False), (TD3C, "balanced", True)],
     ids=["td3c", "sac", "balanced-overlap"],
 )
 def test_every_online_family_resumes_exactly(learner, kind, overlap, tmp_path):

@@ -116,7 +116,7 @@ def straight_line(config, state, data, rounds):
 @pytest.mark.parametrize(
     "config",
     [
-        LearnerConfig(normalize_q=False, **BASE),
+        pytest.param(LearnerConfig(normalize_q=False, **BASE), marks=pytest.mark.slow),
         pytest.param(LearnerConfig(q_weight=2.5, bc_weight=1.0, **BASE | {"policy_delay": 3}), marks=pytest.mark.slow),
         LearnerConfig(
             target_update="every_step", constraint=CONSTRAINT,
