@@ -1,12 +1,13 @@
 """Does a shaper with memory exploit a learner, and one without not? Three tiers.
 
     python -m benchmarks.opshape.claims --tier smoke    # a minute: everything runs
-    python -m benchmarks.opshape.claims --tier cpu      # about fifteen minutes on two cores
+    python -m benchmarks.opshape.claims --tier cpu      # a quarter of an hour
     python -m benchmarks.opshape.claims --tier gpu      # the paper's matrix games, 1000 candidates, 1000 generations
 
-Every arm is a preset with changes, three seeds in one program. Its number is the mean reward per step of all candidates
-over the last quarter of the generations, seed by seed; then the mean of the search meets 64 fresh co-players, and again
-with co-players that stop learning after a quarter of the trial.
+Every arm is a preset with changes, three seeds in one program, and a run folder below `--runs`: a benchmark that was
+stopped continues, and a longer one extends it. An arm's number is the mean reward per step of all candidates over the
+last quarter of the generations, seed by seed; then the mean of the search meets 64 fresh co-players, and again with
+co-players that stop learning after a quarter of the trial.
 
 The claims, after Khan et al. 2024, in numbers that can fail; each must hold in every seed:
 
@@ -14,8 +15,11 @@ The claims, after Khan et al. 2024, in numbers that can fail; each must hold in 
 - IPD: Shaper leaves mutual defection (-2) and earns more than its co-player.
 - CoinGame: a memoryless agent shapes as well as Shaper, because a state shows what was done (the paper's point).
 
-Averaging over the games, and what a hard stop costs each arm, are reported without a claim: the paper's numbered tables
-could not be read, so that there is no figure of theirs to put next to ours.
+- Hard stop: what a co-player costs that stops learning (last tenth of the trial, seed by seed) is less with context than
+  without, in IMP and in IPD.
+
+Averaging over the games is reported without a claim: the paper's numbered tables could not be read, so that there is no
+figure of theirs to put next to ours.
 """
 
 from __future__ import annotations
@@ -25,18 +29,20 @@ import dataclasses
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.harness import Json, figure_path, record, table, write_result
+from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from opshape.config import PRESETS
 from opshape.evaluation.measure import measure
 from opshape.trainer import ShapingTrainer
+from paperloop import run
 from paperloop.settings import replace_in
+from paperloop_lab.reading import read_run
 
 __all__ = ["ARMS", "TIERS", "main", "verdicts"]
 
@@ -48,10 +54,11 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "imp good shepherd": ("imp", {"shaper.type": "good_shepherd"}),
     "imp m-fos": ("imp", {"shaper.type": "mfos"}),
     "ipd shaper": ("ipd", {}),
+    "ipd shaper, no context": ("ipd", {"shaper.context": False}),
     "ipd shaper, averaging": ("ipd", {"shaper.mix": "avg"}),
     "ipd good shepherd": ("ipd", {"shaper.type": "good_shepherd"}),
-    "coin game shaper": ("coin_game", {"generations": 100}),
-    "coin game good shepherd": ("coin_game", {"generations": 100, "shaper.type": "good_shepherd"}),
+    "coin game shaper": ("coin_game", {}),
+    "coin game good shepherd": ("coin_game", {"shaper.type": "good_shepherd", "shaper.layers": [16]}),
 }
 
 
@@ -81,23 +88,21 @@ TIERS = {
 }  # fmt: skip
 
 
-def train(arm: str, tier: Tier, seed: int) -> tuple[ShapingTrainer, Any, Json]:
-    """Return an arm's trainer, its last state and its numbers, seed by seed."""
+def train(arm: str, tier: Tier, seed: int, runs: Path) -> tuple[ShapingTrainer, Any, Json]:
+    """Return an arm's trainer, its last state and its numbers, seed by seed. Continues what is in its folder."""
     preset, changes = ARMS[arm]
     trainer = ShapingTrainer(replace_in(PRESETS[preset], {**changes, **tier.changes, "seeds": tier.seeds}))
-    state, rows = trainer.init(seed), []
-    wall, cpu = time.perf_counter(), time.process_time()
-    for _ in range(trainer.config.steps):
-        state, metrics = trainer.step(state)
-        rows.append(jax.device_get(metrics))
-    last = rows[-max(1, len(rows) // 4) :]
-    numbers = {
-        name: np.mean([row[name] for row in last], 0).tolist()
-        for name in ("reward", "co_player_reward", "last_reward", "last_co_player_reward")
-    }
-    numbers["curve"] = np.stack([row["reward"] for row in rows]).T.tolist()
-    numbers |= {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-    return trainer, state, numbers
+    folder = runs / f"{arm.replace(',', '').replace(' ', '-')}-{seed}"
+    cpu = time.process_time()
+    state = run(trainer, folder, steps=trainer.config.steps, seed=seed, log_every=1, save_minutes=2)
+    cpu = time.process_time() - cpu
+    names = ("reward", "co_player_reward", "last_reward", "last_co_player_reward")
+    curves = read_run(folder, lambda split, name: split == "train" and name in names).curves
+    rows = {name: np.asarray(curves["train", name].values)[..., 0] for name in names}
+    last = slice(-max(1, trainer.config.steps // 4), None)
+    numbers: Json = {name: values[last].mean(0).tolist() for name, values in rows.items()}
+    numbers["curve"] = rows["reward"].T.tolist()
+    return trainer, state, numbers | {"generations_per_row": trainer.config.generations_per_step, "cpu_s": cpu}
 
 
 def held_out(trainer: ShapingTrainer, state: Any, seed: int, co_players: int) -> Json:
@@ -127,6 +132,11 @@ def verdicts(numbers: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, 
         own, other = of("ipd shaper"), of("ipd shaper", "co_player_reward")
         found["IPD: Shaper leaves -2"] = bool((own > -1.9).all())
         found["IPD: Shaper earns more than its co-player"] = bool((own > other + 0.1).all())
+    for game in ("imp", "ipd"):
+        arms = f"{game} shaper", f"{game} shaper, no context"
+        if all("lost by the stop" in numbers.get(arm, {}) for arm in arms):
+            kept, cut = (of(arm, "lost by the stop") for arm in arms)
+            found[f"{game.upper()}: a hard stop costs less with context"] = bool((kept < cut).all())
     if {"coin game shaper", "coin game good shepherd"} <= numbers.keys():
         shaper, shepherd = of("coin game shaper"), of("coin game good shepherd")
         spread = max(float(np.ptp(shaper)), float(np.ptp(shepherd)), 0.02)
@@ -142,11 +152,11 @@ def draw(numbers: Mapping[str, Json]) -> Figure:
     for axes, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
         for arm in (arm for arm in numbers if ARMS[arm][0] == game):
             curves = np.asarray(numbers[arm]["curve"])
-            at = np.arange(1, curves.shape[1] + 1)
+            at = numbers[arm]["generations_per_row"] * np.arange(1, curves.shape[1] + 1)
             (line,) = axes.plot(at, curves.mean(0), label=arm.split(maxsplit=1)[1].removeprefix("game "))
             axes.fill_between(at, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.15, lw=0)
         axes.set_title(game)
-        axes.set_xlabel("dispatches")
+        axes.set_xlabel("generation")
         axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("reward per step of all candidates")
     return figure
@@ -158,11 +168,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tier", choices=list(TIERS), default="cpu")
     parser.add_argument("--only", nargs="*", choices=list(ARMS), help="some of the arms; the result has its own name")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=Path, help="where the run folders are kept; default: runs/opshape-TIER")
     args = parser.parse_args(argv)
     tier = TIERS[args.tier]
+    runs = args.runs or ROOT / "runs" / f"opshape-{args.tier}"
     numbers: dict[str, Json] = {}
     for arm in args.only or tier.arms:
-        trainer, state, found = train(arm, tier, args.seed)
+        trainer, state, found = train(arm, tier, args.seed, runs)
         numbers[arm] = {**found, **held_out(trainer, state, args.seed, 64 if tier.claims else 4)}
         lost = _range(numbers[arm]["lost by the stop"])
         said = f"{arm}: {_range(found['reward'])} in {found['cpu_s']:.0f} CPU-s; a hard stop costs {lost}"

@@ -153,7 +153,7 @@ def learner(trace: dict[str, np.ndarray]) -> Json:
         # From their parameters on, so that rounding in one update is not counted again in the next.
         mind = TabularMind(Table(jnp.asarray(logits), jnp.asarray(value)), mind.mean, mind.square, mind.count)
     params = {name: jnp.asarray(trace[f"gru_{name}"]) for name in ("w_i", "w_h", "b")}
-    after = gru(params, jnp.asarray(trace["gru_x"]), jnp.asarray(trace["gru_h"]))
+    after = gru(params, jnp.asarray(trace["gru_x"]) @ params["w_i"] + params["b"], jnp.asarray(trace["gru_h"]))
     cell = float(np.abs(after - trace["gru_after"]).max())
     return {"updates": len(trace["seen"]), "largest_difference": worst, "gru_difference": cell}
 

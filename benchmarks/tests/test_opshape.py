@@ -29,14 +29,14 @@ def test_one_seed_that_fails_fails_the_claim():
     assert not claims.verdicts(numbers)["IMP: Shaper at least +.30"]
 
 
-def test_the_smoke_tier_runs(capsys):
-    assert claims.main(["--tier", "smoke"]) == 0
+def test_the_smoke_tier_runs(capsys, tmp_path):
+    assert claims.main(["--tier", "smoke", "--runs", str(tmp_path)]) == 0
     assert "imp good shepherd" in capsys.readouterr().out
 
 
-def test_an_arm_is_measured_with_and_without_a_hard_stop():
+def test_an_arm_is_measured_with_and_without_a_hard_stop(tmp_path):
     tier = claims.TIERS["smoke"]
-    trainer, state, numbers = claims.train("imp shaper", tier, seed=0)
+    trainer, state, numbers = claims.train("imp shaper", tier, seed=0, runs=tmp_path)
     assert np.isfinite(numbers["reward"]).all()
     found = claims.held_out(trainer, state, seed=0, co_players=2)
     difference = np.subtract(found["learning"]["last_reward"], found["hard stop"]["last_reward"])

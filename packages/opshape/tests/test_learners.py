@@ -89,7 +89,8 @@ def test_a_stable_softmax_keeps_a_table_with_huge_logits_finite():
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
 
 
-def test_the_gru_is_haikus():
+@pytest.mark.parametrize("unrolled", [False, True])
+def test_the_gru_is_haikus(unrolled):
     from opshape.agents.nets import gru
 
     rng = np.random.default_rng(0)
@@ -99,7 +100,7 @@ def test_the_gru_is_haikus():
     z = sigmoid(x @ w_i[:, :4] + h @ w_h[:, :4] + b[:4])
     r = sigmoid(x @ w_i[:, 4:8] + h @ w_h[:, 4:8] + b[4:8])
     a = np.tanh(x @ w_i[:, 8:] + (r * h) @ w_h[:, 8:] + b[8:])
-    found = gru({"w_i": jnp.array(w_i), "w_h": jnp.array(w_h), "b": jnp.array(b)}, jnp.array(x), jnp.array(h))
+    found = gru({"w_h": jnp.array(w_h)}, jnp.array(x @ w_i + b), jnp.array(h), unrolled=unrolled)
     np.testing.assert_allclose(found, (1 - z) * h + z * a, atol=1e-5)
 
 

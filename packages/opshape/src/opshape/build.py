@@ -33,18 +33,31 @@ def make_game(config: games.Matrix | games.CoinGame | games.InTheMatrix) -> Game
 def make_trial(shape: TrialShape, game: Game, *, statistics: bool = False, records: bool = False) -> Trial:
     """Return the trial that settings describe; by default the last step pays only in matrix games."""
     pays = shape.last_pays if shape.last_pays is not None else not game.ends
-    unroll = 5 if game.name == "matrix" else 1  # a step of a matrix game is over before a loop has begun
+    unroll = 1  # a step of a matrix game is over before a loop has begun
     return Trial(game, shape.steps, shape.episodes, shape.games, pays, statistics, records, unroll)
 
 
-def make_shaper(config: agents.Shaper | agents.GoodShepherd | agents.MFOS, game: Game) -> Policy:
-    """Return the shaper's network. Its layers before the GRU are the reference's for each game."""
+def make_shaper(
+    config: agents.Shaper | agents.GoodShepherd | agents.MFOS, game: Game, *, population: bool = False
+) -> Policy:
+    """Return the shaper's network. Its layers before the GRU are the reference's for each game.
+
+    Args:
+        config: who it is.
+        game: what it sees.
+        population: many candidates act and none is differentiated.
+    """
     flat = game.name == "matrix"
+    unrolled = flat and population  # elsewhere a candidate has enough games to fill a matrix product
     if isinstance(config, agents.GoodShepherd):
-        return Feedforward(make_encoder(game), game.actions, config.layers, flat)
+        return Feedforward(make_encoder(game), game.actions, config.layers, flat, unrolled)
     if isinstance(config, agents.MFOS):
-        return MFOS(make_encoder(game), game.actions, config.width, config.context, config.history, config.mix)
-    return Recurrent(make_encoder(game), game.actions, config.width, config.context, config.history, config.mix, flat)
+        return MFOS(
+            make_encoder(game), game.actions, config.width, config.context, config.history, config.mix, unrolled
+        )
+    return Recurrent(
+        make_encoder(game), game.actions, config.width, config.context, config.history, config.mix, flat, unrolled
+    )
 
 
 def make_co_player(config: TrainConfig, game: Game) -> Player:

@@ -77,7 +77,7 @@ class ShapingTrainer:
         gradient = isinstance(config.meta, meta.MetaPPO | meta.CoAla)
         self.arena = Arena(
             trial=make_trial(config.trial, game, records=gradient),
-            policy=make_shaper(config.shaper, game),
+            policy=make_shaper(config.shaper, game, population=not gradient),
             co_player=make_co_player(config, game),
             co_players=config.trial.co_players,
             chunk=getattr(config.meta, "chunk", None),

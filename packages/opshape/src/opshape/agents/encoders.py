@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from opshape.agents.nets import Params, dense, init_dense
+from opshape.agents.nets import Params, dense, init_dense, pick
 from opshape.games.base import Game
 from opshape.games.in_the_matrix import DECODE, VIEW
 
@@ -32,6 +32,10 @@ class Encoder(Protocol):
         """Return the vectors of observations."""
         ...
 
+    def layer(self, params: Params, observation: Any, w: Array, b: Array) -> Array:
+        """Return x W + b of the vectors x of observations, without them where that is possible."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class OneHot:
@@ -46,6 +50,10 @@ class OneHot:
     def apply(self, params: Params, observation: Array) -> Array:
         """Return the vectors of observations."""
         return jax.nn.one_hot(observation, self.width)
+
+    def layer(self, params: Params, observation: Array, w: Array, b: Array) -> Array:
+        """Return x W + b: rows of W."""
+        return pick(w + b, observation[..., None])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +71,10 @@ class Indices:
         """Return the vectors of observations."""
         image = jax.nn.one_hot(observation, self.entries).sum(-2)
         return jax.nn.relu(dense(params, image))
+
+    def layer(self, params: Params, observation: Any, w: Array, b: Array) -> Array:
+        """Return x W + b of the vectors x of observations."""
+        return self.apply(params, observation) @ w + b
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +107,10 @@ class Convolution:
         shown = jax.nn.one_hot(patches, len(DECODE))  # [B, 5, 5, 9 taps, 9 things]; nothing is all zeros
         features = jax.nn.relu(shown.reshape(*codes.shape, -1) @ kernel + params["b"])
         return jnp.concatenate([features.reshape(*codes.shape[:-1], -1), inventory], -1)
+
+    def layer(self, params: Params, observation: Any, w: Array, b: Array) -> Array:
+        """Return x W + b of the vectors x of observations."""
+        return self.apply(params, observation) @ w + b
 
 
 def make_encoder(game: Game, width: int = 16) -> Encoder:

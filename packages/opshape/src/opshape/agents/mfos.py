@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from opshape.agents.encoders import Encoder
-from opshape.agents.nets import Params, dense, gru, init_dense, init_gru
+from opshape.agents.nets import Params, dense, gru, init_dense, init_gru, product
 from opshape.agents.policies import Mix, Mixer
 
 __all__ = ["MFOS", "MetaMemory"]
@@ -44,6 +44,7 @@ class MFOS:
         history: False restarts the three GRUs at every step instead of every episode.
         mix: how the hidden states of the games of one co-player are mixed before each step. The meta-network of the
             original averages over the games at the end of an episode; "avg" is the reference's version of it.
+        unrolled: for candidates with few games, see `nets.product`.
     """
 
     encoder: Encoder
@@ -52,6 +53,7 @@ class MFOS:
     context: bool = True
     history: bool = True
     mix: Mix = "none"
+    unrolled: bool = False
 
     @property
     def mixer(self) -> Mixer:
@@ -83,14 +85,16 @@ class MFOS:
         """Return the next memory, logits and values."""
         before = zip(PARTS, jnp.moveaxis(memory.hidden, -2, 0), strict=True)
         meta, actor, critic = (self._core(params[part], h, observation) for part, h in before)
-        logits = dense(params["logits"], memory.theta * actor)
-        value = dense(params["value"], memory.theta * critic)[..., 0]
+        logits = dense(params["logits"], memory.theta * actor, unrolled=self.unrolled)
+        value = dense(params["value"], memory.theta * critic, unrolled=self.unrolled)[..., 0]
         return MetaMemory(memory.theta, jnp.stack([meta, actor, critic], -2)), logits, value
 
     def _core(self, params: Params, h: Array, observation: Any) -> Array:
-        x = dense(params["linear"], self.encoder.apply(params["encoder"], observation))
+        linear, core = params["linear"], params["gru"]
+        x = self.encoder.layer(params["encoder"], observation, linear["w"], linear["b"])
+        x = product(x, core["w_i"], unrolled=self.unrolled) + core["b"]
         h = h if self.history else jnp.zeros_like(h)
-        return gru(params["gru"], x, self.mixer.apply(params["mixer"], h))
+        return gru(core, x, self.mixer.apply(params["mixer"], h), unrolled=self.unrolled)
 
     def turn(self, params: Params, memory: MetaMemory) -> MetaMemory:
         """Return the next theta, with empty hidden states."""

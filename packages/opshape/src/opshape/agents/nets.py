@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-__all__ = ["Params", "constant", "dense", "gru", "init_dense", "init_gru", "orthogonal"]
+__all__ = ["Params", "constant", "dense", "gru", "init_dense", "init_gru", "orthogonal", "pick", "product"]
 
 Params = Mapping[str, Any]
 
@@ -45,10 +45,41 @@ def init_dense(key: Array, inputs: int, outputs: int, scale: float = 1.0, *, bia
     return weights | {"b": jnp.zeros(outputs)} if bias else weights
 
 
-def dense(params: Params, x: Array) -> Array:
+def dense(params: Params, x: Array, *, unrolled: bool = False) -> Array:
     """Return x W + b, `[B, inputs]` to `[B, outputs]`."""
-    y = x @ params["w"]
+    y = product(x, params["w"], unrolled=unrolled)
     return y + params["b"] if "b" in params else y
+
+
+def product(x: Array, w: Array, *, unrolled: bool) -> Array:
+    """Return x W, `[B, n]` by `[n, m]`.
+
+    Args:
+        x: left factor.
+        w: right factor.
+        unrolled: as n scaled rows of W. Where every candidate has weights of its own and few games, these fuse into one
+            loop, and many tiny matrix products would cost more than their arithmetic.
+    """
+    if not unrolled:
+        return x @ w
+    terms = [x[..., i : i + 1] * w[i] for i in range(len(w))]
+    while len(terms) > 1:  # a tree: sums that do not wait for one another
+        pairs = zip(terms[::2], terms[1::2], strict=False)
+        terms = [a + b for a, b in pairs] + terms[len(terms) // 2 * 2 :]
+    return terms[0]
+
+
+def pick(table: Array, index: Array) -> Array:
+    """Return `table[index]` for a table with few rows, by comparison: gathers are slow on a CPU.
+
+    Args:
+        table: `[n, ...]`.
+        index: integers that broadcast against one row.
+    """
+    found = table[-1]
+    for i in range(len(table) - 1):
+        found = jnp.where(index == i, table[i], found)
+    return found
 
 
 def init_gru(key: Array, inputs: int, width: int, scale: float = 1.0) -> dict[str, Array]:
@@ -61,7 +92,7 @@ def init_gru(key: Array, inputs: int, width: int, scale: float = 1.0) -> dict[st
     }
 
 
-def gru(params: Params, x: Array, h: Array) -> Array:
+def gru(params: Params, x: Array, h: Array, *, unrolled: bool = False) -> Array:
     """Return the next hidden state `[B, width]` (Cho et al. 2014, in Haiku's form).
 
         z, r = sigmoid(x W_i + h W_h + b);  a = tanh(x W_i + (r h) W_h + b);  h' = (1 - z) h + z a
@@ -70,12 +101,12 @@ def gru(params: Params, x: Array, h: Array) -> Array:
 
     Args:
         params: of `init_gru`.
-        x: `[B, inputs]`.
+        x: the input's part x W_i + b, `[B, 3 width]`.
         h: `[B, width]`.
+        unrolled: see `product`.
     """
-    width = h.shape[-1]
-    both = jnp.concatenate([params["w_i"], params["w_h"]])  # one product instead of two
-    gates = jax.nn.sigmoid(jnp.concatenate([x, h], -1) @ both[:, : 2 * width] + params["b"][: 2 * width])
+    width, w_h = h.shape[-1], params["w_h"]
+    gates = jax.nn.sigmoid(x[..., : 2 * width] + product(h, w_h[:, : 2 * width], unrolled=unrolled))
     z, r = gates[..., :width], gates[..., width:]
-    a = jnp.tanh(jnp.concatenate([x, r * h], -1) @ both[:, 2 * width :] + params["b"][2 * width :])
+    a = jnp.tanh(x[..., 2 * width :] + product(r * h, w_h[:, 2 * width :], unrolled=unrolled))
     return h + z * (a - h)

@@ -87,6 +87,12 @@ def init_heads(key: Array, width: int, actions: int, *, flat: bool) -> Params:
     }
 
 
+def read_heads(params: Params, x: Array, *, unrolled: bool) -> tuple[Array, Array]:
+    """Return logits `[B, actions]` and values `[B]` of `init_heads`."""
+    logits, value = (dense(params[name], x, unrolled=unrolled) for name in ("logits", "value"))
+    return logits, value[..., 0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Tabular:
     """Logits and a value for each of `states` observations, from 0.5 everywhere."""
@@ -120,6 +126,7 @@ class Feedforward:
     actions: int
     layers: tuple[int, ...] = (16, 16)
     flat: bool = True
+    unrolled: bool = False
 
     def init(self, key: Array) -> Params:
         """Return parameters."""
@@ -139,8 +146,8 @@ class Feedforward:
         """Return the next memory, logits and values."""
         x = self.encoder.apply(params["encoder"], observation)
         for layer in params["layers"]:
-            x = jnp.tanh(dense(layer, x))
-        return memory, dense(params["heads"]["logits"], x), dense(params["heads"]["value"], x)[..., 0]
+            x = jnp.tanh(dense(layer, x, unrolled=self.unrolled))
+        return memory, *read_heads(params["heads"], x, unrolled=self.unrolled)
 
     def turn(self, params: Params, memory: Memory) -> Memory:
         """Return the memory with which the next episode begins."""
@@ -167,6 +174,7 @@ class Recurrent:
             the current observation alone (the running state still learns of everything, for the next episode).
         mix: how the hidden states of the games of one co-player are mixed before each step.
         flat: heads start from 0.5 everywhere, as the reference's do in matrix games.
+        unrolled: for candidates with few games, see `nets.product`.
     """
 
     encoder: Encoder
@@ -176,6 +184,7 @@ class Recurrent:
     history: bool = True
     mix: Mix = "none"
     flat: bool = True
+    unrolled: bool = False
 
     @property
     def mixer(self) -> Mixer:
@@ -199,13 +208,15 @@ class Recurrent:
 
     def apply(self, params: Params, memory: Hidden, observation: Any) -> tuple[Hidden, Array, Array]:
         """Return the next memory, logits and values."""
-        x = self.encoder.apply(params["encoder"], observation)
-        now = gru(params["gru"], x, self.mixer.apply(params["mixer"], memory.now))
-        shown = now
-        if memory.began is not None:
-            shown = gru(params["gru"], x, self.mixer.apply(params["mixer"], memory.began))
-        heads = params["heads"]
-        return Hidden(now, memory.began), dense(heads["logits"], shown), dense(heads["value"], shown)[..., 0]
+        core = params["gru"]
+        x = self.encoder.layer(params["encoder"], observation, core["w_i"], core["b"])
+
+        def advance(h: Array) -> Array:
+            return gru(core, x, self.mixer.apply(params["mixer"], h), unrolled=self.unrolled)
+
+        now = advance(memory.now)
+        shown = now if memory.began is None else advance(memory.began)
+        return Hidden(now, memory.began), *read_heads(params["heads"], shown, unrolled=self.unrolled)
 
     def turn(self, params: Params, memory: Hidden) -> Hidden:
         """Return the memory with which the next episode begins."""
