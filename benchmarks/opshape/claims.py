@@ -14,9 +14,8 @@ The claims, after Khan et al. 2024, in numbers that can fail; each must hold in 
 - IMP: Shaper earns at least +.30, the Good Shepherd at most +.10, Shaper without context lies between.
 - IPD: Shaper leaves mutual defection (-2) and earns more than its co-player.
 - CoinGame: a memoryless agent shapes as well as Shaper, because a state shows what was done (the paper's point).
-
-- Hard stop: what a co-player costs that stops learning (last tenth of the trial, seed by seed) is less with context than
-  without, in IMP and in IPD.
+- Hard stop: what a co-player costs that stops learning (last tenth of the trial, seed by seed) is less with context
+  than without, in IMP and in IPD.
 
 Averaging over the games is reported without a claim: the paper's numbered tables could not be read, so that there is no
 figure of theirs to put next to ours.

@@ -22,7 +22,19 @@ from opshape.games.exact import values
 from opshape.games.payoffs import Payoffs, swap
 from paperloop.errors import UserError
 
-__all__ = ["EXACT_LEARNERS", "Fixed", "Learner", "Lola", "Maml", "Match", "Naive", "exact_learner", "maml", "match"]
+__all__ = [
+    "EXACT_LEARNERS",
+    "Fixed",
+    "Learner",
+    "Lola",
+    "Maml",
+    "Match",
+    "Naive",
+    "exact_learner",
+    "maml",
+    "maml_starts",
+    "match",
+]
 
 BOUND = 20.0  # sigmoid(20) = 1 - 2e-9
 
@@ -84,10 +96,10 @@ class Lola:
 
 
 class Maml(NamedTuple):
-    """A naive learner whose start and step size were learned (`maml`): logits `[5]` and the logarithm of the step."""
+    """A naive learner whose start and step size were learned (`maml`): logits `[5]`, and a step of either sign."""
 
     start: Array
-    log_step: Array
+    step: Array
 
     def initial(self, key: Array) -> Array:
         """Return first logits `[5]`."""
@@ -95,7 +107,7 @@ class Maml(NamedTuple):
 
     def change(self, own: Array, other: Array, value: Callable) -> Array:
         """Return what is added to one's own logits."""
-        return jnp.exp(self.log_step) * jax.grad(lambda x: value(x, other)[0])(own)
+        return self.step * jax.grad(lambda x: value(x, other)[0])(own)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,52 +165,71 @@ def maml(
     *,
     gamma: float = 0.96,
     inner: int = 100,
-    iterations: int = 300,
-    batch: int = 64,
-    lr: float = 0.05,
+    iterations: int = 200,
+    batch: int = 16,
+    lr: float = 0.03,
     step: float = 25.0,
+    starts: int = 4,
 ) -> Maml:
     """Learn a start and a step size for naive ascent against naive learners (M-MAML, Lu et al. 2022).
 
-    The objective is the mean own value over `inner` simultaneous updates, differentiated through all of them.
+    The objective is the mean own value over `inner` simultaneous updates, differentiated through all of them. It has
+    poor local optima: in the prisoner's dilemma some random starts come to cooperate and others never leave mutual
+    defection, so that several are tried and the one with the best objective on new co-players is kept. (The reference
+    averages its results over ten of them instead.)
 
     Args:
         payoffs: `table[own][other]`.
-        key: starts of the co-players, and our own first logits.
+        key: starts of the co-players, our own first logits, and our own first step.
         gamma: in [0, 1).
         inner: updates of both players within a trial.
         iterations: of Adam on start and step.
         batch: co-players per iteration.
         lr: of Adam.
-        step: of the co-players, and where our own step begins.
+        step: of the co-players; our own step begins at a uniformly random share of it.
+        starts: that are tried.
     """
+    found, objective = maml_starts(
+        payoffs, key, gamma=gamma, inner=inner, iterations=iterations, batch=batch, lr=lr, step=step, starts=starts
+    )
+    return jax.tree.map(lambda x: x[jnp.argmax(objective)], found)
+
+
+def maml_starts(
+    payoffs: Payoffs, key: Array, *, gamma: float, inner: int, iterations: int, batch: int, lr: float, step: float,
+    starts: int,
+) -> tuple[Maml, Array]:  # fmt: skip
+    """Return what M-MAML learns from each of `starts` random starts, and its objective on 256 new co-players."""
     mine, theirs, naive = _value(payoffs, gamma), _value(swap(payoffs), gamma), Naive(step)
+    optimiser = optax.adam(lr)
 
     def objective(learned: Maml, key: Array) -> Array:
+        scaled = learned._replace(step=step * learned.step)  # Adam moves both by numbers of order one
+
         def update(logits: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], Array]:
             x, y = logits
-            return (x + learned.change(x, y, mine), y + naive.change(y, x, theirs)), mine(x, y)[0]
+            return (x + scaled.change(x, y, mine), y + naive.change(y, x, theirs)), mine(x, y)[0]
 
-        _, curve = jax.lax.scan(update, (learned.start, naive.initial(key)), length=inner)
-        return -curve.mean()
+        return jax.lax.scan(update, (learned.start, naive.initial(key)), length=inner)[1].mean()
 
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(lr))
-    start_key, key = jax.random.split(key)
-    learned = Maml(jax.random.normal(start_key, (5,)), jnp.log(jnp.asarray(step)))
+    def mean(learned: Maml, key: Array, trials: int) -> Array:
+        return jax.vmap(partial(objective, learned))(jax.random.split(key, trials)).mean()
 
-    @jax.jit
-    def learn(learned: Maml, key: Array) -> Maml:
+    def learn(key: Array) -> tuple[Maml, Array]:
+        first, second, third, key = jax.random.split(key, 4)
+        learned = Maml(jax.random.normal(first, (5,)), jax.random.uniform(second))
+
         def iteration(carry: tuple, key: Array) -> tuple[tuple, None]:
             learned, opt_state = carry
-            keys = jax.random.split(key, batch)
-            gradient = jax.grad(lambda p: jax.vmap(partial(objective, p))(keys).mean())(learned)
+            gradient = jax.tree.map(jnp.negative, jax.grad(mean)(learned, key, batch))
             updates, opt_state = optimiser.update(gradient, opt_state)
             return (optax.apply_updates(learned, updates), opt_state), None
 
-        (learned, _), _ = jax.lax.scan(iteration, (learned, optimiser.init(learned)), jax.random.split(key, iterations))
-        return learned
+        keys = jax.random.split(key, iterations)
+        (learned, _), _ = jax.lax.scan(iteration, (learned, optimiser.init(learned)), keys)
+        return learned._replace(step=step * learned.step), mean(learned, third, 256)
 
-    return learn(learned, key)
+    return jax.jit(jax.vmap(learn))(jax.random.split(key, starts))
 
 
 #: Name -> what it is, for help and messages.
