@@ -23,6 +23,8 @@ def setup() -> tuple[dict[str, Any], Any]:
         from opshape.games.in_the_matrix import DECODE, InTheMatrix
 
         game = InTheMatrix()
+        # for each channel, the codes of a view that it shows, as bits; bit 0 is for -1, nothing
+        channels = jnp.asarray([sum(2 ** (code + 1) for code in range(9) if DECODE[code, c]) for c in range(10)])
 
         def begin(key: Any) -> Any:
             return game.reset(jax.random.uniform(key, (games, game.reset_noise)))
@@ -33,8 +35,8 @@ def setup() -> tuple[dict[str, Any], Any]:
             state, rewards = game.step(state, (actions[:, 0], actions[:, 1]), u[:, 2:])
             total = sum(rewards).sum()
             for seen in game.observe(state):
-                # the same ten-channel image as the peer's
-                image = jax.nn.one_hot(seen["view"], 9) @ DECODE
+                # the same ten-channel image as the peer's, of integers too
+                image = (channels >> (seen["view"][..., None] + 1)) & 1
                 total += image.sum() + seen["inventory"].sum()
             return state, total
     else:

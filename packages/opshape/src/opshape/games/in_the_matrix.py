@@ -52,20 +52,20 @@ DECODE = np.zeros((9, 10), np.float32)
 for _code, _channels in enumerate([(0,), (1, 6), (1, 7), (1, 8), (1, 9), (2,), (3,), (4,), (5,)]):
     DECODE[_code, list(_channels)] = 1
 
-_PAD = VIEW - 1
-_WIDE = SIDE + 2 * _PAD
-#: `_WINDOW[direction]`: where the 25 cells of a view lie on the padded board, relative to oneself: one stands in the
-#: middle of the left edge and looks to the right.
-_WINDOW = np.array(
-    [
-        [
-            (_STEP[d] * j + _STEP[(d + 1) % 4] * (i - VIEW // 2)) @ np.array([_WIDE, 1])
-            for i in range(VIEW)
-            for j in range(VIEW)
-        ]
-        for d in range(4)
-    ]
-)
+
+
+def _view_cells() -> np.ndarray:
+    """`[cell and direction, 25]`: the cells of a view, 64 outside; one stands in its left column and looks right."""
+    table = np.full((SIDE, SIDE, 4, VIEW, VIEW), SIDE * SIDE, np.int32)
+    for place in np.ndindex(table.shape):
+        r, c, d, i, j = place
+        row, column = np.array([r, c]) + _STEP[d] * j + _STEP[(d + 1) % 4] * (i - VIEW // 2)
+        if 0 <= row < SIDE and 0 <= column < SIDE:
+            table[place] = row * SIDE + column
+    return table.reshape(-1, VIEW * VIEW)
+
+
+_VIEW_CELLS = _view_cells()
 
 
 def _beam_cells() -> np.ndarray:
@@ -83,6 +83,21 @@ def _beam_cells() -> np.ndarray:
 
 
 _BEAM = _beam_cells()
+
+
+def _bits(cells: np.ndarray) -> np.ndarray:
+    """Sets of cells `[..., n]` as two words of 32 bits, `[..., 2]`."""
+    held = (cells[..., None] == np.arange(SIDE * SIDE)).any(-2).reshape(*cells.shape[:-1], 2, 32)
+    return (held << np.arange(32, dtype=np.uint64)).sum(-1).astype(np.uint32)
+
+
+_BEAM_BITS, _COIN_BITS = _bits(_BEAM.reshape(-1, 4)), _bits(COINS[:, None])
+
+
+def _holds(words: Array, cells: Array) -> Array:
+    """Return whether sets of cells `[..., 2]` hold cells `[..., n]`, none of which is 64 or more."""
+    word = jnp.where(cells < 32, words[..., :1], words[..., 1:])
+    return (word >> (cells % 32).astype(jnp.uint32)) & 1 == 1
 
 
 class Room(NamedTuple):
@@ -212,31 +227,30 @@ class InTheMatrix:
         return rewards[0], rewards[1]
 
     def observe(self, state: Room) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return what each player sees."""
-        board = self._board(state)
-        return self._seen(state, board, 0), self._seen(state, board, 1)
+        """Return what each player sees. Sets of cells are words of bits, so that a view is a few tests per cell."""
+        lying = state.present[..., None]
+        red, blue = (
+            jnp.where(lying & (state.colours == colour)[..., None], _COIN_BITS, 0) for colour in (0, 1)
+        )  # [B, 12, 2]
+        red, blue = (sum(words[..., i, :] for i in range(len(COINS))) for words in (red, blue))
+        stand = state.place * 4 + state.facing
+        beams = jnp.where(state.zapped[..., None], jnp.asarray(_BEAM_BITS)[stand], 0)
+        marks = beams[..., 0, :] | beams[..., 1, :]
+        hidden = _holds(red | blue, state.place)
+        cells = jnp.asarray(_VIEW_CELLS)[stand]
+        return tuple(self._seen(state, p, cells[..., p, :], (red, blue, marks), hidden) for p in (0, 1))  # ty: ignore
 
-    def _board(self, state: Room) -> Array:
-        """Return what lies on each cell of the board with its walls, `[B, 256]`; players are not on it."""
-        cells = np.arange(SIDE * SIDE)
-        beam = jnp.asarray(_BEAM)[state.place, state.facing]  # [B, 2, 4]
-        marked = ((beam[..., None] == cells).any(-2) & state.zapped[..., None]).any(-2)  # [B, 64]
-        lying = jnp.where(state.present, RED + state.colours, -1)
-        coins = jnp.full((*lying.shape[:-1], SIDE * SIDE), -1).at[..., COINS].set(lying)
-        inside = jnp.where(coins >= 0, coins, jnp.where(marked, MARK, -1)).reshape(*lying.shape[:-1], SIDE, SIDE)
-        padding = [(0, 0)] * (inside.ndim - 2) + [(_PAD, _PAD)] * 2
-        return jnp.pad(inside, padding, constant_values=WALL).reshape(*lying.shape[:-1], _WIDE * _WIDE)
-
-    def _seen(self, state: Room, board: Array, player: int) -> dict[str, Array]:
-        facing, other = state.facing[..., player], 1 - player
-        at = (state.place // SIDE + _PAD) * _WIDE + state.place % SIDE + _PAD
-        window = at[..., player, None] + jnp.asarray(_WINDOW)[facing]  # [B, 25]
-        view = jnp.take_along_axis(board, window, -1)
-        hidden = ((state.place[..., None] == COINS) & state.present[..., None, :]).any(-1)  # [B, 2]
-        turned = (state.facing[..., other] - facing) % 4
-        shown = OTHER + turned
-        view = jnp.where((window == at[..., other, None]) & ~hidden[..., other, None], shown[..., None], view)
-        view = jnp.where((window == at[..., player, None]) & ~hidden[..., player, None], OWN, view)
+    def _seen(
+        self, state: Room, player: int, cells: Array, sets: tuple[Array, ...], hidden: Array
+    ) -> dict[str, Array]:
+        other = 1 - player
+        view = jnp.full(cells.shape, -1, jnp.int32)
+        for words, code in zip(sets[::-1], (MARK, BLUE, RED), strict=True):
+            view = jnp.where(_holds(words, cells), code, view)
+        shown = OTHER + (state.facing[..., other] - state.facing[..., player]) % 4
+        for who, code in ((other, shown[..., None]), (player, OWN)):
+            view = jnp.where((cells == state.place[..., who, None]) & ~hidden[..., who, None], code, view)
+        view = jnp.where(cells == SIDE * SIDE, WALL, view)
         holds = (state.inventory.sum(-1) > 0).astype(jnp.int32)
         revealed = jnp.where((state.freeze >= 0)[..., None], state.inventory[..., other, :], 0)
         parts = [state.inventory[..., player, :], holds[..., player, None], holds[..., other, None], revealed]
