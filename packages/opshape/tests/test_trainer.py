@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -129,7 +130,7 @@ def test_payoffs_that_are_not_what_they_are_called_give_a_warning():
 def test_more_devices_than_there_are_are_refused():
     if len(jax.devices()) >= 2:
         pytest.skip("there are two devices")
-    with pytest.raises(UserError, match="asks for more than the 1"):
+    with pytest.raises(UserError, match="devices is 2, but JAX sees 1"):
         ShapingTrainer(replace_in(TINY, {"devices": 2}))
 
 
@@ -137,3 +138,27 @@ def test_presets_name_their_help():
     from opshape.config import PRESET_HELP
 
     assert PRESETS.keys() == PRESET_HELP.keys()
+
+
+def test_a_generation_without_any_finite_candidate_stops_the_run_and_single_ones_are_left_out():
+    from opshape.meta.base import report
+    from opshape.play.arena import Scores
+
+    own = jnp.array([[1.0, 3.0], [jnp.nan, 1.0], [0.0, 2.0], [jnp.inf, 0.0]])
+    found = report(jnp.arange(4.0)[:, None], Scores(own, -jnp.nan_to_num(own)))
+    assert found.metrics["reward"] == 1.5
+    assert found.metrics["nonfinite_candidates"] == 2
+    assert found.best == 0
+    nothing = report(jnp.zeros((2, 1)), Scores(jnp.full((2, 2), jnp.nan), jnp.zeros((2, 2)))).metrics
+    assert all(np.isnan(nothing[name]) for name in ("reward", "co_player_reward", "best_reward"))
+
+
+def test_memory_that_does_not_suffice_is_answered_with_a_chunk(monkeypatch):
+    trainer = ShapingTrainer(TINY)
+
+    def exhausted(state):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(trainer, "_step", exhausted)
+    with pytest.raises(UserError, match="do not fit into memory: evaluate fewer candidates at a time with meta.chunk"):
+        trainer.step(None)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from opshape.build import make_co_player, make_game, make_shaper, make_trial
 from opshape.config import TrainConfig
@@ -19,7 +19,7 @@ from opshape.meta.evolution import ES, Evolve
 from opshape.meta.genetic import Genetic
 from opshape.play.arena import Arena
 from paperloop.errors import UserError, setting
-from paperloop.jax_backend import load_pytree, save_pytree
+from paperloop.jax_backend import device_mesh, load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 
 __all__ = ["ShapingTrainer", "TrainState"]
@@ -100,8 +100,21 @@ class ShapingTrainer:
         return TrainState(state, jnp.array(self.optimiser.centre(state)), key, jnp.zeros((), jnp.int32))
 
     def step(self, state: TrainState) -> tuple[TrainState, Mapping[str, Array]]:
-        """Do `config.generations_per_step` generations. Consumes `state`."""
-        return self._step(state)
+        """Do `config.generations_per_step` generations. Consumes `state`.
+
+        Raises:
+            UserError: they do not fit into memory.
+        """
+        try:
+            return self._step(state)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                f"The {self.config.joint_steps:,} joint steps of a generation do not fit into memory: evaluate fewer "
+                f"candidates at a time with {setting('meta.chunk')}, which changes no result, or lower "
+                f"{setting('trial.co_players')}."
+            ) from None
 
     def _dispatch(self, state: TrainState) -> tuple[TrainState, dict[str, Array]]:
         def generation(state: TrainState, _: None) -> tuple[TrainState, dict[str, Array]]:
@@ -146,14 +159,8 @@ def make_optimiser(config: TrainConfig) -> MetaOptimiser:
 
 def _lay_out(devices: int) -> tuple[NamedSharding | None, Any]:
     """Return the layout of replicated arrays, and a function that spreads candidates over the devices."""
-    if devices == 1:
+    mesh = device_mesh(devices, "candidates")
+    if mesh is None:
         return None, lambda x: x
-    available = jax.devices()
-    if devices > len(available):
-        raise UserError(
-            f"{setting('devices', devices)} asks for more than the {len(available)} {available[0].platform} device(s) "
-            "that JAX sees: lower it, or on a CPU start with XLA_FLAGS=--xla_force_host_platform_device_count=N."
-        )
-    mesh = jax.make_mesh((devices,), ("candidates",), axis_types=(AxisType.Auto,), devices=available[:devices])
     split = NamedSharding(mesh, PartitionSpec("candidates"))
     return NamedSharding(mesh, PartitionSpec()), lambda x: jax.lax.with_sharding_constraint(x, split)

@@ -53,7 +53,6 @@ for _code, _channels in enumerate([(0,), (1, 6), (1, 7), (1, 8), (1, 9), (2,), (
     DECODE[_code, list(_channels)] = 1
 
 
-
 def _view_cells() -> np.ndarray:
     """`[cell and direction, 25]`: the cells of a view, 64 outside; one stands in its left column and looks right."""
     table = np.full((SIDE, SIDE, 4, VIEW, VIEW), SIDE * SIDE, np.int32)
@@ -240,9 +239,7 @@ class InTheMatrix:
         cells = jnp.asarray(_VIEW_CELLS)[stand]
         return tuple(self._seen(state, p, cells[..., p, :], (red, blue, marks), hidden) for p in (0, 1))  # ty: ignore
 
-    def _seen(
-        self, state: Room, player: int, cells: Array, sets: tuple[Array, ...], hidden: Array
-    ) -> dict[str, Array]:
+    def _seen(self, state: Room, player: int, cells: Array, sets: tuple[Array, ...], hidden: Array) -> dict[str, Array]:
         other = 1 - player
         view = jnp.full(cells.shape, -1, jnp.int32)
         for words, code in zip(sets[::-1], (MARK, BLUE, RED), strict=True):

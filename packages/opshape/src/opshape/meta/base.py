@@ -41,7 +41,11 @@ class MetaOptimiser(Protocol):
 
 
 def report(candidates: Array, scores: Scores, **more: Array) -> Report:
-    """Return the report on candidates `[P, D]`: rewards per step over the trial and over its last tenth."""
+    """Return the report on candidates `[P, D]`: rewards per step over the trial and over its last tenth.
+
+    Candidates without a finite reward are counted and left out. Where none is left the rewards are NaN, so that the
+    runner stops.
+    """
     fitness = scores.own.mean(-1)
     finite = jnp.isfinite(fitness)
     tail = max(1, scores.own.shape[-1] // 10)
@@ -51,7 +55,7 @@ def report(candidates: Array, scores: Scores, **more: Array) -> Report:
         "co_player_reward": _mean(scores.other, finite),
         "last_reward": _mean(scores.own[:, -tail:], finite),
         "last_co_player_reward": _mean(scores.other[:, -tail:], finite),
-        "best_reward": jnp.where(finite.any(), fitness[best], 0.0),
+        "best_reward": jnp.where(finite.any(), fitness[best], jnp.nan),
         "reward_spread": jnp.sqrt(_mean((fitness - _mean(scores.own, finite))[:, None] ** 2, finite)),
         "nonfinite_candidates": (~finite).sum().astype(jnp.float32),
     }
@@ -59,6 +63,5 @@ def report(candidates: Array, scores: Scores, **more: Array) -> Report:
 
 
 def _mean(x: Array, rows: Array) -> Array:
-    """Return the mean of `x` `[P, n]` over the rows that are marked, 0 where none is."""
-    x = jnp.where(rows[:, None] & jnp.isfinite(x), x, 0.0)
-    return x.sum() / jnp.maximum(rows.sum() * x.shape[-1], 1)
+    """Return the mean of `x` `[P, n]` over the rows that are marked, NaN where none is."""
+    return jnp.where(rows[:, None], x, 0.0).sum() / (rows.sum() * x.shape[-1])
