@@ -1,7 +1,9 @@
-"""Does a shaper with memory exploit a learner, and one without not? Three tiers.
+"""Does a shaper with memory exploit a learner, and one without not?
 
     python -m benchmarks.opshape.claims --tier smoke    # a minute: everything runs
     python -m benchmarks.opshape.claims --tier cpu      # a quarter of an hour
+    python -m benchmarks.opshape.claims --tier meta     # M-FOS by PPO, correct and as in pax; COALA-PG's objectives
+    python -m benchmarks.opshape.claims --tier room     # InTheMatrix, in both payoffs: hours, one seed
     python -m benchmarks.opshape.claims --tier gpu      # the paper's matrix games, 1000 candidates, 1000 generations
 
 Every arm is a preset with changes, three seeds in one program, and a run folder below `--runs`: a benchmark that was
@@ -40,10 +42,21 @@ from opshape.config import PRESETS
 from opshape.evaluation.measure import measure
 from opshape.trainer import ShapingTrainer
 from paperloop import run
+from paperloop.metrics_file import curve, read_metrics
 from paperloop.settings import replace_in
-from paperloop_lab.reading import read_run
 
 __all__ = ["ARMS", "TIERS", "main", "verdicts"]
+
+_PPO = {
+    "shaper.type": "mfos", "meta.type": "ppo", "trial.co_players": 32, "trial.episodes": 20, "trial.steps": 30,
+    "generations": 400,
+}  # fmt: skip
+#: Meulemans et al. 2025, in small: 16 games with one learner, whose episodes are short.
+_COALA = {
+    "game.payoffs": [1, 1, -1, 2, 2, -1, 0, 0], "trial.steps": 10, "trial.episodes": 20, "trial.games": 16,
+    "trial.co_players": 16, "co_player.type": "reinforce", "co_player.lr": 0.3, "meta.type": "coala",
+    "generations": 400,
+}  # fmt: skip
 
 #: Arm -> preset and changes.
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -58,6 +71,13 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "ipd good shepherd": ("ipd", {"shaper.type": "good_shepherd"}),
     "coin game shaper": ("coin_game", {}),
     "coin game good shepherd": ("coin_game", {"shaper.type": "good_shepherd", "shaper.layers": [16]}),
+    "imp m-fos, ppo": ("imp", _PPO),
+    "imp m-fos, ppo as in pax": ("imp", {**_PPO, "meta.credit": "episode", "meta.unroll": "step"}),
+    "ipd coala": ("ipd", _COALA),
+    "ipd coala, m-fos objective": ("ipd", {**_COALA, "meta.objective": "mfos"}),
+    "ipd coala, batch unaware": ("ipd", {**_COALA, "meta.objective": "batch_unaware"}),
+    "in the matrix ipd shaper": ("in_the_matrix", {}),
+    "in the matrix imp shaper": ("in_the_matrix", {"game.payoffs": "imp"}),
 }
 
 
@@ -71,16 +91,21 @@ class Tier:
     claims: bool = True
 
 
-_MATRIX = tuple(name for name in ARMS if not name.startswith("coin"))
+def _arms(*starts: str) -> tuple[str, ...]:
+    return tuple(name for name in ARMS if name.startswith(starts) and "coala" not in name and "ppo" not in name)
+
+
 TIERS = {
     "smoke": Tier(
         ("imp shaper", "imp good shepherd"), 2,
         {"generations": 2, "generations_per_step": 2, "meta.population": 8, "trial.episodes": 6, "trial.steps": 20},
         claims=False,
     ),
-    "cpu": Tier(tuple(ARMS), 3),
+    "cpu": Tier(_arms("imp", "ipd", "coin"), 3),
+    "meta": Tier(tuple(name for name in ARMS if "coala" in name or "ppo" in name), 3),
+    "room": Tier(_arms("in the matrix"), 1),
     "gpu": Tier(
-        _MATRIX, 5,
+        _arms("imp", "ipd"), 5,
         {"meta.population": 1000, "trial.co_players": 10, "trial.steps": 100, "trial.episodes": 100,
          "generations": 1000, "meta.sigma": 0.04, "meta.lr": 0.1, "meta.shaping": "mean"},
     ),
@@ -96,8 +121,8 @@ def train(arm: str, tier: Tier, seed: int, runs: Path) -> tuple[ShapingTrainer, 
     state = run(trainer, folder, steps=trainer.config.steps, seed=seed, log_every=1, save_minutes=2)
     cpu = time.process_time() - cpu
     names = ("reward", "co_player_reward", "last_reward", "last_co_player_reward")
-    curves = read_run(folder, lambda split, name: split == "train" and name in names).curves
-    rows = {name: np.asarray(curves["train", name].values)[..., 0] for name in names}
+    written = read_metrics(folder)
+    rows = {name: curve(written, name).values for name in names}
     last = slice(-max(1, trainer.config.steps // 4), None)
     numbers: Json = {name: values[last].mean(0).tolist() for name, values in rows.items()}
     numbers["curve"] = rows["reward"].T.tolist()
@@ -136,6 +161,16 @@ def verdicts(numbers: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, 
         if all("lost by the stop" in numbers.get(arm, {}) for arm in arms):
             kept, cut = (of(arm, "lost by the stop") for arm in arms)
             found[f"{game.upper()}: a hard stop costs less with context"] = bool((kept < cut).all())
+    if {"imp m-fos, ppo", "imp m-fos, ppo as in pax"} <= numbers.keys():
+        correct, crippled = of("imp m-fos, ppo"), of("imp m-fos, ppo as in pax")
+        found["IMP: M-FOS by PPO earns more than as in pax"] = bool((correct > crippled).all())
+    rivals = [f"ipd coala{name}" for name in ("", ", m-fos objective", ", batch unaware")]
+    if all(name in numbers for name in rivals):
+        coala, *others = (of(name) for name in rivals)
+        found["COALA: extorts naive learners"] = bool((coala > of("ipd coala", "co_player_reward") + 0.1).all())
+        found["COALA: earns more than M-FOS' objective and the batch-unaware one"] = bool(
+            all((coala > other).all() for other in others)
+        )
     if {"coin game shaper", "coin game good shepherd"} <= numbers.keys():
         shaper, shepherd = of("coin game shaper"), of("coin game good shepherd")
         spread = max(float(np.ptp(shaper)), float(np.ptp(shepherd)), 0.02)

@@ -160,5 +160,5 @@ def test_memory_that_does_not_suffice_is_answered_with_a_chunk(monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
     monkeypatch.setattr(trainer, "_step", exhausted)
-    with pytest.raises(UserError, match="do not fit into memory: evaluate fewer candidates at a time with meta.chunk"):
+    with pytest.raises(UserError, match=r"do not fit into memory: .* with meta\.chunk"):
         trainer.step(None)

@@ -33,8 +33,7 @@ def make_game(config: games.Matrix | games.CoinGame | games.InTheMatrix) -> Game
 def make_trial(shape: TrialShape, game: Game, *, statistics: bool = False, records: bool = False) -> Trial:
     """Return the trial that settings describe; by default the last step pays only in matrix games."""
     pays = shape.last_pays if shape.last_pays is not None else not game.ends
-    unroll = 1  # a step of a matrix game is over before a loop has begun
-    return Trial(game, shape.steps, shape.episodes, shape.games, pays, statistics, records, unroll)
+    return Trial(game, shape.steps, shape.episodes, shape.games, pays, statistics, records)
 
 
 def make_shaper(

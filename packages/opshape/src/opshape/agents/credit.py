@@ -28,7 +28,7 @@ def advantages(rewards: Array, values: Array, last: Array, *, gamma: float, lam:
         advantage = reward + gamma * following - value + gamma * lam * advantage
         return (value, advantage), advantage
 
-    _, found = jax.lax.scan(back, (last, jnp.zeros_like(last)), (rewards, values), reverse=True, unroll=5)
+    _, found = jax.lax.scan(back, (last, jnp.zeros_like(last)), (rewards, values), reverse=True)
     return found
 
 

@@ -51,7 +51,6 @@ class Trial:
             InTheMatrix.
         statistics: count what the game counts.
         records: keep the first player's steps.
-        unroll: of the loop over steps.
     """
 
     game: Game
@@ -61,7 +60,6 @@ class Trial:
     last_pays: bool = True
     statistics: bool = False
     records: bool = False
-    unroll: int = 1
 
     @property
     def joint_steps(self) -> int:
@@ -145,9 +143,7 @@ class Trial:
             zero = (jnp.zeros(shape, jnp.int32),) * 2
             found = jax.eval_shape(game.statistics, state, zero, state)
             counted = {name: jnp.zeros(x.shape[1:], jnp.float32) for name, x in found.items()}
-        (state, memories, counted), (records, rewards) = jax.lax.scan(
-            step, (state, memories, counted), (noise, pays), unroll=self.unroll
-        )
+        (state, memories, counted), (records, rewards) = jax.lax.scan(step, (state, memories, counted), (noise, pays))
         last = jnp.asarray(1.0) if game.ends else final.astype(jnp.float32)
         following = see(game.reset(jnp.zeros((*shape, game.reset_noise)))) if not game.ends else see(state)
         episodes = [Episode(records[i], rewards[i], rewards[1 - i], following[i], last) for i in (0, 1)]
