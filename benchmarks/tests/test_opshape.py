@@ -23,6 +23,16 @@ def test_claims_can_fail():
     assert not claims.verdicts(arms(0.5, 0.3, -0.1, ipd=(-1.2, -1.2)))["IPD: Shaper earns more than its co-player"]
 
 
+def test_a_memoryless_agent_that_does_not_learn_proves_nothing_about_coin_game():
+    learned = {"reward": [0.1, 0.1], "curve": [[-0.2, 0.1]] * 2}
+    idle = {"reward": [-0.2, -0.2], "curve": [[-0.2, -0.2]] * 2}
+    both = claims.verdicts({"coin game shaper": learned, "coin game good shepherd": learned})
+    assert all(both.values())
+    one = claims.verdicts({"coin game shaper": learned, "coin game good shepherd": idle})
+    assert not one["CoinGame: good shepherd learns to earn more"]
+    assert not one["CoinGame: the memoryless agent shapes as well"]
+
+
 def test_one_seed_that_fails_fails_the_claim():
     numbers = arms(0.5, 0.3, -0.1)
     numbers["imp shaper"]["reward"] = [0.6, 0.29]
