@@ -56,6 +56,27 @@ def test_the_closed_form_makes_the_updates_of_automatic_differentiation(clip):
     assert np.abs(here.logits - 0.5).max() > 0.1
 
 
+def test_mapped_tables_learn_as_each_would_alone():
+    """Over seeds and co-players, whose samples are shuffled differently, and candidates, whose are shuffled alike."""
+    learner, shape = TabularLearner(), (2, 3, 2)  # seeds, candidates, co-players
+    key = jax.random.key(0)
+    record = tuple(jax.random.randint(key, (*shape, 4, 2), 0, n) for n in (5, 2))
+    rewards, after = jax.random.normal(key, (*shape, 4, 2)), jax.random.randint(key, (*shape, 2), 0, 5)
+    keys = jax.random.split(key, (2, 2))
+
+    def learn(key, record, rewards, after):
+        episode = Episode(record, rewards, rewards, after, jnp.zeros(()))
+        return learner.between(learner.init(key), (), episode, key)[0]
+
+    over_co_players = jax.vmap(learn)
+    over_candidates = jax.vmap(over_co_players, in_axes=(None, 0, 0, 0))
+    mapped = jax.jit(jax.vmap(over_candidates))(keys, record, rewards, after)
+    alone = jax.jit(learn)
+    for s, p, k in np.ndindex(shape):
+        one = alone(keys[s, k], tuple(x[s, p, k] for x in record), rewards[s, p, k], after[s, p, k])
+        jax.tree.map(lambda x, y, at=(s, p, k): np.testing.assert_allclose(x[at], y, rtol=1e-5, atol=1e-6), mapped, one)
+
+
 @pytest.mark.parametrize(
     "learner",
     [

@@ -1,5 +1,6 @@
 """Training: chunks and devices change nothing, every combination runs, bad settings are refused."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -25,11 +26,10 @@ TINY = TrainConfig(
 )  # fmt: skip
 
 
-def after(config, steps=1):
+@functools.cache
+def after(config):
     trainer = ShapingTrainer(config)
-    state = trainer.init(0)
-    for _ in range(steps):
-        state, metrics = trainer.step(state)
+    state, metrics = trainer.step(trainer.init(0))
     return jax.device_get((trainer.parameters(state), metrics))
 
 
@@ -62,7 +62,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = ("ppo", "attention, alignment", "coin game")  # other cases, and other tests, run their parts
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CASES])
 def test_every_part_trains(case):
     config = TrainConfig(
         **{"trial": SHAPE, "shaper": Shaper(width=2), "co_player": TABLE, "meta": Evolution(population=4),
