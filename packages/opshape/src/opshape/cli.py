@@ -239,5 +239,5 @@ def demo(options: DemoOptions) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}.", file=sys.stderr)
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}.", file=sys.stderr)  # ty: ignore
         return app.main(argv)

@@ -99,6 +99,15 @@ def _holds(words: Array, cells: Array) -> Array:
     return (word >> (cells % 32).astype(jnp.uint32)) & 1 == 1
 
 
+def _coin_set(chosen: Array) -> Array:
+    """Return the cells of the coins that are marked, `[B, 12]`, as a set."""
+    words = jnp.where(chosen[..., None], _COIN_BITS, np.uint32(0))
+    found = words[..., 0, :]
+    for i in range(1, len(COINS)):  # no reduction, which would not be vectorised
+        found = found | words[..., i, :]
+    return found
+
+
 class Room(NamedTuple):
     """The state of `B` games; the second axis of the first four is the player.
 
@@ -227,13 +236,9 @@ class InTheMatrix:
 
     def observe(self, state: Room) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return what each player sees. Sets of cells are words of bits, so that a view is a few tests per cell."""
-        lying = state.present[..., None]
-        red, blue = (
-            jnp.where(lying & (state.colours == colour)[..., None], _COIN_BITS, 0) for colour in (0, 1)
-        )  # [B, 12, 2]
-        red, blue = (sum(words[..., i, :] for i in range(len(COINS))) for words in (red, blue))
+        red, blue = (_coin_set(state.present & (state.colours == colour)) for colour in (0, 1))
         stand = state.place * 4 + state.facing
-        beams = jnp.where(state.zapped[..., None], jnp.asarray(_BEAM_BITS)[stand], 0)
+        beams = jnp.where(state.zapped[..., None], jnp.asarray(_BEAM_BITS)[stand], np.uint32(0))
         marks = beams[..., 0, :] | beams[..., 1, :]
         hidden = _holds(red | blue, state.place)
         cells = jnp.asarray(_VIEW_CELLS)[stand]
