@@ -52,20 +52,21 @@ ARMS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Tier:
-    """Length of the strings, steps of fine-tuning and of fine-tuning back, seeds, test strings."""
+    """Letters, length of the strings, steps of fine-tuning and of fine-tuning back, seeds, test strings."""
 
-    length: int = 12
-    steps: int = 700
+    symbols: int = 6
+    length: int = 8
+    steps: int = 500
     back: int = 300
     seeds: int = 2
-    examples: int = 500
+    examples: int = 400
     claims: bool = True
 
 
 TIERS = {
-    "smoke": Tier(length=5, steps=3, back=4, seeds=1, examples=60, claims=False),
+    "smoke": Tier(symbols=4, length=5, steps=3, back=4, seeds=1, examples=60, claims=False),
     "cpu": Tier(),
-    "gpu": Tier(length=40, steps=10_000, back=5000, seeds=8, examples=4000),
+    "gpu": Tier(symbols=9, length=40, steps=10_000, back=5000, seeds=8, examples=4000),
 }
 
 
@@ -74,7 +75,7 @@ def measure(arm: str, tier: Tier, seed: int, folder: Path) -> Json:
     path = folder / "numbers.json"
     if path.exists():
         return json.loads(path.read_text())
-    trainer = CounterTrainer(CounterConfig(length=tier.length, steps=tier.steps, **ARMS[arm]))
+    trainer = CounterTrainer(CounterConfig(symbols=tier.symbols, length=tier.length, steps=tier.steps, **ARMS[arm]))
     state = run(trainer, folder, steps=tier.steps, seed=seed, progress=False)
     found: Json = dict(CounterAccuracy(trainer, tier.examples)(state, seed + 100))
     verdict = counter_verdict(trainer, state, seed=seed, examples=tier.examples)
