@@ -95,9 +95,13 @@ def test_learners_come_to_defect_against_a_defector(learner):
 
 def test_a_stop_freezes_the_learner():
     learner = TabularLearner()
-    frozen, late, never = (run(TRIAL, ALL_D, learner, stop=stop) for stop in (0, 4, None))
-    jax.tree.map(np.testing.assert_array_equal, frozen.minds[1], learner.init(jax.random.key(0)))
-    jax.tree.map(np.testing.assert_array_equal, late.minds[1], never.minds[1])
+    fresh = learner.init(jax.random.key(0))
+    play = jax.jit(lambda stop: TRIAL((ALL_D, learner), ((), fresh), jax.random.key(1), stop=stop).minds[1])
+    frozen, once, late, never = (play(stop) for stop in (0, 1, 4, 99))
+    jax.tree.map(np.testing.assert_array_equal, frozen, fresh)
+    jax.tree.map(np.testing.assert_array_equal, late, never)
+    assert once.count == 8  # two epochs of four minibatches
+    assert never.count == 32
 
 
 def test_a_stable_softmax_keeps_a_table_with_huge_logits_finite():
