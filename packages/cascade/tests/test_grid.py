@@ -21,6 +21,8 @@ def rollout(name, seed, steps, rng):
     """Return a layout, actions and what MiniGrid said; ended episodes continue, as the rules do not depend on it."""
     env = gymnasium.make(name, disable_env_checker=True).unwrapped
     seen, _ = env.reset(seed=seed)
+    if "Corridor" in name and seed % 2:
+        seen = at_the_ball(env)
     layout, actions = from_minigrid(env), rng.choice(7, steps, p=CHANCES)
     rows = []
     for action in actions:
@@ -28,6 +30,15 @@ def rollout(name, seed, steps, rng):
         seen, reward, terminal, cut, _ = env.step(int(action))
         rows[-1] = (flat(seen), float(reward), bool(terminal), bool(cut and not terminal))
     return layout, actions, env.max_steps, [np.array(column) for column in zip(*rows, strict=True)]
+
+
+def at_the_ball(env):
+    """Put the agent into the opened door before the ball, which chance hardly ever reaches; return what it sees."""
+    x, y = env.obj.cur_pos
+    door = env.grid.get(x - 1, y)
+    door.is_open, door.is_locked = True, False
+    env.agent_pos, env.agent_dir = (x - 1, y), 0
+    return env.gen_obs()
 
 
 def flat(seen):

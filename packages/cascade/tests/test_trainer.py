@@ -1,5 +1,8 @@
 """The trainer: its contract, frozen policies, rewards that cannot leak, gradients of the cascade, tasks."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -32,7 +35,7 @@ from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episode
 from cascade_explore.trainer import ExploreTrainer
 from paperloop import CheckpointError, UserError, run
 from paperloop.conformance import check_trainer
-from paperloop.settings import replace_in
+from paperloop.settings import replace_in, save_config
 
 WORLD = WorldModel(deter=8, groups=2, classes=3, hidden=8, units=8, layers=1, heads=2, batch=2, length=6)
 ACTOR = Actor(horizon=3, starts=4, units=8, layers=1)
@@ -63,9 +66,14 @@ def advanced(trainer):
 
 
 def test_the_trainer_meets_the_contract(tmp_path):
-    # Four steps end within the second deployment: both phases are saved, killed and resumed.
-    passed = check_trainer(make, TINY, folder=tmp_path, steps=2, kills=1, command="cascade-explore")
-    assert len(passed) >= 7
+    # Two steps end within the first training, four with the second deployment.
+    passed = check_trainer(make, TINY, folder=tmp_path, steps=2, kills=0)
+    assert len(passed) >= 5
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_any_phase_resumes_bit_for_bit(tmp_path):
+    check_trainer(make, TINY, folder=tmp_path, steps=2, kills=3)
 
 
 def test_deployments_are_entered_and_training_leaves_them(trainer, advanced):
@@ -137,13 +145,43 @@ def test_what_went_wrong_is_noted(trainer, advanced):
     assert "explorers" in notes[1]
 
 
+SCRIPT = """
+import sys
+import jax, numpy as np
+from cascade_explore.config import TrainConfig
+from cascade_explore.trainer import ExploreTrainer
+from paperloop.settings import load_config
+trainer = ExploreTrainer(load_config(TrainConfig, sys.argv[1]))
+state = trainer.init(0)
+assert len(jax.devices()) == 2
+for _ in range(4):
+    state, metrics = trainer.step(state)
+assert len(state.done.sharding.device_set) == trainer.config.devices
+np.savez(sys.argv[2], *jax.tree.leaves(jax.device_get((state.world, state.agents, state.visits, metrics))))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_equal_one(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    found = []
+    for devices in (1, 2):
+        file, out = tmp_path / f"{devices}.json", tmp_path / f"{devices}.npz"
+        save_config(replace(TINY, seeds=2, devices=devices), file)
+        subprocess.run([sys.executable, tmp_path / "script.py", file, out], env=environment, check=True)
+        found.append(list(np.load(out).values()))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    assert any((array[0] != array[1]).any() for array in found[0])
+
+
 # What explorers are paid
 
 
-def paid_loss(trainer, state, explorer, key, bonus=None, gradient=None):
+def paid_loss(trainer, state, explorer, key):
     """Return the actors' loss as a function of the diversity that a bonus `[B, S]` adds."""
     learner, world = trainer.learner, trainer.world
-    learner.through_model = gradient == "dynamics"
     start = world.start((4,))
     scales = payment.start_scales()
 
@@ -154,11 +192,7 @@ def paid_loss(trainer, state, explorer, key, bonus=None, gradient=None):
             paid, shown = pay(seen)
             return paid.at[-1].add(bonus), shown
 
-        value = learner.actor_loss(
-            actors, state.agents.slow, state.world, start, jnp.ones(4), reward, key
-        )[0]  # fmt: skip
-        learner.through_model = False
-        return value
+        return learner.actor_loss(actors, state.agents.slow, state.world, start, jnp.ones(4), reward, key)[0]
 
     return loss
 
@@ -172,9 +206,10 @@ def one_seed(trainer, advanced):
 def test_the_diversity_of_the_last_state_reaches_the_actors_gradient(trainer, one_seed):
     loss = paid_loss(trainer, one_seed, TINY.explorer, jax.random.key(0))
     none = jnp.zeros((3, 4))
-    plain = jax.grad(loss)(one_seed.agents.actors, none)
+    slope = jax.jit(jax.grad(loss))
+    plain = slope(one_seed.agents.actors, none)
     bonus = none.at[1].set(jnp.array([1.0, -1.0, 2.0, 0.5]))
-    paid = jax.grad(loss)(one_seed.agents.actors, bonus)
+    paid = slope(one_seed.agents.actors, bonus)
     differs = [np.abs(np.asarray(a - b)).reshape(3, -1).max(-1) for a, b in
                zip(jax.tree.leaves(plain), jax.tree.leaves(paid), strict=True)]  # fmt: skip
     most = np.max(differs, 0)
@@ -186,10 +221,10 @@ def test_a_population_is_the_cascade_without_its_share(trainer, one_seed):
     key, none = jax.random.key(1), jnp.zeros((3, 4))
     actors = one_seed.agents.actors
     with_share, without = (
-        jax.grad(paid_loss(trainer, one_seed, Cascade(agents=3, share=s, actor=ACTOR), key))(actors, none)
+        jax.jit(jax.grad(paid_loss(trainer, one_seed, Cascade(agents=3, share=s, actor=ACTOR), key)))(actors, none)
         for s in (0.5, 0.0)
     )
-    other = jax.grad(paid_loss(trainer, one_seed, Plan2Explore(actor=ACTOR), key))(actors, none)
+    other = jax.jit(jax.grad(paid_loss(trainer, one_seed, Plan2Explore(actor=ACTOR), key)))(actors, none)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), without, other)
     gap = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), with_share, without)
     assert max(jax.tree.leaves(gap)) > 1e-4
@@ -215,8 +250,8 @@ def test_all_agents_at_once_equal_one_after_another(trainer, one_seed):
         return total
 
     actors = one_seed.agents.actors
-    np.testing.assert_allclose(together(actors), serial(actors), rtol=1e-5)
-    one, other = jax.grad(together)(actors), jax.grad(serial)(actors)
+    (value, one), (loop, other) = (jax.jit(jax.value_and_grad(f))(actors) for f in (together, serial))
+    np.testing.assert_allclose(value, loop, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, other)
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(one)) > 1e-6
 
@@ -300,7 +335,7 @@ def test_sequences_come_from_what_was_collected_and_stay_in_their_stream():
     data = replay.empty(3, 4, 5, kind, actions)
     number = jnp.arange(2 * 4 * 5).reshape(2, 4, 5, 1).astype(jnp.uint8)
     data = data._replace(observation=data.observation.at[:2].set(number).at[2].set(199))
-    rows = replay.draw(data, jnp.int32(2), jax.random.key(0), batch=300, length=3)
+    rows = jax.jit(lambda d: replay.draw(d, jnp.int32(2), jax.random.key(0), batch=300, length=3))(data)
     seen = np.asarray(rows.observation[..., 0]).astype(int)
     assert (np.diff(seen, axis=0) == 1).all()
     assert (seen[0] // 5 == seen[-1] // 5).all()
@@ -354,6 +389,7 @@ def test_random_actions_need_no_explorer():
         ({"env_steps": 97}, "multiple of"),
         ({"env_steps": 30}, "at least 36"),
         ({"updates": 3}, "divisor"),
+        ({"devices": 2}, "divisor"),
         ({"explorer.actor.starts": 13}, "at most"),
         ({"explorer.share": 1.5}, "from 0 to 1"),
         ({"explorer.diversity.type": "knn", "explorer.diversity.k": 9, "explorer.diversity.pool": 4}, "at most"),

@@ -53,7 +53,7 @@ def test_free_nats_hold_for_the_mean():
 
 def test_samples_are_one_hot_with_the_gradient_of_probabilities():
     logits = jnp.array(normal(1, 4))
-    drawn = jnp.stack([sample(logits, k) for k in jax.random.split(jax.random.key(0), 2000)])
+    drawn = jax.vmap(lambda k: sample(logits, k))(jax.random.split(jax.random.key(0), 2000))
     np.testing.assert_allclose(drawn.mean(0), jax.nn.softmax(logits), atol=0.04)
     slope = jax.grad(lambda x: (sample(x, jax.random.key(0)) * jnp.arange(4.0)).sum())(logits)
     exact = jax.grad(lambda x: (jax.nn.softmax(x) * jnp.arange(4.0)).sum())(logits)
@@ -107,7 +107,7 @@ def test_truncated_normal_is_scipys():
     at = np.array([0.5, -0.2, 0.9], np.float32)
     assert float(ours.log_prob(at)) == pytest.approx(peer.logpdf(at).sum(), abs=1e-5)
     assert float(ours.entropy()) == pytest.approx(peer.entropy().sum(), abs=1e-4)
-    drawn = np.stack([ours.sample(k) for k in jax.random.split(jax.random.key(0), 1000)])
+    drawn = np.asarray(jax.jit(jax.vmap(ours.sample))(jax.random.split(jax.random.key(0), 1000)))
     assert (np.abs(drawn) <= 1).all()
     for i in range(3):
         one = stats.truncnorm((-1 - mean[i]) / std[i], (1 - mean[i]) / std[i], mean[i], std[i])
@@ -162,7 +162,7 @@ def test_numbers_are_gaussian_and_ends_bernoulli():
 @pytest.fixture(scope="module")
 def made():
     world = World(TINY, KIND, Actions(2, discrete=True))
-    params, ensemble = world.init(jax.random.key(0)), world.init_ensemble(jax.random.key(1))
+    params, ensemble = jax.jit(lambda k: (world.init(k), world.init_ensemble(k)))(jax.random.key(0))
     seen = RNG.integers(0, 2, (6, 2, 4)).astype(np.uint8)
     action = jax.nn.one_hot(RNG.integers(0, 2, (6, 2)), 2)
     first = np.zeros((6, 2), bool)
@@ -173,25 +173,27 @@ def made():
 def test_an_episodes_border_forgets_what_was_before(made):
     world, params, _, batch = made
     key = jax.random.key(2)
-    before = world.follow(params, batch, key)[1]
+    follow = jax.jit(lambda batch: world.follow(params, batch, key)[1])
+    before = follow(batch)
     other = batch._replace(observation=batch.observation.at[:3, 0].set(1 - batch.observation[:3, 0]))
-    after = world.follow(params, other, key)[1]
+    after = follow(other)
     np.testing.assert_array_equal(before[3:, 0], after[3:, 0])
     assert np.abs(np.asarray(before[:3, 0] - after[:3, 0])).max() > 0
-    without = world.follow(params, batch._replace(first=jnp.zeros((6, 2), bool)), key)[1]
+    without = follow(batch._replace(first=jnp.zeros((6, 2), bool)))
     assert np.abs(np.asarray(before[3, 0] - without[3, 0])).max() > 0
 
 
 def test_the_ensemble_sees_the_action_that_causes_what_it_predicts(made):
     world, params, ensemble, batch = made
-    states = world.follow(params, batch, jax.random.key(2))[0]
+    states = jax.jit(world.follow)(params, batch, jax.random.key(2))[0]
+    predict = jax.jit(world.predict)
     flat = world.ensemble_loss(ensemble, states, batch)
     feat = np.concatenate([states.z, states.h], -1)
     expected, n = 0.0, 0
     for t in range(5):
         for i in range(2):
             if not batch.first[t + 1, i]:
-                guess = world.predict(ensemble, feat[t, i], batch.action[t + 1, i])
+                guess = predict(ensemble, feat[t, i], batch.action[t + 1, i])
                 expected, n = expected + 0.5 * float(jnp.square(guess - states.z[t + 1, i]).sum()), n + 1
     assert n == 9
     assert float(flat) == pytest.approx(expected / n, rel=1e-4)

@@ -295,6 +295,7 @@ class TrainConfig:
         updates: of the model and the explorers after each deployment.
         updates_per_step: of them in one dispatch.
         seeds: independent runs side by side in one program.
+        devices: that the seeds are spread over.
     """
 
     env: Annotated[FourRooms | MultiRoom | KeyCorridor | Gym, Field(discriminator="type")] = MultiRoom()
@@ -306,8 +307,11 @@ class TrainConfig:
     updates: CountOrZero = 500
     updates_per_step: Count = 50
     seeds: Count = 1
+    devices: Count = 1
 
     def __post_init__(self) -> None:
+        if self.seeds % self.devices:
+            raise fault(self, "devices", f"a divisor of {{seeds}} = {self.seeds}")
         streams = self.agents * self.envs
         if self.env_steps % streams:
             raise fault(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cascade_explore.config import Gym, KeyCorridor, Random, TrainConfig
 from cascade_explore.deploy import measures, replay
@@ -24,7 +25,7 @@ from cascade_explore.explore.learner import Learner
 from cascade_explore.explore.payment import Scales, make_reward, start_scales
 from cascade_explore.world.losses import disagreement
 from cascade_explore.world.model import Latents, World, features
-from paperloop.jax_backend import load_pytree, save_pytree
+from paperloop.jax_backend import device_mesh, load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 
 __all__ = ["ExploreTrainer", "Ledger", "TrainState", "make_env"]
@@ -114,9 +115,11 @@ class ExploreTrainer:
         learner: the explorers' modules; None where actions are random.
         headlines: the metrics to show first.
         donates: True, `step` consumes the state it is given.
+        resume_ignores: what may differ when a run is continued.
     """
 
     donates = True
+    resume_ignores = ("devices",)
     headlines: Sequence[str] = ("coverage", "visitation_entropy", "distinct_explorers")
 
     def __init__(self, config: TrainConfig) -> None:
@@ -129,14 +132,16 @@ class ExploreTrainer:
             optax.chain(optax.clip_by_global_norm(config.world.clip), optax.adam(lr, eps=1e-5))
             for lr in (config.world.lr, config.world.ensemble_lr)
         )
-        self._init = jax.jit(jax.vmap(self._start))
+        mesh = device_mesh(config.devices, "seed")
+        self._layout = None if mesh is None else NamedSharding(mesh, PartitionSpec("seed"))
+        self._init = jax.jit(jax.vmap(self._start), out_shardings=self._layout)
         self.cells = self.env.reachable if isinstance(self.env, Grid) else None
         if self.cells is None:
             self.headlines = ("disagreement", "env_reward")
-        self._collect = jax.jit(jax.vmap(self._deploy), donate_argnums=0)
+        self._collect = jax.jit(jax.vmap(self._deploy), donate_argnums=0, out_shardings=self._layout)
         self._choose = jax.jit(jax.vmap(self._act, (0, 0, 0, 0, 0, None, None)))
-        self._store = jax.jit(jax.vmap(self._note), donate_argnums=0)
-        self._train = jax.jit(jax.vmap(self._updates), donate_argnums=0)
+        self._store = jax.jit(jax.vmap(self._note), donate_argnums=0, out_shardings=self._layout)
+        self._train = jax.jit(jax.vmap(self._updates), donate_argnums=0, out_shardings=self._layout)
 
     # The protocol
 
