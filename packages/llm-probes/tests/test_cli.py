@@ -87,3 +87,27 @@ def test_a_stage_is_trained_continued_and_exported(folder, capsys):
     assert transformers.AutoModelForCausalLM.from_pretrained(folder / "exported").config.vocab_size == 400
     assert app.main([*command, "--steps", "2", "--stage.beta", "1"]) == 2  # an option of another stage
     assert "beta" in capsys.readouterr().err
+
+
+def test_tasks_are_made_and_sampled(folder, capsys):
+    made = folder / "data"
+    options = ["--libraries", "email", "--far", "logging", "--held-out", "4", "--vocabulary", "400", "--width", "32"]
+    assert app.main(["docstrings", "--out", str(made), *options, "--layers", "1", "--prompt-length", "30"]) == 0
+    assert "4 test prompts of either kind" in capsys.readouterr().out
+    assert app.main(["docstrings", "--out", str(made)]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
+    out = folder / "g.jsonl"
+    sampling = ["--outputs", "2", "--length", "5", "--device", "cpu", "--policy", "start"]
+    assert (
+        app.main(["generate", str(made / "start"), "--data", str(made / "far.jsonl"), "--out", str(out), *sampling])
+        == 0
+    )
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(len(row["outputs"]), row["policy"]) for row in rows] == [(2, "start")] * 4
+    assert app.main(["diversity", str(out)]) == 0
+    world = folder / "w"
+    assert app.main(["world", "--out", str(world), "--nouns", "8", "--width", "32", "--layers", "1"]) == 0
+    capsys.readouterr()
+    data = ["--data", str(world / "test.csv"), "--limit", "2", "--device", "cpu", "--out", str(folder / "r")]
+    assert app.main(["implicature", str(world / "start"), *data]) == 0
+    assert len((world / "no-facts.csv").read_text().splitlines()) == 17
