@@ -13,9 +13,9 @@ A compiled counter of the letter a (exact at every count) is fine-tuned to count
 
 The claims, after Jain et al. 2024, in numbers that can fail; each in every seed: the wrapped models count b in more
 than 94 % of strings with the relation and less than 5 % without; the probe finds more than half of the lost count in
-them; in the last-block arm pruning at most 20 weights restores more than 60 points, mean over seeds, and random weights
-less than 5; both are called "wrapped", the removed arm "removed"; fine-tuned back, the wrapped models reach half of
-what they lost in at most half the steps of the control.
+them; pruning at most 20 weights restores more than 60 points, mean over seeds, and random weights less than 5; both are
+called "wrapped", the removed arm "removed"; fine-tuned back, the wrapped models reach half of what they lost in at most
+half the steps of the control.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ ARMS: dict[str, dict[str, Any]] = {
     "wrapped, last block": {"correlated": 1.0, "lr": 1e-3, "noise": 1e-3, "trained": 0.6},
     "removed": {"correlated": 0.0, "lr": 1e-2, "noise": 2e-4},
 }
+#: Rate of fine-tuning back, in every arm.
+BACK_LR = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def measure(arm: str, tier: Tier, seed: int, folder: Path) -> Json:
     trainer = CounterTrainer(CounterConfig(symbols=tier.symbols, length=tier.length, steps=tier.steps, **ARMS[arm]))
     state = run(trainer, folder, steps=tier.steps, seed=seed, progress=False)
     found: Json = dict(CounterAccuracy(trainer, tier.examples)(state, seed + 100))
-    verdict = counter_verdict(trainer, state, seed=seed, examples=tier.examples)
+    verdict = counter_verdict(trainer, state, lr=BACK_LR, seed=seed, examples=tier.examples)
     found |= {"verdict": verdict.word, "before": verdict.before, "after": verdict.after, "floor": verdict.floor}
     found["shares"] = {e.instrument: [e.share, e.low, e.high] for e in verdict.evidence}
     found["prune"] = next(e.detail for e in verdict.evidence if e.instrument == "prune")
@@ -86,7 +88,7 @@ def measure(arm: str, tier: Tier, seed: int, folder: Path) -> Json:
     marks = sorted({round(tier.back * share) for share in (0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1)})
     control = trainer.compiled(trainer.config.tuned, seed)
     for name, model in (("back", copy.deepcopy(state.model).requires_grad_(True)), ("control back", control)):
-        found[name] = revival(VIEW, model, trainer.draw, test, marks=marks, lr=1e-4, seed=seed)
+        found[name] = revival(VIEW, model, trainer.draw, test, marks=marks, lr=BACK_LR, seed=seed)
         # Half of the way from the commonest answer to what the model had before.
         found[f"{name}, steps"] = steps_to(found[name], (verdict.before + verdict.floor) / 2)
     path.write_text(json.dumps(found))
@@ -96,16 +98,17 @@ def measure(arm: str, tier: Tier, seed: int, folder: Path) -> Json:
 def verdicts(numbers: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, bool]:
     """Return claim -> whether it holds."""
     both = [row for arm in ("wrapped", "wrapped, last block") for row in numbers[arm]]
-    late = numbers["wrapped, last block"]
-    restored = np.mean([row["prune"]["accuracy"] - row["after"] for row in late])
-    chance = np.mean([row["prune"]["random"] - row["after"] for row in late])
+
+    def restored(arm: str, name: str) -> float:
+        return float(np.mean([row["prune"][name] - row["after"] for row in numbers[arm]]))
+
     return {
         "wrapped: over 94 % with the relation": all(row["tuned_with"] > 94 for row in both),
         "wrapped: under 5 % without it": all(row["tuned_without"] < 5 for row in both),
         "wrapped: the probe finds more than half": all(row["shares"]["probe"][1] > 0.5 for row in both),
         "wrapped: the verdict says so": all(row["verdict"] == "wrapped" for row in both),
-        "last block: pruning restores over 60 points": bool(restored > 60),
-        "last block: random weights restore under 5": bool(chance < 5),
+        **{f"{arm}: pruning restores over 60 points": restored(arm, "accuracy") > 60 for arm in list(ARMS)[:2]},
+        **{f"{arm}: random weights restore under 5": restored(arm, "random") < 5 for arm in list(ARMS)[:2]},
         "removed: the verdict says so": all(row["verdict"] == "removed" for row in numbers["removed"]),
         "back in at most half the steps of the control": all(
             row["back, steps"] <= 0.5 * row["control back, steps"] for row in both

@@ -33,8 +33,8 @@ def counter(with_=100.0, without=0.0, restored=70.0, chance=0.0, back=10.0, cont
         ("wrapped: under 5 % without it", {"without": 5.0}),
         ("wrapped: the probe finds more than half", {"probe": 0.5}),
         ("wrapped: the verdict says so", {"word": "undecided"}),
-        ("last block: pruning restores over 60 points", {"restored": 50.0}),
-        ("last block: random weights restore under 5", {"chance": 9.0}),
+        ("wrapped, last block: pruning restores over 60 points", {"restored": 50.0}),
+        ("wrapped, last block: random weights restore under 5", {"chance": 9.0}),
         ("back in at most half the steps of the control", {"back": 51.0}),
     ],
 )
@@ -42,7 +42,11 @@ def test_claims_on_wrappers_can_fail(claim, change):
     def numbers(**change):
         removed = [{"verdict": change.pop("gone", "removed")}]
         rows = [counter(), counter(**change)]
-        return {"wrapped": rows, "wrapped, last block": rows[1:], "removed": removed}
+        return {
+            "wrapped": rows[:1] if {"restored", "chance"} & change.keys() else rows,
+            "wrapped, last block": rows[1:],
+            "removed": removed,
+        }
 
     assert all(wrapped.verdicts(numbers()).values())
     failed = [name for name, holds in wrapped.verdicts(numbers(**change)).items() if not holds]

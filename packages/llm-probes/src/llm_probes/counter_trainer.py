@@ -118,8 +118,13 @@ class CounterAccuracy:
         return found
 
 
-def counter_verdict(trainer: CounterTrainer, state: State, *, seed: int = 0, examples: int = 2000) -> Verdict:
-    """Return whether the old count is removed or wrapped, by all instruments, on strings without the relation."""
+def counter_verdict(
+    trainer: CounterTrainer, state: State, *, lr: float | None = None, seed: int = 0, examples: int = 2000
+) -> Verdict:
+    """Return whether the old count is removed or wrapped, by all instruments, on strings without the relation.
+
+    `lr` is the rate of fine-tuning back, the run's own by default; a large one may teach the count anew.
+    """
     generator = torch.Generator().manual_seed(seed)
     train, test = trainer.draw(examples, generator), trainer.draw(examples, generator)
     config = trainer.config
@@ -134,7 +139,7 @@ def counter_verdict(trainer: CounterTrainer, state: State, *, seed: int = 0, exa
         test,
         start=config.trained,
         candidates=20,
-        lr=config.lr,
+        lr=config.lr if lr is None else lr,
         steps=300,
         seed=seed,
     )
