@@ -60,17 +60,17 @@ _COALA = {
     "generations": 400,
 }  # fmt: skip
 
-#: Arm -> preset and changes.
+#: Arm -> preset and changes; those that the claims need come first.
 ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "imp shaper": ("imp", {}),
     "imp shaper, no context": ("imp", {"shaper.context": False}),
-    "imp shaper, averaging": ("imp", {"shaper.mix": "avg"}),
     "imp good shepherd": ("imp", {"shaper.type": "good_shepherd"}),
-    "imp m-fos": ("imp", {"shaper.type": "mfos"}),
     "ipd shaper": ("ipd", {}),
     "ipd shaper, no context": ("ipd", {"shaper.context": False}),
+    "imp shaper, averaging": ("imp", {"shaper.mix": "avg"}),
     "ipd shaper, averaging": ("ipd", {"shaper.mix": "avg"}),
     "ipd good shepherd": ("ipd", {"shaper.type": "good_shepherd"}),
+    "imp m-fos": ("imp", {"shaper.type": "mfos"}),
     "coin game shaper": ("coin_game", _COINS),
     "coin game good shepherd": ("coin_game", {**_COINS, "shaper.type": "good_shepherd", "shaper.layers": [16]}),
     "imp m-fos, ppo": ("imp", _PPO),
