@@ -11,6 +11,7 @@ import pytest
 from cascade_explore.config import FourRooms, MultiRoom
 from cascade_explore.envs.families import make_layouts
 from cascade_explore.envs.layouts import four_rooms, from_minigrid, key_corridor, multi_room, reachable
+from cascade_explore.reports.tabular import tabular_report
 from cascade_explore.tabular import tree
 from cascade_explore.tabular.rooms import explore, make_rooms, plan
 
@@ -86,6 +87,14 @@ def test_the_cascade_covers_more_than_agents_that_plan_alone():
     np.testing.assert_allclose(ends["cascade"][:, 0], ends["population"][:, 0])  # the first deployment is random
     assert (ends["cascade"][:, -1] > 1.2 * ends["population"][:, -1]).all()
     assert (ends["population"][:, -1] > ends["identical"][:, -1]).all()
+
+
+def test_the_study_is_reported_in_a_folder_that_need_not_be_there(tmp_path, capsys):
+    tabular_report(tmp_path / "new", layouts=1, agents=2, deployments=2, seed=0, rooms_only="four_rooms")
+    said = capsys.readouterr().out
+    assert "| 64 | 8 | 8 | 9.99 | 64 |" in said
+    assert "| four rooms |" in said
+    assert {"tabular.json", "coverage.png", "who-went-where.png"} <= {p.name for p in (tmp_path / "new").iterdir()}
 
 
 @pytest.mark.parametrize(

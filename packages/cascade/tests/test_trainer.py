@@ -1,5 +1,6 @@
 """The trainer: its contract, frozen policies, rewards that cannot leak, gradients of the cascade, tasks."""
 
+import json
 import os
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from cascade_explore.envs.spec import Actions, Symbols
 from cascade_explore.explore import payment
 from cascade_explore.explore.diversity import variance
 from cascade_explore.explore.imagination import Imagined, imagine
+from cascade_explore.reports.runs import explored_report
 from cascade_explore.tasks.labels import find_label, label_rows
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episodes
 from cascade_explore.trainer import ExploreTrainer
@@ -174,6 +176,20 @@ def test_two_devices_equal_one(tmp_path):
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
     assert any((array[0] != array[1]).any() for array in found[0])
+
+
+def test_a_run_is_reported_in_a_folder_that_need_not_be_there(trainer, advanced, tmp_path, capsys):
+    kept, _ = advanced
+    explored_report(trainer, kept[-1], tmp_path / "new" / "plots")
+    rows = json.loads((tmp_path / "new" / "plots" / "ledger.json").read_text())
+    assert [row["env_steps"] for row in rows] == [[96], [96]]
+    assert rows[0]["policies"] != rows[1]["policies"]
+    for name in ("coverage.png", "who-went-where.png"):
+        assert (tmp_path / "new" / "plots" / name).stat().st_size > 1000
+    assert "| 2 | 96 |" in capsys.readouterr().out
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be made"):
+        explored_report(trainer, kept[-1], tmp_path / "file" / "plots")
 
 
 # What explorers are paid

@@ -11,6 +11,7 @@ import numpy as np
 from cascade_explore.config import Gym, LabelConfig
 from cascade_explore.envs.families import make_layouts
 from cascade_explore.envs.layouts import WALL
+from cascade_explore.reports.folders import made
 from cascade_explore.reports.tabular import interval, owner_map
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn
 from cascade_explore.trainer import ExploreTrainer
@@ -38,7 +39,7 @@ def ledger_rows(trainer: ExploreTrainer, state: Any) -> list[dict[str, Any]]:
 def explored_report(trainer: ExploreTrainer, state: Any, out: Path, *, quiet: bool = False) -> None:
     """Write ledger.json and, where cells can be counted, coverage.png and who-went-where.png; print a table."""
     rows = ledger_rows(trainer, state)
-    write_json(out / "ledger.json", rows)
+    write_json(made(out) / "ledger.json", rows)
     files = ["ledger.json"]
     if trainer.cells is not None:
         cover = np.array([row["coverage"] for row in rows]).T

@@ -10,6 +10,7 @@ import numpy as np
 from cascade_explore.config import FourRooms, MultiRoom
 from cascade_explore.envs.families import make_layouts
 from cascade_explore.envs.layouts import WALL
+from cascade_explore.reports.folders import made
 from cascade_explore.tabular.rooms import METHODS
 from cascade_explore.tabular.study import Study, study
 from cascade_explore.tabular.tree import cascade_deployments, identical_deployments, independent_deployments
@@ -95,6 +96,7 @@ def tabular_report(
         "chain of six rooms": MultiRoom(rooms=6, size=5, layouts=layouts),
     }
     envs = {name: env for name, env in envs.items() if rooms_only in (None, env.type)}
+    made(out)
     print("\n".join(["Binary tree: deployments until all leaves are seen", "", *tree_lines(), ""]))
     found = {}
     for name, env in envs.items():
