@@ -221,7 +221,7 @@ class DemoOptions:
 
 @app.command(options=DemoOptions)
 def demo(options: DemoOptions) -> None:
-    """Show it in half a minute: motion of a cheetah, a small model of it, one episode for each of three objectives."""
+    """Show it in about a minute: motion of a cheetah, a small model of it, one episode for each of three objectives."""
     start_jax(options.device)
     from hgap.evaluation.demo import run_demo
 
