@@ -45,7 +45,7 @@ CASES = {
     ),
     "imp": Case(
         TrainConfig(game=Matrix(name="imp"), generations=10, generations_per_step=10),
-        ("+experiment/imp=shaper_att_v_tabular", *_TABLE), 6.0,
+        ("+experiment/imp=shaper_att_v_tabular", "++num_devices=1", *_TABLE), 6.0,
     ),
     "coin_game": Case(
         TrainConfig(
