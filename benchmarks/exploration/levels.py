@@ -54,7 +54,7 @@ ARMS = {
     "reducible_learnability": False,
 }
 TIERS: dict[str, dict[str, Any]] = {
-    "smoke": {"seeds": 2, "cycles": 3},
+    "smoke": {"seeds": 2, "cycles": 3, "arms": ("uniform", "reducible_learnability")},
     "cpu": {"seeds": 3, "cycles": 400},
     "gpu": {"seeds": 10, "cycles": 8000},
 }
@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     tier, found = TIERS[args.tier], {}
-    for arm in ARMS:
+    for arm in tier.get("arms", ARMS):
         start = time.process_time()
         found[arm] = train(arm, tier, args.seed)
         said = f"{arm}: {np.mean(found[arm]['replay']):.3f} in {time.process_time() - start:.0f} CPU-s"
