@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cascade_explore.config import PRESET_HELP, PRESETS, LabelConfig, TrainConfig
-from paperloop.cli import App, Device, Positional, RunOptions, start_jax
+from paperloop.cli import App, DemoOptions, Device, Positional, RunOptions, start_jax
 from paperloop.settings import Count, Seed, settings
 
 __all__ = ["main"]
@@ -120,19 +120,6 @@ def tabular(options: TabularOptions) -> None:
     tabular_report(
         options.out, layouts=options.layouts, agents=options.agents, deployments=options.deployments, seed=options.seed
     )
-
-
-@settings
-class DemoOptions:
-    """What `demo` takes.
-
-    Attributes:
-        out: a folder for the figures
-        device: where to compute; auto: the GPU where there is one
-    """
-
-    out: Path
-    device: Device = "auto"
 
 
 @app.command(options=DemoOptions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from generalized_exploration.config import (
@@ -13,7 +12,7 @@ from generalized_exploration.config import (
     GrowConfig,
     RunConfig,
 )
-from paperloop.cli import App, Device, RunOptions, start_jax
+from paperloop.cli import App, DemoOptions, RunOptions, start_jax
 from paperloop.settings import settings
 
 __all__ = ["main"]
@@ -87,19 +86,6 @@ def criteria(options: CriteriaOptions) -> None:
     for one in CRITERIA.values():
         table.add_row(one.name, ", ".join(one.needs) or "nothing", "yes" if one.mastered else "no", one.noise)
     Console().print(table)
-
-
-@settings
-class DemoOptions:
-    """What `demo` takes.
-
-    Attributes:
-        out: a folder for the figures
-        device: where to compute; auto: the GPU where there is one
-    """
-
-    out: Path
-    device: Device = "auto"
 
 
 @app.command(options=DemoOptions)

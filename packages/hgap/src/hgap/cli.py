@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from hgap.config import PRESET_HELP, PRESETS, Data, PlanConfig, TrainConfig
-from paperloop.cli import App, Device, Positional, RunOptions, start_jax
+from paperloop.cli import App, DemoOptions, Device, Positional, RunOptions, start_jax
 from paperloop.settings import Count, CountOrZero, Seed, settings
 
 __all__ = ["main"]
@@ -204,19 +204,6 @@ def evaluate(options: EvaluateOptions, config: PlanConfig) -> None:
     from hgap.evaluation.commands import evaluate_command
 
     evaluate_command(options, config)
-
-
-@settings
-class DemoOptions:
-    """What `demo` takes.
-
-    Attributes:
-        out: a folder for the figures
-        device: where to compute; auto: the GPU where there is one
-    """
-
-    out: Path
-    device: Device = "auto"
 
 
 @app.command(options=DemoOptions)

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from opshape.config import PRESET_HELP, PRESETS, TrainConfig, TrialShape
 from opshape.games.config import Matrix
-from paperloop.cli import App, Device, Positional, RunOptions, start_jax
+from paperloop.cli import App, DemoOptions, Device, Positional, RunOptions, start_jax
 from paperloop.errors import UserError, setting
 from paperloop.settings import Count, CountOrZero, Lt, Positive, Seed, settings
 
@@ -212,19 +212,6 @@ def export(options: ExportOptions) -> None:
 
     path = load(options.run, seed=options.seed, best=options.best).export(options.out)
     print(f"Wrote {path}.")
-
-
-@settings
-class DemoOptions:
-    """What `demo` takes.
-
-    Attributes:
-        out: a folder for the figures
-        device: where to compute; auto: the GPU where there is one
-    """
-
-    out: Path
-    device: Device = "auto"
 
 
 @app.command(options=DemoOptions)

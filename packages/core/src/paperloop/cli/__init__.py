@@ -18,6 +18,6 @@ A package's `cli.py` in full:
 from paperloop.cli.app import App
 from paperloop.cli.devices import Device, select_device, start_jax
 from paperloop.cli.options import Positional
-from paperloop.cli.run_options import RunOptions, SinkName
+from paperloop.cli.run_options import DemoOptions, RunOptions, SinkName
 
-__all__ = ["App", "Device", "Positional", "RunOptions", "SinkName", "select_device", "start_jax"]
+__all__ = ["App", "DemoOptions", "Device", "Positional", "RunOptions", "SinkName", "select_device", "start_jax"]

@@ -1,4 +1,4 @@
-"""The options that every `train` command has."""
+"""The options that every `train` command has, and those of a `demo`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from paperloop.cli.devices import Device
 from paperloop.settings import Count, Seed, settings
 
-__all__ = ["RunOptions", "SinkName"]
+__all__ = ["DemoOptions", "RunOptions", "SinkName"]
 
 SinkName = Literal["tensorboard", "wandb", "trackio"]
 
@@ -47,3 +47,16 @@ class RunOptions:
         """Return the keyword arguments of `paperloop.run` that these options decide: all but `out` and `sinks`."""
         names = ("seed", "resume", "fallback", "log_every", "eval_every", "save_every", "on_nonfinite")
         return {name: getattr(self, name) for name in names} | {"progress": not self.quiet}
+
+
+@settings
+class DemoOptions:
+    """What `demo` takes.
+
+    Attributes:
+        out: a folder for the figures
+        device: where to compute; auto: the GPU where there is one
+    """
+
+    out: Path
+    device: Device = "auto"
