@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -36,7 +37,7 @@ __all__ = ["AutoencoderTrainer", "HeldOut", "PriorTrainer", "TrainState", "datas
 
 
 class TrainState(NamedTuple):
-    """Everything that training goes on from; all arrays but `bound` have a leading seed axis.
+    """Everything that training continues from; all arrays but `bound` have a leading seed axis.
 
     Attributes:
         learned: weights and the optimiser's state.
@@ -77,7 +78,7 @@ def read_windows(config: Data) -> WindowData:
     )  # fmt: skip
 
 
-class _Trainer:
+class _Trainer(abc.ABC):
     """What both trainers share: seeds side by side, some updates a dispatch, windows drawn with replacement."""
 
     donates = True
@@ -107,8 +108,9 @@ class _Trainer:
         trained = weights[:2] if isinstance(weights, Weights) else weights  # the codebook has no gradient
         return Learned(weights, self.optimizer.init(trained)), key
 
+    @abc.abstractmethod
     def _weights(self, key: Array) -> Any:
-        raise NotImplementedError
+        """Return the first weights of one seed."""
 
     def step(self, state: TrainState) -> tuple[TrainState, Mapping[str, Array]]:
         """Do `updates_per_step` updates of every seed in one dispatch. Consumes `state`."""
@@ -132,8 +134,9 @@ class _Trainer:
         updates = state.updates + self.config.model.updates_per_step
         return TrainState(learned, state.key, updates, state.bound), metrics
 
+    @abc.abstractmethod
     def _update(self, learned: Learned, states: Array, actions: Array, key: Array, *more: Any) -> Any:
-        raise NotImplementedError
+        """Return what one update makes of what is learned, and its metrics."""
 
     def progress(self, state: TrainState) -> Mapping[str, int]:
         """Return updates and windows, per seed."""

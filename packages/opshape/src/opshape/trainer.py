@@ -26,7 +26,7 @@ __all__ = ["ShapingTrainer", "TrainState"]
 
 
 class TrainState(NamedTuple):
-    """Everything that a run goes on from; all arrays have a leading seed axis.
+    """Everything that a run continues from; all arrays have a leading seed axis.
 
     Attributes:
         meta: the meta-optimiser's state.

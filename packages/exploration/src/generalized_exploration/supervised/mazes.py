@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 WALL, AGENT, GOAL = 1, 2, 3
-#: Upper ends of the buckets of distance; class 0 is no path, class 6 is beyond the last.
+#: Upper ends of the buckets of distance; class 0 means no path, class 6 beyond the last.
 EDGES = np.array([2, 5, 8, 11, 15])
 CLASSES = len(EDGES) + 2
 _CHUNK = 4096  # of mazes at a time, so that a search stays in the cache

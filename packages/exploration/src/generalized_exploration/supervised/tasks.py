@@ -1,4 +1,4 @@
-"""Data sets with known faults: which labels were changed, which examples are redundant, which beside the point."""
+"""Data sets with known faults: which labels were changed, which examples are redundant, which irrelevant."""
 
 from __future__ import annotations
 
