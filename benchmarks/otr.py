@@ -234,7 +234,7 @@ def make_data(job: Job, steps: int, folder: Path, workers: int, cost: Cost) -> P
 
 def train(job: Job, tier: Tier, file: Path, out: Path, options: argparse.Namespace, single: bool, cost: Cost) -> None:
     """Run `otr train`, which continues with what is there."""
-    from otr.training_config import SCHEMA, TrainConfig
+    from otr.training.config import SCHEMA, TrainConfig
     from paperloop.settings import save_config
 
     hidden, updates = tier.size(job.dataset)
@@ -271,7 +271,7 @@ def interval(scores: np.ndarray) -> stats.Interval:
 
 
 def rows_of(job: Job, arms: Sequence[Any]) -> list[Json]:
-    """Return one row for each arm of a training, as `otr.training_report.read_arms` gives them."""
+    """Return one row for each arm of a training, as `otr.training.report.read_arms` gives them."""
     rows = []
     for arm in arms:
         spread = interval(arm.scores)
@@ -441,11 +441,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2, help="processes that make data")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--initial-value", choices=("mean", "zero"), default="mean", help="see otr.training_config")
+    parser.add_argument("--initial-value", choices=("mean", "zero"), default="mean", help="see otr.training.config")
     parser.add_argument("--results", type=Path, help="folder of the result (default: benchmarks/results)")
     parser.add_argument("--no-record", action="store_true", help="write no result")
     options = parser.parse_args(arguments)
-    from otr.training_report import read_arms
+    from otr.training.report import read_arms
     from paperloop_lab.plots import save_figure
 
     tier = TIERS[options.tier]

@@ -192,7 +192,7 @@ def relabel(
 ) -> Callable[[], Any]:
     def setup() -> tuple[Json, Callable[[], Json]]:
         from otr import OTRConfig, SolverConfig, label, preset
-        from otr.demonstrations import best_episodes
+        from otr.episodes.demonstrations import best_episodes
         from paperloop_data import EpisodeDataset
 
         config = preset(preset_name)

@@ -175,7 +175,7 @@ def without_training(tmp_path, monkeypatch):
     monkeypatch.setattr(otr, "make_data", lambda job, *rest: tmp_path / f"{job.dataset}.hdf5")
     monkeypatch.setattr(otr, "train", lambda *rest: None)
     monkeypatch.setattr(otr, "describe", lambda files: {file.stem: about for file in files})
-    monkeypatch.setattr("otr.training_report.read_arms", arms)
+    monkeypatch.setattr("otr.training.report.read_arms", arms)
     return lambda *given: otr.main(["--out", str(tmp_path), "--results", str(tmp_path), *given])
 
 

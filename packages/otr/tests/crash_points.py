@@ -24,9 +24,9 @@ from pathlib import Path
 import h5py  # noqa: F401
 import scipy.stats  # noqa: F401
 
-import otr.label_command
+import otr.commands.label
 import otr.labellers.transport
-import otr.solvers.reference  # noqa: F401
+import otr.optimal_transport.solvers.reference  # noqa: F401
 from otr.cli import main
 
 TOUCHES = {

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from otr import SolverConfig, transport
-from otr.sinkhorn import add_solver, make_solver
-from otr.solvers.reference import ReferenceSolver
+from otr.optimal_transport.sinkhorn import add_solver, make_solver
+from otr.optimal_transport.solvers.reference import ReferenceSolver
 from paperloop.errors import UserError
 
 
@@ -35,7 +35,7 @@ def test_solvers_by_name():
 
 
 def test_missing_extras(monkeypatch):
-    import otr.sinkhorn as module
+    import otr.optimal_transport.sinkhorn as module
 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     for name in ("numba", "ott"):

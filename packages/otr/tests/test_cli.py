@@ -10,10 +10,10 @@ import pytest
 
 from otr import PRESETS
 from otr.cli import main, make_app
-from otr.labelling import ORIGINAL_REWARDS
+from otr.commands.settings import PRESET_HELP, settings_class, settings_presets
+from otr.labels.labelling import ORIGINAL_REWARDS
+from otr.labels.store import ChunkStore
 from otr.presets import DOMAINS
-from otr.settings import PRESET_HELP, settings_class, settings_presets
-from otr.store import ChunkStore
 from paperloop.cli.testing import check_command_errors
 from paperloop.conformance import check_help
 from paperloop_data import EpisodeDataset, read_minari
@@ -187,7 +187,7 @@ def test_data_without_rewards(small, tmp_path, capsys):
 
 
 def test_it_goes_on_where_it_stopped(file, tmp_path, capsys, monkeypatch):
-    import otr.label_command as command
+    import otr.commands.label as command
 
     whole, out = tmp_path / "whole.npz", tmp_path / "out.npz"
     arguments = ["label", file, "--demos", "top:1", *FAST, "--chunk-steps", "15", "--out"]
@@ -220,7 +220,7 @@ def interruptible():
 
 @pytest.mark.usefixtures("interruptible")
 def test_interrupts(file, tmp_path, capfd, monkeypatch):
-    import otr.label_command as command
+    import otr.commands.label as command
 
     out = tmp_path / "out.npz"
     arguments = ["label", file, "--demos", "top:1", *FAST, "--chunk-steps", "15", "--out", out]

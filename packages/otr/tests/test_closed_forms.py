@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from otr import CostConfig, SolverConfig, transport, transport_plan
-from otr.costs import register_cost
+from otr.optimal_transport.costs import register_cost
 
 BACKENDS = ("numba", "jax", "reference", "ott")
 

@@ -27,7 +27,7 @@ def test_published_values():
 
 
 def test_configurations_load_no_heavy_library():
-    code = "import sys, otr, otr.presets, otr.labelling; assert not {'jax', 'numba', 'ott', 'ot'} & set(sys.modules)"
+    code = "import sys, otr.presets, otr.labels.labelling; assert not {'jax', 'numba', 'ott', 'ot'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from otr import CostConfig, FeatureConfig, MinimumDistanceConfig, OTRConfig, SolverConfig, label, transport
-from otr.costs import cost_matrix, prepare_rows, register_cost
-from otr.features import features, fit_scaler
+from otr.episodes.features import features, fit_scaler
+from otr.optimal_transport.costs import cost_matrix, prepare_rows, register_cost
 from paperloop.errors import UserError
 
 CONFIGS = {"otr": OTRConfig(solver=SolverConfig(backend="reference")), "minimum-distance": MinimumDistanceConfig()}

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from otr.demo import LABELLERS, cart_pole_data, pendulum_data, run_demo
+from otr.commands.demo import LABELLERS, cart_pole_data, pendulum_data, run_demo
 from paperloop_data import EpisodeDataset
 
 

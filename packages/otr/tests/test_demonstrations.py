@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from otr import label
-from otr.demonstrations import best_episodes, episode_scores, load_demonstrations
+from otr.episodes.demonstrations import best_episodes, episode_scores, load_demonstrations
 from paperloop.errors import UserError
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from otr import ConstantConfig, OTRConfig, SolverConfig, label, transport_plan
-from otr.diagnose import diagnose, effective_support, plan_figure, returns_figure, spearman
+from otr.diagnosis.diagnose import diagnose, effective_support, plan_figure, returns_figure, spearman
 from paperloop.errors import UserError
 from paperloop_lab.plots import save_figure
 

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from otr import CostConfig, SolverConfig, transport
-from otr.solvers import exact
+from otr.optimal_transport.solvers import exact
 from paperloop.errors import UserError
 
 EXACT = SolverConfig(backend="exact")

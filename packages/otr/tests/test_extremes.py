@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from otr import CostConfig, SolverConfig, transport
-from otr.solvers.reference import band_mask, sinkhorn
+from otr.optimal_transport.solvers.reference import band_mask, sinkhorn
 
 BACKENDS = ("numba", "jax")
 
@@ -173,7 +173,7 @@ def test_bfloat16_kernel_moves_costs_little(rng, walk):
 
 
 def test_batches(rng, walk):
-    from otr.solvers.jax_solver import JaxSolver
+    from otr.optimal_transport.solvers.jax_solver import JaxSolver
 
     near = [walk(rng, n, 4) for n in (24, 23, 22, 21, 24)]
     far = np.concatenate([near[0][:12] + 50, -50 - near[0][12:]])  # leaves the range of the scaled kernel
@@ -187,7 +187,7 @@ def test_batches(rng, walk):
 def test_a_batch_too_large_for_the_memory_is_halved(rng, walk, monkeypatch):
     import jax
 
-    from otr.solvers import jax_solver
+    from otr.optimal_transport.solvers import jax_solver
 
     episodes = [walk(rng, 10, 4) for _ in range(5)]
     wanted = transport(episodes, episodes[:1], solver=SolverConfig(backend="jax"))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from otr import Labels, NearestNeighbourConfig, OracleConfig, OTRConfig, ScaleConfig, SolverConfig, UDSConfig, label
-from otr.labelling import ORIGINAL_REWARDS, content_key
+from otr.labels.labelling import ORIGINAL_REWARDS, content_key
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
@@ -163,7 +163,7 @@ def test_killed_and_started_again_gives_the_same_bytes(small, tmp_path):
 
 
 def test_paths_and_presets_are_no_datasets_and_labellers(small):
-    with pytest.raises(UserError, match=r"demos as an EpisodeDataset, and got 'demo.hdf5': load it, by otr.demonstr"):
+    with pytest.raises(UserError, match=r"demos as an EpisodeDataset, and got .demo.hdf5.: load it, by otr.episodes.d"):
         label(small, "demo.hdf5", "otr")
     with pytest.raises(UserError, match=r"data as an EpisodeDataset, and got 'd.npz': load it, by EpisodeDataset.load"):
         label("d.npz", small, "otr")
@@ -189,7 +189,7 @@ def test_labels_that_are_not_finite_are_refused(small, monkeypatch):
 
 def test_costs_that_are_too_large_are_refused(small):
     from otr import CostConfig
-    from otr.costs import register_cost
+    from otr.optimal_transport.costs import register_cost
 
     def breaks(x, y):
         return np.full((len(x), len(y)), 1e300)  # finite, and infinite in float32

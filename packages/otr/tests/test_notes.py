@@ -18,10 +18,10 @@ from otr import (
     preset,
 )  # fmt: skip
 from otr.cli import main
-from otr.demonstrations import best_episodes
-from otr.diagnose import diagnose
-from otr.facts import read_facts
-from otr.rewards import vanished
+from otr.diagnosis.diagnose import diagnose
+from otr.episodes.demonstrations import best_episodes
+from otr.labellers.rewards import vanished
+from otr.labels.facts import read_facts
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 

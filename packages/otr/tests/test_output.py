@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from otr.cli import main
-from otr.output import hold, save_dataset
+from otr.labels.output import hold, save_dataset
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
@@ -57,7 +57,7 @@ def in_use(tmp_path):
 
 
 def _hold_elsewhere(out: str, held, release) -> None:
-    from otr.output import hold
+    from otr.labels.output import hold
 
     with hold(Path(out)):
         held.set()
@@ -106,7 +106,7 @@ def test_a_lock_goes_with_its_process_and_leaves_nothing(tmp_path):
 def test_what_cannot_be_replaced_is_refused_before_labelling(
     file, tmp_path, capsys, monkeypatch, make, out, options, words
 ):
-    monkeypatch.setattr("otr.label_command.label", lambda *_, **__: pytest.fail("it was labelled"))
+    monkeypatch.setattr("otr.commands.label.label", lambda *_, **__: pytest.fail("it was labelled"))
     out = tmp_path / out
     make(out)
     before = sorted(tmp_path.iterdir())
@@ -115,7 +115,7 @@ def test_what_cannot_be_replaced_is_refused_before_labelling(
 
 
 def test_what_a_writer_refuses_is_refused_before_labelling(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("otr.label_command.label", lambda *_, **__: pytest.fail("it was labelled"))
+    monkeypatch.setattr("otr.commands.label.label", lambda *_, **__: pytest.fail("it was labelled"))
     source = small.replace(extras={"metadata/mine": np.zeros(small.num_steps)}).save(tmp_path / "data.npz")
     said = refused(capsys, "label", source, "--demos", "top:1", "--out", tmp_path / "x.hdf5", *FAST)
     assert "the extra 'metadata/mine' has a name that D4RL files use otherwise" in said

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from otr import FeatureConfig, OTRConfig, SolverConfig, label, preset
-from otr.diagnose import diagnose
+from otr.diagnosis.diagnose import diagnose
 from paperloop_data import EpisodeDataset
 
 

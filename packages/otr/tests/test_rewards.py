@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otr import OTRConfig, ScaleConfig, SquashConfig, preset
-from otr.rewards import aggregate, apply_scale, fit_scale, squash
+from otr.labellers.rewards import aggregate, apply_scale, fit_scale, squash
 from paperloop.errors import UserError
 
 

@@ -134,7 +134,7 @@ def test_pwil_against_a_loop(rng, T, M, horizon):
     got = greedy_costs(C, horizon)
     np.testing.assert_allclose(got, pwil_loop(C, horizon), atol=1e-9)
     if horizon == T:  # all mass is used, and no coupling is cheaper than the best
-        from otr.solvers.exact import exact_plan
+        from otr.optimal_transport.solvers.exact import exact_plan
 
         assert got.sum() >= (exact_plan(C) * C).sum() - 1e-9
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from otr import OTRConfig, SolverConfig, label, preset, transport
-from otr.time_outs import kept_rows, without_time_outs
+from otr.labels.time_outs import kept_rows, without_time_outs
 
 CONFIG = OTRConfig(solver=SolverConfig(backend="reference", iterations=20))
 

@@ -15,14 +15,15 @@ pytest.importorskip("gymnasium")
 
 from scipy.stats import spearmanr
 
-from otr import OTRConfig, label, preset, training
+from otr import OTRConfig, label, preset
 from otr.cli import main
-from otr.demo import pendulum_data
-from otr.demonstrations import best_episodes
-from otr.training import learner_config, make_programs, offline_config, train
-from otr.training_config import SCHEMA, TrainConfig
-from otr.training_labels import content_digest
-from otr.training_report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
+from otr.commands.demo import pendulum_data
+from otr.episodes.demonstrations import best_episodes
+from otr.training import train as training
+from otr.training.config import SCHEMA, TrainConfig
+from otr.training.labels import content_digest
+from otr.training.report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
+from otr.training.train import learner_config, make_programs, offline_config, train
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset

@@ -9,7 +9,7 @@ pytest.importorskip("policy_finetune", reason="otr train needs the extra train")
 
 @pytest.mark.slow
 def test_a_learner_on_labels(tmp_path, capsys):
-    from otr.training_demo import run_training_demo
+    from otr.training.demo import run_training_demo
 
     arms = run_training_demo(tmp_path, steps=2000, updates=20)
     labels = ("oracle", "otr", "constant")

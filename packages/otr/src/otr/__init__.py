@@ -1,7 +1,7 @@
 """Rewards for offline data from a few demonstrations, by optimal transport; and its rivals behind one interface.
 
 from otr import OTRConfig, label
-from otr.demonstrations import best_episodes
+from otr.episodes.demonstrations import best_episodes
 from paperloop_data import EpisodeDataset
 
 data = EpisodeDataset.load("hopper_medium-v2.hdf5")
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
         UDSConfig,
     )
     from otr.labellers import Labels, add_labeller, make_labeller
-    from otr.labelling import LabelResult, label
+    from otr.labels.labelling import LabelResult, label
+    from otr.optimal_transport.sinkhorn import transport, transport_plan
     from otr.presets import PRESETS, preset
-    from otr.sinkhorn import transport, transport_plan
 
 __all__ = [
     "PRESETS",
@@ -83,7 +83,7 @@ _HOME = {
         "SquashConfig",
         "UDSConfig",
     ),
-    "otr.labelling": (
+    "otr.labels.labelling": (
         "LabelResult",
         "label",
     ),
@@ -96,7 +96,7 @@ _HOME = {
         "PRESETS",
         "preset",
     ),
-    "otr.sinkhorn": (
+    "otr.optimal_transport.sinkhorn": (
         "transport",
         "transport_plan",
     ),

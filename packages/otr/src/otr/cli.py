@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from otr.commands.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
 from otr.config import Backend
 from otr.presets import DOMAINS, Domain
-from otr.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
-from otr.training_config import SCHEMA as TRAIN_SCHEMA
-from otr.training_config import EndRule, TrainConfig
+from otr.training.config import SCHEMA as TRAIN_SCHEMA
+from otr.training.config import EndRule, TrainConfig
 from paperloop.cli import App, Device, Positional, SinkName
 from paperloop.settings import Count, CountOrZero, Seed, settings
 
@@ -86,7 +86,7 @@ def label(options: LabelOptions, config: LabelSettings) -> None:
     same bytes. Without --preset it is otr.
     """
     labeller = with_solver(config.labeller, options.backend, options.threads)
-    from otr.label_command import choose_device, label_file
+    from otr.commands.label import choose_device, label_file
 
     label_file(
         options.data, options.demos, options.out, choose_device(labeller, options.device),
@@ -123,7 +123,7 @@ def diagnose(options: DiagnoseOptions) -> None:
     Rank correlations by episode and by step, the share that the lengths of episodes alone explain, the error of the
     transport plans, which demonstration was chosen.
     """
-    from otr.diagnose_command import diagnose_file
+    from otr.commands.diagnose import diagnose_file
 
     diagnose_file(
         options.data, truth=options.truth, demos=options.demos, episode=options.episode, out=options.out,
@@ -166,12 +166,12 @@ def train(options: TrainOptions, config: TrainConfig) -> None:
     """
     seed = options.seed
     if config == TrainConfig(devices=config.devices) and (options.out / "train.json").exists():
-        from otr.training_report import saved_training
+        from otr.training.report import saved_training
 
         saved, saved_seed = saved_training(options.out)
         config = dataclasses.replace(saved, devices=config.devices) if config.devices > 1 else saved
         seed = seed or saved_seed
-    from otr.training import train as train_arms
+    from otr.training.train import train as train_arms
 
     train_arms(
         config, options.out, seed=seed, device=options.device, quiet=options.quiet, fallback=options.fallback,
@@ -204,13 +204,13 @@ def demo(options: DemoOptions) -> None:
 
     Where policy-finetune is installed, learners show next what they make of labels of HalfCheetah, in another minute.
     """
-    from otr.demo import run_demo
+    from otr.commands.demo import run_demo
 
     run_demo(options.out, seed=options.seed)
     if importlib.util.find_spec("policy_finetune") is None:
         print("note: with `pip install 'otr[train]'` the demo also trains on labels", file=sys.stderr)
         return
-    from otr.training_demo import run_training_demo
+    from otr.training.demo import run_training_demo
 
     print("\nHalfCheetah, 20 episodes: cloning, and IQL, by the true rewards, by labels, by a constant")
     run_training_demo(options.out, seed=options.seed)

@@ -64,7 +64,7 @@ class CostConfig:
 
     Attributes:
         kind: "cosine", 1 - <x, y>/(|x||y| + ridge); "euclidean", |x - y|; "sqeuclidean", |x - y|^2; or the name of a
-            cost added with `otr.costs.register_cost`.
+            cost added with `otr.optimal_transport.costs.register_cost`.
         ridge: of the cosine. An all-zero vector has cost 1 to everything.
         context: the cost of a pair is the mean over this many steps from it on, in both sequences at once; the last
             step is repeated at the end. TemporalOT (Fu et al. 2024) uses 3. Not for "euclidean" and registered costs.

@@ -5,7 +5,7 @@ Domains: "locomotion" (MuJoCo), "adroit", "antmaze".
 - OTR's are those of the authors' code (ethanluoyc/optimal_transport_reward, ad68bfd): cosine of raw states, epsilon
   0.01, 100 iterations, alpha 5, beta 5 over the observation dimension; AntMaze beta 1, no divisor, bias -2. Their
   loader drops the steps that time out, so that an episode of 1000 steps is 999 vectors there; `drop_time_outs` of
-  `otr.labelling.label` does the same, and moves rewards by up to 2e-3.
+  `otr.labels.labelling.label` does the same, and moves rewards by up to 2e-3.
 - SEABO's are those of dmksjfl/SEABO (a4b2cc5): (s, a, s'), alpha 1, beta 0.5 over the action dimension; Adroit (s, s')
   without divisor; AntMaze beta 5, bias -1. Its rewards are scaled as OTR's are, so that a learner gets both alike.
 - Minimum distance and segment matching take OTR's, so that only the coupling differs.

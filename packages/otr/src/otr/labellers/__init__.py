@@ -4,7 +4,8 @@
     labels = fitted.label(data)             # or of any of its episodes: labels of an episode depend on it alone
     labels.rewards                          # (N,), before the scale of the dataset
 
-`otr.labelling.label` does this in chunks, with the scale, and writes a dataset. Another method joins by `add_labeller`.
+`otr.labels.labelling.label` does this in chunks, with the scale, and writes a dataset. Another method joins by
+`add_labeller`.
 """
 
 from otr.labellers.interface import Fitted, Labeller, Labels

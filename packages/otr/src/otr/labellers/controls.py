@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from otr.config import ConstantConfig, OracleConfig, UDSConfig
-from otr.features import FeatureConfig, check_compatible
+from otr.episodes.features import FeatureConfig, check_compatible
+from otr.episodes.truth import true_rewards
 from otr.labellers.interface import Labels
-from otr.truth import true_rewards
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
@@ -85,7 +85,7 @@ class UDSLabeller:
         self.config = config
 
     def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedUDS:
-        """See `Labeller.fit`. The demonstrations' true rewards are used, see `otr.truth`.
+        """See `Labeller.fit`. The demonstrations' true rewards are used, see `otr.episodes.truth`.
 
         Raises:
             UserError: none of the demonstrations is an episode of the data.

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from otr.config import MinimumDistanceConfig, SegmentMatchingConfig
-from otr.costs import Rows, cost_matrix, prepare_rows
-from otr.features import Scaler, check_compatible, features, fit_scaler, warn_about_zeros
+from otr.episodes.features import Scaler, check_compatible, features, fit_scaler, warn_about_zeros
 from otr.labellers.common import divisor
 from otr.labellers.interface import Labels
-from otr.rewards import aggregate, squash
-from otr.sinkhorn import prepare_demos
+from otr.labellers.rewards import aggregate, squash
+from otr.optimal_transport.costs import Rows, cost_matrix, prepare_rows
+from otr.optimal_transport.sinkhorn import prepare_demos
 from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedMatching", "MatchingLabeller", "segments"]

@@ -9,11 +9,11 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from otr.config import NearestNeighbourConfig
-from otr.features import Scaler, check_compatible, features, fit_scaler
+from otr.episodes.features import Scaler, check_compatible, features, fit_scaler
 from otr.labellers.common import divisor
 from otr.labellers.interface import Labels
-from otr.rewards import squash
-from otr.solvers.threads import thread_count
+from otr.labellers.rewards import squash
+from otr.optimal_transport.solvers.threads import thread_count
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 
 from otr.config import ORILConfig
-from otr.features import Scaler, check_compatible, features, fit_scaler
+from otr.episodes.features import Scaler, check_compatible, features, fit_scaler
 from otr.labellers.interface import Labels
 from paperloop_data import EpisodeDataset
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from otr.config import PWILConfig
-from otr.costs import Rows, cost_matrix
-from otr.features import Scaler, check_compatible, features, fit_scaler
+from otr.episodes.features import Scaler, check_compatible, features, fit_scaler
 from otr.labellers.interface import Labels
-from otr.solvers.threads import thread_count
+from otr.optimal_transport.costs import Rows, cost_matrix
+from otr.optimal_transport.solvers.threads import thread_count
 from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedPWIL", "PWILLabeller", "greedy_costs"]

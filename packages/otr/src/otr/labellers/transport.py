@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from otr.config import OTRConfig
-from otr.costs import prepare_rows
-from otr.features import Scaler, check_compatible, features, fit_scaler, warn_about_zeros
+from otr.episodes.features import Scaler, check_compatible, features, fit_scaler, warn_about_zeros
 from otr.labellers.common import divisor
 from otr.labellers.interface import Labels
-from otr.rewards import aggregate, squash
-from otr.sinkhorn import make_solver, prepare_demos
-from otr.solvers.problem import Problem
+from otr.labellers.rewards import aggregate, squash
+from otr.optimal_transport.costs import prepare_rows
+from otr.optimal_transport.sinkhorn import make_solver, prepare_demos
+from otr.optimal_transport.solvers.problem import Problem
 from paperloop_data import EpisodeDataset
 
 __all__ = ["FittedTransport", "TransportLabeller"]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from otr.labelling import ATTRIBUTE
+from otr.labels.labelling import ATTRIBUTE
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
@@ -33,7 +33,7 @@ class EpisodeFacts:
 
 @dataclass(frozen=True, config=_RULES)
 class LabelFacts:
-    """What `otr.labelling.label` and `otr label` wrote into the attribute "otr"; defaults for what is not there.
+    """What `otr.labels.labelling.label` and `otr label` wrote into the attribute "otr"; defaults for what is not there.
 
     Attributes:
         labeller: its name; None of a dataset that has no labels of otr.

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from otr.costs import BUILT_IN, cost_matrix
-from otr.solvers.problem import Problem, Solution
+from otr.optimal_transport.costs import BUILT_IN, cost_matrix
+from otr.optimal_transport.solvers.problem import Problem, Solution
 
 __all__ = ["JaxSolver", "bucket"]
 

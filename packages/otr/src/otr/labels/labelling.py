@@ -3,9 +3,9 @@
     result = label(data, demos, OTRConfig(), store=Path("labels"))
     result.dataset.save("labelled.hdf5")
 
-With a `store`, the labels of each chunk of episodes are a file below `<store>/<key>/` (`otr.store`), where the key is a
-hash of the data, the demonstrations, the settings and the version. A killed run started again finds what is there,
-computes the rest, and gives the same bytes; a run with nothing changed computes nothing.
+With a `store`, the labels of each chunk of episodes are a file below `<store>/<key>/` (`otr.labels.store`), where the
+key is a hash of the data, the demonstrations, the settings and the version. A killed run started again finds what is
+there, computes the rest, and gives the same bytes; a run with nothing changed computes nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from otr.features import PLACE
+from otr.episodes.features import PLACE
+from otr.episodes.truth import ORIGINAL_REWARDS, true_rewards
 from otr.labellers import Fitted, Labels, make_labeller
 from otr.labellers.registry import LABELLERS, config_class
-from otr.rewards import Scale, apply_scale, episode_sums, fit_scale, vanished
-from otr.store import SCHEMA, ChunkStore
-from otr.time_outs import repeated, without_time_outs
-from otr.truth import ORIGINAL_REWARDS, true_rewards
+from otr.labellers.rewards import Scale, apply_scale, episode_sums, fit_scale, vanished
+from otr.labels.store import SCHEMA, ChunkStore
+from otr.labels.time_outs import repeated, without_time_outs
 from paperloop.errors import UserError
 from paperloop.progress import Progress
 from paperloop.settings import to_dict
@@ -90,13 +90,13 @@ def label(
 
     Args:
         data: the episodes to label; their rewards are not looked at, but kept.
-        demos: the demonstrations, see `otr.demonstrations`.
+        demos: the demonstrations, see `otr.episodes.demonstrations`.
         config: a labeller's configuration, such as `preset("otr-converged")`; or the name of a labeller, for its
             defaults: "otr", "seabo", "minimum-distance", "segment-matching", "pwil", "oril", "uds", "constant",
             "oracle", or one of `add_labeller`.
         drop_time_outs: compare and scale without the steps that time out, which D4RL's loader, and so the authors'
-            code, leaves out of data and demonstrations (`otr.time_outs`). Such a step repeats the label of the one
-            before it.
+            code, leaves out of data and demonstrations (`otr.labels.time_outs`). Such a step repeats the label of the
+            one before it.
         store: folder for finished chunks; None keeps nothing on disk.
         keep: whether what is in the store stays there at the end, as a cache.
         chunk_steps: steps in a chunk, at least; part of the key, for labels may depend on it in the last bit.
@@ -114,9 +114,8 @@ def label(
         raise UserError(f"chunk_steps is at least 1; got {chunk_steps}.")
     for name, value in (("data", data), ("demos", demos)):
         if not isinstance(value, EpisodeDataset):
-            how = (
-                "EpisodeDataset.load(path)" if name == "data" else "otr.demonstrations.load_demonstrations(spec, data)"
-            )
+            loaders = {"data": "EpisodeDataset.load(path)"}
+            how = loaders.get(name, "otr.episodes.demonstrations.load_demonstrations(spec, data)")
             raise UserError(f"label() takes {name} as an EpisodeDataset, and got {value!r:.60}: load it, by {how}.")
     config = config_class(config)() if isinstance(config, str) else config
     compared = data
@@ -243,7 +242,7 @@ def solver_name(config: Any) -> str:
     solver = getattr(config, "solver", None)
     if solver is None:
         return ""
-    from otr.sinkhorn import make_solver
+    from otr.optimal_transport.sinkhorn import make_solver
 
     return make_solver(solver.backend).name
 

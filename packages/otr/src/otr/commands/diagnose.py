@@ -13,14 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from otr.config import OTRConfig
-from otr.demonstrations import load_demonstrations
-from otr.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
-from otr.facts import read_facts
-from otr.files import findings_of, noted_warnings, read_dataset
+from otr.diagnosis.diagnose import Diagnosis, diagnose, plan_figure, returns_figure
+from otr.episodes.demonstrations import load_demonstrations
+from otr.episodes.files import findings_of, noted_warnings, read_dataset
+from otr.episodes.truth import ORIGINAL_REWARDS, true_rewards
 from otr.labellers.registry import LABELLERS
-from otr.labelling import ATTRIBUTE
-from otr.time_outs import without_time_outs
-from otr.truth import ORIGINAL_REWARDS, true_rewards
+from otr.labels.facts import read_facts
+from otr.labels.labelling import ATTRIBUTE
+from otr.labels.time_outs import without_time_outs
 from paperloop.errors import UserError, printable, setting
 from paperloop.files import write_json
 from paperloop.settings import from_dict

@@ -14,7 +14,7 @@ __all__ = ["Scale", "aggregate", "apply_scale", "episode_sums", "fit_scale", "sq
 def squash(distance: np.ndarray, config: SquashConfig, divisor: float) -> np.ndarray:
     """Return the reward of each distance: alpha exp(-(beta/D) d), -(alpha/D) d, or -d; float32, any shape.
 
-    The authors' code writes alpha exp(-beta (1000/D) q) with q = d/1000 (`otr.sinkhorn`): the same.
+    The authors' code writes alpha exp(-beta (1000/D) q) with q = d/1000 (`otr.optimal_transport.sinkhorn`): the same.
 
     Args:
         distance: expected costs or other distances.

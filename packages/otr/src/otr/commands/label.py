@@ -17,12 +17,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from otr.config import ORILConfig, OTRConfig
-from otr.demonstrations import Score, demonstrations_by, load_demonstrations
-from otr.diagnose import Diagnosis, diagnose
-from otr.files import is_minari, noted_findings, noted_warnings, read_dataset
-from otr.labelling import ATTRIBUTE, CHUNK_STEPS, label, label_key, with_facts
-from otr.output import check_output, finished, format_by_suffix, hold, rehearse, save_dataset, sweep
-from otr.time_outs import without_time_outs
+from otr.diagnosis.diagnose import Diagnosis, diagnose
+from otr.episodes.demonstrations import Score, demonstrations_by, load_demonstrations
+from otr.episodes.files import is_minari, noted_findings, noted_warnings, read_dataset
+from otr.labels.labelling import ATTRIBUTE, CHUNK_STEPS, label, label_key, with_facts
+from otr.labels.output import check_output, finished, format_by_suffix, hold, rehearse, save_dataset, sweep
+from otr.labels.time_outs import without_time_outs
 from paperloop.cli import Device, start_jax
 from paperloop.errors import UserError, printable, setting
 from paperloop.signals import screened_interrupts
@@ -97,7 +97,7 @@ def label_file(
         config: a labeller's configuration.
         domain: whose; AntMaze's demonstrations are ranked by another score.
         demo_score: how "top:K" ranks; None for the domain's.
-        drop_time_outs: see `otr.labelling.label`.
+        drop_time_outs: see `otr.labels.labelling.label`.
         format: of `out`; None for its suffix's, or the source's.
         overwrite: replace `out`.
         compress: gzip, where the format knows it.

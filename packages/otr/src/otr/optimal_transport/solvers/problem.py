@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from otr.config import SolverConfig
-from otr.costs import Rows
+from otr.optimal_transport.costs import Rows
 
 __all__ = ["Problem", "Solution", "Solver", "relaxation_powers"]
 

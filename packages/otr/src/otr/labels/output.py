@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from otr.labelling import ATTRIBUTE, array_digest
-from otr.truth import true_rewards
+from otr.episodes.truth import true_rewards
+from otr.labels.labelling import ATTRIBUTE, array_digest
 from paperloop.errors import UserError, setting
 from paperloop.files import leftovers, remove_leftovers
 from paperloop_data import EpisodeDataset, next_rows
@@ -176,7 +176,7 @@ def finished(
     Args:
         out: what is there.
         format: what would be written.
-        key: of the labels, see `otr.labelling.content_key`.
+        key: of the labels, see `otr.labels.labelling.content_key`.
         data: what is labelled.
         facts: what else the output has to say of its labels.
     """

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from otr.facts import LabelFacts, read_facts
-from otr.truth import ORIGINAL_REWARDS, true_rewards
+from otr.episodes.truth import ORIGINAL_REWARDS, true_rewards
+from otr.labels.facts import LabelFacts, read_facts
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import COLOURS
@@ -49,7 +49,8 @@ class Diagnosis:
         marginal_error: (mean, largest) marginal error of the transport plans, or None.
         demonstrations: episodes that each demonstration was chosen for; empty where labels are the mean over all.
         scale_factor: what rewards were multiplied by, or None.
-        vanished: the share of labels that an exponential took to next to nothing, see `otr.rewards.vanished`, or None.
+        vanished: the share of labels that an exponential took to next to nothing, see
+            `otr.labellers.rewards.vanished`, or None.
         findings: sentences on what looks wrong.
     """
 
@@ -91,7 +92,7 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     """Compare labels with the truth.
 
     Args:
-        labelled: what `otr.labelling.label` made, or any dataset.
+        labelled: what `otr.labels.labelling.label` made, or any dataset.
         truth: (N,) true rewards; by default the extra "infos/original_rewards", if there is one and it is not all 0.
 
     Raises:

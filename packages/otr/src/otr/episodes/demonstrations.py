@@ -1,6 +1,6 @@
 """Choosing demonstrations: from a file, or the best episodes of the data that is to be labelled.
 
-Where either was labelled before, what counts is the rewards that it had before that (`otr.truth`).
+Where either was labelled before, what counts is the rewards that it had before that (`otr.episodes.truth`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from otr.files import read_dataset
-from otr.truth import with_true_rewards
+from otr.episodes.files import read_dataset
+from otr.episodes.truth import with_true_rewards
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
@@ -80,7 +80,7 @@ def load_demonstrations(
             original rewards count and are what is returned.
         data: the data to be labelled.
         score: see `episode_scores`.
-        options: passed to `otr.files.read_dataset`.
+        options: passed to `otr.episodes.files.read_dataset`.
 
     Raises:
         UserError: the text is neither, or what it names cannot be had.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Console
 
-from otr.demonstrations import best_episodes
-from otr.diagnose import Diagnosis, diagnose, plan_figure
-from otr.diagnose_command import diagnosis_table
-from otr.labelling import ORIGINAL_REWARDS, label
+from otr.commands.diagnose import diagnosis_table
+from otr.diagnosis.diagnose import Diagnosis, diagnose, plan_figure
+from otr.episodes.demonstrations import best_episodes
+from otr.labels.labelling import ORIGINAL_REWARDS, label
 from otr.presets import preset
 from paperloop.errors import UserError
 from paperloop.files import write_json

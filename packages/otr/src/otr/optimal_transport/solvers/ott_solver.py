@@ -12,9 +12,9 @@ from ott.geometry import costs, geometry, pointcloud
 from ott.problems.linear import linear_problem
 from ott.solvers.linear import sinkhorn as ott_sinkhorn
 
-from otr.costs import Rows, cost_matrix
-from otr.solvers.jax_solver import bucket
-from otr.solvers.problem import Problem, Solution
+from otr.optimal_transport.costs import Rows, cost_matrix
+from otr.optimal_transport.solvers.jax_solver import bucket
+from otr.optimal_transport.solvers.problem import Problem, Solution
 
 __all__ = ["OttSolver"]
 

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from otr.diagnose import Diagnosis, diagnose
-from otr.training_config import CLONING, SCHEMA, TrainConfig
-from otr.truth import ORIGINAL_REWARDS
+from otr.diagnosis.diagnose import Diagnosis, diagnose
+from otr.episodes.truth import ORIGINAL_REWARDS
+from otr.training.config import CLONING, SCHEMA, TrainConfig
 from paperloop.errors import NonFiniteError, UserError, printable, setting
 from paperloop.files import write_json
 from paperloop.metrics_file import curve, read_metrics

@@ -1,6 +1,6 @@
 """Transport between episodes and demonstrations: many ragged pairs at once, by a back end of choice.
 
-    from otr.sinkhorn import transport, transport_plan
+    from otr.optimal_transport.sinkhorn import transport, transport_plan
 
     solution = transport([episode_0, episode_1], [demonstration])    # arrays (T, D) and (T', D)
     solution.expected_costs[0]                                        # Ebar of every step, episode after episode
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from otr.config import BACKENDS, CostConfig, SolverConfig
-from otr.costs import Rows, prepare_rows
-from otr.solvers.problem import Problem, Solution, Solver
+from otr.optimal_transport.costs import Rows, prepare_rows
+from otr.optimal_transport.solvers.problem import Problem, Solution, Solver
 from paperloop.errors import UserError
 from paperloop.settings import did_you_mean
 
@@ -55,23 +55,23 @@ def make_solver(backend: str = "auto") -> Solver:
         backend = _choose()
     if backend == "numba":
         _need("numba", "numba")
-        from otr.solvers.numba_solver import NumbaSolver
+        from otr.optimal_transport.solvers.numba_solver import NumbaSolver
 
         return NumbaSolver()
     if backend == "jax":
-        from otr.solvers.jax_solver import JaxSolver
+        from otr.optimal_transport.solvers.jax_solver import JaxSolver
 
         return JaxSolver()
     if backend == "ott":
         _need("ott", "ott")
-        from otr.solvers.ott_solver import OttSolver
+        from otr.optimal_transport.solvers.ott_solver import OttSolver
 
         return OttSolver()
     if backend == "exact":
-        from otr.solvers.exact import ExactSolver
+        from otr.optimal_transport.solvers.exact import ExactSolver
 
         return ExactSolver()
-    from otr.solvers.reference import ReferenceSolver
+    from otr.optimal_transport.solvers.reference import ReferenceSolver
 
     return ReferenceSolver()
 

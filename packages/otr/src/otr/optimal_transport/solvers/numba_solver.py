@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from otr.costs import Rows, cost_matrix
-from otr.solvers import numba_kernels as kernels
-from otr.solvers.problem import Problem, Solution, relaxation_powers
-from otr.solvers.reference import band_mask
-from otr.solvers.threads import thread_count
+from otr.optimal_transport.costs import Rows, cost_matrix
+from otr.optimal_transport.solvers import numba_kernels as kernels
+from otr.optimal_transport.solvers.problem import Problem, Solution, relaxation_powers
+from otr.optimal_transport.solvers.reference import band_mask
+from otr.optimal_transport.solvers.threads import thread_count
 
 __all__ = ["NumbaSolver", "compile_kernels"]
 
@@ -68,7 +68,7 @@ def _compile_elsewhere() -> None:
     """
     if os.environ.get(COMPILING) or all(map(_is_cached, (kernels.solve_block, kernels.solve_cost))):
         return
-    command = [sys.executable, "-c", "from otr.solvers.numba_solver import compile_kernels; compile_kernels()"]
+    command = [sys.executable, "-c", f"from {__name__} import compile_kernels; compile_kernels()"]
     paths = os.pathsep.join(path for path in sys.path if path)  # the same otr as here
     env = os.environ | {COMPILING: "1", "PYTHONPATH": paths}
     subprocess.run(command, env=env, capture_output=True, check=False)  # if it fails, this process compiles

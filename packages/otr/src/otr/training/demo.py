@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from otr.training import train
-from otr.training_config import TrainConfig
-from otr.training_report import ArmResult
+from otr.training.config import TrainConfig
+from otr.training.report import ArmResult
+from otr.training.train import train
 
 __all__ = ["run_training_demo"]
 

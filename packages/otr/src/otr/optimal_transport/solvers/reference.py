@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp
 
-from otr.costs import cost_matrix
-from otr.solvers.problem import Problem, Solution, relaxation_powers
+from otr.optimal_transport.costs import cost_matrix
+from otr.optimal_transport.solvers.problem import Problem, Solution, relaxation_powers
 
 __all__ = ["ReferenceSolver", "band_mask", "sinkhorn"]
 

@@ -3,7 +3,7 @@
     OUT/train.json       the configuration, the seed, and digests of data and demonstrations; others are refused
     OUT/data/            a labelled file for each labeller, and the data as it was for the learners that clone
     OUT/<learner>/       one run folder of policy-finetune for each learner: all labels and seeds, in one program
-    OUT/report.json      every number (`otr.training_report`)
+    OUT/report.json      every number (`otr.training.report`)
     OUT/plots/arms.png   the figure
 
 Killed at any moment and called again, also after OUT was moved, it resumes, and the result is the same bit for bit.
@@ -24,16 +24,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from otr.config import ORILConfig
-from otr.demonstrations import Score, demonstrations_by, load_demonstrations
-from otr.features import check_compatible
-from otr.files import is_minari, noted_warnings, read_dataset
+from otr.episodes.demonstrations import Score, demonstrations_by, load_demonstrations
+from otr.episodes.features import check_compatible
+from otr.episodes.files import is_minari, noted_warnings, read_dataset
+from otr.episodes.truth import ORIGINAL_REWARDS, with_true_rewards
 from otr.labellers import make_labeller
-from otr.labelling import label, otr_version, solver_name, with_facts
-from otr.output import save_dataset
-from otr.training_config import CLONING, ORIGINAL, SCHEMA, TrainConfig
-from otr.training_labels import GivenLabels, content_digest, read_labels
-from otr.training_report import CONFIG_FILE, ArmResult, listed, read_arms, report
-from otr.truth import ORIGINAL_REWARDS, with_true_rewards
+from otr.labels.labelling import label, otr_version, solver_name, with_facts
+from otr.labels.output import save_dataset
+from otr.training.config import CLONING, ORIGINAL, SCHEMA, TrainConfig
+from otr.training.labels import GivenLabels, content_digest, read_labels
+from otr.training.report import CONFIG_FILE, ArmResult, listed, read_arms, report
 from paperloop.cli import Device, start_jax
 from paperloop.errors import NonFiniteError, UserError, printable, setting
 from paperloop.files import write_json
@@ -127,7 +127,7 @@ def train(
         sinks: names of where metrics go in addition to metrics.jsonl, see `paperloop_lab.sinks.make_sinks`.
 
     Returns:
-        The arms; see `otr.training_report`.
+        The arms; see `otr.training.report`.
 
     Raises:
         UserError: policy-finetune is missing, data, demonstrations, environment and configuration do not fit together,

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from otr.costs import cost_matrix
-from otr.solvers.problem import Problem, Solution
-from otr.solvers.threads import thread_count
+from otr.optimal_transport.costs import cost_matrix
+from otr.optimal_transport.solvers.problem import Problem, Solution
+from otr.optimal_transport.solvers.threads import thread_count
 from paperloop.errors import UserError
 
 __all__ = ["ExactSolver", "exact_plan"]

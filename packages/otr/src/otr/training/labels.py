@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from otr.files import read_dataset
-from otr.labelling import ATTRIBUTE, add_arrays
+from otr.episodes.files import read_dataset
+from otr.labels.labelling import ATTRIBUTE, add_arrays
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 

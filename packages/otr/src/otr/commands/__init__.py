@@ -1,0 +1,1 @@
+"""What the commands of `otr` do, one file each."""

@@ -1,0 +1,1 @@
+"""Whether labelling helped: measures, figures, and the report."""

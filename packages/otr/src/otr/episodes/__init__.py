@@ -1,0 +1,1 @@
+"""Datasets as labellers see them: demonstrations, vectors to compare, true rewards."""

@@ -1,0 +1,1 @@
+"""Transport between episodes and demonstrations: costs, back ends, and the choice among these."""

@@ -1,1 +1,0 @@
-"""Back ends that solve many transport problems; `otr.sinkhorn` chooses among them."""

@@ -1,0 +1,1 @@
+"""Training learners on labelled data (extra `train`): configuration, arms, report."""
