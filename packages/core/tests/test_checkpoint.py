@@ -1,6 +1,5 @@
 """Checkpoints: complete or absent, and never damaged unnoticed."""
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -68,28 +67,31 @@ def test_every_single_flipped_byte_is_found_and_named(tmp_path):
         (lambda f: shutil.rmtree(f / "payload"), "is missing"),
     ],
 )
-def test_damage_is_refused_by_name_and_falls_back_when_asked(tmp_path, damage, complaint):
+def test_damage_is_refused_by_name_with_the_way_to_the_one_before(tmp_path, damage, complaint):
     checkpoints = save(tmp_path, 10, 20, 30)
     damage(checkpoints.path(30))
     with pytest.raises(CheckpointError, match=complaint) as error:
         checkpoints.find()
-    assert "resume with fallback=True" in str(error.value)
-    assert checkpoints.find(fallback=True) == 20
+    assert f"to resume from step 20, remove {checkpoints.path(30)} and {tmp_path / 'latest'}." in str(error.value)
+    shutil.rmtree(checkpoints.path(30))
+    (tmp_path / "latest").unlink()
+    assert checkpoints.find() == 20
 
 
-def test_fallback_with_nothing_intact(tmp_path):
+def test_damage_of_the_only_checkpoint_advises_nothing(tmp_path):
     checkpoints = save(tmp_path, 10)
     (checkpoints.path(10) / "payload" / "a.bin").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="No intact checkpoint"):
-        checkpoints.find(fallback=True)
+    with pytest.raises(CheckpointError, match=r"has 0 bytes instead of 200\.$"):
+        checkpoints.find()
 
 
 def test_a_pointer_to_nowhere_is_refused(tmp_path):
     checkpoints = save(tmp_path, 10)
     (tmp_path / "latest").write_text("0000000011\n")
-    with pytest.raises(CheckpointError, match=r"latest names '0000000011'.*steps \[10\]; resume with fallback=True"):
+    with pytest.raises(CheckpointError, match=r"latest names '0000000011'.*steps \[10\]: .* remove .*latest to resume"):
         checkpoints.find()
-    assert checkpoints.find(fallback=True) == 10
+    (tmp_path / "latest").unlink()
+    assert checkpoints.find() == 10
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
@@ -123,39 +125,11 @@ def test_what_a_killed_save_left_is_garbage(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["0000000010", "0000000040", "latest"]
 
 
-@pytest.mark.parametrize("kill_at", range(12))
-def test_a_fallback_killed_between_any_two_file_operations_needs_no_second_one(tmp_path, monkeypatch, kill_at):
-    checkpoints = save(tmp_path, 10, 20, 30)
-    (checkpoints.path(30) / "payload" / "a.bin").write_bytes(b"")
-    (checkpoints.path(30) / "DONE").touch()
-    assert checkpoints.find(fallback=True) == 20
-    left = [kill_at]
-
-    def counted(original):
-        def call(*args, **kwargs):
-            if left[0] == 0:
-                raise KeyboardInterrupt
-            left[0] -= 1
-            return original(*args, **kwargs)
-
-        return call
-
-    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-        for name in ("unlink", "rmdir", "rename", "replace"):
-            patch.setattr(os, name, counted(getattr(os, name)))
-        checkpoints.drop_after(20)
-    if (checkpoints.path(30) / "DONE").exists():
-        assert checkpoints.find(fallback=True) == 20
-    else:
-        assert checkpoints.find() == 20
-
-
 def test_a_renamed_checkpoint_is_refused(tmp_path):
     checkpoints = save(tmp_path, 10, 20)
     checkpoints.path(10).rename(checkpoints.path(30))
     with pytest.raises(CheckpointError, match=r"was renamed: its manifest\.json is of step 10"):
         checkpoints.find()
-    assert checkpoints.find(fallback=True) == 20
 
 
 def test_a_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
@@ -169,7 +143,6 @@ def test_a_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
     monkeypatch.setattr("paperloop.checkpoint.sha256", bad_sector)
     with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error: a.bin\)"):
         checkpoints.find()
-    assert checkpoints.find(fallback=True) == 10
 
 
 def test_a_kill_between_done_and_latest_loses_nothing(tmp_path):

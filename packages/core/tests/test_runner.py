@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -248,8 +247,8 @@ def test_a_metric_may_not_be_called_like_a_part_of_the_row(tmp_path):
         run(make(WalkConfig()), tmp_path, steps=2, evaluators={"held_out": lambda state, seed: {"step": 10**6}})
 
 
-@pytest.mark.parametrize("harm", ["digit", "torn", "deleted", "cut", "foreign", "appended"])
-def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, capsys, harm):
+@pytest.mark.parametrize("harm", ["digit", "torn", "cut", "foreign", "appended"])
+def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, harm):
     run(make(WalkConfig()), tmp_path, steps=6, log_every=1)
     path = tmp_path / "metrics.jsonl"
     lines = path.read_text().splitlines(keepends=True)
@@ -260,48 +259,48 @@ def test_rows_that_a_checkpoint_does_not_vouch_for_are_refused(tmp_path, capsys,
         "cut": whole[:-10],
         "foreign": whole.replace("loss", "toll"),
         "appended": whole + lines[-1],
-    }.get(harm)
-    path.unlink()
-    if new is not None:
-        path.write_text(new)
+    }[harm]
+    path.write_text(new)
     for steps in (6, 8):
-        with pytest.raises(CheckpointError, match=r"metrics\.jsonl is not what .*: restore the file, or resume with"):
+        with pytest.raises(CheckpointError, match=r"metrics\.jsonl is not what .*: restore the file, or move it away"):
             run(make(WalkConfig()), tmp_path, steps=steps, log_every=1)
-    assert not path.exists() if new is None else path.read_text() == new
-    capsys.readouterr()
-    run(make(WalkConfig()), tmp_path, steps=6, log_every=1, fallback=True)
-    note = json.loads((tmp_path / "run.json").read_text())["notes"][0]
-    assert re.search(r"its \d whole rows up to there are kept", note)
-    assert note in capsys.readouterr().err
-    kept = {"deleted": [], "cut": [1, 2, 3, 4, 5], "foreign": [1, 2, 3, 4, 5, 6], "appended": [1, 2, 3, 4, 5, 6, 6]}
-    kept = kept.get(harm, [1, 2, 4, 5, 6])
-    assert [row["step"] for row in rows(tmp_path)] == kept
-    # Salvaged once, the checkpoint vouches for what is left: nothing is salvaged again, and the copy stays.
+    assert path.read_text() == new
+
+
+def test_rows_that_were_moved_away_start_anew_with_a_warning(tmp_path, capsys):
     run(make(WalkConfig()), tmp_path, steps=6, log_every=1)
-    run(make(WalkConfig()), tmp_path, steps=6, log_every=1, fallback=True)
-    copies = [file.read_text() for file in sorted(tmp_path.glob("metrics.jsonl.damaged*"))]
-    assert copies == ([] if new is None else [new])
+    (tmp_path / "metrics.jsonl").unlink()
+    run(make(WalkConfig()), tmp_path, steps=6, log_every=1)  # complete: nothing is written
+    assert "metrics.jsonl was missing" in capsys.readouterr().err
+    assert not (tmp_path / "metrics.jsonl").exists()
     state = run(make(WalkConfig()), tmp_path, steps=8, log_every=1)
+    note = json.loads((tmp_path / "run.json").read_text())["notes"][0]
+    assert note == "metrics.jsonl was missing when the run resumed from step 6: its rows start anew there."
+    assert note in capsys.readouterr().err
     assert fingerprint(state) == fingerprint(run(make(WalkConfig()), tmp_path / "b", steps=8))
-    assert [row["step"] for row in rows(tmp_path)] == [*kept, 7, 8]
+    assert [row["step"] for row in rows(tmp_path)] == [7, 8]
+    run(make(WalkConfig()), tmp_path, steps=9, log_every=1)
     assert json.loads((tmp_path / "run.json").read_text())["notes"] == [note]
+    assert "was missing" not in capsys.readouterr().err
 
 
-def test_copies_of_damaged_rows_are_never_overwritten(tmp_path):
-    for damage in ("first", "second"):
-        run(make(WalkConfig()), tmp_path, steps=2, log_every=1)
-        (tmp_path / "metrics.jsonl").write_text(damage)
-        run(make(WalkConfig()), tmp_path, steps=2, log_every=1, fallback=True)
-    assert {path.read_text() for path in tmp_path.glob("metrics.jsonl.damaged-*")} == {"first", "second"}
+def test_rows_that_started_anew_are_vouched_for_at_once(tmp_path):
+    run(make(WalkConfig()), tmp_path, steps=4, log_every=1)
+    (tmp_path / "metrics.jsonl").unlink()
+    failing = make(WalkConfig())
+    failing.step = lambda state: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        run(failing, tmp_path, steps=8, log_every=1)
+    run(make(WalkConfig()), tmp_path, steps=8, log_every=1)
+    assert [row["step"] for row in rows(tmp_path)] == [5, 6, 7, 8]
 
 
-@pytest.mark.parametrize("fallback", [False, True])
-def test_a_pipe_in_place_of_the_rows_is_refused(tmp_path, fallback):
+def test_a_pipe_in_place_of_the_rows_is_refused(tmp_path):
     run(make(WalkConfig()), tmp_path, steps=2)
     (tmp_path / "metrics.jsonl").unlink()
     os.mkfifo(tmp_path / "metrics.jsonl")
     with pytest.raises(UserError, match=r"metrics\.jsonl is a named pipe"):
-        run(make(WalkConfig()), tmp_path, steps=4, fallback=fallback)
+        run(make(WalkConfig()), tmp_path, steps=4)
 
 
 def test_a_run_killed_after_a_checkpoint_that_is_gone_is_not_started_anew(tmp_path):
@@ -357,9 +356,8 @@ def test_a_saved_run_without_checkpoints_is_not_started_anew(tmp_path):
     run(make(WalkConfig()), tmp_path, steps=4, log_every=1)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "checkpoints")
-    for fallback in (False, True):
-        with pytest.raises(CheckpointError, match="but no checkpoint"):
-            run(make(WalkConfig()), tmp_path, steps=8, fallback=fallback)
+    with pytest.raises(CheckpointError, match="but no checkpoint"):
+        run(make(WalkConfig()), tmp_path, steps=8)
     assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 
@@ -451,10 +449,6 @@ def test_partial_files_of_killed_processes_are_removed(tmp_path):
     assert (tmp_path / f".config.json.{os.getppid()}.tmp").exists()  # that process lives
 
 
-def test_fallback_on_a_new_run(tmp_path):
-    assert run(make(WalkConfig()), tmp_path / "a", steps=2, fallback=True).n == 2
-
-
 def test_an_error_of_the_method_is_not_blamed_on_the_folder(tmp_path):
     def evaluator(state, seed):
         raise ConnectionError("the hub is down")
@@ -508,15 +502,17 @@ def test_metrics_on_a_full_disk(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
 
 
-def test_damage_is_refused_and_falls_back_to_the_same_run(tmp_path):
+def test_damage_is_refused_and_without_it_the_run_is_the_same(tmp_path):
     run(make(WalkConfig()), tmp_path / "a", steps=6, save_every=2, log_every=1)
     victim = tmp_path / "a" / "checkpoints" / "0000000006" / "payload" / "x.npy"
     damaged = bytearray(victim.read_bytes())
     damaged[-1] ^= 1
     victim.write_bytes(damaged)
-    with pytest.raises(CheckpointError, match=r"x\.npy has changed; resume with fallback=True"):
+    with pytest.raises(CheckpointError, match=r"x\.npy has changed; to resume from step 4, remove "):
         run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1)
-    state = run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1, fallback=True)
+    shutil.rmtree(tmp_path / "a" / "checkpoints" / "0000000006")
+    (tmp_path / "a" / "checkpoints" / "latest").unlink()
+    state = run(make(WalkConfig()), tmp_path / "a", steps=8, save_every=2, log_every=1)
     straight = run(make(WalkConfig()), tmp_path / "b", steps=8, save_every=2, log_every=1)
     assert fingerprint(state) == fingerprint(straight)
     assert rows(tmp_path / "a") == rows(tmp_path / "b")
@@ -673,20 +669,6 @@ def test_interrupted_while_evaluating_saves_without_another_step(tmp_path):
         run(make(WalkConfig()), tmp_path, steps=10, eval_every=2, evaluators={"e": evaluator})
     assert stop.value.step == 4
     assert restore(make(WalkConfig()), tmp_path).n == 4
-
-
-def test_falling_back_keeps_the_damaged_checkpoint_and_rolls_the_record_back(tmp_path, capsys):
-    run(make(WalkConfig()), tmp_path / "a", steps=6, save_every=2, log_every=1)
-    victim = tmp_path / "a" / "checkpoints" / "0000000006" / "payload" / "x.npy"
-    victim.write_bytes(victim.read_bytes()[:-1])
-    with pytest.raises(UserError, match="is at step 6, beyond the 4 asked for"):
-        run(make(WalkConfig()), tmp_path / "a", steps=4, save_every=2, log_every=1, fallback=True)
-    state = run(make(WalkConfig()), tmp_path / "a", steps=6, save_every=2, log_every=1, fallback=True)
-    straight = run(make(WalkConfig()), tmp_path / "b", steps=6, save_every=2, log_every=1)
-    assert fingerprint(state) == fingerprint(straight)
-    assert rows(tmp_path / "a") == rows(tmp_path / "b")
-    assert (tmp_path / "a" / "checkpoints" / "damaged-0000000006" / "payload" / "x.npy").exists()
-    assert "fell back: the checkpoint of step 6" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bad", [{"headlines": ()}, {"headlines": "loss"}, {"agents": "ab"}, {"agents": ("a", "b")}])

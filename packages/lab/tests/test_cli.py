@@ -64,7 +64,7 @@ def finished_run(folder, *, seed=0, status="complete"):
         meta = {"method": "M", "seed": seed, "config": "c0ffee", "metrics": mark}
         checkpoints.save(step, lambda payload: (payload / "data.bin").write_bytes(b"x"), meta)
     (folder / "metrics.jsonl").write_bytes(content)
-    record = {"status": status, "method": "M", "seed": seed, "resume_hash": "c0ffee"}
+    record = {"status": status, "step": 2, "method": "M", "seed": seed, "resume_hash": "c0ffee"}
     (folder / "run.json").write_text(json.dumps(record))
     return folder
 
@@ -104,7 +104,7 @@ def test_checkpoints_of_another_run_are_foreign(tmp_path, capsys, name, value, t
         ("running", lambda rows: rows.replace(b"0.0", b"9.0", 1), "written with (its rows have changed since)"),
         ("complete", lambda rows: rows + rows[:57], "written with (rows were added to it since)"),
         ("complete", lambda rows: rows[:-1], "bytes instead of at least"),
-        ("complete", lambda rows: None, "written with (it is missing)"),
+        ("complete", lambda rows: None, "metrics.jsonl is missing"),
         ("running", lambda rows: rows + rows[:57], ""),
     ],
 )

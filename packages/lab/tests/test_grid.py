@@ -240,7 +240,7 @@ def test_what_is_varied_is_written_also_where_it_is_the_default(script, capsys):
     ("change", "message"),
     [
         ({"args": {"seed": 1.5}}, "--seed is 1.5; it must be"),
-        ({"args": {"fallback": "yes"}}, "--fallback is yes; it must be"),
+        ({"args": {"quiet": "yes"}}, "--quiet is yes; it must be"),
         ({"args": {"steps": 0}}, "--steps is 0; it must be"),
         ({"args": {"learner.type": "slwo"}}, 'has no choice "slwo"'),
         ({"args": {"widths": [1, "--seed"]}}, '"--seed" in the list "widths" would be read as another option'),
@@ -267,7 +267,7 @@ def test_every_line_is_read_as_the_command_reads_it(script, capsys, change, mess
 def test_lines_with_other_members_lists_and_flags_are_read(script):
     assert main(["grid", "--out", "sweep.jsonl", "--", *script]) == 0
     (run,) = read_sweep("sweep.jsonl")
-    kinds = [{"learner.type": "fast"}, {"widths": [4]}, {"widths": [4, 5]}, {"widths": []}, {"fallback": True}]
+    kinds = [{"learner.type": "fast"}, {"widths": [4]}, {"widths": [4, 5]}, {"widths": []}, {"quiet": True}]
     runs = [SweepRun(run.command, run.config, {"seed": 0, **args}) for args in kinds]
     write_sweep(runs, "sweep.jsonl")
     assert read_sweep("sweep.jsonl") == runs

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paperloop.errors import CheckpointError, setting
+from paperloop.errors import CheckpointError
 from paperloop.files import fsync_folder, fsync_tree, sha256, write_atomically, write_json
 
 __all__ = ["Checkpoints", "compare_leaves", "verify"]
@@ -70,7 +70,7 @@ class Checkpoints:
         temporary = self.folder / f"{TEMPORARY}{final.name}-{os.getpid()}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.clean()
+            self._clean()
             payload = temporary / "payload"
             payload.mkdir(parents=True)
             write(payload)
@@ -120,61 +120,34 @@ class Checkpoints:
             return steps[-1]  # a kill between DONE and `latest` leaves a newer one than it names, which is complete
         raise CheckpointError(
             f"{pointer} names {name!r}, which is not a complete checkpoint; the complete ones are at steps "
-            f"{steps or 'none'}."
+            f"{steps or 'none'}: restore it, or remove {pointer} to resume from the newest of these."
         )
 
-    def find(self, *, fallback: bool = False) -> int | None:
+    def find(self) -> int | None:
         """Return the step to resume from, verified byte by byte; None where no checkpoint exists.
 
-        Args:
-            fallback: when the newest is damaged, take the newest intact one before it instead of refusing.
-
         Raises:
-            CheckpointError: the newest is damaged and `fallback` is False, or none is intact.
+            CheckpointError: the newest is damaged; the message says how to resume from the one before it.
         """
-        newest = None
+        newest = self.latest()
+        if newest is None:
+            return None
         try:
-            newest = self.latest()
-            if newest is None:
-                return None
             verify(self.path(newest))
-            return newest
         except CheckpointError as error:
-            if not fallback:
-                others = [s for s in self.steps() if s != newest]
-                fallback_on = setting("fallback", True)
-                hint = f"; resume with {fallback_on} to use the newest intact checkpoint" if others else ""
-                raise CheckpointError(str(error).rstrip(".") + hint + ".") from None
-        for step in reversed(self.steps()):
-            with contextlib.suppress(CheckpointError):
-                verify(self.path(step))
-                return step
-        raise CheckpointError(f"No intact checkpoint is left in {self.folder}: start again in a new run folder.")
+            if not (earlier := self.steps()[:-1]):
+                raise
+            raise CheckpointError(
+                f"{str(error).rstrip('.')}; to resume from step {earlier[-1]}, remove {self.path(newest)} and "
+                f"{self.folder / 'latest'}."
+            ) from None
+        return newest
 
     def manifest(self, step: int) -> dict[str, Any]:
         """Return the manifest of a verified checkpoint."""
         return json.loads((self.path(step) / "manifest.json").read_text())
 
-    def drop_after(self, step: int | None) -> None:
-        """Put every checkpoint later than `step` (all of them for None) aside, as `damaged-<step>`.
-
-        What killed saves left behind is removed.
-        """
-        if not self.folder.is_dir():
-            return
-        # `latest` goes back first: killed in the middle, it names a checkpoint that is there.
-        if step is None:
-            (self.folder / "latest").unlink(missing_ok=True)
-        else:
-            write_atomically(self.folder / "latest", (self.path(step).name + "\n").encode())
-        for path in list(self.folder.iterdir()):
-            if path.name.isdecimal() and (step is None or int(path.name) > step):
-                aside = self.folder / f"damaged-{path.name}"
-                shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
-        self.clean()
-
-    def clean(self) -> None:
+    def _clean(self) -> None:
         """Remove what killed saves left: temporary folders and checkpoints without DONE."""
         for path in list(self.folder.iterdir()):
             if path.name.startswith(TEMPORARY) or (path.name.isdecimal() and not (path / "DONE").is_file()):

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paperloop.errors import CheckpointError, UserError, did_you_mean, setting
-from paperloop.files import check_is_file, write_atomically
+from paperloop.errors import CheckpointError, UserError, did_you_mean
+from paperloop.files import check_is_file
 
 __all__ = ["Curve", "JsonlSink", "Rows", "curve", "metric_names", "read_metrics"]
 
@@ -43,52 +43,30 @@ class JsonlSink:
         self._flushed = time.monotonic()
         self._size, self._hash = 0, hashlib.sha256()
 
-    def resume(
-        self, run_dir: Path, step: int, mark: Mapping[str, Any], *, whole: bool = False, salvage: bool = False
-    ) -> str:
+    def resume(self, run_dir: Path, mark: Mapping[str, Any], *, whole: bool = False) -> bool:
         """Check that the file begins with what a checkpoint vouches for; call it before `open`.
 
         Args:
             run_dir: the run folder.
-            step: the step of the checkpoint.
-            mark: what `mark` returned when it was written.
+            mark: what `mark` returned when the checkpoint was written.
             whole: nothing may follow, because the run ended there.
-            salvage: copy a file that does not fit to metrics.jsonl.damaged-HASH, and keep of it the rows that are
-                whole and not later than `step`.
 
         Returns:
-            What was salvaged, as a sentence; empty where nothing had to be.
+            Whether the file is there; where it is not, rows start anew.
 
         Raises:
-            CheckpointError: the file is missing, shorter, or has changed, and `salvage` is False.
+            CheckpointError: the file is shorter, or has changed.
             UserError: something that is not a file is in its place.
         """
         path = run_dir / "metrics.jsonl"
-        missing = not path.exists() and not path.is_symlink()
-        if not missing:
-            check_is_file(path)
-        fault = "it is missing" if missing else self._fault(path, mark, whole)
-        if not fault:
-            return ""
-        if not salvage:
-            what = "which starts it anew" if missing else "which keeps its whole rows, and a copy of all of it"
+        if not path.exists() and not path.is_symlink():
+            return False
+        if fault := self._fault(check_is_file(path), mark, whole):
             raise CheckpointError(
-                f"{path} is not what the checkpoint was written with ({fault}): restore the file, or resume with "
-                f"{setting('fallback', True)}, {what}."
+                f"{path} is not what the checkpoint was written with ({fault}): restore the file, or move it away to "
+                "start its rows anew."
             )
-        content = b"" if missing else path.read_bytes()
-        whole_rows = ((line, _row(line)) for line in content.splitlines(keepends=True) if line.endswith(b"\n"))
-        kept = b"".join(line for line, row in whole_rows if row is not None and row["step"] <= step)
-        copy = path.with_name(f"metrics.jsonl.damaged-{hashlib.sha256(content).hexdigest()[:8]}")
-        if not missing:
-            write_atomically(copy, content)
-        write_atomically(path, kept)
-        self._size, self._hash = len(kept), hashlib.sha256(kept)
-        rest = "" if missing else f", and all of it as {copy.name}"
-        return (
-            f"metrics.jsonl was not what the checkpoint of step {step} was written with ({fault}): its "
-            f"{len(kept.splitlines())} whole rows up to there are kept{rest}."
-        )
+        return True
 
     def _fault(self, path: Path, mark: Mapping[str, Any], whole: bool) -> str:
         """What is wrong with a file that is there; empty where nothing is."""

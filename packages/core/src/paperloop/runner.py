@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
 import warnings
@@ -48,7 +49,6 @@ def run(
     save_every: int | None = None,
     save_minutes: float = 10.0,
     resume: Literal["auto", "never", "must"] = "auto",
-    fallback: bool = False,
     keep: int = 3,
     sinks: Sequence[Sink] = (),
     on_nonfinite: Literal["stop", "continue"] = "stop",
@@ -75,7 +75,6 @@ def run(
         save_every: checkpoint every so many steps, and after the last. None leaves it to `save_minutes`.
         save_minutes: checkpoint also when this much time has passed since the last one. Results do not depend on it.
         resume: "auto" continues what is in the folder, "never" refuses a folder with a run, "must" demands one.
-        fallback: when the newest checkpoint is damaged, resume from the newest intact one instead of refusing.
         keep: checkpoints to keep.
         sinks: more sinks, next to metrics.jsonl (`paperloop_lab.sinks`). One that fails after it was opened is dropped
             with a warning.
@@ -108,12 +107,12 @@ def run(
         frozenset(eval_at), save_every, 60 * save_minutes, on_nonfinite, JsonlSink(), list(sinks),
     )  # fmt: skip
     previous = folder.check(trainer, seed=seed, resume=resume)  # before the lock leaves a file in somebody's folder
-    complete = bool(previous) and previous["status"] == "complete" and not fallback
+    complete = bool(previous) and previous["status"] == "complete"
     reading = complete and folder.checkpoints.steps()[-1:] == [steps]  # nothing is written: it may be read-only
     with contextlib.nullcontext() if reading else folder.lock():
         previous = previous if reading else folder.check(trainer, seed=seed, resume=resume)
-        state = loop.begin(previous, fallback=fallback)
-        if loop.start >= steps and previous and previous["status"] == "complete" and not loop.repaired:
+        state = loop.begin(previous)
+        if loop.start >= steps and previous and previous["status"] == "complete":
             _say(f"{folder.path} is complete ({loop.start} of {steps} steps): nothing is left to train.", progress)
             return state
         if loop.start:
@@ -140,7 +139,7 @@ def run(
     return state
 
 
-def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = None, fallback: bool = False) -> Any:
+def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = None) -> Any:
     """Return the state at a run's newest checkpoint (or at `step`), verified byte by byte.
 
     Raises:
@@ -157,7 +156,7 @@ def restore(trainer: Trainer[Any], run_dir: Path | str, *, step: int | None = No
         raise CheckpointError(f"{run_dir} has no checkpoint at step {step}; it has {known}.")
     if step is not None:
         verify(folder.checkpoints.path(step))
-    elif (step := folder.checkpoints.find(fallback=fallback)) is None:
+    elif (step := folder.checkpoints.find()) is None:
         raise CheckpointError(f"{run_dir} has no checkpoint yet: train it first.")
     folder.check_manifest(step, folder.checkpoints.manifest(step), trainer, record["seed"])
     return trainer.restore(folder.checkpoints.path(step) / "payload", trainer.init(record["seed"]))
@@ -204,7 +203,6 @@ class _Loop:
     sinks: list[Any]
     start: int = 0
     repairs: list[str] = dataclasses.field(default_factory=list)
-    repaired: bool = False
     saved: bool = False
     wall_before: float = 0.0
     began: float = dataclasses.field(default_factory=time.monotonic)
@@ -215,7 +213,7 @@ class _Loop:
         """Seconds of running time, those of earlier tries up to the checkpoint included."""
         return self.wall_before + time.monotonic() - self.began
 
-    def begin(self, previous: Mapping[str, Any] | None, *, fallback: bool) -> Any:
+    def begin(self, previous: Mapping[str, Any] | None) -> Any:
         """Return the state to start from: restored where a checkpoint exists, new otherwise."""
         checkpoints = self.folder.checkpoints
         newest = max(checkpoints.steps(), default=None)
@@ -223,7 +221,7 @@ class _Loop:
             raise UserError(
                 f"{self.folder.path} is at step {newest}, beyond the {self.steps} asked for: ask for at least that."
             )
-        found = checkpoints.find(fallback=fallback)
+        found = checkpoints.find()
         ended = previous is not None and previous["status"] in ("complete", "interrupted")
         if found is None and previous and (ended or previous.get("saved")):
             raise CheckpointError(  # starting anew would overwrite its metrics
@@ -234,27 +232,22 @@ class _Loop:
         if found is not None:
             manifest = checkpoints.manifest(found)
             self.folder.check_manifest(found, manifest, self.trainer, self.seed)
-            whole = previous is not None and previous["status"] == "complete" and found == newest
-            salvaged = self.rows.resume(self.folder.path, found, manifest["metrics"], whole=whole, salvage=fallback)
+            whole = previous is not None and (previous["status"], previous.get("step")) == ("complete", found)
+            rows_there = self.rows.resume(self.folder.path, manifest["metrics"], whole=whole)
             state = self.trainer.restore(checkpoints.path(found) / "payload", state)
             self.start, self.wall_before, self.progress = found, manifest["wall"], manifest["progress"]
             self.repairs = list((previous or {}).get("repairs") or ())
-            if salvaged:  # from now on the checkpoint vouches for the rows that are left
-                checkpoints.save(found, lambda payload: self.trainer.save(state, payload), self._meta(state))
-                self._tell(salvaged)
-        if fallback:
-            checkpoints.drop_after(found)
-            if found != newest:
-                self._tell(
-                    f"fell back: the checkpoint of step {newest} is damaged and is kept as damaged-*; resumed from "
-                    f"step {found or 0}."
-                )
+            if not rows_there:
+                self._start_rows_anew(state)
         return state
 
-    def _tell(self, note: str) -> None:
-        self.repairs.append(note)
-        self.repaired = True
-        _say(f"{self.folder.path}: {note}", True)
+    def _start_rows_anew(self, state: Any) -> None:
+        note = f"metrics.jsonl was missing when the run resumed from step {self.start}: its rows start anew there."
+        _say(f"warning: {self.folder.path}: {note}", True)
+        if self.start < self.steps:
+            self.repairs.append(note)
+            # From now on the checkpoint vouches for the rows that are left.
+            self.folder.checkpoints.save(self.start, functools.partial(self.trainer.save, state), self._meta(state))
 
     @contextlib.contextmanager
     def open_sinks(self) -> Generator[None]:
@@ -363,7 +356,7 @@ class _Loop:
 
     def _save(self, state: Any, step: int) -> None:
         self._flush()  # the rows up to this step are durable before the checkpoint that vouches for them
-        self.folder.checkpoints.save(step, lambda payload: self.trainer.save(state, payload), self._meta(state))
+        self.folder.checkpoints.save(step, functools.partial(self.trainer.save, state), self._meta(state))
         if not self.saved:  # from now on a missing checkpoint is a loss, not a run that was killed early
             self.folder.add(saved=True)
             self.saved = True

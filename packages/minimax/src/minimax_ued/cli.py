@@ -108,7 +108,6 @@ class EvaluateOptions:
         cvar_attempts: attempts at each of these levels, in each of two independent rounds
         seed: of actions and of procedural mazes; every run meets the same
         controls: measure the untrained student and the uniformly random policy too
-        fallback: where the newest checkpoint is damaged, take the newest intact one
         device: where to compute
     """
 
@@ -122,7 +121,6 @@ class EvaluateOptions:
     cvar_attempts: Count = 10
     seed: Seed = 0
     controls: bool = True
-    fallback: bool = False
     device: Device = "auto"
 
 
@@ -159,7 +157,6 @@ def evaluate(options: EvaluateOptions) -> None:
         cvar_levels=options.cvar_levels,
         cvar_attempts=options.cvar_attempts,
         own_levels=own,
-        fallback=options.fallback,
     )
     print_scorecard(card)
     for file in write_report(card, out):

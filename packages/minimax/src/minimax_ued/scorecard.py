@@ -236,7 +236,6 @@ def make_scorecard(
     cvar_levels: int | None = None,
     cvar_attempts: int = 10,
     own_levels: Level | None = None,
-    fallback: bool = False,
 ) -> Scorecard:
     """Measure the newest checkpoint of every run.
 
@@ -250,7 +249,6 @@ def make_scorecard(
         cvar_levels: levels of the CVaR; None for all on a GPU and 2,000 on a CPU; 0 leaves the CVaR out.
         cvar_attempts: attempts at each of them, in each of the two rounds.
         own_levels: mazes of the user's, leading axis L.
-        fallback: where the newest checkpoint is damaged, take the newest intact one.
 
     Raises:
         UserError: a folder holds no such run, a maze is unknown, a run has no such student, or an argument is out of
@@ -272,7 +270,7 @@ def make_scorecard(
                 f"{run} was trained on {_described(config)} and {runs[0]} on {_described(configs[0])}, for which other "
                 "levels are kept for testing: evaluate them one by one."
             )
-        state = restore(plan.trainer, run, fallback=fallback)
+        state = restore(plan.trainer, run)
         notes += [f"{label}: {note}" for note in plan.trainer.final_notes(state)]
         try:
             history = read_history(run)

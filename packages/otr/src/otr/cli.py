@@ -138,7 +138,6 @@ class TrainOptions:
     Attributes:
         out: the folder: made if absent; given alone, what it holds is resumed or shown
         seed: everything random follows from it
-        fallback: when the newest checkpoint is damaged, continue from the newest intact one
         device: where to compute; auto: the GPU where there is one
         log_every: dispatches between rows of metrics (None: about 100 rows)
         save_every: dispatches between checkpoints (None: one every ten minutes)
@@ -148,7 +147,6 @@ class TrainOptions:
 
     out: Path
     seed: Seed = 0
-    fallback: bool = False
     device: Device = "auto"
     log_every: Count | None = None
     save_every: Count | None = None
@@ -174,7 +172,7 @@ def train(options: TrainOptions, config: TrainConfig) -> None:
     from otr.training.train import train as train_arms
 
     train_arms(
-        config, options.out, seed=seed, device=options.device, quiet=options.quiet, fallback=options.fallback,
+        config, options.out, seed=seed, device=options.device, quiet=options.quiet,
         log_every=options.log_every, save_every=options.save_every, sinks=options.sinks,
     )  # fmt: skip
 

@@ -200,14 +200,12 @@ class EvaluateOptions:
         episodes: episodes for each agent
         noise: standard deviation of Gaussian noise on the actions
         seed: of the starts of episodes, and the noise
-        fallback: where the newest checkpoint is damaged, take the newest intact one
     """
 
     runs: Positional[tuple[Path, ...]]
     episodes: Count = 100
     noise: NotNegative = 0.0
     seed: Seed = 0
-    fallback: bool = False
 
     def __post_init__(self) -> None:
         if not self.runs:
@@ -221,9 +219,7 @@ def evaluate(options: EvaluateOptions) -> None:
     """Measure the agents of runs in many episodes, next to a random policy; writes evaluation.json into each folder."""
     from policy_finetune.run_report import evaluate_runs
 
-    evaluate_runs(
-        options.runs, episodes=options.episodes, noise=options.noise, seed=options.seed, fallback=options.fallback
-    )
+    evaluate_runs(options.runs, episodes=options.episodes, noise=options.noise, seed=options.seed)
 
 
 @settings

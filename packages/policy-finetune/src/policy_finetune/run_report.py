@@ -166,16 +166,14 @@ def _run_figure(steps, returns, labels, training, per_step, xlabel):
     return figure
 
 
-def evaluate_runs(
-    runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int, fallback: bool = False
-) -> None:
+def evaluate_runs(runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int) -> None:
     """Measure the agents of runs, next to a random policy; write evaluation.json into each folder and show a table."""
     from policy_finetune.rollouts import RolloutEnvs, evaluate
     from policy_finetune.saved_policies import load_policies
 
     cells = []
     for folder in map(Path, runs):
-        policy, labels = load_policies(folder, fallback=fallback)
+        policy, labels = load_policies(folder)
         spec = policy.spec
         with RolloutEnvs(spec) as envs:
             found = evaluate(policy, spec, episodes=episodes, seed=seed, noise=noise, envs=envs)

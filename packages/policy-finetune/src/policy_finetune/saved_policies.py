@@ -38,20 +38,16 @@ def write_policies(folder: Path, policy: HostPolicy, spec: EnvSpec | None, label
     np.savez(folder / FILE, about=np.array(json.dumps(about)), **arrays)
 
 
-def load_policies(folder: str | Path, *, fallback: bool = False) -> tuple[Policy, tuple[str, ...]]:
+def load_policies(folder: str | Path) -> tuple[Policy, tuple[str, ...]]:
     """Return the policies of a run's newest checkpoint, in the environment's units, and their agents' labels.
 
     The datasets and pre-trained agents of the run need not be there.
-
-    Args:
-        folder: the run folder.
-        fallback: where the newest checkpoint is damaged, take the newest intact one.
 
     Raises:
         UserError: it is not a run folder of this package, or the run does not know its environment.
         CheckpointError: the checkpoint is damaged or missing.
     """
-    file, arrays = _read(folder, fallback)
+    file, arrays = _read(folder)
     spec, about = _about(file, arrays)
     if spec is None:
         raise UserError(
@@ -67,18 +63,18 @@ def load_policies(folder: str | Path, *, fallback: bool = False) -> tuple[Policy
 
 
 def saved_environment(folder: str | Path) -> EnvSpec | None:
-    """Return the environment that a run's newest intact checkpoint names, or None."""
+    """Return the environment that a run's newest checkpoint names, or None."""
     try:
-        return _about(*_read(folder, fallback=True))[0]
+        return _about(*_read(folder))[0]
     except UserError:
         return None
 
 
-def _read(folder: str | Path, fallback: bool) -> tuple[Path, dict[str, np.ndarray]]:
+def _read(folder: str | Path) -> tuple[Path, dict[str, np.ndarray]]:
     run = RunFolder(Path(folder))
     if run.record() is None:
         raise UserError(f"{folder} is not a run folder (no run.json): name the folder that training wrote.")
-    step = run.checkpoints.find(fallback=fallback)
+    step = run.checkpoints.find()
     if step is None:
         raise CheckpointError(f"{folder} has no checkpoint yet: train it first.")
     file = run.checkpoints.path(step) / "payload" / FILE

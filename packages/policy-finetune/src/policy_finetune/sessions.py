@@ -182,7 +182,7 @@ def load_run(folder: str | Path) -> tuple[Any, EnvSpec]:
     raise UserError(f"{folder} is a run of another package ({kind}).")
 
 
-def pretrained_of(folder: str | Path, *, fallback: bool = False) -> tuple[Pretrained, EnvSpec, Any]:
+def pretrained_of(folder: str | Path) -> tuple[Pretrained, EnvSpec, Any]:
     """Return what a run folder's newest checkpoint holds as a start for fine-tuning, its environment and its config.
 
     Raises:
@@ -191,7 +191,7 @@ def pretrained_of(folder: str | Path, *, fallback: bool = False) -> tuple[Pretra
     """
     folder = Path(folder)
     trainer, spec = load_run(folder)
-    state = restore(trainer, folder, fallback=fallback)
+    state = restore(trainer, folder)
     start = Pretrained.of(trainer, state) if isinstance(trainer, OfflineTrainer) else trainer.pretrained(state)
     return start, spec, trainer.config
 

@@ -21,7 +21,6 @@ class RunOptions:
         out: the run folder: made if absent, continued if it holds this run
         seed: everything random follows from it
         resume: continue the run in the folder; never: refuse one that is there; must: refuse to start anew
-        fallback: when the newest checkpoint is damaged, continue from the newest intact one
         device: where to compute; auto: the GPU where there is one
         log_every: steps between rows of metrics (None: the method's choice)
         eval_every: steps between evaluations (None: the method's choice)
@@ -34,7 +33,6 @@ class RunOptions:
     out: Path
     seed: Seed = 0
     resume: Literal["auto", "never", "must"] = "auto"
-    fallback: bool = False
     device: Device = "auto"
     log_every: Count | None = None
     eval_every: Count | None = None
@@ -45,7 +43,7 @@ class RunOptions:
 
     def run_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments of `paperloop.run` that these options decide: all but `out` and `sinks`."""
-        names = ("seed", "resume", "fallback", "log_every", "eval_every", "save_every", "on_nonfinite")
+        names = ("seed", "resume", "log_every", "eval_every", "save_every", "on_nonfinite")
         return {name: getattr(self, name) for name in names} | {"progress": not self.quiet}
 
 

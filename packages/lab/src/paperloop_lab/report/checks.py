@@ -39,7 +39,9 @@ def rows_fault(folder: Path, record: Mapping[str, Any]) -> str:
     except (OSError, ValueError, KeyError, TypeError):  # no checkpoint, none of this format, or a damaged one
         return ""
     try:
-        JsonlSink().resume(folder, steps[-1], mark, whole=record.get("status") == "complete")
+        whole = (record.get("status"), record.get("step")) == ("complete", steps[-1])
+        if not JsonlSink().resume(folder, mark, whole=whole):
+            return f"{folder / 'metrics.jsonl'} is missing: restore the file."
     except UserError as error:  # what a resume would say
         return str(error)
     return ""

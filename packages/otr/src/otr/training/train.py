@@ -104,7 +104,6 @@ def train(
     seed: int = 0,
     device: Device = "auto",
     quiet: bool = False,
-    fallback: bool = False,
     log_every: int | None = None,
     save_every: int | None = None,
     sinks: Sequence[Any] = (),
@@ -121,7 +120,6 @@ def train(
         seed: everything random follows from it and the agents' own numbers.
         device: where to compute.
         quiet: neither bars nor notes nor table.
-        fallback: when the newest checkpoint is damaged, resume from the newest intact one.
         log_every: dispatches between rows of metrics; None for about 100 rows.
         save_every: dispatches between checkpoints; None for one every ten minutes.
         sinks: names of where metrics go in addition to metrics.jsonl, see `paperloop_lab.sinks.make_sinks`.
@@ -160,7 +158,7 @@ def train(
                     try:
                         _run(
                             out / program.name, one, spec, [datasets[name] for name in program.sources],
-                            eval_at=config.evaluation_steps, seed=seed, progress=not quiet, fallback=fallback,
+                            eval_at=config.evaluation_steps, seed=seed, progress=not quiet,
                             log_every=log_every, save_every=save_every, sinks=sinks,
                         )  # fmt: skip
                     except NonFiniteError as error:  # the others do not depend on it
