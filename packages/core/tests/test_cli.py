@@ -434,7 +434,7 @@ def test_short_help_shows_the_essentials_and_presets(app, capsys, monkeypatch):
     for name in ("--resume", "--teacher.state", "--drop-nonfinite"):
         assert name not in text
     assert "environments (default: 32)" in text
-    assert "`method train --help-all` lists all 33 options" in text
+    assert "`method train --help-all` lists all 32 options" in text
     assert "  small      A small one; n_envs=8, anneal=false\n" in text
     assert "  sac        learner.type=sac, learner.alpha=7.0, n_envs=9\n" in text
     assert "  s5_paired  student.state=16\n" in text

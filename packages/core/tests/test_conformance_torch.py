@@ -11,7 +11,7 @@ pytest.importorskip("safetensors")
 from paperloop import CheckpointError
 from paperloop.conformance import ConformanceError, check_trainer
 from paperloop.runner import to_host
-from paperloop.torch_backend import load_objects, load_tree, save_objects, save_tree
+from paperloop.torch_backend import load_objects, save_objects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +105,8 @@ def test_broken_trainers_are_caught(tmp_path, broken, complaint):
 
 def test_trees_of_any_nesting_come_back(tmp_path):
     tree = {"a": [torch.ones(2, dtype=torch.bfloat16), (1, None, "x")], 3: {"b": torch.arange(3)}, "empty": {}}
-    save_tree(tree, tmp_path)
-    back = load_tree(tmp_path)
+    save_objects(tree, tmp_path)
+    back = load_objects(tree, tmp_path)
     assert back["a"][1] == (1, None, "x")
     assert back["a"][0].dtype == torch.bfloat16
     assert torch.equal(back[3]["b"], torch.arange(3))
@@ -114,8 +114,9 @@ def test_trees_of_any_nesting_come_back(tmp_path):
 
 
 def test_trees_of_one_path_are_kept_apart(tmp_path):
-    save_tree({"a/b": torch.ones(1), "a": {"b": torch.zeros(1)}, 1: torch.ones(2), "1": torch.zeros(2)}, tmp_path)
-    back = load_tree(tmp_path)
+    tree = {"a/b": torch.ones(1), "a": {"b": torch.zeros(1)}, 1: torch.ones(2), "1": torch.zeros(2)}
+    save_objects(tree, tmp_path)
+    back = load_objects(tree, tmp_path)
     assert back["a/b"] == 1
     assert back["a"]["b"] == 0
     assert back[1].all()

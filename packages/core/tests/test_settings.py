@@ -35,7 +35,6 @@ from paperloop.settings import (
     config_hash,
     did_you_mean,
     fault,
-    field_paths,
     from_dict,
     load_config,
     merge,
@@ -542,14 +541,6 @@ def test_replace_in():
         replace_in(config, {"probe.epochs": 2, "probe": None})
 
 
-def test_field_paths():
-    paths = field_paths(Train())
-    assert paths[:3] == ["ppo", "ppo.type", "ppo.lr"]
-    assert {"probe.lr", "layers"} < {*paths}
-    assert not {"sizes.0", "layers.1.width"} & {*paths}
-    assert "learner.lr" in field_paths(Train)
-
-
 def test_ordinary_dataclasses_keep_working(tmp_path):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Plain:
@@ -559,7 +550,6 @@ def test_ordinary_dataclasses_keep_working(tmp_path):
     assert from_dict(Plain, {"sizes": [2]}) == Plain(sizes=(2,))
     assert to_dict(Plain(lr=1)) == {"lr": 1.0, "sizes": [1]}
     assert replace_in(Plain(), {"lr": 2}) == Plain(lr=2.0)
-    assert field_paths(Plain()) == ["lr", "sizes"]
     assert refusal(lambda: replace_in(Plain(), {"lr": True})) == "Plain.lr is True; it must be a finite number."
     holder = dataclasses.make_dataclass("Holder", [("inner", Ordinary, Ordinary())], frozen=True)
     assert refusal(lambda: from_dict(holder, {"inner": {"n": 1.5}})) == (

@@ -367,7 +367,7 @@ def test_members_of_an_archive_that_are_not_arrays_are_left_alone(tmp_path):
 
 def test_an_option_that_does_not_exist_or_does_not_apply(tmp_path):
     path = h5(tmp_path / "a.hdf5")
-    with pytest.raises(UserError, match="'episode_end'; did you mean 'episode_ends'"):
+    with pytest.raises(UserError, match="'episode_end'; did you mean \"episode_ends\""):
         load(path, episode_end="goal")
     with pytest.raises(UserError, match="observation_keys does not apply to files that are not Minari folders"):
         load(path, observation_keys=("a",))

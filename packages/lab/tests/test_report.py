@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from paperloop import metrics_file
 from paperloop.errors import UserError
 from paperloop.metrics_file import curve, metric_names, read_metrics
 from paperloop_lab import stats
@@ -329,7 +330,7 @@ def test_an_agent_that_diverges_is_not_reported_with_an_old_value(tmp_path, monk
     """Agent 1 from step 2 on, agent 2 at step 1 only; in parts of a few lines, and with all rows or the last only."""
     losses = [[0.1, 0.2, 0.3], [1.1, 1.2, None], [2.1, None, 2.3], [3.1, None, 3.3], [4.1, None, 4.3]]
     run = diverging(tmp_path / "run", losses)
-    monkeypatch.setattr(reading, "CHUNK", size)
+    monkeypatch.setattr(metrics_file, "CHUNK", size)
     last = reading.read_run(run, lambda split, name: kept).last["train", "loss"]
     np.testing.assert_array_equal(last.values[:, 0], [4.1, np.nan, 4.3])
     assert (last.step, last.since.tolist()) == (4, [-1, 2, -1])
@@ -475,8 +476,8 @@ def test_rows_of_a_wrong_type_are_named(tmp_path, bad, reason):
         ("config.json", '{"schema": 1, "config": 5}', '"config" in .*config.json is not a JSON object'),
         ("config.json", "{", "config.json"),
         ("config.json", '{"a":' * 10_000 + "1" + "}" * 10_000, "config.json.*nested"),
-        ("config.json", '{"a":' * 500 + "1" + "}" * 500, "config.json is nested more than 100 deep"),
-        ("run.json", '{"git":' + "[" * 300 + "]" * 300 + "}", "run.json is nested more than 100 deep"),
+        ("config.json", '{"a":' * 500 + "1" + "}" * 500, "config.json .*nested more than 100 deep"),
+        ("run.json", '{"git":' + "[" * 300 + "]" * 300 + "}", "run.json .*nested more than 100 deep"),
     ],
 )
 def test_records_of_a_wrong_type_are_named(tmp_path, file, content, message):
@@ -492,7 +493,7 @@ def test_the_parts_of_a_long_file_are_read_as_one(tmp_path, monkeypatch):
     run = lines(tmp_path, *rows, row(10, loss=-1.0), '{"step": 99')
     whole = curve(run, "loss")
     for size in (1, 100, 1 << 20):
-        monkeypatch.setattr(reading, "CHUNK", size)
+        monkeypatch.setattr(metrics_file, "CHUNK", size)
         read = reading.read_run(run, lambda split, name: name == "loss")
         for ours, theirs in zip(read.curves["train", "loss"], whole, strict=True):
             np.testing.assert_array_equal(ours, theirs)

@@ -31,12 +31,7 @@ TEMPORARY = ".tmp-"
 
 
 class Checkpoints:
-    """The checkpoints of one run, kept in `folder`.
-
-    Args:
-        folder: the `checkpoints` folder of a run; made when first needed.
-        keep: how many of the newest complete checkpoints to keep.
-    """
+    """The checkpoints of one run, in a folder that is made when first needed; the `keep` newest are kept."""
 
     def __init__(self, folder: Path, keep: int = 3):
         self.folder = Path(folder)
@@ -53,15 +48,12 @@ class Checkpoints:
         return self.folder / f"{step:010d}"
 
     def save(self, step: int, write: Callable[[Path], None], meta: Mapping[str, Any]) -> Path:
-        """Write one checkpoint: all of it, or nothing.
+        """Write one checkpoint, all of it or nothing, and return its folder.
 
         Args:
             step: the number of steps done.
             write: fills the empty folder it is given (usually `Trainer.save` bound to a state).
             meta: JSON values to keep in the manifest.
-
-        Returns:
-            The checkpoint's folder.
 
         Raises:
             CheckpointError: it could not be written; earlier checkpoints are untouched.
@@ -74,14 +66,9 @@ class Checkpoints:
             payload = temporary / "payload"
             payload.mkdir(parents=True)
             write(payload)
-            files = {str(p.relative_to(temporary).as_posix()): p for p in sorted(payload.rglob("*")) if p.is_file()}
-            manifest = {
-                "format": FORMAT,
-                "step": step,
-                **meta,
-                "files": {name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in files.items()},
-            }
-            write_json(temporary / "manifest.json", manifest)
+            files = {p.relative_to(temporary).as_posix(): p for p in sorted(payload.rglob("*")) if p.is_file()}
+            digests = {name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for name, p in files.items()}
+            write_json(temporary / "manifest.json", {"format": FORMAT, "step": step, **meta, "files": digests})
             fsync_tree(temporary)
             if final.exists():  # the same step written again
                 _remove(final)
@@ -149,7 +136,7 @@ class Checkpoints:
 
     def _clean(self) -> None:
         """Remove what killed saves left: temporary folders and checkpoints without DONE."""
-        for path in list(self.folder.iterdir()):
+        for path in [*self.folder.iterdir()]:
             if path.name.startswith(TEMPORARY) or (path.name.isdecimal() and not (path / "DONE").is_file()):
                 shutil.rmtree(path, ignore_errors=True)
 

@@ -52,7 +52,6 @@ def check_trainer(
     seed: int = 0,
     other_config: Any = None,
     command: str | None = None,
-    kill_seed: int = 0,
 ) -> list[str]:
     """Check every line of the contract on a small configuration.
 
@@ -65,7 +64,6 @@ def check_trainer(
         seed: the seed to train with.
         other_config: a configuration of another shape; its trainer must refuse a checkpoint of `config`.
         command: the package's command; its `--help` must import neither jax nor torch.
-        kill_seed: the seed of the moments of the kills.
 
     Returns:
         One line per check that passed.
@@ -115,7 +113,7 @@ def check_trainer(
         else:
             raise ConformanceError("restore accepts a checkpoint of another configuration")
 
-    _check_processes(make, trainer, Path(folder), seed, steps, kills, kill_seed)
+    _check_processes(make, trainer, Path(folder), seed, steps, kills)
     note("the same in a fresh process")
     if kills:
         note(f"a run killed -9 {kills} times and resumed equals an uninterrupted one, metrics.jsonl included")
@@ -242,13 +240,13 @@ def _check_step(trainer: Any, seed: int, steps: int) -> None:
     _require(progress != began, "progress does not move")
 
 
-def _check_processes(make: Any, trainer: Any, folder: Path, seed: int, steps: int, kills: int, kill_seed: int) -> None:
+def _check_processes(make: Any, trainer: Any, folder: Path, seed: int, steps: int, kills: int) -> None:
     """Check that a run of other processes, all but the last of them killed, equals one of this process."""
     config, straight, killed = trainer.config, folder / "straight", folder / "killed"
     expected = fingerprint(_run(trainer, straight, steps=4 * steps, seed=seed))
     if not kills:  # else they leave something to resume, or nothing yet
         _run(trainer, killed, steps=steps, seed=seed)
-    pause, draw = 0.15, random.Random(kill_seed)  # seconds per row, so that the kills find the run at work
+    pause, draw = 0.15, random.Random(0)  # seconds per row, so that the kills find the run at work
     spec = {
         "make": [inspect.getsourcefile(make), make.__module__, make.__qualname__],
         "type": [inspect.getsourcefile(type(config)), type(config).__module__, type(config).__qualname__],

@@ -42,21 +42,15 @@ class NonFiniteError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class CommandWords:
-    """How the settings of the running command are typed.
+    """How the settings of the running command are typed."""
 
-    Attributes:
-        prog: the program and its command, such as "minimax-ued train".
-        options: dotted path of a setting -> how its option is written, such as "--ppo.lr".
-        flags: path of one that is switched on and off -> how it is switched off, such as "--no-anneal".
-        classes: name of a settings class -> the path of its only instance among the settings ("" for the outermost).
-        distribution: the package whose command runs.
-    """
-
-    prog: str
-    options: Mapping[str, str]
+    prog: str  # the program and its command, such as "minimax-ued train"
+    options: Mapping[str, str]  # dotted path of a setting -> how its option is written, such as "--ppo.lr"
+    #: Path of one that is switched on and off -> how it is switched off, such as "--no-anneal".
     flags: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    #: Name of a settings class -> the path of its only instance among the settings ("" for the outermost).
     classes: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    distribution: str = ""
+    distribution: str = ""  # the package whose command runs
 
     def find(self, name: str) -> str | None:
         """Return the path that a full path, or a suffix that only one path has, stands for."""
@@ -127,15 +121,10 @@ def did_you_mean(name: str, known: Iterable[str], separators: str = "._-") -> st
 
 
 def nearest(name: str, known: Iterable[str], separators: str = "._-", cutoff: float = 0.6) -> list[str]:
-    """Return at most three of the names that are near to one.
+    """Return at most three of the `known` names that are near to one.
 
-    A name that begins or ends with the one given, as whole words, is nearer than one of similar letters.
-
-    Args:
-        name: what was given.
-        known: the names there are.
-        separators: what words of a name are separated by.
-        cutoff: how similar letters must be, in (0, 1].
+    A name that begins or ends with the one given, as whole words between `separators`, is nearer than one of similar
+    letters (similar by at least `cutoff`, in (0, 1]).
     """
     choices = [str(k) for k in known]
     low = name.lower()

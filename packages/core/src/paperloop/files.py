@@ -23,6 +23,7 @@ __all__ = [
     "leftovers",
     "parse_json",
     "read_json",
+    "remove",
     "remove_leftovers",
     "sha256",
     "write_atomically",
@@ -60,23 +61,18 @@ def check_is_file(path: Path | str) -> Path:
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], None]) -> None:
-    """Write `path` through a temporary sibling, fsync and rename.
+    """Make or replace a file through a temporary sibling, fsync and rename.
 
-    Args:
-        path: the file to make or replace; its folder exists.
-        content: the bytes, or a function that writes them to the path it is given.
+    `content` is the bytes, or a function that writes them to the path it is given.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         if callable(content):
             content(temporary)
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
         else:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            temporary.write_bytes(content)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -93,27 +89,28 @@ def leftovers(path: Path) -> list[Path]:
 def remove_leftovers(files: Iterable[Path]) -> None:
     """Remove those temporary files and folders, `.NAME.PID.tmp`, whose process was killed while it wrote.
 
-    Whether it lives is asked of this machine. Two machines must not write the same path of a shared disk at once.
-
-    Args:
-        files: as from `leftovers`; names of another form are left alone. Call it before this process writes there.
+    Whether it lives is asked of this machine, so two machines must not write the same path of a shared disk at once.
+    Call it before this process writes there.
     """
     for file in files:
         number = file.name.split(".")[-2]
         if number.isdecimal() and not _lives(int(number)):
-            if file.is_dir() and not file.is_symlink():
-                shutil.rmtree(file, ignore_errors=True)
-                continue
-            with contextlib.suppress(OSError):
-                file.unlink()
+            remove(file)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, if it is there and the system lets it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _lives(number: int) -> bool:
-    """Whether another process has this number. Where that cannot be told without harm, it is taken to have."""
+    """Whether another process has this number."""
     if number == os.getpid():
         return False  # a number that is given anew: this process has written nothing yet
-    if os.name != "posix":
-        return True
     try:
         os.kill(number, 0)
     except (ProcessLookupError, OverflowError):
@@ -144,16 +141,28 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"{path} cannot be read as JSON: {reason}.") from None
 
 
-def parse_json(text: str) -> Any:
-    """Parse strict JSON.
+def parse_json(text: str | bytes, *, strict: bool = True, deepest: int = 100) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: the JSON.
+        strict: refuse NaN, infinities, and keys that are there twice.
+        deepest: how deep it may be nested, so that what follows can go down by calling itself.
 
     Raises:
         ValueError: says what is wrong with it.
     """
+    hooks: dict[str, Any] = {"parse_constant": _no_constant, "parse_float": _finite, "object_pairs_hook": _unique}
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
+        level = [value := json.loads(text, **(hooks if strict else {}))]
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    for _ in range(deepest):
+        holders = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [child for holder in holders for child in holder]
+    if level:
+        raise ValueError(f"it is nested more than {deepest} deep")
+    return value
 
 
 def _no_constant(name: str) -> Any:

@@ -40,11 +40,7 @@ def save_pytree(tree: Any, folder: Path) -> None:
 
 
 def load_pytree(folder: Path, like: Any) -> Any:
-    """Read back what `save_pytree` wrote, in the structure and with the sharding of `like`.
-
-    Args:
-        folder: the folder given to `save_pytree`.
-        like: a pytree with the same leaves: their shapes, dtypes and shardings are used, not their values.
+    """Read back what `save_pytree` wrote, with the structure, shapes, dtypes and shardings of `like`.
 
     Raises:
         CheckpointError: a file cannot be read; a leaf is missing, unknown, or has another shape or dtype; or a JAX

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +22,15 @@ import numpy as np
 from paperloop.errors import CheckpointError, UserError, did_you_mean
 from paperloop.files import check_is_file
 
-__all__ = ["Curve", "JsonlSink", "Rows", "curve", "metric_names", "read_metrics"]
+__all__ = [
+    "Curve", "JsonlSink", "Rows", "curve", "finite_or_null", "in_order", "metric_names", "metrics_in_parts",
+    "read_metrics",
+]  # fmt: skip
 
 Rows = Sequence[dict[str, Any]]
 RESERVED = ("step", "wall", "split")
 FLUSH_SECONDS = 5.0
+CHUNK = 4 << 20  # bytes that are parsed at a time
 
 
 class JsonlSink:
@@ -44,15 +48,14 @@ class JsonlSink:
         self._size, self._hash = 0, hashlib.sha256()
 
     def resume(self, run_dir: Path, mark: Mapping[str, Any], *, whole: bool = False) -> bool:
-        """Check that the file begins with what a checkpoint vouches for; call it before `open`.
+        """Return whether the file is there, after a check that it begins with what a checkpoint vouches for.
+
+        Called before `open`; where the file is missing, rows start anew.
 
         Args:
             run_dir: the run folder.
             mark: what `mark` returned when the checkpoint was written.
             whole: nothing may follow, because the run ended there.
-
-        Returns:
-            Whether the file is there; where it is not, rows start anew.
 
         Raises:
             CheckpointError: the file is shorter, or has changed.
@@ -105,7 +108,7 @@ class JsonlSink:
         try:
             text = json.dumps(row, allow_nan=False)
         except ValueError:
-            text = json.dumps(_finite_or_null(row))
+            text = json.dumps(finite_or_null(row))
         line = text.encode() + b"\n"
         self._file.write(line)
         self._size += len(line)
@@ -129,40 +132,77 @@ class JsonlSink:
 
 
 class Curve(NamedTuple):
-    """One metric of one run over time, in the order of steps.
+    """One metric of one run over time, in the order of steps."""
 
-    Attributes:
-        steps: (n,) integers.
-        wall: (n,) seconds of running time.
-        values: (n,) or (n, seeds) or (n, seeds, ...); NaN where a row holds null.
-    """
-
-    steps: np.ndarray
-    wall: np.ndarray
-    values: np.ndarray
+    steps: np.ndarray  # (n,) integers
+    wall: np.ndarray  # (n,) seconds of running time
+    values: np.ndarray  # (n,) or (n, seeds) or (n, seeds, ...); NaN where a row holds null
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's `metrics.jsonl`, without a torn last line.
+    """Return the rows of a run's `metrics.jsonl`, without a torn last line; raises as `metrics_in_parts` does."""
+    return [row for rows in metrics_in_parts(run_dir) for row in rows]
+
+
+def metrics_in_parts(run_dir: Path) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of a run's `metrics.jsonl`, some thousands at a time, without a torn last line.
 
     Raises:
         UserError: there is no such file, it cannot be read, or a line before the last is damaged; the message names
             the file and the line.
     """
     path = check_is_file(Path(run_dir) / "metrics.jsonl")
+    number, rest = 1, b""
+    try:
+        with path.open("rb") as file:
+            while data := file.read(CHUNK):
+                rest += data
+                cut = rest.rfind(b"\n", 0, rest.rfind(b"\n")) + 1  # the last whole line may be the file's last
+                lines, rest = rest[:cut].split(b"\n")[:-1], rest[cut:]
+                yield _rows(lines, path, number)
+                number += len(lines)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from None
     # A crash of the machine can leave a tail of zero bytes.
-    lines = path.read_bytes().rstrip(b" \t\r\n\0").split(b"\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        row = _row(line)
-        if row is not None:
-            rows.append(row)
-        elif line.strip() and number < len(lines):
-            raise UserError(
-                f"{path}, line {number} is not a row of metrics (an object with step, wall and split): "
-                "restore the file, or delete that line."
-            )
+    *lines, last = rest.rstrip(b" \t\r\n\0").split(b"\n")
+    yield _rows(lines, path, number)
+    if not _problem(row := _parsed(last)):
+        yield [row]
+
+
+def _rows(lines: Sequence[bytes], path: Path, first: int) -> list[dict[str, Any]]:
+    """Parse lines, all in one call where they are sound; `first` is the number of the first."""
+    numbered = [(number, line) for number, line in enumerate(lines, first) if line.strip()]
+    try:
+        rows = json.loads(b"[" + b",".join(line for _, line in numbered) + b"]")
+    except (ValueError, RecursionError):
+        rows = []
+    if len(rows) != len(numbered):  # "1},{2" in one line would pass as two
+        rows = [_parsed(line) for _, line in numbered]
+    for (number, _), row in zip(numbered, rows, strict=True):
+        if problem := _problem(row):
+            raise UserError(f"{path}, line {number} is not a row of metrics: {problem}; restore the file.")
     return rows
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _problem(row: Any) -> str:
+    """What is wrong with a row as parsed; "" for nothing."""
+    if row is None:
+        return "it is not JSON"
+    if not isinstance(row, dict) or not row.keys() >= {*RESERVED}:
+        return "it is not an object with step, wall and split"
+    if type(row["step"]) is not int or not 0 <= row["step"] < 2**63:
+        return "its step is not a whole number from 0 on"
+    if type(row["wall"]) not in (int, float) or not math.isfinite(row["wall"]):
+        return "its wall is not a number of seconds"
+    return "" if isinstance(row["split"], str) else "its split is not a name"
 
 
 def metric_names(rows: Rows) -> dict[str, list[str]]:
@@ -194,10 +234,14 @@ def curve(run: Path | Rows, name: str, split: str = "train") -> Curve:
         raise UserError(_missing(where, rows, name, split))
     steps, wall, raw = zip(*found, strict=True)
     values = _array(raw, f"Metric {name!r} in split {split!r} of {where}", steps)
-    at = np.asarray(steps)
-    order = np.argsort(at, kind="stable")
-    order = order[np.append(np.diff(at[order]) > 0, True)]
-    return Curve(at[order], np.asarray(wall, float)[order], values[order])
+    return in_order(Curve(np.asarray(steps), np.asarray(wall, float), values))
+
+
+def in_order(one: Curve) -> Curve:
+    """Return a curve in the order of its steps; of two values at one step the later counts."""
+    order = np.argsort(one.steps, kind="stable")
+    order = order[np.append(np.diff(one.steps[order]) > 0, True)]
+    return Curve(*(column[order] for column in one))
 
 
 def _array(raw: Sequence[Any], what: str, steps: Sequence[int]) -> np.ndarray:
@@ -224,19 +268,10 @@ def _missing(where: str, rows: Rows, name: str, split: str) -> str:
     return f"There is no metric {name!r} in split {split!r} of {where}{did_you_mean(name, names[split])}"
 
 
-def _row(line: bytes) -> dict[str, Any] | None:
-    """The row in a line; None where it holds something else."""
-    try:
-        row = json.loads(line)
-        step, wall, split = (row[name] for name in RESERVED)
-    except (ValueError, RecursionError, TypeError, KeyError):
-        return None
-    return row if type(step) is int and type(wall) in (int, float) and isinstance(split, str) else None
-
-
-def _finite_or_null(value: Any) -> Any:
+def finite_or_null(value: Any) -> Any:
+    """Return a JSON tree in which numbers that are not finite are null."""
     if isinstance(value, dict):
-        return {name: _finite_or_null(entry) for name, entry in value.items()}
+        return {name: finite_or_null(entry) for name, entry in value.items()}
     if isinstance(value, list):
-        return [_finite_or_null(entry) for entry in value]
+        return [finite_or_null(entry) for entry in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

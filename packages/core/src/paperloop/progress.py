@@ -11,13 +11,10 @@ REDRAW_SECONDS = 0.1
 
 
 class Progress:
-    """One bar for a run of `total` steps.
+    """One bar for a run of `total` steps, with a label at its left.
 
-    Args:
-        total: steps at the end.
-        start: steps already done when this process began: they do not count for the rate.
-        enabled: False draws nothing; a console that is not a terminal draws nothing either.
-        label: what runs, at the bar's left.
+    The `start` steps that were done when this process began do not count for the rate. Nothing is drawn where the
+    console is not a terminal, or `enabled` is False.
     """
 
     def __init__(self, total: int, start: int = 0, *, enabled: bool = True, label: str = "") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import importlib.metadata
@@ -24,11 +25,7 @@ def utc_now() -> str:
 
 
 def provenance(*distributions: str) -> dict[str, Any]:
-    """Return a JSON-ready record of the running process.
-
-    Args:
-        distributions: further distributions whose versions to record.
-    """
+    """Return a JSON-ready record of the running process, with the versions of further distributions."""
     return {
         "argv": sys.argv,
         "host": socket.gethostname(),
@@ -44,10 +41,8 @@ def provenance(*distributions: str) -> dict[str, Any]:
 def _versions(*names: str) -> dict[str, str]:
     found = {}
     for name in names:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

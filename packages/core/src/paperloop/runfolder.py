@@ -34,12 +34,7 @@ _KEYS = {"schema": int, "status": str, "method": str, "seed": int, "start": str}
 
 
 class RunFolder:
-    """The folder of one run.
-
-    Args:
-        path: the folder; made by `lock`.
-        keep: how many checkpoints to keep.
-    """
+    """The folder of one run, which `lock` makes; `keep` is how many checkpoints to keep."""
 
     def __init__(self, path: Path, keep: int = 3):
         self.path = Path(path)
@@ -60,15 +55,9 @@ class RunFolder:
         return record
 
     def check(self, trainer: Any, *, seed: int, resume: str) -> dict[str, Any] | None:
-        """Check, without writing anything, that `trainer` may run here.
+        """Return the record of the run that is there, or None, after a check that `trainer` may run here.
 
-        Args:
-            trainer: the method about to run.
-            seed: the seed it is about to run with.
-            resume: "auto" continues a run that is there, "never" refuses one, "must" demands one.
-
-        Returns:
-            The record of the run found there, or None where there is none.
+        Nothing is written. `resume` is that of `paperloop.run`.
 
         Raises:
             UserError: the folder holds another run or something else, or `resume` forbids what is found.
@@ -94,7 +83,7 @@ class RunFolder:
         seed: int,
         previous: Mapping[str, Any] | None,
         parent: Path | None,
-        repairs: Sequence[str] = (),
+        repairs: Sequence[str],
     ) -> None:
         """Write config.json and run.json for a run that begins or resumes. The lock is held.
 
@@ -246,4 +235,4 @@ def _may_precede(path: Path) -> bool:
 
     A process killed in between leaves the lock and config.json; a sweep puts its own dot-files there first.
     """
-    return path.name == "config.json" or path.name.startswith(".") or path.name.endswith(".tmp")
+    return path.name == "config.json" or path.name.startswith(".")

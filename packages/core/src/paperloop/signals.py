@@ -63,11 +63,9 @@ def screened_interrupts(let_through: Callable[[], bool]) -> Generator[None]:
 
 @contextlib.contextmanager
 def caught_signals(note: str = "", *, once: bool = True) -> Generator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list, instead of being ended by them.
+    """Collect SIGINT and SIGTERM in the list, instead of being ended by them; say `note` when the first arrives.
 
-    Args:
-        note: said on the error stream when the first arrives.
-        once: a second signal takes its usual effect at once; otherwise all are collected.
+    With `once`, a second signal takes its usual effect at once.
     """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

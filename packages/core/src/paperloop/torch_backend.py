@@ -20,7 +20,7 @@ from paperloop.checkpoint import compare_leaves
 from paperloop.errors import CheckpointError, UserError
 from paperloop.files import write_json
 
-__all__ = ["load_objects", "load_tree", "save_objects", "save_tree"]
+__all__ = ["load_objects", "save_objects"]
 
 
 def save_objects(objects: Mapping[str, Any], folder: Path) -> None:
@@ -31,7 +31,11 @@ def save_objects(objects: Mapping[str, Any], folder: Path) -> None:
             `torch.Generator`, tensor, or plain value (nested dictionaries, lists, numbers, strings, None).
         folder: an existing folder.
     """
-    save_tree({name: _to_tree(part) for name, part in objects.items()}, folder)
+    safetensors = _safetensors()
+    tensors: dict[str, Any] = {}
+    encoded = _encode({name: _to_tree(part) for name, part in objects.items()}, "", tensors)
+    write_json(folder / "tree.json", encoded)
+    safetensors.save_file(tensors, str(folder / "tensors.safetensors"))
 
 
 def load_objects(objects: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -49,7 +53,7 @@ def load_objects(objects: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """
     import torch
 
-    saved = load_tree(folder)
+    saved = _load_tree(folder)
     if set(saved) != set(objects):
         raise CheckpointError(
             f"The checkpoint in {folder} holds the parts {sorted(saved)}, and this method has {sorted(objects)}: "
@@ -77,26 +81,12 @@ def load_objects(objects: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
-def save_tree(tree: Any, folder: Path) -> None:
-    """Write nested dictionaries, lists and tuples of tensors and plain values."""
-    safetensors = _safetensors()
-    tensors: dict[str, Any] = {}
-    encoded = _encode(tree, "", tensors)
-    write_json(folder / "tree.json", encoded)
-    safetensors.save_file(tensors, str(folder / "tensors.safetensors"))
-
-
-def load_tree(folder: Path) -> Any:
-    """Read back what `save_tree` wrote; tensors come back on the CPU.
-
-    Raises:
-        CheckpointError: a file is missing or damaged.
-    """
+def _load_tree(folder: Path) -> Any:
+    """The tree that `save_objects` wrote; its tensors are on the CPU."""
     safetensors = _safetensors()
     try:
         encoded = json.loads((folder / "tree.json").read_text())
-        tensors = safetensors.load_file(str(folder / "tensors.safetensors"))
-        return _decode(encoded, tensors)
+        return _decode(encoded, safetensors.load_file(str(folder / "tensors.safetensors")))
     except Exception as error:  # safetensors has an error type of its own
         raise CheckpointError(
             f"The torch state in {folder} cannot be read ({type(error).__name__}: {error})."

@@ -283,22 +283,17 @@ def blocks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def first_nonfinite(array: np.ndarray) -> int | None:
     """Return the first row of `array` that holds a NaN or an infinity, or None."""
-    if array.dtype.kind != "f":
-        return None
-    for first, block in blocks(array):
-        finite = np.isfinite(block)
-        if not finite.all():
-            rows = finite.reshape(len(block), -1).all(axis=1)
-            return first + int(rows.argmin())
-    return None
+    bad = nonfinite_rows(array)
+    return int(bad.argmax()) if bad.any() else None
 
 
 def nonfinite_rows(array: np.ndarray) -> np.ndarray:
     """Return booleans of shape (N,): which rows hold a NaN or an infinity."""
     found = np.zeros(len(array), bool)
-    if array.dtype.kind == "f":
-        for first, block in blocks(array):
-            found[first : first + len(block)] = ~np.isfinite(block).reshape(len(block), -1).all(axis=1)
+    for first, block in blocks(array) if array.dtype.kind == "f" else ():
+        finite = np.isfinite(block)
+        if not finite.all():
+            found[first : first + len(block)] = ~finite.reshape(len(block), -1).all(axis=1)
     return found
 
 

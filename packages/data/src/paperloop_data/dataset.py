@@ -101,16 +101,9 @@ class EpisodeDataset(EpisodeArrays):
         elif self.final_observations is not None:
             final = self.final_observations[index]
             following = arrays.frozen(np.concatenate([self.observations[rows.start + 1 : rows.stop], final[None]]))
-        return Episode(
-            self.observations[rows],
-            self.actions[rows],
-            self.rewards[rows],
-            self.terminated[rows],
-            self.truncated[rows],
-            following,
-            final,
-            MappingProxyType({name: array[rows] for name, array in self.extras.items()}),
-        )
+        steps = (getattr(self, name)[rows] for name in PER_STEP)
+        extras = MappingProxyType({name: array[rows] for name, array in self.extras.items()})
+        return Episode(*steps, following, final, extras)
 
     def __getitem__(self, index: int) -> Episode:
         if not -self.num_episodes <= index < self.num_episodes:
@@ -174,17 +167,13 @@ class EpisodeDataset(EpisodeArrays):
         return top_episodes(self, count, fraction, scores)
 
     @staticmethod
-    def concatenate(datasets: Sequence[EpisodeDataset], *, extras: Literal["all", "common"] = "all") -> EpisodeDataset:
+    def concatenate(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
         """Return the episodes of all `datasets`, in order. Attributes that differ are left out.
-
-        Args:
-            datasets: one or more, with the same shapes of observations and actions.
-            extras: "all" demands the same extras in each; "common" keeps those that every one has.
 
         Raises:
             UserError: none are given, their shapes or extras differ, or only some store next observations.
         """
-        return concatenate_datasets(list(datasets), extras)
+        return concatenate_datasets(list(datasets))
 
     def with_time_limit(self, max_episode_steps: int) -> EpisodeDataset:
         """Return the dataset with every end at `max_episode_steps` steps taken as truncated and not terminated.
@@ -204,10 +193,6 @@ class EpisodeDataset(EpisodeArrays):
         """Return sizes, kinds of episode ends, and the spread of returns and lengths, as plain JSON-ready numbers."""
         return summary.statistics(self)
 
-    def observation_statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation (ddof 0) of the observations, each (*obs) float64."""
-        return summary.moments(self.observations)
-
     def findings(self, *, action_low: Any = None, action_high: Any = None) -> list[str]:
         """Return a sentence for each thing that is legal but often a mistake; see `paperloop_data.findings`."""
         return summary.findings(self, action_low, action_high)
@@ -217,15 +202,11 @@ class EpisodeDataset(EpisodeArrays):
 
         How next observations are stored (by row, or by episode), attributes and provenance do not count.
         """
-        same = all(
-            arrays.same_bits(getattr(self, name), getattr(other, name)) for name in (*PER_STEP, "episode_starts")
-        )
-        return (
-            same
-            and self.extras.keys() == other.extras.keys()
-            and all(arrays.same_bits(self.extras[name], other.extras[name]) for name in self.extras)
-            and arrays.same_bits(next_rows(self), next_rows(other))
-        )
+        if self.extras.keys() != other.extras.keys():
+            return False
+        pairs = [(getattr(self, name), getattr(other, name)) for name in (*PER_STEP, "episode_starts")]
+        pairs += [(self.extras[name], other.extras[name]) for name in self.extras]
+        return all(arrays.same_bits(a, b) for a, b in [*pairs, (next_rows(self), next_rows(other))])
 
     def __reduce__(self) -> tuple[Any, ...]:
         # For worker processes and deepcopy: the read-only mappings cannot be copied themselves.

@@ -25,14 +25,9 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spread(values: np.ndarray) -> dict[str, float]:
-    low, median, high = np.quantile(values, [0.0, 0.5, 1.0])
-    return {
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "min": float(low),
-        "median": float(median),
-        "max": float(high),
-    }
+    found = {"mean": values.mean(), "std": values.std()}
+    found |= zip(("min", "median", "max"), np.quantile(values, [0.0, 0.5, 1.0]), strict=True)
+    return {name: float(value) for name, value in found.items()}
 
 
 def statistics(data: EpisodeArrays) -> dict[str, Any]:
@@ -53,14 +48,10 @@ def statistics(data: EpisodeArrays) -> dict[str, Any]:
 def findings(data: EpisodeArrays, action_low: Any = None, action_high: Any = None) -> list[str]:
     """Return a sentence for each of these that holds.
 
-    Actions out of bounds; observation dimensions or rewards that never change; NaN in an extra; flags inside episodes;
-    episodes of one step after a terminal step (AntMaze, cut at every goal step); every episode of one length and all
-    "terminated" (a time limit recorded as an end of the environment's own); the same episode twice.
-
-    Args:
-        data: the dataset.
-        action_low: lower bound of the actions, a number or (*act); None where it is not known.
-        action_high: upper bound, likewise.
+    Actions out of bounds (numbers or (*act), where they are known); observation dimensions or rewards that never
+    change; NaN in an extra; flags inside episodes; episodes of one step after a terminal step (AntMaze, cut at every
+    goal step); every episode of one length and all "terminated" (a time limit recorded as an end of the environment's
+    own); the same episode twice.
     """
     twins = _twins(data)
     return [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from paperloop.errors import UserError, shown
+from paperloop.files import parse_json
 
 __all__ = ["checked_attributes", "names", "parsed", "shown"]
 
@@ -28,15 +28,9 @@ def parsed(text: Any) -> Any:
         ValueError: it is not JSON, or nested too deeply.
     """
     try:
-        level = [value := json.loads(text)]
-    except (RecursionError, TypeError) as error:
+        return parse_json(text, strict=False, deepest=DEEPEST)
+    except TypeError as error:
         raise ValueError(str(error)) from None
-    for _ in range(DEEPEST):
-        holders = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
-        level = [child for holder in holders for child in holder]
-        if not level:
-            return value
-    raise ValueError(f"nested more than {DEEPEST} deep")
 
 
 def checked_attributes(text: Any, where: str) -> dict[str, Any]:

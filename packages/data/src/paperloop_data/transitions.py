@@ -57,14 +57,8 @@ def make_transitions(data: EpisodeArrays, semantics: Semantics, dtype: np.dtype 
             f"{setting('semantics', 'd4rl')}, which leaves those steps out, or give next_observations or "
             "final_observations."
         )
-    return Transitions(
-        _cast(data.observations, dtype),
-        _cast(data.actions, dtype),
-        _cast(data.rewards, dtype),
-        _cast(following, dtype),
-        data.terminated,
-        frozen(np.arange(data.num_steps)),
-    )
+    floats = [_cast(array, dtype) for array in (data.observations, data.actions, data.rewards, following)]
+    return Transitions(*floats, data.terminated, frozen(np.arange(data.num_steps)))
 
 
 def next_rows(data: EpisodeArrays) -> np.ndarray | None:
@@ -88,14 +82,9 @@ def _d4rl(data: EpisodeArrays, dtype: np.dtype | None) -> Transitions:
     keep[last] &= data.terminated[last]
     keep[-1] = False
     rows = np.flatnonzero(keep)
-    return Transitions(
-        _take(data.observations, rows, dtype),
-        _take(data.actions, rows, dtype),
-        _take(data.rewards, rows, dtype),
-        _take(data.observations, rows + 1, dtype),
-        _take(data.terminated, rows, None),
-        frozen(rows),
-    )
+    now = [_take(array, rows, dtype) for array in (data.observations, data.actions, data.rewards)]
+    following, terminals = _take(data.observations, rows + 1, dtype), _take(data.terminated, rows, None)
+    return Transitions(*now, following, terminals, frozen(rows))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype | None) -> np.ndarray:
@@ -177,12 +166,10 @@ def top_episodes(data: Data, count: int | None, fraction: float | None, scores: 
     return select_episodes(data, np.argsort(-ranked, kind="stable")[:count])
 
 
-def concatenate_datasets(datasets: list[Data], extras: str) -> Data:
+def concatenate_datasets(datasets: list[Data]) -> Data:
     """See `EpisodeDataset.concatenate`."""
     if not datasets:
         raise UserError("concatenate() needs at least one dataset.")
-    if extras not in ("all", "common"):
-        raise UserError(f"The extras of concatenate() are 'all' or 'common'; got {extras!r}.")
     head = datasets[0]
     for number, data in enumerate(datasets[1:], start=1):
         for name, one in _by_step(head).items():
@@ -193,10 +180,10 @@ def concatenate_datasets(datasets: list[Data], extras: str) -> Data:
                     f"({head.where}) {one.shape[1:]}; concatenate datasets of one environment."
                 )
         differing = sorted(head.extras.keys() ^ data.extras.keys())
-        if differing and extras == "all":
+        if differing:
             raise UserError(
                 f"{data.where}: dataset {number} and dataset 0 ({head.where}) do not share the extra "
-                f"{differing[0]!r}; pass extras='common' to keep only what all have."
+                f"{differing[0]!r}; take it out with replace(extras=...)."
             )
 
     fields: dict[str, Any] = {name: np.concatenate([getattr(data, name) for data in datasets]) for name in PER_STEP}
@@ -216,8 +203,7 @@ def concatenate_datasets(datasets: list[Data], extras: str) -> Data:
     by_episode = len(finals) == len(datasets)
     fields["final_observations"] = np.concatenate(finals) if by_episode else None
     fields["next_observations"] = np.concatenate(stored) if stored and not by_episode else None
-    common = [name for name in head.extras if all(name in data.extras for data in datasets)]
-    fields["extras"] = {name: np.concatenate([data.extras[name] for data in datasets]) for name in common}
+    fields["extras"] = {name: np.concatenate([data.extras[name] for data in datasets]) for name in head.extras}
     attributes = {
         key: value
         for key, value in head.attributes.items()

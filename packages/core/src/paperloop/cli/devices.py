@@ -17,15 +17,10 @@ Device = Literal["auto", "cpu", "gpu"]
 
 
 def select_device(device: Device, backend: Literal["jax", "torch"]) -> str:
-    """Make `device` the one that computes, before the first use of the back end.
+    """Make `device` the one that computes, before the first use of the back end; "auto" is the GPU where there is one.
 
-    Args:
-        device: "cpu", "gpu", or "auto" for the GPU where there is one.
-        backend: whose. For JAX the choice holds for the process, as JAX has it; for torch nothing is set, and the
-            result is to be passed on.
-
-    Returns:
-        For JAX "cpu", "gpu" or "tpu"; for torch "cpu", "cuda" or "mps".
+    For JAX the choice holds for the process, and "cpu", "gpu" or "tpu" is returned; for torch nothing is set, and the
+    device to pass on is returned: "cpu", "cuda" or "mps".
 
     Raises:
         UserError: the back end is not installed, there is no GPU, or JAX already computes elsewhere.
@@ -58,16 +53,7 @@ def start_jax(device: Device, devices: int = 1) -> str:
     """Make `device` the one that JAX computes on, and keep compiled programs for the next command.
 
     They go into the user's cache folder, unless JAX is told another one, so that the same command starts in seconds.
-
-    Args:
-        device: "cpu", "gpu", or "auto" for the GPU where there is one.
-        devices: on a CPU, make so many virtual devices.
-
-    Returns:
-        "cpu", "gpu" or "tpu".
-
-    Raises:
-        UserError: see `select_device`.
+    With `devices` above 1, a CPU is made so many virtual devices. Returns and raises as `select_device` does.
     """
     config: Any = _import("jax").config  # defines its attributes at run time
     if config.jax_compilation_cache_dir is None:

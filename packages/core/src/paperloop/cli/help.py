@@ -39,12 +39,7 @@ def program_help(prog: str, description: str, commands: Iterable[Command]) -> st
 
 
 def command_help(typed: Typed, *, everything: bool) -> str:
-    """Return a command's help, with the values of the chosen preset as defaults.
-
-    Args:
-        typed: what was typed before the help was asked for.
-        everything: all options, instead of a screen of the essential ones.
-    """
+    """Return a command's help, with the values of the chosen preset as defaults: a screen of it, or everything."""
     options = list(typed.table.values())
     page = _page(typed, options, presets="full" if everything else "lines")
     if not everything and len(page) > SCREEN:

@@ -45,20 +45,10 @@ Positional = Annotated[_T, _Positional()]
 
 
 class Option:
-    """One option.
+    """One option: the dotted path of its field, what it may be, and its default in JSON (`MISSING` for none).
 
-    Args:
-        path: the dotted path of its field.
-        shape: what it may be.
-        default: in JSON; `MISSING` where there is none.
-        switch: tag -> class, where it chooses a member of a union.
-
-    Attributes:
-        positional: whether it is given by its place.
-        required: whether it must be given.
-        flag: whether it can be switched on and off.
-        name: as it is typed, or for a positional one as it is called in the help.
-        off: as it is switched off.
+    `switch` is tag -> class, where it chooses a member of a union. `name` is how it is typed, or how the help calls a
+    positional one, and `off` how a `flag` is switched off.
     """
 
     def __init__(self, path: str, shape: Shape, default: Any, switch: Mapping[str, Any] | None = None):

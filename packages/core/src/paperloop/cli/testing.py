@@ -20,13 +20,7 @@ def check_command_errors(app: App) -> int:
     """Check that a wrong value of every field of every command is refused by the option that was typed.
 
     Every field is walked, of all members of every union. Fields that take any text cannot be wrong and are left out.
-    No command is run.
-
-    Args:
-        app: the program.
-
-    Returns:
-        How many fields were tried.
+    No command is run. Returns how many fields were tried.
 
     Raises:
         AssertionError: one of them is accepted, or refused in other words; the message shows the command line.

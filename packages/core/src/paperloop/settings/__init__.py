@@ -34,7 +34,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from paperloop.errors import did_you_mean, nearest
 from paperloop.files import parse_json, read_json
-from paperloop.settings.model import field_paths, from_dict, merge, nested, replace_in, settings, to_dict, validate
+from paperloop.settings.model import from_dict, merge, nested, replace_in, settings, to_dict, validate
 from paperloop.settings.problems import Problem, SettingsError, fault
 from paperloop.settings.saved import config_document, config_hash, json_hash, load_config, read_document, save_config
 from paperloop.settings.shapes import Note, defaults, flatten
@@ -42,7 +42,7 @@ from paperloop.settings.shapes import Note, defaults, flatten
 __all__ = [
     "Count", "CountOrZero", "Ge", "Gt", "Le", "Lt", "NotNegative", "Note", "Positive", "PositiveShare", "Problem",
     "Seed", "SettingsError", "Share", "config_document", "config_hash", "defaults", "did_you_mean", "fault",
-    "field_paths", "flatten", "from_dict", "json_hash", "load_config", "merge", "nearest", "nested", "parse_json",
+    "flatten", "from_dict", "json_hash", "load_config", "merge", "nearest", "nested", "parse_json",
     "read_document", "read_json", "replace_in", "save_config", "settings", "to_dict", "validate",
 ]  # fmt: skip
 

@@ -14,9 +14,9 @@ from pydantic_core import ArgsKwargs
 
 from paperloop.errors import UserError
 from paperloop.settings.problems import SettingsError, problems_of, short
-from paperloop.settings.shapes import defaults, jsonable, shapes, walk
+from paperloop.settings.shapes import defaults, jsonable, shapes
 
-__all__ = ["field_paths", "from_dict", "merge", "nested", "replace_in", "settings", "to_dict", "validate"]
+__all__ = ["from_dict", "merge", "nested", "replace_in", "settings", "to_dict", "validate"]
 
 Config = TypeVar("Config")
 
@@ -74,12 +74,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[Config], data: Mapping[str, Any], *, where: str = "config.json") -> Config:
-    """Make settings from a JSON object.
+    """Make settings of what `to_dict` returned, or of part of it: missing keys take their defaults.
 
-    Args:
-        cls: the class of the settings.
-        data: what `to_dict` returned, or part of it: missing keys take their defaults.
-        where: what to call the source in messages.
+    Messages call the source `where`.
 
     Raises:
         SettingsError: an unknown key, or a value that is not allowed; with the whole path.
@@ -160,9 +157,3 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
                 raise UserError(f'"{path}" contradicts {json.dumps(node)} for "{holder}": leave one of them out.')
         node[last] = jsonable(values[path])
     return tree
-
-
-def field_paths(config: Any) -> list[str]:
-    """Return the dotted paths of all fields, holders as well: of settings, or of a class by default."""
-    cls, tree = (config, defaults(config)) if isinstance(config, type) else (type(config), to_dict(config))
-    return [field.path for field in walk(cls, tree)]

@@ -27,22 +27,15 @@ def config_document(config: Any, schema: int = 1) -> dict[str, Any]:
 def save_config(config: Any, path: Path | str, schema: int = 1) -> None:
     """Write settings to `path`, atomically.
 
-    Args:
-        config: the settings.
-        path: the file to make or replace.
-        schema: raise it when a field changes its meaning, so that files of the old meaning are refused.
+    A package raises its `schema` when a field changes its meaning, so that files of the old meaning are refused.
     """
     write_json(Path(path), config_document(config, schema))
 
 
 def load_config(cls: type[Config], path: Path | str, schema: int = 1) -> Config:
-    """Read settings that `save_config` wrote.
+    """Read settings of a class that `save_config` wrote.
 
-    Args:
-        cls: the class expected.
-        path: the file, or a run folder, whose config.json is read. A folder without one may hold settings of this
-            type under another name, such as train.json.
-        schema: the schema number expected.
+    Of a run folder config.json is read, or without one the file that holds settings of this type, such as train.json.
 
     Raises:
         UserError: the file cannot be read, is of another schema or type, or does not fit (`from_dict`).

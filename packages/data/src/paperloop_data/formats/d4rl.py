@@ -105,14 +105,8 @@ def write_d4rl(data: EpisodeDataset, path: str | Path, *, overwrite: bool = Fals
     out, except at the very last row, so that no reader bridges two episodes. Where the flags do not tell the episodes
     apart (AntMaze), their starts are kept under `metadata/episode_starts`, which `read_d4rl` honours.
 
-    Args:
-        data: the dataset. Final observations are written as next observations, (N, *obs).
-        path: the file to make.
-        overwrite: replace what is there.
-        compress: gzip, as D4RL's files; smaller, and several times slower.
-
-    Returns:
-        The path.
+    Final observations are written as next observations, (N, *obs). `compress` is gzip, as in D4RL's files, which is
+    several times slower. Returns the path.
 
     Raises:
         UserError: the path exists, cannot be written, or an extra has a name that D4RL uses.
@@ -124,15 +118,9 @@ def write_d4rl(data: EpisodeDataset, path: str | Path, *, overwrite: bool = Fals
         raise UserError(f"{data.where}: the extra {reserved[0]!r} has a name that D4RL files use otherwise; rename it.")
     timeouts = data.truncated.copy()
     timeouts[data.episode_ends[:-1] - 1] |= data.cut[:-1]
-    contents = {
-        "observations": data.observations,
-        "actions": data.actions,
-        "rewards": data.rewards,
-        "terminals": data.terminated,
-        "timeouts": timeouts,
-    }
-    following = next_rows(data)
-    if following is not None:
+    contents = {name: getattr(data, name) for name in ("observations", "actions", "rewards")}
+    contents |= {"terminals": data.terminated, "timeouts": timeouts}
+    if (following := next_rows(data)) is not None:
         contents["next_observations"] = following
     if not np.array_equal(starts_after(data.terminated | timeouts), data.episode_starts):
         contents[STARTS] = data.episode_starts

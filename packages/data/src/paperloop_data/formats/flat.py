@@ -66,14 +66,10 @@ def rewards_or_default(rewards: Any, default: float | None, steps: int, where: s
 def build_flat(
     found: Mapping[str, Any], holds: Mapping[str, Any], *, attributes: Mapping[str, Any], read: Any, reading: Reading
 ) -> EpisodeDataset:
-    """Make a dataset of arrays under the names of `FIELDS`; further ones become extras.
+    """Make a dataset of the arrays that were read, under the names of `FIELDS`; further ones become extras.
 
-    Args:
-        found: the arrays that were read. Given `episode_starts`, no rule is needed to find the episodes.
-        holds: whatever the file holds, by name, for messages.
-        attributes: facts that the file states.
-        read: the provenance record; the rule that was used is added.
-        reading: how the file is read.
+    Given `episode_starts`, no rule is needed to find the episodes. Messages name what the file `holds`. The rule that
+    was used is added to the provenance record `read`.
 
     Raises:
         UserError: an array is missing, or they do not fit together.
@@ -143,17 +139,9 @@ def build_flat(
             UnusedOptionWarning,
             stacklevel=4,
         )
-    fields = {
-        "observations": observations,
-        "actions": known["actions"],
-        "rewards": known["rewards"],
-        "terminated": known["terminals"],
-        "truncated": truncated,
-        "episode_starts": starts,
-        "next_observations": known.get("next_observations"),
-        "final_observations": final,
-        "extras": extras,
-    }
+    fields = {name: known.get(name) for name in ("actions", "rewards", "next_observations")}
+    fields |= {"observations": observations, "terminated": known["terminals"], "truncated": truncated}
+    fields |= {"episode_starts": starts, "final_observations": final, "extras": extras}
     read = {**read, "episode_ends": rule}
     return build(fields, attributes=attributes, read=read, drop_nonfinite=reading.drop_nonfinite)
 

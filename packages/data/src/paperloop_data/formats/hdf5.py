@@ -80,12 +80,7 @@ def datasets(
     """Return every dataset below an item by its path from there; the item itself under "" if it is one.
 
     Soft links are followed within the file. What a group holds is given once, under its own path where it has one.
-
-    Args:
-        item: where to look.
-        where: the file, for messages.
-        wanted: tells of a path whether it, or anything below it, is to be read. A link that leads nowhere or out of the
-            file is left out where it is not.
+    A link that leads nowhere or out of the file is left out, unless its path is `wanted`.
 
     Raises:
         UserError: a link that is wanted cannot be followed.
@@ -118,16 +113,9 @@ class LinkError(UserError):
 
 
 def follow(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> Any:
-    """Return the object, by h5py's low-level identifier, that a path below `group` stands for, within the file.
+    """Return the object, by h5py's low-level identifier, that a name below `group` stands for, within the file.
 
-    Args:
-        group: where to start.
-        name: such as b"infos/goal".
-        path: how to call it in a message.
-        where: the file, for messages.
-
-    Returns:
-        The object; None where there is no such name.
+    None where there is no such name. Messages call it `path`.
 
     Raises:
         LinkError: an external link, or a soft link that leads nowhere, in a circle, or to such a link.

@@ -66,9 +66,8 @@ def read_minari(path: str | Path, **options: Any) -> EpisodeDataset:
     aligned with the observation they came with (of T+1 rows the last is left out). The metadata become
     `attributes["minari"]`.
 
-    Args:
-        path: the dataset's folder, which holds `data/`, or that `data/` itself.
-        options: fields of `paperloop_data.Reading`.
+    The path is that of the folder that holds `data/`, or of `data/` itself; options are fields of
+    `paperloop_data.Reading`.
 
     Raises:
         UserError: the folder is damaged or incomplete, was changed after we wrote it, its format or spaces are not
@@ -122,15 +121,12 @@ def write_minari(
 
     Args:
         data: the dataset, with next or final observations.
-        path: the folder to make.
+        path: the folder to make, which is returned.
         dataset_id: "(namespace/)name-v0"; by default the last part of the path.
         metadata: further metadata, such as "author", "env_spec", or "action_space" as Minari serialises it. What was
             read from a Minari folder is kept where it still fits; spaces without such knowledge are unbounded.
         overwrite: replace an older Minari folder there.
         compress: gzip; smaller, and several times slower.
-
-    Returns:
-        The path.
 
     Raises:
         UserError: the path exists, or cannot be written, or the dataset has no final observations.

@@ -25,16 +25,7 @@ from paperloop_data.text import checked_attributes, names, shown
 __all__ = ["read_npz", "write_npz"]
 
 #: The flat layout that `write_npz` makes.
-FLAT = (
-    "observations",
-    "actions",
-    "rewards",
-    "terminated",
-    "truncated",
-    "episode_starts",
-    "next_observations",
-    "final_observations",
-)
+FLAT = (*arrays.PER_STEP, "episode_starts", "next_observations", "final_observations")
 ATTRIBUTES = "attributes"
 NAMES = "__arrays__"
 
@@ -221,16 +212,9 @@ def _join(groups: Sequence[Mapping[str, Any]], name: str, numbers: list[int], wh
 
 
 def write_npz(data: EpisodeDataset, path: str | Path, *, overwrite: bool = False, compress: bool = False) -> Path:
-    """Write a dataset as one flat npz archive, atomically. Equal datasets give equal bytes: no time is recorded.
+    """Write a dataset as one flat npz archive, atomically, and return the path.
 
-    Args:
-        data: the dataset.
-        path: the file to make.
-        overwrite: replace what is there.
-        compress: deflate the arrays; smaller, and several times slower.
-
-    Returns:
-        The path.
+    Equal datasets give equal bytes: no time is recorded. `compress` deflates the arrays, which is several times slower.
 
     Raises:
         UserError: the path exists, cannot be written, or an extra has a name of the layout.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from paperloop.errors import UserError, setting
+from paperloop.errors import UserError, did_you_mean, setting
 from paperloop_data.arrays import checked_fields, without_nonfinite
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.text import shown
@@ -70,9 +69,7 @@ class Reading:
         """
         known = [f.name for f in dataclasses.fields(cls)]
         for name in options.keys() - known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
-            raise UserError(f"{shown(path)}: datasets are not read with an option {name!r}; {hint}")
+            raise UserError(f"{shown(path)}: datasets are not read with an option {name!r}{did_you_mean(name, known)}")
         reading = cls(**options)
         reading._check_types(shown(path))
         for name in FLAT_ONLY if minari else MINARI_ONLY:
@@ -154,11 +151,7 @@ def build(
 ) -> EpisodeDataset:
     """Make the dataset that a reader has read.
 
-    Args:
-        fields: the array fields.
-        attributes: facts that the file states; its key "provenance", if any, becomes the older part of the provenance.
-        read: the provenance record of this reading, with the key "file".
-        drop_nonfinite: leave out the episodes that hold a NaN or an infinity, and record how many.
+    The key "provenance" of what the file states, if any, becomes the part of the provenance before the record `read`.
     """
     attributes = dict(attributes)
     older = tuple(attributes.pop("provenance", ()))

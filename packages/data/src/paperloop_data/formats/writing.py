@@ -14,20 +14,16 @@ from typing import Any
 import numpy as np
 
 from paperloop.errors import UserError, setting
-from paperloop.files import fsync_folder, fsync_tree, leftovers, remove_leftovers, sha256
+from paperloop.files import fsync_folder, fsync_tree, leftovers, remove, remove_leftovers, sha256
 from paperloop_data.text import parsed, shown
 
 __all__ = ["attributes_json", "read_record", "refuse_existing", "saving", "write_folder_atomically", "write_record"]
 
 
 def read_record(path: Path, file: Path, format: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the provenance of a reading: name and SHA-256 of the file, format, options, version.
+    """Return the provenance of a reading: name of the path, SHA-256 of the file, format, options, version.
 
-    Args:
-        path: what the user named; only its last part is recorded, so that no home folder ends up in a published file.
-        file: the file to hash.
-        format: "d4rl", "minari" or "npz".
-        options: the reader's options that differ from their defaults.
+    Only the last part of the path is recorded, so that no home folder ends up in a published file.
     """
     return {
         "action": "read",
@@ -116,8 +112,4 @@ def write_folder_atomically(path: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     fsync_folder(path.parent)
-    if aside.is_dir() and not aside.is_symlink():
-        shutil.rmtree(aside, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            aside.unlink()
+    remove(aside)

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop.files import check_is_file
-from paperloop.metrics_file import RESERVED, Curve
+from paperloop.metrics_file import RESERVED, Curve, in_order, metrics_in_parts
 from paperloop.settings import read_json
 
 __all__ = ["Key", "Last", "Run", "find_runs", "read_run"]
 
 Key = tuple[str, str]  # split and metric
-CHUNK = 4 << 20  # bytes of metrics.jsonl that are parsed at a time
-DEPTH = 100  # of run.json and config.json: what follows goes down by calling itself
 NUMBERS = {bool, int, float, type(None)}
-NEEDED = frozenset(RESERVED)
 
 
 class Last(NamedTuple):
@@ -135,10 +129,9 @@ def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name
         raise UserError(f'"config" in {folder / "config.json"} is not a JSON object: restore it, or leave the run out.')
     headlines, agents = (_labels(record, name, folder) for name in ("headlines", "agents"))
     columns = _Columns(keep)
-    path = folder / "metrics.jsonl"
-    if rows and path.exists():
-        for lines, first in _chunks(path):
-            columns.add(_rows(lines, path, first))
+    if rows and (folder / "metrics.jsonl").exists():
+        for part in metrics_in_parts(folder):
+            columns.add(part)
     run = Run(
         path=folder, record=record, config=config, config_type=str(document.get("type") or ""), headlines=headlines,
         agents=agents, names={split: list(names) for split, names in columns.names.items()}, last=columns.last,
@@ -168,12 +161,6 @@ def _object(path: Path) -> dict[str, Any]:
     value = read_json(path) if path.exists() else {}
     if not isinstance(value, dict):
         raise UserError(f"{path} does not hold a JSON object: restore it, or leave this run out.")
-    level: list[Any] = [value]
-    for _ in range(DEPTH):
-        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
-        level = list(itertools.chain.from_iterable(parts))
-    if level:
-        raise UserError(f"{path} is nested more than {DEPTH} deep: restore it, or leave this run out.")
     return value
 
 
@@ -182,67 +169,6 @@ def _labels(record: Mapping[str, Any], name: str, folder: Path) -> tuple[str, ..
     if not isinstance(value, list) or not all(isinstance(label, str) for label in value):
         raise UserError(f'"{name}" in {folder / "run.json"} is not a list of names: restore it, or leave the run out.')
     return tuple(value)
-
-
-def _chunks(path: Path) -> Iterator[tuple[list[bytes], int]]:
-    """Yield the lines of a file in parts, each with the number of its first line; the last line in a part of its own.
-
-    A process that is killed leaves a torn last line, and a machine that crashes a tail of zero bytes: neither counts.
-    """
-    number, rest = 1, b""
-    try:
-        with check_is_file(path).open("rb") as file:
-            while data := file.read(CHUNK):
-                rest += data
-                cut = rest.rfind(b"\n", 0, rest.rfind(b"\n")) + 1  # the last whole line may be the file's last
-                if cut:
-                    lines = rest[:cut].split(b"\n")[:-1]
-                    yield lines, number
-                    number, rest = number + len(lines), rest[cut:]
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): check the path and its permissions.") from None
-    lines = rest.split(b"\n")
-    while lines and not lines[-1].strip(b" \t\r\0"):
-        lines.pop()
-    if lines[:-1]:
-        yield lines[:-1], number
-    if lines and not _problem(_parsed(lines[-1])):
-        yield lines[-1:], number + len(lines) - 1
-
-
-def _rows(lines: Sequence[bytes], path: Path, first: int) -> list[dict[str, Any]]:
-    """Parse lines, all in one call where they are sound; `first` is the number of the first."""
-    numbers, lines = zip(*[(n, line) for n, line in enumerate(lines, first) if line.strip()], strict=True) or ((), ())
-    try:
-        rows = json.loads(b"[" + b",".join(lines) + b"]")
-    except (ValueError, RecursionError):
-        rows = []
-    if len(rows) != len(lines):  # "1},{2" in one line would pass as two
-        rows = list(map(_parsed, lines))
-    for number, row in zip(numbers, rows, strict=True):
-        if problem := _problem(row):
-            raise UserError(f"{path}, line {number} is not a row of metrics: {problem}; restore the file.")
-    return rows
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _problem(row: Any) -> str:
-    """What is wrong with a row as parsed; "" for nothing."""
-    if row is None:
-        return "it is not JSON"
-    if not isinstance(row, dict) or not row.keys() >= NEEDED:
-        return "it is not an object with step, wall and split"
-    if type(row["step"]) is not int or not 0 <= row["step"] < 2**63:
-        return "its step is not a whole number from 0 on"
-    if type(row["wall"]) not in (int, float) or not math.isfinite(row["wall"]):
-        return "its wall is not a number of seconds"
-    return "" if isinstance(row["split"], str) else "its split is not a name"
 
 
 class _Columns:
@@ -321,7 +247,8 @@ class _Columns:
 
     def curves(self) -> dict[Key, Curve]:
         """Every kept column in the order of steps; of two values at one step the later counts."""
-        return {key: _ordered(parts) for key, parts in self._parts.items()}
+        columns = {key: map(np.concatenate, zip(*parts, strict=True)) for key, parts in self._parts.items()}
+        return {key: in_order(Curve(*column)) for key, column in columns.items()}
 
 
 def _entries(value: np.ndarray) -> np.ndarray:
@@ -333,12 +260,3 @@ def _finite(values: np.ndarray) -> np.ndarray:
     """Rows of values (n, agents, ...) as (n, agents): whether all numbers of an agent are finite."""
     agents = values.shape[1] if values.ndim > 1 else 1
     return np.all(np.isfinite(values.reshape(len(values), agents, -1)), axis=2)
-
-
-def _ordered(parts: Iterable[Curve]) -> Curve:
-    steps, wall, values = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if np.any(np.diff(steps) <= 0):
-        order = np.argsort(steps, kind="stable")
-        order = order[np.append(np.diff(steps[order]) > 0, True)]
-        steps, wall, values = steps[order], wall[order], values[order]
-    return Curve(steps, wall, values)

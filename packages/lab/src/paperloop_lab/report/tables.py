@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperloop.errors import printable
+from paperloop.metrics_file import finite_or_null
 from paperloop.provenance import utc_now
 from paperloop_lab import plots, stats
 from paperloop_lab.report.groups import Final, Group
@@ -140,16 +140,7 @@ def _final(final: Final) -> dict[str, Any]:
     if final.nonfinite:
         told["nonfinite_since"] = [step if step >= 0 else None for step in final.since.tolist()]
         told["finite_agents"] = final.others._asdict() if final.others else None
-    return _json_numbers(told)
-
-
-def _json_numbers(value: Any) -> Any:
-    """A JSON tree in which numbers that are not finite are null."""
-    if isinstance(value, dict):
-        return {name: _json_numbers(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_json_numbers(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return finite_or_null(told)
 
 
 def _table(head: Sequence[str], right: Sequence[str]) -> Table:
