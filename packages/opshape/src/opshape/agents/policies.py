@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from opshape.agents.encoders import Encoder
-from opshape.agents.nets import Params, constant, dense, gru, init_dense, init_gru
+from opshape.agents.nets import Params, constant, dense, gru, init_dense, init_gru, product
 
 __all__ = ["Feedforward", "Mix", "Mixer", "Policy", "Recurrent", "Tabular"]
 
@@ -89,8 +89,9 @@ def init_heads(key: Array, width: int, actions: int, *, flat: bool) -> Params:
 
 def read_heads(params: Params, x: Array, *, unrolled: bool) -> tuple[Array, Array]:
     """Return logits `[B, actions]` and values `[B]` of `init_heads`."""
-    logits, value = (dense(params[name], x, unrolled=unrolled) for name in ("logits", "value"))
-    return logits, value[..., 0]
+    # One product for both, so that the gradient of x is one product, too, and is not computed again by all who use it.
+    both = product(x, jnp.concatenate([params["logits"]["w"], params["value"]["w"]], -1), unrolled=unrolled)
+    return both[..., :-1], both[..., -1]
 
 
 @dataclasses.dataclass(frozen=True)
