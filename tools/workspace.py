@@ -13,7 +13,7 @@ __all__ = ["REPO", "SERVICE_EXTRAS", "Member", "members"]
 REPO = Path(__file__).resolve().parent.parent
 
 #: Extras that no development environment gets: an accelerator's libraries, a cluster, other people's web services.
-SERVICE_EXTRAS = frozenset({"cuda", "peft", "ray", "sentence-transformers", "trackio", "trl", "wandb"})
+SERVICE_EXTRAS = frozenset({"cuda", "peft", "ray", "sentence-transformers", "trl", "wandb"})
 
 
 @dataclass(frozen=True)

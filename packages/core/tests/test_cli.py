@@ -291,7 +291,7 @@ def test_a_member_is_chosen_before_its_options_are_looked_at(parse, refuse):
         (["--device", "gpus"], "--device is gpus; it must be one of 'auto', 'cpu', 'gpu'."),
         (
             ["--sinks", "tensorboards"],
-            "--sinks is tensorboards; it must be a list of one of 'tensorboard', 'wandb', 'trackio'.",
+            "--sinks is tensorboards; it must be a list of one of 'tensorboard', 'wandb'.",
         ),
         (["--n-envs", "1.5", "--learner.lr", "0"],
          "--learner.lr is 0; it must be above 0. --n-envs is 1.5; it must be an integer."),

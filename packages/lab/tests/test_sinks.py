@@ -20,5 +20,5 @@ def test_tensorboard(tmp_path):
 
 
 def test_an_unknown_sink_is_refused():
-    with pytest.raises(UserError, match="choose among tensorboard, wandb, trackio"):
+    with pytest.raises(UserError, match="choose among tensorboard, wandb"):
         make_sinks(["tensorboard", "tensorbord"])

@@ -82,7 +82,7 @@ def test_the_distribution_is_exact_for_a_case_small_enough_to_enumerate():
         for b in itertools.product(scores["b"], repeat=2)
     ]
     columns = [np.array(column) for column in scores.values()]
-    drawn = stats._resampled(columns, stats._named("iqm", 1.0), 40_000, seed=0)
+    drawn = stats._resampled(columns, stats._named("iqm"), 40_000, seed=0)
     seen, counts = np.unique(drawn.round(9), return_counts=True)
     true, weights = np.unique(np.round(everything, 9), return_counts=True)
     np.testing.assert_allclose(seen, true)
@@ -109,9 +109,9 @@ def test_resamples_draw_each_run_equally_often_and_stay_within_tasks(runs):
 
 
 def test_long_bootstraps_are_computed_in_blocks_that_do_not_show(monkeypatch):
-    whole = stats._resampled([np.arange(5.0)], stats._named("mean", 1.0), 1_000, seed=0)
+    whole = stats._resampled([np.arange(5.0)], stats._named("mean"), 1_000, seed=0)
     monkeypatch.setattr(stats, "CELLS", 35)
-    np.testing.assert_array_equal(stats._resampled([np.arange(5.0)], stats._named("mean", 1.0), 1_000, seed=0), whole)
+    np.testing.assert_array_equal(stats._resampled([np.arange(5.0)], stats._named("mean"), 1_000, seed=0), whole)
 
 
 def test_any_function_is_resampled_and_agrees():
@@ -200,9 +200,9 @@ def test_tasks_are_matched_by_name():
         stats.probability_of_improvement(SCORES, OTHER[:, :2])
 
 
-def test_performance_profile_counts_runs_above():
+def test_a_curve_over_thresholds_is_a_performance_profile():
     taus = np.linspace(-1, 3, 9)
-    profile = stats.performance_profile(SCORES, taus)
+    profile = stats.curve_interval(SCORES[:, :, None] > taus, "mean")
     np.testing.assert_allclose(profile.point, [(tau < SCORES).mean() for tau in taus])
     # strata make the count a sum of binomials
     p = (SCORES[:, :, None] > taus).mean(axis=0)
@@ -259,7 +259,6 @@ def test_cvar_by_an_independent_ranking_is_unbiased():
         (lambda: stats.stratified_bootstrap([1, 2], reps=1.5), "reps is 1.5"),
         (lambda: stats.stratified_bootstrap([1, 2], confidence=95), "confidence is 95"),
         (lambda: stats.stratified_bootstrap([1, 2], seed=-1), "seed"),
-        (lambda: stats.performance_profile([1, 2], 0.5), "taus"),
         (lambda: stats.curve_interval([1, 2]), r"\(runs, steps\)"),
         (lambda: stats.cvar([1, 2], 0), r"\(0, 1\]"),
         (lambda: stats.cvar([1, 2], 0.5, rank_by=[1]), "rank_by"),

@@ -50,10 +50,7 @@ class Checkpoints:
     def save(self, step: int, write: Callable[[Path], None], meta: Mapping[str, Any]) -> Path:
         """Write one checkpoint, all of it or nothing, and return its folder.
 
-        Args:
-            step: the number of steps done.
-            write: fills the empty folder it is given (usually `Trainer.save` bound to a state).
-            meta: JSON values to keep in the manifest.
+        `write` fills the empty folder it is given (usually `Trainer.save` bound to a state); the manifest keeps `meta`.
 
         Raises:
             CheckpointError: it could not be written; earlier checkpoints are untouched.

@@ -168,16 +168,8 @@ class RunFolder:
         Raises:
             CheckpointError: it is of another method, seed or configuration.
         """
-        for what, there, here in (
-            ("of", manifest.get("method"), method_name(trainer)),
-            ("of seed", manifest.get("seed"), seed),
-            ("of configuration", manifest.get("config"), resume_hash(trainer)),
-        ):
-            if there != here:
-                raise CheckpointError(
-                    f"Checkpoint {self.checkpoints.path(step)} is {what} {there}, not {here}: it was copied from "
-                    "another run; restore the checkpoints of this one, or choose another folder."
-                )
+        if fault := foreign(manifest, run_facts(trainer, seed)):
+            raise CheckpointError(f"Checkpoint {self.checkpoints.path(step)} {fault}, or choose another folder.")
 
     def _check_same(self, trainer: Any, record: Mapping[str, Any], seed: int) -> None:
         if record.get("schema") != SCHEMA:
@@ -217,6 +209,22 @@ def method_name(trainer: Any) -> str:
 def resume_hash(trainer: Any) -> str:
     """Return the hash of the settings that must be equal when a run resumes: all but `resume_ignores`."""
     return json_hash(nested(_fixed(to_dict(trainer.config), trainer)))
+
+
+def run_facts(trainer: Any, seed: int) -> dict[str, Any]:
+    """Return what the manifest of every checkpoint says of its run."""
+    return {"method": method_name(trainer), "seed": seed, "config": resume_hash(trainer)}
+
+
+def foreign(manifest: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Return how a checkpoint's manifest differs from the facts of a run, as a predicate; "" where it does not."""
+    for name, what in (("method", "of"), ("seed", "of seed"), ("config", "of configuration")):
+        if name in facts and manifest.get(name) != facts[name]:
+            return (
+                f"is {what} {manifest.get(name)}, not {facts[name]}: it was copied from another run; restore the "
+                "checkpoints of this one"
+            )
+    return ""
 
 
 def _agents(trainer: Any) -> list[str] | None:

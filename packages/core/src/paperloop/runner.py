@@ -19,7 +19,7 @@ from paperloop.errors import CheckpointError, NonFiniteError, UserError, printab
 from paperloop.metrics_file import RESERVED, JsonlSink
 from paperloop.progress import Progress
 from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
-from paperloop.runfolder import RunFolder, method_name, resume_hash
+from paperloop.runfolder import RunFolder, method_name, run_facts
 from paperloop.seeds import check_seed, fold_seed
 from paperloop.signals import caught_signals
 
@@ -365,9 +365,7 @@ class _Loop:
         """What a checkpoint's manifest says of the run at `state`."""
         self.progress = {name: int(value) for name, value in self.trainer.progress(state).items()}
         return {
-            "method": method_name(self.trainer),
-            "seed": self.seed,
-            "config": resume_hash(self.trainer),
+            **run_facts(self.trainer, self.seed),
             "metrics": self.rows.mark(),
             "wall": self.wall,
             "progress": dict(self.progress),

@@ -26,10 +26,8 @@ __all__ = ["load_objects", "save_objects"]
 def save_objects(objects: Mapping[str, Any], folder: Path) -> None:
     """Write a torch state, given as named parts, into the existing `folder`.
 
-    Args:
-        objects: name -> module, optimiser, scheduler (whatever has `state_dict` and `load_state_dict`),
-            `torch.Generator`, tensor, or plain value (nested dictionaries, lists, numbers, strings, None).
-        folder: an existing folder.
+    A part is a module, optimiser, scheduler (whatever has `state_dict` and `load_state_dict`), a `torch.Generator`, a
+    tensor, or a plain value (nested dictionaries, lists, numbers, strings, None).
     """
     safetensors = _safetensors()
     tensors: dict[str, Any] = {}
@@ -39,14 +37,9 @@ def save_objects(objects: Mapping[str, Any], folder: Path) -> None:
 
 
 def load_objects(objects: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Read back what `save_objects` wrote: stateful parts in place, the others as values.
+    """Read back what `save_objects` wrote under the same names.
 
-    Args:
-        objects: the same names as were saved. Modules, optimisers and generators are overwritten in place.
-        folder: the folder given to `save_objects`.
-
-    Returns:
-        Name -> the same object for a stateful part, the value read for a tensor or plain value.
+    Modules, optimisers and generators are overwritten in place, and returned; of the others the values read are.
 
     Raises:
         CheckpointError: names, shapes or dtypes differ; the message names the part. Nothing is changed then.

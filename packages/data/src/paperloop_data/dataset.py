@@ -27,27 +27,16 @@ __all__ = ["Episode", "EpisodeDataset"]
 
 
 class Episode(NamedTuple):
-    """Views of one episode of T steps; nothing is copied.
+    """Views of one episode of T steps; nothing is copied."""
 
-    Attributes:
-        observations: (T, *obs), what the action was chosen from.
-        actions: (T, *act).
-        rewards: (T,).
-        terminated: (T,) booleans, the environment's own end.
-        truncated: (T,) booleans, an end from outside such as a time limit.
-        next_observations: (T, *obs), or None where the dataset stores none.
-        final_observation: (*obs), the observation after the last step, or None where the dataset stores none.
-        extras: name -> (T, ...).
-    """
-
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
-    next_observations: np.ndarray | None
-    final_observation: np.ndarray | None
-    extras: Mapping[str, np.ndarray]
+    observations: np.ndarray  # (T, *obs), what the action was chosen from
+    actions: np.ndarray  # (T, *act)
+    rewards: np.ndarray  # (T,)
+    terminated: np.ndarray  # (T,) booleans, the environment's own end
+    truncated: np.ndarray  # (T,) booleans, an end from outside such as a time limit
+    next_observations: np.ndarray | None  # (T, *obs), or None where the dataset stores none
+    final_observation: np.ndarray | None  # (*obs), after the last step, or None where the dataset stores none
+    extras: Mapping[str, np.ndarray]  # name -> (T, ...)
 
 
 class EpisodeDataset(EpisodeArrays):

@@ -24,19 +24,12 @@ ARGUMENTS = ("kwargs", "env_kwargs")
 
 @dataclass(frozen=True)
 class RecordedEnvironment:
-    """The environment that a dataset states.
+    """The environment that a dataset states."""
 
-    Attributes:
-        id: its name, such as "Hopper-v5".
-        kwargs: the arguments that it was made with; empty where none are recorded.
-        max_episode_steps: its time limit, or None where none is recorded.
-        spec: the whole specification as it was recorded, additional wrappers included; empty where there is only a
-            name.
-    """
-
-    id: str
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    max_episode_steps: int | None = None
+    id: str  # such as "Hopper-v5"
+    kwargs: Mapping[str, Any] = field(default_factory=dict)  # that it was made with, where they are recorded
+    max_episode_steps: int | None = None  # its time limit, where one is recorded
+    #: The whole specification as it was recorded, additional wrappers included; empty where there is only a name.
     spec: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -25,23 +25,14 @@ Semantics = Literal["d4rl", "exact"]
 
 
 class Transitions(NamedTuple):
-    """M transitions, in the order of the file. The arrays are read-only; copy one to change it.
+    """M transitions, in the order of the file. The arrays are read-only; copy one to change it."""
 
-    Attributes:
-        observations: (M, *obs), s.
-        actions: (M, *act), a.
-        rewards: (M,), r.
-        next_observations: (M, *obs), s'. Meaningless where `terminals` holds under "d4rl" semantics.
-        terminals: (M,) booleans: the environment ended here, so a value target must not bootstrap from s'.
-        rows: (M,) int64: the row of the dataset each came from, to fetch extras with, or to write labels back.
-    """
-
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    next_observations: np.ndarray
-    terminals: np.ndarray
-    rows: np.ndarray
+    observations: np.ndarray  # (M, *obs), s
+    actions: np.ndarray  # (M, *act), a
+    rewards: np.ndarray  # (M,), r
+    next_observations: np.ndarray  # (M, *obs), s'; meaningless where `terminals` holds under "d4rl" semantics
+    terminals: np.ndarray  # (M,) booleans: the environment ended here, so a value target must not bootstrap from s'
+    rows: np.ndarray  # (M,) int64: the row of the dataset each came from, to fetch extras with, or to write labels back
 
 
 def make_transitions(data: EpisodeArrays, semantics: Semantics, dtype: np.dtype | None) -> Transitions:

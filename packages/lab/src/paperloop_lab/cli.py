@@ -134,8 +134,9 @@ def verify(options: FolderOptions) -> int:
     """Check every byte of a run's checkpoints, or of one checkpoint, and that they and the metrics belong to it."""
     from paperloop.checkpoint import Checkpoints
     from paperloop.checkpoint import verify as check
+    from paperloop.runfolder import foreign
     from paperloop.settings import read_json
-    from paperloop_lab.report.checks import checkpoint_fault, rows_fault
+    from paperloop_lab.report.checks import rows_fault
 
     folder, record = options.folder, {}
     if (folder / "manifest.json").exists() or (folder / "DONE").exists():
@@ -148,12 +149,14 @@ def verify(options: FolderOptions) -> int:
             raise UserError(f"{folder / 'run.json'} is not the record of a run: restore it.")
     if not folders:
         raise UserError(f"{folder} holds no complete checkpoint: give a run folder or a checkpoint's folder.")
+    held = (("method", "method"), ("seed", "seed"), ("config", "resume_hash"))
+    facts = {name: record[key] for name, key in held if key in record}
     damaged = 0
     for checkpoint in folders:
         try:
-            fault = checkpoint_fault(check(checkpoint), record)
+            fault = foreign(check(checkpoint), facts)
             damaged += bool(fault)
-            print(printable(f"foreign  {checkpoint}: {fault}." if fault else f"intact   {checkpoint}"))
+            print(printable(f"foreign  {checkpoint}: it {fault}." if fault else f"intact   {checkpoint}"))
         except CheckpointError as error:
             damaged += 1
             print(printable(f"damaged  {checkpoint}: {error}"))
@@ -162,22 +165,6 @@ def verify(options: FolderOptions) -> int:
         damaged += bool(fault)
         print(printable(f"changed  {fault}" if fault else f"intact   {folder / 'metrics.jsonl'}"))
     return 2 if damaged else 0
-
-
-@app.command(options=FolderOptions)
-def show(options: FolderOptions) -> None:
-    """Show a run's state, versions and configuration."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from paperloop.settings import flatten, read_json
-
-    table = Table(box=None, show_header=False)
-    for name in ("run.json", "config.json"):
-        for key, value in flatten(read_json(options.folder / name)).items():
-            table.add_row(printable(key), "" if value is None else printable(str(value)))
-        table.add_row("", "")
-    Console(highlight=False, markup=False).print(table)
 
 
 @app.command(options=GridOptions, essentials=("vary", "seeds"))

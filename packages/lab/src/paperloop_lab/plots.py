@@ -78,9 +78,8 @@ def style(number: int) -> dict[str, Any]:
 def band(axes: Axes, x: Any, interval: stats.Interval, number: int, label: str = "") -> None:
     """Draw an interval of curves, (n,) each, as the n-th line; shaded where its ends are not the line itself."""
     looks = style(number)
-    axes.plot(
-        x, interval.point, lw=2.0, marker="o" if len(x) == 1 else None, label=plain(label), zorder=3, **looks
-    )  # fmt: skip
+    marker = "o" if len(x) == 1 else None
+    axes.plot(x, interval.point, lw=2.0, marker=marker, label=plain(label), zorder=3, **looks)
     if not np.array_equal(interval.low, interval.high):
         axes.fill_between(x, interval.low, interval.high, color=looks["color"], alpha=0.17, lw=0, zorder=2)
 
@@ -148,15 +147,15 @@ def curves_figure(
     reps: int = 2_000,
     seed: int = 0,
 ) -> Figure:
-    """Draw one curve per label: a statistic over seeds, with its bootstrap interval shaded.
+    """Draw one curve per label: a statistic over seeds, with its bootstrap interval (`stats.curve_interval`) shaded.
 
     Args:
         curves: label -> points (n,) and values (seeds, tasks, n), from `pool_curves` or `pool`. Entries along the first
             axis must be repetitions of one another.
-        metric: the name of the metric, for the axis.
+        metric: its name, for the axis.
         split: "train", or the name of an evaluator, for the title.
         x: what the points are: "step", "wall" in seconds, or the name of a counter.
-        statistic: over seeds, one of `paperloop_lab.stats.STATISTICS`.
+        statistic: over seeds.
         confidence: pointwise coverage of the interval. One seed has none.
         reps: resamples of the bootstrap.
         seed: of the bootstrap.
@@ -198,10 +197,7 @@ def interval_bars(
 ) -> Figure:
     """Draw one panel per statistic or metric, in each one bar per label from low to high with a tick at the point.
 
-    Args:
-        intervals: panel title -> label -> interval of floats. The labels are those of the first panel.
-        xlabel: under every panel, such as the unit of the scores.
-        title: of the whole.
+    `intervals` is panel title -> label -> interval of floats; the labels are those of the first panel.
     """
     labels = list(next(iter(intervals.values()), ()))
     if not labels:
@@ -243,9 +239,6 @@ def pool_curves(
         x: "step"; "wall", the running time; or a counter of the trainer's progress such as "env_steps".
         points: the most points to return.
 
-    Returns:
-        The points (n,) and the values (seeds, tasks, n).
-
     Raises:
         UserError: a run lacks the metric, or there is no point that all have in common.
     """
@@ -279,10 +272,7 @@ def pool(
     Args:
         curves: of each run the points (n,), ascending, and the values (n, seeds, tasks).
         what: what they are, for messages.
-        points: the most points to return.
-
-    Returns:
-        The points (m,) and the values (seeds, tasks, m).
+        points: the most points to return: m of (m,) and of the values (seeds, tasks, m).
     """
     if len({values.shape[2] for _, values in curves}) != 1:
         raise UserError(f"The runs to pool have {what} with different axes: plot them under labels of their own.")
@@ -313,13 +303,9 @@ class NoCounterError(UserError):
 
 
 def abscissa(one: Curve, x: str, counters: Mapping[str, Curve], where: str = "these rows") -> np.ndarray:
-    """Return the points (n,) at which a curve was measured, in terms of `x`.
+    """Return the points (n,) at which a curve was measured, in terms of "step", "wall", or a counter.
 
-    Args:
-        one: the curve.
-        x: "step", "wall", or a counter.
-        counters: the run's curves of that name, or of `progress/NAME`, as the runner calls a trainer's counters.
-        where: the run, for the message that there is no such counter.
+    `counters` are the run's curves of that name, or of `progress/NAME`, as the runner calls a trainer's counters.
     """
     if x == "step":
         return one.steps.astype(float)

@@ -1,4 +1,4 @@
-"""Where metrics go next to metrics.jsonl: TensorBoard, Weights & Biases and Trackio, each an extra."""
+"""Where metrics go next to metrics.jsonl: TensorBoard and Weights & Biases, each an extra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from paperloop.errors import UserError
 from paperloop.files import write_atomically
 
-__all__ = ["TensorBoardSink", "TrackioSink", "WandbSink", "make_sinks"]
+__all__ = ["TensorBoardSink", "WandbSink", "make_sinks"]
 
 
 class TensorBoardSink:
@@ -51,8 +51,6 @@ class WandbSink:
         options: further arguments of `wandb.init`.
     """
 
-    module, name = "wandb", "Weights & Biases"
-
     def __init__(self, project: str = "paperloop", **options: Any) -> None:
         self._project, self._options = project, options
         self._run: Any = None
@@ -60,25 +58,16 @@ class WandbSink:
     def open(self, run_dir: Path, step: int) -> None:
         """Start or continue the run of this folder."""
         try:
-            library = self._library()
+            import wandb  # ty: ignore[import-not-found]
         except ImportError:
-            raise UserError(f"{self.name} needs {self.module}: pip install 'paperloop-lab[{self.module}]'.") from None
-        self._run = library.init(
-            project=self._project, name=run_dir.name, resume="allow",
-            config=json.loads((run_dir / "config.json").read_text())["config"], **self._place(run_dir), **self._options,
-        )  # fmt: skip
-
-    def _library(self) -> Any:
-        import wandb  # ty: ignore[import-not-found]
-
-        return wandb
-
-    def _place(self, run_dir: Path) -> dict[str, str]:
-        """What tells the service that a run is continued."""
+            raise UserError("Weights & Biases needs wandb: pip install 'paperloop-lab[wandb]'.") from None
         id_file = run_dir / "wandb_id"
         if not id_file.exists():
             write_atomically(id_file, os.urandom(6).hex().encode())
-        return {"id": id_file.read_text(), "dir": str(run_dir)}
+        self._run = wandb.init(
+            project=self._project, name=run_dir.name, id=id_file.read_text(), dir=str(run_dir), resume="allow",
+            config=json.loads((run_dir / "config.json").read_text())["config"], **self._options,
+        )  # fmt: skip
 
     def write(self, step: int, wall: float, split: str, metrics: Mapping[str, Any]) -> None:
         """Log one row; our step is the metric `step`, because W&B's own never goes back after a resume."""
@@ -94,25 +83,11 @@ class WandbSink:
             self._run.finish()
 
 
-class TrackioSink(WandbSink):
-    """Trackio (extra `trackio`): a local dashboard with the interface of W&B, which knows a run by its name."""
-
-    module, name = "trackio", "Trackio"
-
-    def _library(self) -> Any:
-        import trackio  # ty: ignore[import-not-found]
-
-        return trackio
-
-    def _place(self, run_dir: Path) -> dict[str, str]:
-        return {}
-
-
-SINKS = {"tensorboard": TensorBoardSink, "wandb": WandbSink, "trackio": TrackioSink}
+SINKS = {"tensorboard": TensorBoardSink, "wandb": WandbSink}
 
 
 def make_sinks(names: Iterable[str]) -> list[Any]:
-    """Return the sinks of these names: tensorboard, wandb, trackio.
+    """Return the sinks of these names: tensorboard, wandb.
 
     Raises:
         UserError: there is no such sink.

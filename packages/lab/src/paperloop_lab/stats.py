@@ -1,4 +1,4 @@
-"""Statistics of a few runs on a few tasks: aggregates with bootstrap intervals, comparisons, profiles and tails.
+"""Statistics of a few runs on a few tasks: aggregates with bootstrap intervals, comparisons, curves and tails.
 
 Scores are a matrix of shape (runs, tasks): one row a seed, one column a task (an environment, a test maze, a data
 set). A vector is several runs of one task. A mapping task -> vector holds tasks with different numbers of runs.
@@ -36,7 +36,6 @@ __all__ = [
     "mean",
     "median",
     "optimality_gap",
-    "performance_profile",
     "probability_of_improvement",
     "stratified_bootstrap",
 ]
@@ -89,7 +88,7 @@ def median(scores: Scores) -> float:
 
 def optimality_gap(scores: Scores, gamma: float = 1.0) -> float:
     """Return how far the runs fall short of `gamma` on average, where a score above `gamma` counts as `gamma`."""
-    return float(gamma - np.minimum(flat_scores(scores), gamma).mean())
+    return float(_gap([*_columns(scores).values()], gamma))
 
 
 def flat_scores(scores: Scores) -> np.ndarray:
@@ -104,7 +103,6 @@ def stratified_bootstrap(
     reps: int = 50_000,
     confidence: float = 0.95,
     seed: int = 0,
-    gamma: float = 1.0,
 ) -> Interval:
     """Return a statistic of the scores and its stratified bootstrap interval (percentile).
 
@@ -115,14 +113,13 @@ def stratified_bootstrap(
         reps: resamples.
         confidence: coverage, in (0, 1).
         seed: of the resampling.
-        gamma: of the optimality gap.
 
     Raises:
         UserError: a score is NaN or infinite (the message names its index), or an argument is out of range.
     """
     columns = _columns(scores)
     if isinstance(statistic, str):
-        compute = _named(statistic, gamma)
+        compute = _named(statistic)
         point = float(compute([*columns.values()]))
     else:
         compute, point = _one_by_one(statistic, scores, list(columns)), float(statistic(scores))
@@ -130,7 +127,7 @@ def stratified_bootstrap(
     return Interval(*map(float, interval))
 
 
-# Comparison, profile, curves, tail
+# Comparison, curves, tail
 
 
 def probability_of_improvement(
@@ -138,15 +135,9 @@ def probability_of_improvement(
 ) -> Interval:
     """Return P(X > Y): how probably a run of `x` beats a run of `y` on the same task, averaged over tasks.
 
-    Per task it is the Mann-Whitney U statistic over the number of pairs; a tie counts half. The interval resamples
-    the runs of `x` and of `y` independently (percentile).
-
-    Args:
-        x: (runs of x, tasks), or (runs of x,), or a mapping task -> (runs of x,).
-        y: the same tasks; the number of runs may differ.
-        reps: resamples.
-        confidence: coverage, in (0, 1).
-        seed: of the resampling.
+    Per task it is the Mann-Whitney U statistic over the number of pairs, which may be of different numbers of runs; a
+    tie counts half. The interval resamples the runs of `x` and of `y` independently (percentile), as
+    `stratified_bootstrap` does.
 
     Raises:
         UserError: the tasks differ, or a score is NaN or infinite.
@@ -169,28 +160,6 @@ def probability_of_improvement(
     return Interval(*map(float, _interval(wins(columns), columns, wins, reps, confidence, seed)))
 
 
-def performance_profile(
-    scores: Scores, taus: ArrayLike, *, reps: int = 2_000, confidence: float = 0.95, seed: int = 0
-) -> Interval:
-    """Return, for every threshold in `taus`, the fraction of runs of all tasks that score above it.
-
-    Args:
-        scores: (runs, tasks), or (runs,), or a mapping task -> (runs,).
-        taus: (T,) thresholds.
-        reps: resamples.
-        confidence: pointwise coverage, in (0, 1).
-        seed: of the resampling.
-
-    Returns:
-        An interval whose three fields have shape (T,).
-    """
-    thresholds = np.asarray(taus, float)
-    if thresholds.ndim != 1 or not thresholds.size:
-        raise UserError(f"taus must be a vector of thresholds; got shape {thresholds.shape}.")
-    above = [column > thresholds[:, None] for column in _columns(scores).values()]  # (T, runs) each
-    return _interval(_fraction(above), above, _fraction, reps, confidence, seed)
-
-
 def curve_interval(
     values: ArrayLike,
     statistic: str = "iqm",
@@ -198,29 +167,25 @@ def curve_interval(
     reps: int = 2_000,
     confidence: float = 0.95,
     seed: int = 0,
-    gamma: float = 1.0,
 ) -> Interval:
     """Return a statistic at every step of a learning curve with its pointwise interval (sample efficiency).
 
-    Whole curves are resampled: a run that is drawn is drawn at every step.
+    Whole curves are resampled: a run that is drawn is drawn at every step. The mean of `scores[..., None] > thresholds`
+    is a performance profile.
 
     Args:
-        values: (runs, steps), or (runs, tasks, steps).
+        values: (runs, steps), or (runs, tasks, steps); the fields of the interval returned have shape (steps,).
         statistic: one of `STATISTICS`.
         reps: resamples.
         confidence: pointwise coverage, in (0, 1).
         seed: of the resampling.
-        gamma: of the optimality gap.
-
-    Returns:
-        An interval whose three fields have shape (steps,).
     """
     array = _finite(values, "values")
     if array.ndim == 2:
         array = array[:, None]
     if array.ndim != 3 or not array.size:
         raise UserError(f"values must have shape (runs, steps) or (runs, tasks, steps); got {np.shape(values)}.")
-    columns, compute = [*array.transpose(1, 2, 0)], _named(statistic, gamma)  # (steps, runs) each
+    columns, compute = [*array.transpose(1, 2, 0)], _named(statistic)  # (steps, runs) each
     return _interval(compute(columns), columns, compute, reps, confidence, seed)
 
 
@@ -231,13 +196,7 @@ def cvar(values: ArrayLike, alpha: float, *, rank_by: ArrayLike | None = None) -
     2002). Choosing the worst values by the very measurement that is averaged biases the tail downwards; `rank_by`
     chooses by an independent one (Rutherford et al. 2024). Values that tie in it share their weight.
 
-    Args:
-        values: (n,), or (..., n) for several samples at once, such as one per seed.
-        alpha: the fraction, in (0, 1]; 1 gives the mean.
-        rank_by: of the shape of `values`; worst means lowest in it. By default `values` itself.
-
-    Returns:
-        A float, or an array of shape (...).
+    The values are (n,), or (..., n) for several samples at once, such as one per seed. An `alpha` of 1 gives the mean.
 
     Raises:
         UserError: alpha is out of range, the shapes differ, or a value is NaN or infinite.
@@ -277,16 +236,14 @@ def _median(columns: Columns) -> np.ndarray:
     return np.median([column.mean(axis=-1) for column in columns], axis=0)
 
 
-def _fraction(columns: Columns) -> np.ndarray:
-    return np.concatenate(columns, axis=-1).mean(axis=-1)
+def _gap(columns: Columns, gamma: float = 1.0) -> np.ndarray:
+    return gamma - np.minimum(np.concatenate(columns, axis=-1), gamma).mean(axis=-1)
 
 
-def _named(statistic: str, gamma: float) -> Callable[[Columns], np.ndarray]:
+def _named(statistic: str) -> Callable[[Columns], np.ndarray]:
     if statistic not in STATISTICS:
         raise UserError(f"statistic is {statistic!r}; it must be one of {', '.join(STATISTICS)}, or a function.")
-    if statistic == "optimality_gap":
-        return lambda columns: gamma - np.minimum(np.concatenate(columns, axis=-1), gamma).mean(axis=-1)
-    return {"iqm": _iqm, "mean": _mean, "median": _median}[statistic]
+    return {"iqm": _iqm, "mean": _mean, "median": _median, "optimality_gap": _gap}[statistic]
 
 
 def _one_by_one(function: Callable[[Any], float], scores: Scores, tasks: list[str]) -> Callable[[Columns], np.ndarray]:

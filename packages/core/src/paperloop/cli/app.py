@@ -22,15 +22,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class App:
-    """A program with sub-commands.
+    """A program with sub-commands, which `commands` holds by name.
 
-    Args:
-        prog: the program's name.
-        description: one or two sentences for the help.
-        distribution: whose version `--version` shows; by default the one named like the program.
-
-    Attributes:
-        commands: name -> what was registered.
+    `--version` shows that of the distribution, by default the one named like the program.
     """
 
     def __init__(self, prog: str, description: str, distribution: str | None = None):

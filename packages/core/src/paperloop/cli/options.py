@@ -140,11 +140,8 @@ def _split(argv: Sequence[str]) -> tuple[list[_Word], list[str]]:
 class Typed:
     """What was typed for a command: first what the options depend on (preset, file, members), then all of it.
 
-    Attributes:
-        help: "help", "help_all" or "".
-        preset: the name of the preset chosen.
-        table: path -> option.
-        words: path -> the words typed for it, once they are read.
+    `help` is "help", "help_all" or ""; `table` is path -> option, and `words` path -> the words typed, once they are
+    read.
 
     Raises:
         UserError: there is no such preset, file or member.

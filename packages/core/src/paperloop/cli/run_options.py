@@ -10,7 +10,7 @@ from paperloop.settings import Count, Seed, settings
 
 __all__ = ["DemoOptions", "RunOptions", "SinkName"]
 
-SinkName = Literal["tensorboard", "wandb", "trackio"]
+SinkName = Literal["tensorboard", "wandb"]
 
 
 @settings
@@ -26,7 +26,7 @@ class RunOptions:
         eval_every: steps between evaluations (None: the method's choice)
         save_every: steps between checkpoints (None: the method's choice)
         on_nonfinite: end the run when a training metric is not finite, or continue
-        sinks: where metrics go next to metrics.jsonl: tensorboard, wandb, trackio
+        sinks: where metrics go next to metrics.jsonl: tensorboard, wandb
         quiet: no progress bar, no tables; warnings are shown all the same
     """
 

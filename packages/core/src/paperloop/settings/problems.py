@@ -22,25 +22,17 @@ Path = tuple[str | int, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What is wrong with one setting.
+    """What is wrong with one setting."""
 
-    Attributes:
-        path: names from the outermost settings inwards; empty for these themselves.
-        value: what was given.
-        rule: what it must be, or the whole sentence (kind "other"), or what to do (kind "unknown").
-        kind: "value", "missing", "unknown" (there is no such setting) or "other".
-        names: what stands in `rule` in braces -> the path of the setting meant; without a `rule`, those that there are.
-        where: the file it comes from; empty for Python and the command line.
-        typed: the words that were typed for it.
-    """
-
+    #: Names from the outermost settings inwards; empty for these themselves.
     path: Path = dataclasses.field(kw_only=False)
-    value: Any = None
-    rule: str = ""
-    kind: str = "value"
+    value: Any = None  # what was given
+    rule: str = ""  # what it must be, or the whole sentence (kind "other"), or what to do (kind "unknown")
+    kind: str = "value"  # or "missing", "unknown" (there is no such setting), "other"
+    #: What stands in `rule` in braces -> the path of the setting meant; without a `rule`, those that there are.
     names: Mapping[str, Path] = dataclasses.field(default_factory=dict)
-    where: str = ""
-    typed: str | None = None
+    where: str = ""  # the file it comes from; empty for Python and the command line
+    typed: str | None = None  # the words that were typed for it
 
     def inside(self, holder: Path) -> Problem:
         """Return it as a problem of settings that have these at the path `holder`."""
@@ -80,12 +72,7 @@ class Problem:
 
 
 class SettingsError(UserError, ValueError):
-    """Settings that are not allowed.
-
-    Attributes:
-        problems: what is wrong, one for each setting.
-        owner: the name of the outermost settings' class.
-    """
+    """Settings that are not allowed: a problem for each, and the name of the outermost settings' class."""
 
     def __init__(self, problems: Iterable[Problem], owner: str = ""):
         self.problems, self.owner = tuple(problems), owner
@@ -103,11 +90,8 @@ def fault(config: Any, path: str, rule: str = "", *, text: str = "") -> Settings
     >>> raise fault(self, "state", f"a multiple of 2 x {{blocks}} = {2 * self.blocks}")  # doctest: +SKIP
     SettingsError: S5.state is 7; it must be a multiple of 2 x S5.blocks = 4.
 
-    Args:
-        config: the settings.
-        path: the field, or a dotted path into nested settings.
-        rule: what the value must be. A field's name in braces becomes the name that the reader knows it by.
-        text: instead, a whole sentence, likewise with names in braces.
+    The path is that of a field, or dotted into nested settings. The rule says what the value must be, the text instead
+    is a whole sentence; in both a field's name in braces becomes the name that the reader knows it by.
     """
     value = functools.reduce(lambda holder, name: getattr(holder, name, None), path.split("."), config)
     found = {name: tuple(name.split(".")) for name in re.findall(r"\{([a-z_][\w.]*)\}", text or rule)}
@@ -120,10 +104,7 @@ def fault(config: Any, path: str, rule: str = "", *, text: str = "") -> Settings
 def problems_of(cls: Any, values: Mapping[str, Any], error: ValidationError) -> list[Problem]:
     """Return what pydantic found, by field: the rule is what the annotation says, whichever part of it was broken.
 
-    Args:
-        cls: the settings.
-        values: name of a field -> what was given.
-        error: of these fields. What is wrong deeper inside is in it as a `SettingsError`.
+    `values` is name of a field -> what was given. What is wrong deeper inside is in the error as a `SettingsError`.
     """
     found: dict[Path, Problem] = {}
     for entry in error.errors(include_url=False):

@@ -31,27 +31,18 @@ class Note:
 
 
 class Shape:
-    """What an annotation allows.
-
-    Attributes:
-        parts: the members of a union, or the type alone, each with what `Annotated` adds to it; None is NoneType.
-        kinds: their types alone.
-        members: tag -> class, of the settings among them.
-        choices: the values of all `Literal`.
-        optional: whether None is allowed.
-        several: whether a tuple is allowed.
-        flag: whether it is switched on and off: a bool, or settings that may be absent.
-        default: of the field, in JSON; `MISSING` where there is none.
-        text: what the section "Attributes:" of the class says of the field.
-    """
+    """What an annotation allows; of a field also its default in JSON (`MISSING` for none), and what its class says."""
 
     def __init__(self, annotation: Any, extra: Sequence[Any] = (), default: Any = MISSING, text: str = ""):
+        #: The members of a union, or the type alone, each with what `Annotated` adds to it; None is NoneType.
         self.parts = tuple(_parts(annotation, tuple(extra)))
         self.kinds = kinds = [kind for kind, _ in self.parts]
+        #: Tag -> class, of the settings among them.
         self.members = {tag_of(kind): kind for kind in kinds if dataclasses.is_dataclass(kind)}
         self.choices = [choice for kind in kinds if get_origin(kind) is Literal for choice in get_args(kind)]
         self.optional = types.NoneType in kinds
         self.several = any(get_origin(kind) is tuple for kind in kinds)
+        #: Whether it is switched on and off: a bool, or settings that may be absent.
         self.flag = {*kinds} <= {bool, types.NoneType} or (self.optional and len(self.members) == 1)
         whole = default is MISSING and len(self.members) == 1 and not self.optional
         self.default = (
@@ -113,8 +104,7 @@ class Shape:
     def rule(self, value: Any = None) -> str:
         """Return what is allowed, to come after "it must be": "an integer of at least 1, or None".
 
-        Args:
-            value: what was given: of a number out of range only the range is said.
+        Where the value given is a number out of range, only the range is said.
         """
         if isinstance(value, str | Path) and _not_utf8(value):
             return "text in UTF-8"

@@ -1,4 +1,4 @@
-"""Whether what lies in a run folder belongs together: its record, its checkpoints and its metrics."""
+"""Whether the metrics in a run folder are those that its checkpoints were written with."""
 
 from __future__ import annotations
 
@@ -10,20 +10,7 @@ from paperloop.checkpoint import Checkpoints
 from paperloop.errors import UserError
 from paperloop.metrics_file import JsonlSink
 
-__all__ = ["checkpoint_fault", "rows_fault"]
-
-
-def checkpoint_fault(manifest: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """Return how a checkpoint's manifest shows that it is of another run than run.json; "" where it does not."""
-    for what, name, held in (
-        ("", "method", "method"),
-        ("seed ", "seed", "seed"),
-        ("configuration ", "config", "resume_hash"),
-    ):
-        if name in manifest and held in record and manifest[name] != record[held]:
-            there, here = (f"{what}{value}" for value in (manifest[name], record[held]))
-            return f"it is of {there}, and run.json says {here}: it was copied from another run; restore this run's own"
-    return ""
+__all__ = ["rows_fault"]
 
 
 def rows_fault(folder: Path, record: Mapping[str, Any]) -> str:

@@ -30,27 +30,16 @@ WHOLE = None  # the arm of numbers that a run of several arms gives for all of t
 
 @dataclasses.dataclass(frozen=True)
 class Final:
-    """The last values of one metric in one group.
+    """The last values of one metric in one group."""
 
-    Attributes:
-        interval: the statistic over agents and its interval; NaN where an agent's value is not finite.
-        values: (agents, tasks).
-        step: the step of the last value, the smallest of the runs pooled.
-        early: whether that is before the last step of a run.
-        since: (agents,) where an agent's value is not finite, the step from which on that is so; else -1.
-        others: the statistic over the agents whose values are finite, where they are not all; None where none is.
-        runs: from how many run folders they are.
-        seeds: independent repetitions: agents, but those of runs with equal seeds counted once.
-    """
-
-    interval: stats.Interval
-    values: np.ndarray
-    step: int
-    early: bool
-    since: np.ndarray
-    others: stats.Interval | None
-    runs: int
-    seeds: int
+    interval: stats.Interval  # the statistic over agents; NaN where an agent's value is not finite
+    values: np.ndarray  # (agents, tasks)
+    step: int  # of the last value, the smallest of the runs pooled
+    early: bool  # whether that is before the last step of a run
+    since: np.ndarray  # (agents,) the step from which on an agent's value is not finite; -1 where it is
+    others: stats.Interval | None  # the statistic over the agents whose values are finite, where not all are
+    runs: int  # from how many run folders they are
+    seeds: int  # independent repetitions: agents, but those of runs with equal seeds counted once
 
     @property
     def agents(self) -> int:
@@ -71,20 +60,12 @@ class Final:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Agents that are repetitions of one another.
+    """Agents that are repetitions of one another."""
 
-    Attributes:
-        label: how to call it in tables and figures.
-        arm: the label of its agents in their runs; "" where these have none, None for numbers that belong to all
-            agents of runs of several arms.
-        runs: their run folders.
-        finals: (split, metric) -> last values.
-    """
-
-    label: str
-    arm: str | None
+    label: str  # in tables and figures
+    arm: str | None  # the label of its agents in their runs; "" for none, None for all agents of several arms together
     runs: tuple[Run, ...]
-    finals: dict[Key, Final]
+    finals: dict[Key, Final]  # last values
 
     @property
     def agents(self) -> int:

@@ -26,52 +26,30 @@ NUMBERS = {bool, int, float, type(None)}
 
 
 class Last(NamedTuple):
-    """One metric at the last row that has it.
+    """One metric at the last row that has it."""
 
-    Attributes:
-        values: (agents, tasks); NaN where the row holds null.
-        step: of that row.
-        since: (agents,) where an agent's values there are not all finite, the step from which on that is so; else -1.
-    """
-
-    values: np.ndarray
+    values: np.ndarray  # (agents, tasks); NaN where the row holds null
     step: int
-    since: np.ndarray
+    since: np.ndarray  # (agents,) the step from which on an agent's values are not all finite; -1 where they are
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run folder, as read.
-
-    Attributes:
-        path: the folder.
-        record: run.json, or {}.
-        config: the fields of config.json, or {}.
-        config_type: the type named there, or "".
-        headlines: metrics that the trainer wants shown first.
-        agents: one label for each entry of the metrics' leading axis; empty where that axis is seeds of one arm.
-        names: split -> its metrics, as they first appear.
-        last: each metric at its last row.
-        scalars: metrics without a leading axis.
-        curves: the metrics of which every row was to be kept.
-        odd: metrics that cannot be used -> why.
-        steps: the last step that has a row.
-        wall: seconds of running time up to the last row.
-    """
+    """One run folder, as read."""
 
     path: Path
-    record: Mapping[str, Any]
-    config: Mapping[str, Any]
-    config_type: str
-    headlines: tuple[str, ...]
-    agents: tuple[str, ...]
-    names: dict[str, list[str]]
-    last: dict[Key, Last]
-    scalars: frozenset[Key]
-    curves: dict[Key, Curve]
-    odd: dict[Key, str]
-    steps: int
-    wall: float
+    record: Mapping[str, Any]  # run.json, or {}
+    config: Mapping[str, Any]  # the fields of config.json, or {}
+    config_type: str  # the type named there, or ""
+    headlines: tuple[str, ...]  # metrics that the trainer wants shown first
+    agents: tuple[str, ...]  # a label for each entry of the metrics' leading axis; empty: seeds of one arm
+    names: dict[str, list[str]]  # split -> its metrics, as they first appear
+    last: dict[Key, Last]  # each metric at its last row
+    scalars: frozenset[Key]  # metrics without a leading axis
+    curves: dict[Key, Curve]  # the metrics of which every row was to be kept
+    odd: dict[Key, str]  # metrics that cannot be used -> why
+    steps: int  # the last step that has a row
+    wall: float  # seconds of running time up to the last row
 
     @property
     def status(self) -> str:
@@ -113,12 +91,9 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name: False, *, rows: bool = True) -> Run:
-    """Read a run folder.
+    """Read a folder with run.json, or with metrics.jsonl only.
 
-    Args:
-        folder: a folder with run.json, or with metrics.jsonl only.
-        keep: tells of a split and a metric whether every row of it is needed.
-        rows: False leaves the metrics out.
+    `keep` tells of a split and a metric whether every row of it is needed; without `rows` the metrics are left out.
 
     Raises:
         UserError: a file is damaged or holds values of a wrong type, or a leading axis does not fit the agents.

@@ -25,25 +25,15 @@ HEAD = ("group", "status", "runs", "agents", "seeds", "steps", "time")
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `report` found and wrote.
+    """What `report` found and wrote."""
 
-    Attributes:
-        groups: in the order in which the runs were given.
-        headlines: (split, metric) of the metrics shown in the terminal and drawn.
-        statistic: over the agents of a group.
-        confidence: of the intervals.
-        notes: what a reader should know: runs without metrics, unequal length.
-        figures: files drawn.
-        folder: where report.md, report.json and the figures are.
-    """
-
-    groups: tuple[Group, ...]
-    headlines: tuple[Key, ...]
-    statistic: str
-    confidence: float
-    notes: tuple[str, ...]
+    groups: tuple[Group, ...]  # in the order in which the runs were given
+    headlines: tuple[Key, ...]  # split and metric of what is shown in the terminal and drawn
+    statistic: str  # over the agents of a group
+    confidence: float  # of the intervals
+    notes: tuple[str, ...]  # what a reader should know: runs without metrics, unequal length
     figures: tuple[Path, ...] = ()
-    folder: Path | None = None
+    folder: Path | None = None  # of report.md, report.json and the figures
 
     @property
     def metrics(self) -> dict[str, list[str]]:

@@ -33,19 +33,12 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One command in its run folder; picklable, so that it travels.
-
-    Attributes:
-        id: the run's id.
-        argv: the command line.
-        folder: the run folder, which exists.
-        cwd: the working directory, as an absolute path.
-    """
+    """One command in its run folder; picklable, so that it travels."""
 
     id: str
     argv: tuple[str, ...]
-    folder: str
-    cwd: str
+    folder: str  # exists
+    cwd: str  # the working directory, as an absolute path
 
     @property
     def log(self) -> Path:
@@ -100,16 +93,10 @@ class Process:
                 log.write(f"# {datetime.now(UTC):%Y-%m-%d %H:%M:%S}Z {' '.join(job.argv)}\n".encode())
                 log.flush()
                 self._popen = subprocess.Popen(
-                    job.argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    cwd=job.cwd,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                    process_group=0,
+                    job.argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=job.cwd,
+                    env={**os.environ, "PYTHONUNBUFFERED": "1"}, process_group=0, preexec_fn=_child_setup(),
                     pass_fds=() if self._lock is None else (self._lock,),
-                    preexec_fn=_child_setup(),
-                )
+                )  # fmt: skip
         except BaseException:
             self.release()
             raise
@@ -139,13 +126,9 @@ class Process:
 
 
 def execute(job: Job, running: Callable[[Process], None] = lambda process: None) -> str:
-    """Run a job to its end in this process, and return how it ended.
+    """Run a job to its end in this process, and return how it ended; tell `running` of its process.
 
     Waits while another process works on the run. A Ctrl-C is passed on as SIGTERM, and the end waited for.
-
-    Args:
-        job: the job.
-        running: told of the process when it has started.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started us in the background
     while True:
@@ -245,11 +228,7 @@ class SlurmEngine(Engine):
     instead of submitting them again. Stopping cancels them, and SLURM gives them its KillWait (30 s unless the cluster
     says otherwise) to save.
 
-    Args:
-        out: the sweep's folder, on a file system that the nodes share.
-        jobs: how many may run at the same time.
-        cluster: "slurm" or "local".
-        parameters: submitit's, such as {"timeout_min": 240, "slurm_partition": "gpu", "gpus_per_node": 1}.
+    The sweep's folder `out` is on a file system that the nodes share; `parameters` are submitit's.
 
     Raises:
         UserError: submitit is not installed, finds no SLURM, or refuses a parameter.
@@ -314,13 +293,10 @@ class _Task:
 
 
 class RayEngine(Engine):
-    """Tasks on a Ray cluster, at most `jobs` at a time. The nodes share the sweep's folder.
+    """Tasks on a Ray cluster, at most `jobs` at a time, each of which reserves CPU cores and GPUs.
 
-    Args:
-        jobs: how many may run at the same time.
-        address: a cluster's address or "auto"; None starts Ray on this machine, for this sweep only.
-        cpus: CPU cores that a run reserves.
-        gpus: GPUs that a run reserves; fractions share one.
+    The nodes share the sweep's folder. The address is a cluster's or "auto"; None starts Ray on this machine, for this
+    sweep only.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster at the address.

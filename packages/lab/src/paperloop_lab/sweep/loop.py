@@ -28,42 +28,26 @@ TAIL_LINES = 10
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """A run that ended without being complete.
-
-    Attributes:
-        id: the run's id.
-        label: the values by which it differs from the others.
-        reason: how it ended.
-        log: the file with its output.
-    """
+    """A run that ended without being complete."""
 
     id: str
-    label: str
-    reason: str
+    label: str  # the values by which it differs from the others
+    reason: str  # how it ended
     log: Path
 
-    def tail(self, lines: int = TAIL_LINES) -> list[str]:
+    def tail(self) -> list[str]:
         """Return the last lines of the log."""
-        with contextlib.suppress(OSError):
-            return self.log.read_text(errors="replace").splitlines()[-lines:]
-        return []
+        return _tail(self.log, TAIL_LINES)
 
 
 @dataclasses.dataclass(frozen=True)
 class SweepResult:
-    """What a sweep did.
+    """What a sweep did."""
 
-    Attributes:
-        before: ids of the runs that were complete already.
-        completed: ids of those completed now.
-        failed: those that ended otherwise.
-        signum: the signal that ended the sweep early, or None.
-    """
-
-    before: tuple[str, ...]
-    completed: tuple[str, ...]
+    before: tuple[str, ...]  # ids of the runs that were complete already
+    completed: tuple[str, ...]  # ids of those completed now
     failed: tuple[Failure, ...]
-    signum: int | None = None
+    signum: int | None = None  # the signal that ended the sweep early
 
     @property
     def exit_code(self) -> int:
@@ -240,7 +224,7 @@ class _Display:
             table.add_column(name, no_wrap=True, overflow="ellipsis")
         for one in active:
             minutes, seconds = divmod(int(one.seconds), 60)
-            last = printable(_last_line(one.job.log))
+            last = printable("".join(_tail(one.job.log, 1)))
             table.add_row(one.job.id, self._labels[one.job.id], f"{minutes}:{seconds:02d}", last)
         self._live.update(table, refresh=True)
 
@@ -257,9 +241,9 @@ class _Display:
         self.event(text + (f", {rest} left" if rest else ""))
 
 
-def _last_line(path: Path) -> str:
+def _tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a log; none where it cannot be read."""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 500))
-        lines = file.read().decode(errors="replace").replace("\r", "\n").strip().splitlines()
-        return lines[-1] if lines else ""
-    return ""
+        file.seek(max(0, path.stat().st_size - 1000 * lines))
+        return file.read().decode(errors="replace").replace("\r", "\n").strip().splitlines()[-lines:]
+    return []

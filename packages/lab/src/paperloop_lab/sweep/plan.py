@@ -38,16 +38,11 @@ RESERVED = ("config", "out", "resume", "preset")  # what the sweep itself gives 
 
 @dataclasses.dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes:
-        command: program and sub-command, such as ("minimax-ued", "train"), and arguments without a name.
-        config: the complete configuration, as `save_config` writes it.
-        args: further options of the command: name -> string, number, bool, None (typed as it is), or list of these.
-    """
-
-    command: tuple[str, ...]
-    config: Mapping[str, Any]
+    command: tuple[str, ...]  # program and sub-command, such as ("minimax-ued", "train"), and nameless arguments
+    config: Mapping[str, Any]  # the complete configuration, as `save_config` writes it
+    #: Further options of the command: name -> string, number, bool, None (typed as it is), or list of these.
     args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,14 +162,9 @@ def _app_command(command: Sequence[str], where: str) -> tuple[Command, int] | No
 
 
 def _check(run: SweepRun, command: Command, count: int, where: str, scratch: Path) -> None:
-    """Raise unless a command reads a run: its names, its values, and a configuration that leaves nothing out.
+    """Raise unless a command, named by `count` words, reads a run: names, values, and a complete configuration.
 
-    Args:
-        run: the run.
-        command: the command.
-        count: how many words of the run's command name it.
-        where: the line, for messages.
-        scratch: a folder for configurations, which the command reads from files.
+    The command reads configurations from files, which are made in `scratch`.
     """
     names = [*Typed(command, ()).table, *flatten(run.config.get("config") or {})]
     for name in run.args:
