@@ -26,7 +26,7 @@ __all__ = ["TIERS", "main", "verdicts"]
 
 TIERS: dict[str, dict[str, Any]] = {
     "smoke": {"steps": 4, "steps_per_dispatch": 2, "seeds": 2, "capacity": 16, "batch": 4, "proposals": 4, "width": 8},
-    "cpu": {"seeds": 3, "steps": 4000},
+    "cpu": {"size": 9, "walls": 30, "threshold": 0.6, "seeds": 3, "steps": 6000},
     "gpu": {"steps": 60_000, "width": 512, "batch": 256, "proposals": 256, "capacity": 16_384},
 }
 

@@ -210,12 +210,14 @@ def test_high_loss_chases_wrong_labels_and_the_reducible_loss_learns_sooner():
 
 def test_edits_keep_one_agent_and_one_goal():
     maze = editing.empty_maze(jax.random.key(0), 7)
-    made = jax.vmap(lambda key: editing.edit(key, maze, 30))(jax.random.split(jax.random.key(1), 50))
+    made = jax.vmap(lambda key: editing.edit(key, maze, 30, 81))(jax.random.split(jax.random.key(1), 50))
     assert ((made == mazes.AGENT).sum(1) == 1).all()
     assert ((made == mazes.GOAL).sum(1) == 1).all()
     assert float((made == mazes.WALL).sum(1).mean()) > 5
+    few = jax.vmap(lambda key: editing.edit(key, maze, 30, 3))(jax.random.split(jax.random.key(1), 50))
+    assert (few == mazes.WALL).sum(1).max() == 3
     full = jnp.full(49, mazes.WALL, jnp.uint8).at[0].set(mazes.AGENT).at[1].set(mazes.GOAL)
-    after = jax.vmap(lambda key: editing.edit(key, full, 1))(jax.random.split(jax.random.key(2), 50))
+    after = jax.vmap(lambda key: editing.edit(key, full, 1, 81))(jax.random.split(jax.random.key(2), 50))
     assert ((after == mazes.AGENT).sum(1) == 1).all()
 
 

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from paperloop.settings import Count, Ge, NotNegative, Positive, PositiveShare, Seed, Share, fault, settings
+from paperloop.settings import (
+    Count,
+    CountOrZero,
+    Ge,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seed,
+    Share,
+    fault,
+    settings,
+)
 
 __all__ = ["ARMS", "GROW_PRESETS", "PRESETS", "Digits", "GrowConfig", "Mazes", "Reference", "RunConfig"]
 
@@ -157,6 +168,7 @@ class GrowConfig:
         batch: mazes that are trained on in a step
         proposals: edited mazes that are offered to the buffer in a step
         edits: cells that an edit changes
+        walls: most walls of an edited maze
         temperature: of the replay by rank
         rho: share of staleness in the replay
         threshold: accuracy on a family from which it counts as passed
@@ -176,6 +188,7 @@ class GrowConfig:
     batch: Count = 64
     proposals: Count = 64
     edits: Count = 4
+    walls: CountOrZero = 60
     temperature: Positive = 0.5
     rho: Share = 0.3
     threshold: Share = 0.7

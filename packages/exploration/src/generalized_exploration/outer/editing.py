@@ -18,15 +18,24 @@ def empty_maze(key: Array, size: int) -> Array:
     return jnp.zeros(size * size, jnp.uint8).at[agent].set(AGENT).at[goal].set(GOAL)
 
 
-def edit(key: Array, maze: Array, edits: int) -> Array:
-    """Change a maze in `edits` places: a wall appears or goes; with agent or goal there, they move to a free cell."""
+def edit(key: Array, maze: Array, edits: int, walls: int) -> Array:
+    """Change a maze in `edits` places: a wall appears or goes; with agent or goal there, they move to a free cell.
+
+    Args:
+        key: random key.
+        maze: u8[size * size].
+        edits: places, which may coincide.
+        walls: the most; a wall above that does not appear. Without a bound, edits drift to mazes that are half wall,
+            nearly all of them without a way.
+    """
 
     def one(maze: Array, key: Array) -> tuple[Array, None]:
         at, to = jax.random.split(key)
         cell = jax.random.randint(at, (), 0, maze.shape[0])
         free = jax.random.categorical(to, jnp.where(maze == 0, 0.0, -jnp.inf))
         was = maze[cell]
-        toggled = maze.at[cell].set(jnp.where(was == WALL, 0, WALL).astype(jnp.uint8))
+        full = (maze == WALL).sum() >= walls
+        toggled = maze.at[cell].set(jnp.where((was == WALL) | full, 0, WALL).astype(jnp.uint8))
         moved = maze.at[free].set(was).at[cell].set(0)
         anybody = (was == AGENT) | (was == GOAL)
         # With no free cell there is nowhere to move to.

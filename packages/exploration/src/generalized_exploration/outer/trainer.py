@@ -178,7 +178,7 @@ class GrowthTrainer:
         keys = jax.random.split(luck)
         state = buffer.rescore(state, slots, self._scores(name, params, *batch, keys[0]))
         chosen = slots[jax.random.randint(parents, (config.proposals,), 0, config.batch)]
-        made = jax.vmap(lambda k, maze: edit(k, maze, config.edits))(
+        made = jax.vmap(lambda k, maze: edit(k, maze, config.edits, config.walls))(
             jax.random.split(edits, config.proposals), state.items[0][chosen]
         )
         labels = self._labels(made)
