@@ -84,9 +84,9 @@ def run_ours(name: str, data: Arrays, dtype: str) -> Arrays:
     import jax
     import jax.numpy as jnp
 
-    from policy_finetune.learners import Batch, make_learner
+    from policy_finetune.agents.weights import weights_of
+    from policy_finetune.learners.registry import Batch, make_learner
     from policy_finetune.presets import learner as preset
-    from policy_finetune.weights import weights_of
 
     config = preset("iql" if name.startswith("iql") else name)
     if config.name == "iql":

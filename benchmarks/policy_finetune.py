@@ -36,9 +36,9 @@ from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves
 from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
+from policy_finetune.envs.references import random_return
 from policy_finetune.presets import LEARNERS
-from policy_finetune.references import random_return
-from policy_finetune.study_config import StudyArm, StudyConfig
+from policy_finetune.study.config import StudyArm, StudyConfig
 
 EPSILONS = (1e-4, 1e-3, 5e-3)
 
@@ -140,9 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true", help="write no result into benchmarks/results")
     options = parser.parse_args(arguments)
     from paperloop_lab.plots import save_figure
-    from policy_finetune.run_report import report_study
-    from policy_finetune.study import run_study
-    from policy_finetune.study_report import curves_figure, read_study, study_tables
+    from policy_finetune.report.run import report_study
+    from policy_finetune.study.report import curves_figure, read_study, study_tables
+    from policy_finetune.study.run import run_study
 
     tier = TIERS[options.tier]
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune" / options.tier

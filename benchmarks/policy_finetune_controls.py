@@ -19,10 +19,10 @@ import paperloop
 from paperloop.seeds import fold_seed
 from paperloop.settings import load_config, read_json
 from policy_finetune.config import OfflineConfig, OnlineConfig
-from policy_finetune.metrics import collapse_metrics
-from policy_finetune.rollouts import evaluate
-from policy_finetune.sessions import load_run
-from policy_finetune.study_report import StudyCurve
+from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.measures.collapse import collapse_metrics
+from policy_finetune.study.report import StudyCurve
+from policy_finetune.trainers.sessions import load_run
 
 FROZEN = "no training"
 

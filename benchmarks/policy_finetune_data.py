@@ -28,7 +28,7 @@ def command(*arguments: object) -> None:
 
 def medium_snapshot(run: Path) -> Path:
     """Return the policy file of the first snapshot that is good enough."""
-    from policy_finetune.policies import load_policy
+    from policy_finetune.data.policies import load_policy
 
     files = sorted((run / "policies").glob("*.npz"))
     returns = {file: load_policy(file).metadata["return_mean"] for file in files}

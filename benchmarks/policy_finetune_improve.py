@@ -32,7 +32,7 @@ from benchmarks.harness import ROOT, Json, figure_path, record, table, write_res
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves, measured_again
 from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
 from policy_finetune.presets import LEARNERS
-from policy_finetune.study_config import StudyArm, StudyConfig
+from policy_finetune.study.config import StudyArm, StudyConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,9 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true")
     options = parser.parse_args(arguments)
     from paperloop_lab.plots import save_figure
-    from policy_finetune.run_report import random_return
-    from policy_finetune.study import run_study
-    from policy_finetune.study_report import curves_figure, read_study, study_tables
+    from policy_finetune.report.run import random_return
+    from policy_finetune.study.report import curves_figure, read_study, study_tables
+    from policy_finetune.study.run import run_study
 
     task = TASKS[options.task]
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune-improve" / options.task

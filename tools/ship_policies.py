@@ -44,8 +44,8 @@ FOLDER = REPO / "packages" / "policy-finetune" / "src" / "policy_finetune" / "po
 
 def grades(run: Path) -> dict[str, Path]:
     """Return grade -> policy file of a run."""
-    from policy_finetune.policies import load_policy
-    from policy_finetune.run_report import random_return
+    from policy_finetune.data.policies import load_policy
+    from policy_finetune.report.run import random_return
 
     files = sorted((run / "policies").glob("step-*.npz"))
     policies = {file: load_policy(file) for file in files}

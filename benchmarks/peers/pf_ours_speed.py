@@ -16,8 +16,8 @@ def setup(args: argparse.Namespace) -> tuple[dict[str, Any], Any]:
 
     from paperloop_data import EpisodeDataset
     from policy_finetune.config import OfflineConfig
-    from policy_finetune.offline import OfflineTrainer
     from policy_finetune.presets import learner as preset
+    from policy_finetune.trainers.offline import OfflineTrainer
 
     flat = dataset()
     truncated = np.zeros(len(flat["rewards"]), bool)

@@ -17,9 +17,9 @@ from benchmarks.harness import alternate
 from benchmarks.policy_finetune_data import ENV
 from paperloop.files import write_json
 from paperloop.settings import save_config
-from policy_finetune.metrics import collapse_metrics
-from policy_finetune.study_config import offline_runs, online_runs
-from policy_finetune.study_report import StudyCurve
+from policy_finetune.measures.collapse import collapse_metrics
+from policy_finetune.study.config import offline_runs, online_runs
+from policy_finetune.study.report import StudyCurve
 
 
 @pytest.mark.slow

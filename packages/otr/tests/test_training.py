@@ -28,8 +28,8 @@ from paperloop.errors import NonFiniteError, UserError
 from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import OfflineConfig
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.sessions import offline_trainer, pretrained_of
+from policy_finetune.trainers.offline import OfflineTrainer
+from policy_finetune.trainers.sessions import offline_trainer, pretrained_of
 
 LABELS = ("oracle", "otr", "constant")
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from policy_finetune.acting import HostPolicy, Policy
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig
-from policy_finetune.envs import EnvSpec
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.rollouts import evaluate
+from policy_finetune.envs.acting import HostPolicy, Policy
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.trainers.offline import OfflineTrainer
 
 
 class Wide(gymnasium.Env):

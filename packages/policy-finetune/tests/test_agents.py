@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from policy_finetune.agents import AgentLayout
+from policy_finetune.agents.programs import AgentLayout
 
 CODE = """
 import jax, numpy as np
 from policy_finetune.config import *
-from policy_finetune.envs import EnvSpec
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.online import OnlineTrainer
-from policy_finetune.switch import Pretrained
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.trainers.offline import OfflineTrainer
+from policy_finetune.trainers.online import OnlineTrainer
+from policy_finetune.trainers.switch import Pretrained
 from paperloop_data import EpisodeDataset
 rng = np.random.default_rng(0)
 ends = np.arange(100) % 10 == 9

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from policy_finetune.arms import apart, offline_labels, online_labels
 from policy_finetune.config import OfflineAgent, OnlineAgent, ReplayConfig
 from policy_finetune.presets import LEARNERS
-from policy_finetune.switch import Pretrained
+from policy_finetune.trainers.arms import apart, offline_labels, online_labels
+from policy_finetune.trainers.switch import Pretrained
 
 TD3, TD3C, IQL = LEARNERS["td3"], LEARNERS["td3c"], LEARNERS["iql"]
 

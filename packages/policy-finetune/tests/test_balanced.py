@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from policy_finetune.balanced import Balanced, draw_by_priority, priority_sums, ratio_loss
 from policy_finetune.config import ReplayConfig
-from policy_finetune.packing import Layout
+from policy_finetune.replay.balanced import Balanced, draw_by_priority, priority_sums, ratio_loss
+from policy_finetune.replay.packing import Layout
 
 LAYOUT = Layout(2, 1)
 

@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from policy_finetune.agents.weights import weights_of
 from policy_finetune.config import LearnerConfig, NetworkConfig
-from policy_finetune.learners import BC, Batch
-from policy_finetune.networks import actor_mean
-from policy_finetune.weights import weights_of
+from policy_finetune.learners.networks import actor_mean
+from policy_finetune.learners.registry import BC, Batch
 
 B = 64
 

@@ -7,6 +7,7 @@ import pytest
 
 from paperloop.errors import UserError
 from paperloop.settings import from_dict, to_dict
+from policy_finetune.agents.structure import structure_of, weights_of
 from policy_finetune.config import (
     ConstraintConfig,
     DataOptions,
@@ -21,7 +22,6 @@ from policy_finetune.config import (
     SwitchConfig,
 )
 from policy_finetune.presets import LEARNER_HELP, LEARNERS, learner, offline_presets, online_presets
-from policy_finetune.weights_structure import structure_of, weights_of
 
 
 @pytest.mark.parametrize(

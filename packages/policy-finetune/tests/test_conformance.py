@@ -18,10 +18,10 @@ from policy_finetune.config import (
     ReplayConfig,
     SwitchConfig,
 )
-from policy_finetune.envs import EnvSpec
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.online import OnlineTrainer
-from policy_finetune.switch import Pretrained
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.trainers.offline import OfflineTrainer
+from policy_finetune.trainers.online import OnlineTrainer
+from policy_finetune.trainers.switch import Pretrained
 
 NET = NetworkConfig(hidden=(16,))
 SMALL = {"network": NET, "batch_size": 8}

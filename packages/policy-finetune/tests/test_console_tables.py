@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from policy_finetune.console_tables import fitted, show
+from policy_finetune.report.tables import fitted, show
 
 HEADINGS = ["arm", "agents", "start", "min/start", "recovered after", "area", "final"]
 ROWS = [

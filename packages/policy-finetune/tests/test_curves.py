@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from policy_finetune import curves
-from policy_finetune.curves import CORL_GROUPS, corl_markdown, corl_table, read_corl_curves
-from policy_finetune.metrics import collapse_metrics, summarise
+from policy_finetune.measures import curves
+from policy_finetune.measures.collapse import collapse_metrics, summarise
+from policy_finetune.measures.curves import CORL_GROUPS, corl_markdown, corl_table, read_corl_curves
 
 NAME = "results/bin/finetune_scores.pickle"
 

@@ -10,11 +10,11 @@ import pytest
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions
-from policy_finetune.dataset_checks import check_dataset, load_for, load_options
-from policy_finetune.envs import EnvSpec
-from policy_finetune.make_data import make_dataset
-from policy_finetune.packing import OfflineData
-from policy_finetune.policies import load_policy
+from policy_finetune.data.checks import check_dataset, load_for, load_options
+from policy_finetune.data.make import make_dataset
+from policy_finetune.data.policies import load_policy
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.replay.packing import OfflineData
 
 SPEC = EnvSpec("Toy-v1", 3, 2, [-1, 0], [1, 4], 5)
 

@@ -13,7 +13,8 @@ from paperloop.errors import CheckpointError, UserError
 from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune import cli
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.diagnose import (
+from policy_finetune.data.make import make_dataset
+from policy_finetune.diagnosis.diagnose import (
     Diagnosis,
     Estimate,
     Optimism,
@@ -23,7 +24,7 @@ from policy_finetune.diagnose import (
     recommend,
     show,
 )
-from policy_finetune.diagnosis_measures import (
+from policy_finetune.diagnosis.measures import (
     action_spread,
     beyond_the_data,
     difference_of_means,
@@ -33,12 +34,11 @@ from policy_finetune.diagnosis_measures import (
     q_optimism,
     vendi_score,
 )
-from policy_finetune.diagnosis_rollouts import Critic, Greedy, Tape
-from policy_finetune.diagnosis_rules import AgentDiagnosis, DataDiagnosis
-from policy_finetune.envs import EnvSpec
-from policy_finetune.make_data import make_dataset
+from policy_finetune.diagnosis.rollouts import Critic, Greedy, Tape
+from policy_finetune.diagnosis.rules import AgentDiagnosis, DataDiagnosis
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.rollouts import evaluate, evaluation_seeds
 from policy_finetune.presets import LEARNERS
-from policy_finetune.rollouts import evaluate, evaluation_seeds
 
 RNG = np.random.default_rng
 
@@ -82,7 +82,7 @@ def test_vendi_score_counts_different_items():
 
 
 def test_nearest_against_a_tree(monkeypatch):
-    monkeypatch.setattr("policy_finetune.diagnosis_measures.CELLS", 700)  # several blocks
+    monkeypatch.setattr("policy_finetune.diagnosis.measures.CELLS", 700)  # several blocks
     rows, queries = RNG(0).normal(size=(200, 3)), RNG(1).normal(size=(50, 3))
     distance, row = nearest(queries, rows)
     expected, index = scipy.spatial.KDTree(rows).query(queries)
@@ -361,7 +361,7 @@ def write_data(path, steps, seed, env_id="Pendulum-v1"):
 
 def pretrain(folder, learner, files, **options):
     from paperloop.runner import run
-    from policy_finetune.sessions import offline_trainer
+    from policy_finetune.trainers.sessions import offline_trainer
 
     learner = dataclasses.replace(learner, network=SMALL, batch_size=16, policy_delay=1)
     config = OfflineConfig(
@@ -397,7 +397,7 @@ def test_a_run_is_diagnosed(run_folder, files, tmp_path, capsys):
     assert 0.4 < found.data.action_spread < 0.7  # uniform actions: 0.58
     # The returns are those of `evaluate`.
     from paperloop.runner import restore
-    from policy_finetune.sessions import load_run
+    from policy_finetune.trainers.sessions import load_run
 
     trainer, spec = load_run(run_folder)
     plain = evaluate(trainer.policy(restore(trainer, run_folder)), spec, episodes=3, seed=7)
@@ -475,7 +475,7 @@ def test_behaviour_cloning_has_no_critics(files, tmp_path):
 @pytest.mark.slow
 def test_an_online_run_is_taken_as_it_is(files, run_folder, tmp_path):
     from paperloop.runner import run
-    from policy_finetune.sessions import online_trainer
+    from policy_finetune.trainers.sessions import online_trainer
 
     learner = dataclasses.replace(LEARNERS["td3"], network=SMALL, batch_size=16)
     config = OnlineConfig(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
-from policy_finetune.envs import EnvPool, EnvSpec, EnvState, episode_seed
+from policy_finetune.envs.pool import EnvPool, EnvSpec, EnvState, episode_seed
 
 
 class Counter(gymnasium.Env):
@@ -322,7 +322,7 @@ def gymnasium_at(env, env_id, seen):
 @pytest.mark.parametrize("env_id", ["InvertedDoublePendulum-v5", "Hopper-v5", "Pendulum-v1"])
 def test_envpool_steps_as_gymnasium_does(env_id):
     pytest.importorskip("envpool", reason="needs the extra 'envpool'")
-    from policy_finetune.fast_envs import FastEnvPool
+    from policy_finetune.envs.fast_pool import FastEnvPool
 
     spec = EnvSpec.of(env_id)
     rng = np.random.default_rng(0)
@@ -350,7 +350,7 @@ def test_envpool_steps_as_gymnasium_does(env_id):
 
 def test_envpool_meets_the_time_limit_and_does_not_resume():
     pytest.importorskip("envpool", reason="needs the extra 'envpool'")
-    from policy_finetune.fast_envs import FastEnvPool
+    from policy_finetune.envs.fast_pool import FastEnvPool
 
     spec = EnvSpec.of("Pendulum-v1")
     assert not FastEnvPool.exact_resume
@@ -380,7 +380,7 @@ def test_envpool_meets_the_time_limit_and_does_not_resume():
 
 def test_envpool_refuses_what_it_does_not_have(register):
     pytest.importorskip("envpool", reason="needs the extra 'envpool'")
-    from policy_finetune.fast_envs import FastEnvPool
+    from policy_finetune.envs.fast_pool import FastEnvPool
 
     with pytest.raises(UserError, match="envpool has no"):
         FastEnvPool(EnvSpec.of(register(Counter)), [0])

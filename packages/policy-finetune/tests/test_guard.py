@@ -3,8 +3,8 @@
 import numpy as np
 
 from policy_finetune.config import GuardConfig
-from policy_finetune.envs import EnvState
-from policy_finetune.guard import Guard
+from policy_finetune.envs.pool import EnvState
+from policy_finetune.trainers.guard import Guard
 
 ON = GuardConfig(enabled=True, episodes=3, drop=0.5, max_returns=2)
 

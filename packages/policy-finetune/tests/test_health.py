@@ -2,7 +2,7 @@
 
 import pytest
 
-from policy_finetune.health import findings
+from policy_finetune.report.health import findings
 
 
 def rows(count=10, **series):

@@ -12,13 +12,13 @@ import policy_finetune.cli as cli
 from paperloop.errors import UserError
 from paperloop.settings import save_config
 from policy_finetune.config import OnlineConfig, SwitchConfig
-from policy_finetune.curves import read_corl_curves
-from policy_finetune.health import findings
-from policy_finetune.make_data import _read_chunk
-from policy_finetune.npz_files import read_arrays
-from policy_finetune.policies import load_policy
-from policy_finetune.run_report import conclude
-from policy_finetune.study_report import read_study
+from policy_finetune.data.make import _read_chunk
+from policy_finetune.data.npz_files import read_arrays
+from policy_finetune.data.policies import load_policy
+from policy_finetune.measures.curves import read_corl_curves
+from policy_finetune.report.health import findings
+from policy_finetune.report.run import conclude
+from policy_finetune.study.report import read_study
 
 
 def npy(shape, data=b"\0" * 64):

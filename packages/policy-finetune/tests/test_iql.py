@@ -7,11 +7,11 @@ import optax
 import pytest
 import scipy.stats
 
+from policy_finetune.agents.weights import weights_of
 from policy_finetune.config import LearnerConfig, NetworkConfig
-from policy_finetune.learners import BC, IQL, Batch
 from policy_finetune.learners.bc import gaussian_log_prob
 from policy_finetune.learners.iql import expectile_loss
-from policy_finetune.weights import weights_of
+from policy_finetune.learners.registry import BC, IQL, Batch
 
 OBS, ACT, B = 3, 2, 8
 NET = NetworkConfig(hidden=(16,), init="orthogonal")

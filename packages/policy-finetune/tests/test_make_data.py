@@ -15,17 +15,17 @@ import pytest
 import policy_finetune.cli as cli
 from paperloop.errors import NonFiniteError, UserError
 from paperloop_data import EpisodeDataset
-from policy_finetune.data_plan import DataPlan, Part
-from policy_finetune.envs import EnvSpec
-from policy_finetune.make_data import (
+from policy_finetune.data.make import (
     from_replay,
     make_dataset,
     partial_folder,
     run_episode,
     write_dataset,
 )
-from policy_finetune.policies import GradedPolicy, save_policy
-from policy_finetune.rollouts import evaluate
+from policy_finetune.data.plan import DataPlan, Part
+from policy_finetune.data.policies import GradedPolicy, save_policy
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.rollouts import evaluate
 
 IDP = "InvertedDoublePendulum-v5"
 
@@ -173,7 +173,7 @@ def test_workers_do_not_change_a_byte(tmp_path):
 
 
 def test_how_the_command_was_given_does_not_change_a_byte(tmp_path, capsys, monkeypatch):
-    import policy_finetune.make_data as module
+    import policy_finetune.data.make as module
 
     file = save_policy(policy(9, 1), tmp_path / "mine.npz")
     (tmp_path / "elsewhere").mkdir()
@@ -242,7 +242,7 @@ def test_half_files_of_dead_processes_are_removed_and_no_others(tmp_path, monkey
         (tmp_path / name).touch()
     inside = partial_folder(out) / f".0-000000.npz.{gone.pid}.tmp"
     inside.touch()
-    module = sys.modules["policy_finetune.make_data"]
+    module = sys.modules["policy_finetune.data.make"]
     seen = []
 
     def collect(*arguments):
@@ -259,7 +259,7 @@ def test_what_was_done_already_is_used_and_damage_is_made_good(tmp_path):
     whole = write_dataset(plan(), tmp_path / "whole.hdf5", progress=False)
     target = tmp_path / "a.hdf5"
     partial = tmp_path / "a.hdf5.partial"
-    import policy_finetune.make_data as module
+    import policy_finetune.data.make as module
 
     real, calls = module._Workshop.chunk, []
 
@@ -289,7 +289,7 @@ def test_what_was_done_already_is_used_and_damage_is_made_good(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
-import policy_finetune.make_data as module
+import policy_finetune.data.make as module
 from test_make_data import plan
 
 real, calls = module._Workshop.chunk, []

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policy_finetune.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
+from policy_finetune.learners.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
 
 
 def test_an_ensemble_is_its_members_one_by_one():

@@ -9,8 +9,8 @@ import pytest
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
 from paperloop.runner import restore, run
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineAgent, OfflineConfig
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.packing import OfflineData
+from policy_finetune.replay.packing import OfflineData
+from policy_finetune.trainers.offline import OfflineTrainer
 
 NET = NetworkConfig(hidden=(16,))
 TD3 = LearnerConfig(network=NET, batch_size=8)

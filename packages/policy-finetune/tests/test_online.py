@@ -22,11 +22,11 @@ from policy_finetune.config import (
     ReplayConfig,
     SwitchConfig,
 )
-from policy_finetune.envs import EnvSpec
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.online import OnlineTrainer
-from policy_finetune.packing import OfflineData
-from policy_finetune.switch import Pretrained
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.replay.packing import OfflineData
+from policy_finetune.trainers.offline import OfflineTrainer
+from policy_finetune.trainers.online import OnlineTrainer
+from policy_finetune.trainers.switch import Pretrained
 
 NET = NetworkConfig(hidden=(16,))
 TD3 = LearnerConfig(network=NET, batch_size=8)
@@ -243,7 +243,7 @@ def test_an_environment_that_crashes_leaves_a_state_that_can_be_saved(spec, star
     state, _ = advance(trainer, 3)
     expected, _ = advance(trainer, 1, state=trainer.init(0))
     expected, _ = advance(trainer, 3, state=expected)
-    module = sys.modules["policy_finetune.envs"]
+    module = sys.modules["policy_finetune.envs.pool"]
     step_env, calls = module.step_env, []
 
     def crash(env, command):

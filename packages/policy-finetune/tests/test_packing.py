@@ -6,7 +6,7 @@ import pytest
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions, LearnerConfig, OfflineAgent, OfflineConfig
-from policy_finetune.packing import Layout, OfflineData, discounted_to_go
+from policy_finetune.replay.packing import Layout, OfflineData, discounted_to_go
 
 
 def test_rows_against_a_loop_best_episodes_first(make_dataset):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from policy_finetune import policies
-from policy_finetune.acting import HostPolicy
-from policy_finetune.envs import EnvSpec
-from policy_finetune.policies import METADATA_KEYS, GradedPolicy, load_policy, save_policy, scored, shipped
-from policy_finetune.rollouts import evaluate
+from policy_finetune.data import policies
+from policy_finetune.data.policies import METADATA_KEYS, GradedPolicy, load_policy, save_policy, scored, shipped
+from policy_finetune.envs.acting import HostPolicy
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.rollouts import evaluate
 
 
 def layer(rng, i, o):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from paperloop.errors import NonFiniteError, UserError
-from policy_finetune.references import RANDOM_RETURNS, measure_random_return, random_return
+from policy_finetune.envs.references import RANDOM_RETURNS, measure_random_return, random_return
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,6 @@ def test_a_reward_that_is_no_number_is_named(counting):
 
 
 def test_neither_looking_up_nor_measuring_needs_jax():
-    code = (
-        "import sys, policy_finetune.references as r; r.random_return('Pendulum-v1'); assert 'jax' not in sys.modules"
-    )
+    code = "import sys; from policy_finetune.envs.references import random_return"
+    code += "; random_return('Pendulum-v1'); assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from paperloop.errors import CheckpointError, UserError
+from policy_finetune.agents.weights import stack_weights, weights_of
 from policy_finetune.config import LearnerConfig, OnlineAgent, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.packing import OfflineData
-from policy_finetune.replay import Replay
-from policy_finetune.weights import stack_weights, weights_of
+from policy_finetune.replay.buffers import Replay
+from policy_finetune.replay.packing import OfflineData
 
 B = 16
 

@@ -10,8 +10,8 @@ import paperloop
 import policy_finetune.cli as cli
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.online import OverwrittenWarning
-from policy_finetune.sessions import load_run, online_trainer
+from policy_finetune.trainers.online import OverwrittenWarning
+from policy_finetune.trainers.sessions import load_run, online_trainer
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_an_agent_without_a_run_is_refused(tmp_path, capsys):
 
 
 def test_what_is_not_given_is_as_the_help_says(monkeypatch, tmp_path):
-    import policy_finetune.make_data as make_data
+    import policy_finetune.data.make as make_data
 
     seen = []
     monkeypatch.setattr(make_data, "write_dataset", lambda plan, out, **options: seen.append((plan, options)))

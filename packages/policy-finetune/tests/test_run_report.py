@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import policy_finetune.cli as cli
-import policy_finetune.run_report as run_report
+import policy_finetune.report.run as run_report
 from paperloop.settings import save_config
 from policy_finetune.config import OfflineConfig, OnlineConfig, SwitchConfig
-from policy_finetune.run_report import conclude
+from policy_finetune.report.run import conclude
 
 HOME = {"Pendulum-v1": -1200.0, "Hopper-v5": 15.5}
 
@@ -111,7 +111,7 @@ def test_data_that_is_gone_or_damaged_costs_the_scale_and_not_the_report(tmp_pat
 
 
 def test_an_environment_that_is_not_here_costs_the_scale_and_not_the_report(tmp_path, capsys, monkeypatch):
-    from policy_finetune import references
+    from policy_finetune.envs import references
 
     monkeypatch.setattr(run_report, "random_return", references.random_return)
     conclude(begin(tmp_path / "run", [[10.0], [5.0]], env_id="nonesuch:Env-v0"), x="env_steps", quiet=False)

@@ -9,11 +9,11 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
+from policy_finetune.agents.weights import weights_of
 from policy_finetune.config import LearnerConfig, NetworkConfig
-from policy_finetune.learners import SAC, Batch
+from policy_finetune.learners.networks import q_values
+from policy_finetune.learners.registry import SAC, Batch
 from policy_finetune.learners.sac import sample_action, squashed_log_prob
-from policy_finetune.networks import q_values
-from policy_finetune.weights import weights_of
 
 OBS, ACT, B = 3, 2, 6
 NET = NetworkConfig(hidden=(16,))

@@ -10,10 +10,10 @@ import paperloop
 import policy_finetune.cli as cli
 from paperloop.errors import CheckpointError, UserError
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, SwitchConfig
-from policy_finetune.make_data import make_dataset
-from policy_finetune.rollouts import evaluate
-from policy_finetune.saved_policies import load_policies, saved_environment
-from policy_finetune.sessions import environment_at, load_run, offline_trainer, online_trainer, pretrained_of
+from policy_finetune.data.make import make_dataset
+from policy_finetune.data.saved_policies import load_policies, saved_environment
+from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.trainers.sessions import environment_at, load_run, offline_trainer, online_trainer, pretrained_of
 
 TINY = NetworkConfig(hidden=(8,))
 HEAVY = {"id": "Pendulum-v1", "kwargs": {"g": 2.0}, "max_episode_steps": 50}
@@ -92,7 +92,7 @@ def test_folders_that_hold_no_policies_are_one_sentence(home, tmp_path):
 
 
 def test_a_trainer_that_knows_no_environment_saves_what_it_knows(tmp_path, make_dataset):
-    from policy_finetune.offline import OfflineTrainer
+    from policy_finetune.trainers.offline import OfflineTrainer
 
     bc = LearnerConfig(name="bc", policy_delay=1, network=TINY, batch_size=16)
     trainer = OfflineTrainer(OfflineConfig(learner=bc, updates=4, updates_per_step=4), make_dataset())

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-import policy_finetune.sessions as sessions
+import policy_finetune.trainers.sessions as sessions
 from paperloop.errors import UserError
 from paperloop.settings import save_config
 from policy_finetune.config import GuardConfig, LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig
-from policy_finetune.make_data import make_dataset
+from policy_finetune.data.make import make_dataset
 
 LEARNER = LearnerConfig(network=NetworkConfig(hidden=(8,)), batch_size=16)
 

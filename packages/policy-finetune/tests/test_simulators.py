@@ -6,10 +6,10 @@ import pytest
 
 import policy_finetune.cli as cli
 from paperloop.errors import UserError
-from policy_finetune.envs import EnvPool, EnvSpec
-from policy_finetune.references import measure_random_return
-from policy_finetune.rollouts import evaluate
-from policy_finetune.simulators import make_env, reset_env, step_env
+from policy_finetune.envs.pool import EnvPool, EnvSpec
+from policy_finetune.envs.references import measure_random_return
+from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.envs.simulators import make_env, reset_env, step_env
 
 BOX = gymnasium.spaces.Box(-1, 1, (2,))
 

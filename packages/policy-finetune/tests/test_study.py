@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import policy_finetune.run_report as run_report
+import policy_finetune.report.run as run_report
 from paperloop.errors import UserError
 from paperloop.settings import config_document, load_config, save_config
 from paperloop_lab.sweep.plan import SweepRun
 from policy_finetune.config import DataOptions, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.metrics import collapse_metrics
+from policy_finetune.measures.collapse import collapse_metrics
 from policy_finetune.presets import LEARNERS
-from policy_finetune.run_report import report_study
-from policy_finetune.study import _check_plan
-from policy_finetune.study_config import StudyArm, StudyConfig, offline_runs, online_runs
-from policy_finetune.study_report import (
+from policy_finetune.report.run import report_study
+from policy_finetune.study.config import StudyArm, StudyConfig, offline_runs, online_runs
+from policy_finetune.study.report import (
     StudyCurve,
     cell,
     curves_figure,
@@ -31,6 +30,7 @@ from policy_finetune.study_report import (
     study_tables,
     write_study_report,
 )
+from policy_finetune.study.run import _check_plan
 
 
 def small(**changes):

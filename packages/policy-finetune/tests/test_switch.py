@@ -7,8 +7,8 @@ import pytest
 
 from paperloop.errors import UserError
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, SwitchConfig
-from policy_finetune.learners import make_learner
-from policy_finetune.switch import switch_notes, take_over
+from policy_finetune.learners.registry import make_learner
+from policy_finetune.trainers.switch import switch_notes, take_over
 
 NET = NetworkConfig(hidden=(8,))
 TD3C = LearnerConfig(network=NET, constraint=ConstraintConfig(enabled=True))

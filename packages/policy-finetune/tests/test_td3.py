@@ -7,12 +7,12 @@ import optax
 import pytest
 
 from paperloop_data import EpisodeDataset
+from policy_finetune.agents.weights import weights_of
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineConfig
-from policy_finetune.learners import TD3, Batch
 from policy_finetune.learners.base import q_over_bound, value_to_climb
+from policy_finetune.learners.registry import TD3, Batch
 from policy_finetune.learners.td3 import multiplier
-from policy_finetune.offline import OfflineTrainer
-from policy_finetune.weights import weights_of
+from policy_finetune.trainers.offline import OfflineTrainer
 
 OBS, ACT, B = 3, 2, 8
 NET = NetworkConfig(hidden=(16,))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from paperloop.errors import UserError
+from policy_finetune.commands.unused import refuse_idle_constraint, unused_settings
 from policy_finetune.config import (
     ConstraintConfig,
     GuardConfig,
@@ -18,7 +19,6 @@ from policy_finetune.config import (
     SwitchConfig,
 )
 from policy_finetune.presets import LEARNERS, offline_presets, online_presets
-from policy_finetune.unused import refuse_idle_constraint, unused_settings
 
 
 @pytest.mark.parametrize("presets", [offline_presets(), online_presets()], ids=["offline", "online"])

@@ -11,26 +11,26 @@ import importlib
 from typing import Any
 
 _WHERE = {
-    "acting": ("HostPolicy", "Policy"),
+    "envs.acting": ("HostPolicy", "Policy"),
     "config": (
         "ConstraintConfig", "GuardConfig", "LearnerConfig", "NetworkConfig", "OfflineAgent", "OfflineConfig",
         "OnlineAgent", "OnlineConfig", "ReplayConfig", "SwitchConfig",
     ),
-    "dataset_checks": ("load_for",),
-    "envs": ("EnvPool", "EnvSpec"),
-    "evaluators": ("EvaluationReturns",),
-    "make_data": ("make_dataset",),
-    "metrics": ("collapse_metrics", "summarise"),
-    "offline": ("OfflineTrainer",),
-    "online": ("OnlineTrainer",),
-    "packing": ("OfflineData",),
-    "policies": ("GradedPolicy", "load_policy", "save_policy", "shipped"),
+    "data.checks": ("load_for",),
+    "envs.pool": ("EnvPool", "EnvSpec"),
+    "trainers.evaluators": ("EvaluationReturns",),
+    "data.make": ("make_dataset",),
+    "measures.collapse": ("collapse_metrics", "summarise"),
+    "trainers.offline": ("OfflineTrainer",),
+    "trainers.online": ("OnlineTrainer",),
+    "replay.packing": ("OfflineData",),
+    "data.policies": ("GradedPolicy", "load_policy", "save_policy", "shipped"),
     "presets": ("LEARNERS", "learner"),
-    "rollouts": ("evaluate",),
-    "saved_policies": ("load_policies",),
-    "sessions": ("load_run", "pretrained_of"),
-    "study_config": ("StudyArm", "StudyConfig"),
-    "switch": ("Pretrained",),
+    "envs.rollouts": ("evaluate",),
+    "data.saved_policies": ("load_policies",),
+    "trainers.sessions": ("load_run", "pretrained_of"),
+    "study.config": ("StudyArm", "StudyConfig"),
+    "trainers.switch": ("Pretrained",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 

@@ -15,10 +15,10 @@ from paperloop.errors import UserError, printable, setting
 from paperloop.files import check_is_file
 from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Seed, fault, settings
 from paperloop.signals import leaving_with
+from policy_finetune.commands.unused import refuse_idle_constraint, unused_settings
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
-from policy_finetune.study_config import StudyConfig
-from policy_finetune.unused import refuse_idle_constraint, unused_settings
+from policy_finetune.study.config import StudyConfig
 
 __all__ = ["main"]
 
@@ -93,9 +93,9 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     start_jax(options.device, config.devices)
     from paperloop.runner import run
     from paperloop_lab.sinks import make_sinks
-    from policy_finetune.evaluators import EvaluationReturns
-    from policy_finetune.run_report import conclude
-    from policy_finetune.sessions import offline_trainer
+    from policy_finetune.report.run import conclude
+    from policy_finetune.trainers.evaluators import EvaluationReturns
+    from policy_finetune.trainers.sessions import offline_trainer
 
     trainer, spec = offline_trainer(config)
     arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
@@ -112,9 +112,9 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     start_jax(options.device, config.devices)
     from paperloop.runner import run
     from paperloop_lab.sinks import make_sinks
-    from policy_finetune.evaluators import EvaluationReturns, PolicySnapshots
-    from policy_finetune.run_report import conclude
-    from policy_finetune.sessions import evaluation_blocks, online_trainer
+    from policy_finetune.report.run import conclude
+    from policy_finetune.trainers.evaluators import EvaluationReturns, PolicySnapshots
+    from policy_finetune.trainers.sessions import evaluation_blocks, online_trainer
 
     trainer, spec = online_trainer(config)
     _say(trainer.start_notes)
@@ -217,7 +217,7 @@ class EvaluateOptions:
 @app.command(options=EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
     """Measure the agents of runs in many episodes, next to a random policy; writes evaluation.json into each folder."""
-    from policy_finetune.run_report import evaluate_runs
+    from policy_finetune.report.run import evaluate_runs
 
     evaluate_runs(options.runs, episodes=options.episodes, noise=options.noise, seed=options.seed)
 
@@ -282,13 +282,13 @@ def make_data(options: MakeDataOptions) -> None:
     Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package. Killed and called
     again, it continues, and the file has the same bytes.
     """
-    from policy_finetune.data_plan import make_data_command
-    from policy_finetune.make_data import DataPlan, write_dataset
+    from policy_finetune.data.make import DataPlan, write_dataset
+    from policy_finetune.data.plan import make_data_command
 
     if options.replay is not None:
         start_jax("cpu")
-        from policy_finetune.online import OverwrittenWarning
-        from policy_finetune.run_report import describe_dataset, write_replay
+        from policy_finetune.report.run import describe_dataset, write_replay
+        from policy_finetune.trainers.online import OverwrittenWarning
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", OverwrittenWarning)
@@ -317,7 +317,7 @@ def make_data(options: MakeDataOptions) -> None:
     leaving_with("interrupted; the same command continues from what is done")
     data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
     if not options.quiet:
-        from policy_finetune.run_report import describe_dataset
+        from policy_finetune.report.run import describe_dataset
 
         describe_dataset(data, options.out, env_id)
 
@@ -359,7 +359,7 @@ def diagnose(options: DiagnoseOptions) -> None:
             "read."
         )
     start_jax(options.device)
-    from policy_finetune.diagnose import diagnose_data, diagnose_run
+    from policy_finetune.diagnosis.diagnose import diagnose_data, diagnose_run
 
     if options.run is None:
         diagnose_data(
@@ -397,8 +397,8 @@ def study(options: StudyOptions, config: StudyConfig) -> None:
     Continues what is in the folder.
     """
     _check_files(config.data)
-    from policy_finetune.run_report import report_study
-    from policy_finetune.study import run_study
+    from policy_finetune.report.run import report_study
+    from policy_finetune.study.run import run_study
 
     run_study(config, options.out, seed=options.seed, jobs=options.jobs, device=options.device)
     report_study(options.out)
@@ -420,7 +420,7 @@ class ReportOptions:
 @app.command(options=ReportOptions)
 def report(options: ReportOptions) -> None:
     """Report a study or a run once more, or CORL's published table from its published curves."""
-    from policy_finetune.run_report import conclude, print_corl, report_study
+    from policy_finetune.report.run import conclude, print_corl, report_study
 
     if options.curves is not None:
         print_corl(options.curves)
@@ -434,7 +434,7 @@ def report(options: ReportOptions) -> None:
 
 
 def _is_offline(folder: Path) -> bool:
-    from policy_finetune.readings import config_type
+    from policy_finetune.measures.readings import config_type
 
     if not (folder / "config.json").exists():
         raise UserError(f"{folder} is neither a study nor a run folder: name a folder that study or training wrote.")
@@ -470,7 +470,7 @@ class DemoOptions:
 @app.command(options=DemoOptions)
 def demo(options: DemoOptions) -> None:
     """See a policy collapse, and not collapse: a pendulum, a narrow dataset, TD3 next to TD3-C; about a minute."""
-    from policy_finetune.demo import run_demo
+    from policy_finetune.commands.demo import run_demo
 
     run_demo(options.out, seed=options.seed, device=options.device)
 

@@ -1,7 +1,7 @@
 """Configuration: frozen data, checked when it is made. Imports neither jax nor gymnasium.
 
 Numbers that only weigh terms of a loss, or steer sampling, are *data* of the compiled program: agents that differ in
-them run side by side in one program (`policy_finetune.weights`). What changes the program itself - networks, the
+them run side by side in one program (`policy_finetune.agents.weights`). What changes the program itself - networks, the
 learner's family, how many updates a round has - is *structure*, and must be the same for all agents of a program.
 """
 
@@ -174,7 +174,7 @@ class LearnerConfig:
         cql_temperature: temperature of CQL's log-sum-exp
         calibrated: Cal-QL: values of the policy's actions in the regulariser are at least the data's returns to go.
             Rows collected online have none, so on these the regulariser is CQL's; keep offline data in the batches (see
-            policy_finetune.replay)
+            policy_finetune.replay.buffers)
     """
 
     name: LearnerName = "td3"
@@ -264,7 +264,7 @@ class OfflineAgent:
 
     Attributes:
         label: the arm it belongs to, for tables
-        learner: who learns; agents of one program differ only in what is data (`policy_finetune.weights`)
+        learner: who learns; agents of one program differ only in what is data (`policy_finetune.agents.weights`)
         dataset: index of its dataset
         seed: its randomness, together with the run's seed
         top_fraction: learn from the best episodes only
@@ -409,7 +409,7 @@ class OnlineAgent:
 
     Attributes:
         label: the arm it belongs to, for tables
-        learner: who learns; agents of one program differ only in what is data (`policy_finetune.weights`)
+        learner: who learns; agents of one program differ only in what is data (`policy_finetune.agents.weights`)
         replay: what its batches hold
         switch: how it starts; the warm-up in environment steps is the same for all
         start: index of the pre-trained agent that it goes out from

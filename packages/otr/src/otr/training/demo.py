@@ -27,7 +27,7 @@ def run_training_demo(out: Path, *, seed: int = 0, steps: int = 20_000, updates:
         steps: of the data, 1000 an episode.
         updates: of each learner.
     """
-    from policy_finetune.make_data import DataPlan, write_dataset
+    from policy_finetune.data.make import DataPlan, write_dataset
 
     data = out / "halfcheetah.hdf5"
     if not data.exists():

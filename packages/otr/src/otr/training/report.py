@@ -293,7 +293,7 @@ def _random(out: Path, config: TrainConfig, arms: Sequence[ArmResult]) -> str:
     if arms[0].scores is not None:
         return "score: 0 for a random policy, 100 for the expert"
     with contextlib.suppress(ModuleNotFoundError, UserError, KeyError, TypeError):  # config.json may be anything
-        from policy_finetune.references import random_return
+        from policy_finetune.envs.references import random_return
 
         folder = next(f for f in _run_folders(out, config) if (f / "config.json").exists())
         return f"a random policy: {random_return(read_json(folder / 'config.json')['config']['env_id']):.4g}"

@@ -44,7 +44,7 @@ from paperloop_data import EpisodeDataset, environment_of, next_rows
 
 if TYPE_CHECKING:
     from policy_finetune.config import LearnerConfig, OfflineConfig
-    from policy_finetune.envs import EnvSpec
+    from policy_finetune.envs.pool import EnvSpec
 
 __all__ = ["Arm", "Program", "learner_config", "make_programs", "offline_config", "train"]
 
@@ -341,8 +341,8 @@ def _read(
     config: TrainConfig, programs: Sequence[Program], *, quiet: bool
 ) -> tuple[EnvSpec, EpisodeDataset, EpisodeDataset]:
     """Return environment, data and demonstrations, held against one another before anything is written."""
-    from policy_finetune.dataset_checks import load_for
-    from policy_finetune.envs import EnvSpec
+    from policy_finetune.data.checks import load_for
+    from policy_finetune.envs.pool import EnvSpec
 
     if not config.data:
         raise UserError(f"No dataset is given: name one with {setting('data')}.")
@@ -533,7 +533,7 @@ def _label_all(
 
 def _load(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> EpisodeDataset:
     """Return what the learners get to see of a file in OUT/data: read as policy-finetune itself reads it."""
-    from policy_finetune.dataset_checks import load_for
+    from policy_finetune.data.checks import load_for
 
     # What is worth saying of the data was said of the data itself; its states are not replayed for rewards that are
     # not the simulator's.
@@ -560,8 +560,8 @@ def _run(
     """Train one program in its run folder."""
     from paperloop.runner import run
     from paperloop_lab.sinks import make_sinks
-    from policy_finetune.evaluators import EvaluationReturns
-    from policy_finetune.offline import OfflineTrainer
+    from policy_finetune.trainers.evaluators import EvaluationReturns
+    from policy_finetune.trainers.offline import OfflineTrainer
 
     trainer: Any = OfflineTrainer(config, datasets, spec=spec)
     # Where the files lie is another text once OUT is moved or spelled otherwise; that they are the same is checked by

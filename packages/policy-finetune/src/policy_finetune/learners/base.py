@@ -13,7 +13,7 @@ import optax
 from jax import Array
 
 from policy_finetune.config import LearnerConfig, NetworkConfig
-from policy_finetune.networks import Layer, init_layers, q_values
+from policy_finetune.learners.networks import Layer, init_layers, q_values
 
 __all__ = [
     "Batch",
@@ -110,7 +110,8 @@ class Learner(Protocol):
             state: what `init` or the round before returned.
             batches: fields with leading axes [policy_delay, B]; the actor learns from the last one.
             key: the randomness of this round.
-            weights: the numbers by which agents of one program may differ (`policy_finetune.weights`), f32 scalars.
+            weights: the numbers by which agents of one program may differ (`policy_finetune.agents.weights`), f32
+                scalars.
         """
         ...
 

@@ -19,7 +19,7 @@ from policy_finetune.learners.base import (
     counted,
     each_batch,
 )
-from policy_finetune.networks import actor_mean, init_actor
+from policy_finetune.learners.networks import actor_mean, init_actor
 
 __all__ = ["BC", "gaussian_log_prob"]
 

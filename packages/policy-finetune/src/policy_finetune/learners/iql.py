@@ -31,7 +31,7 @@ from policy_finetune.learners.base import (
     select,
 )
 from policy_finetune.learners.bc import gaussian_log_prob
-from policy_finetune.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
+from policy_finetune.learners.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
 
 __all__ = ["IQL", "expectile_loss"]
 

@@ -8,8 +8,8 @@
 R_i = T log Σ_a exp(Q_i(s, a) / T) - Q_i(s, a_data), over uniform actions and actions of π(s) and π(s'), each corrected
 by its density (CQL(H) with importance sampling, arXiv 2006.04779, appendix F). Cal-QL (arXiv 2303.05479) raises the
 values of the policy's actions to the data's return to go first. That return is known of offline rows only: on rows
-collected online the regulariser is CQL's (`policy_finetune.replay` says why, and how the authors' code differs), and so
-Cal-QL continues online with half of each batch from the offline data.
+collected online the regulariser is CQL's (`policy_finetune.replay.buffers` says why, and how the authors' code
+differs), and so Cal-QL continues online with half of each batch from the offline data.
 
 Sources: Haarnoja et al. 2018 (arXiv 1812.05905); REDQ arXiv 2101.05982; RLPD arXiv 2302.02948; WSRL arXiv 2412.07762.
 """
@@ -39,7 +39,7 @@ from policy_finetune.learners.base import (
     target_critics,
     value_to_climb,
 )
-from policy_finetune.networks import actor_features, init_actor, q_values
+from policy_finetune.learners.networks import actor_features, init_actor, q_values
 
 __all__ = ["SAC", "sample_action", "squashed_log_prob"]
 

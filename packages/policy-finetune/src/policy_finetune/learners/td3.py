@@ -40,7 +40,7 @@ from policy_finetune.learners.base import (
     target_critics,
     value_to_climb,
 )
-from policy_finetune.networks import actor_mean, init_actor, q_values
+from policy_finetune.learners.networks import actor_mean, init_actor, q_values
 
 __all__ = ["TD3", "Terms", "multiplier"]
 

@@ -1,0 +1,1 @@
+"""What `policy_finetune.cli` calls."""

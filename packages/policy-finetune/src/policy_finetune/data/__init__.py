@@ -1,0 +1,1 @@
+"""Datasets and policies in files: making them, reading them, and checking them against an environment."""

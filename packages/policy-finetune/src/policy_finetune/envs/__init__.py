@@ -1,0 +1,1 @@
+"""Environments: gymnasium's in lock-step, policies that act in them, evaluations, references."""

@@ -1,0 +1,1 @@
+"""What batches are drawn from: packed datasets, the replay policies, priorities."""

@@ -1,0 +1,1 @@
+"""Studies: which runs, running them, and what they say."""

@@ -1,0 +1,95 @@
+"""What is measured of agents while they learn, as `paperloop.Evaluator`s."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paperloop_data import REFERENCE_SCORES, normalised_score
+from policy_finetune.data.policies import GradedPolicy, save_policy
+from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.rollouts import Returns, RolloutEnvs, evaluate
+
+__all__ = ["EvaluationReturns", "PolicySnapshots", "score_task"]
+
+
+def score_task(env_id: str) -> str | None:
+    """Return the D4RL task whose reference scores go with an environment, "hopper" for "Hopper-v5"; None without."""
+    name = env_id.split(":")[-1].split("/")[-1].rsplit("-v", 1)[0].lower()
+    return name if name in REFERENCE_SCORES else None
+
+
+class EvaluationReturns:
+    """Deterministic returns in episodes that training never sees; every call of a run meets the same ones.
+
+    Metrics, (A,) each: `return`, `return_std` over episodes, `length`, and `score`, the D4RL-normalised return, where
+    the task has reference scores. With `noise` another set `noisy/...`, under exploration noise: the starts of some
+    tasks hardly vary.
+    """
+
+    def __init__(self, trainer: Any, spec: EnvSpec, *, episodes: int = 10, noise: float = 0.0) -> None:
+        self.trainer, self.spec, self.episodes, self.noise = trainer, spec, episodes, noise
+        self._task = score_task(spec.env_id)
+        self._envs = RolloutEnvs(spec)
+
+    def __call__(self, state: Any, seed: int) -> Mapping[str, Any]:
+        """Return the metrics of `state`."""
+        policy = self.trainer.canonical_policy(state)
+        out = self._describe(evaluate(policy, self.spec, episodes=self.episodes, seed=seed, envs=self._envs))
+        if self.noise:
+            noisy = evaluate(policy, self.spec, episodes=self.episodes, seed=seed, noise=self.noise, envs=self._envs)
+            out |= {f"noisy/{name}": value for name, value in self._describe(noisy).items()}
+        return out
+
+    def _describe(self, returns: Returns) -> dict[str, np.ndarray]:
+        out = {"return": returns.mean, "return_std": returns.std, "length": returns.lengths.mean(1)}
+        if self._task is not None:
+            out["score"] = np.asarray(normalised_score(returns.mean, self._task))
+        return out
+
+
+class PolicySnapshots:
+    """Writes every agent's policy at every evaluation, with its measured return, as small npz files."""
+
+    def __init__(
+        self, trainer: Any, returns: EvaluationReturns, folder: Path, *, algorithm: str, seed: int, command: str
+    ) -> None:
+        self.trainer, self.returns, self.folder = trainer, returns, folder
+        self.algorithm, self.seed, self.command = algorithm, seed, command
+
+    def __call__(self, state: Any, seed: int) -> Mapping[str, Any]:
+        """Evaluate, write, and return the evaluation's metrics."""
+        metrics = self.returns(state, seed)
+        progress = self.trainer.progress(state)
+        policy = self.trainer.canonical_policy(state)
+        for agent in range(policy.num_agents):
+            name = (
+                f"step-{progress['env_steps']:07d}.npz"
+                if policy.num_agents == 1
+                else (f"agent-{agent}-step-{progress['env_steps']:07d}.npz")
+            )
+            path = self.folder / name
+            metadata = {
+                "env_id": self.returns.spec.env_id,
+                "algorithm": self.algorithm,
+                "env_steps": progress["env_steps"],
+                "seed": self.seed,
+                "return_mean": float(metrics["return"][agent]),
+                "return_std": float(metrics["return_std"][agent]),
+                "episodes": self.returns.episodes,
+                "command": self.command,
+                "versions": {
+                    "python": sys.version.split()[0],
+                    "numpy": np.__version__,
+                    "gymnasium": importlib.metadata.version("gymnasium"),
+                    "mujoco": importlib.metadata.version("mujoco"),
+                },
+            }
+            # A resumed run may be at this step again, with another policy where environments do not resume exactly.
+            save_policy(GradedPolicy.of(policy, agent, metadata=metadata), path, overwrite=True)
+        return metrics
