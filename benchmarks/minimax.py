@@ -144,7 +144,7 @@ TIERS = {
         test_attempts=100,
     ),
 }
-#: What the tables call a measure -> what `minimax_ued.evaluate.HeldOut` calls it.
+#: What the tables call a measure -> what `minimax_ued.evaluation.evaluate.HeldOut` calls it.
 MEASURES = {"held_out": "solve_rate", "hard": "solve_rate_hard"}
 
 
@@ -204,8 +204,8 @@ def configuration(tier: Tier, arm: str, changes: Mapping[str, Any]) -> TrainConf
 
 def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, Any], deadline: Deadline) -> Json:
     """Train one arm (or continue it, or read its result) and return its curves, its final rates and its cost."""
-    from minimax_ued import counting
-    from minimax_ued.evaluate import HeldOut
+    from minimax_ued.evaluation.evaluate import HeldOut
+    from minimax_ued.support import counting
     from minimax_ued.trainer import UEDTrainer
 
     config = configuration(tier, arm, changes)
@@ -266,8 +266,8 @@ def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, A
 
 def measured(tier: Tier, trainer: Any, state: Any, seed: int, policy: Any = "sampled") -> Json:
     """The worst levels, and the test mazes: name -> one number a seed."""
-    from minimax_ued.cvar import CVaR
-    from minimax_ued.evaluate import OODMazes
+    from minimax_ued.evaluation.cvar import CVaR
+    from minimax_ued.evaluation.evaluate import OODMazes
 
     found: Json = {}
     if tier.cvar is not None:
@@ -282,7 +282,7 @@ def measured(tier: Tier, trainer: Any, state: Any, seed: int, policy: Any = "sam
 
 def controls(tier: Tier, trainer: Any, seed: int) -> Json:
     """The same measures of the untrained student and of the random policy."""
-    from minimax_ued.evaluate import HeldOut
+    from minimax_ued.evaluation.evaluate import HeldOut
 
     state = trainer.init(seed)
     found = {}

@@ -147,12 +147,12 @@ def phases(trainer: Any, state: Any, repeats: int) -> dict[str, float]:
     import jax
     import jax.numpy as jnp
 
-    from minimax_ued.buffer import LevelBuffer
     from minimax_ued.envs import AutoReset
-    from minimax_ued.gae import generalized_advantages
-    from minimax_ued.ppo import Batch, ppo_update
-    from minimax_ued.rollout import rollout
-    from minimax_ued.scores import get_score
+    from minimax_ued.learning.gae import generalized_advantages
+    from minimax_ued.learning.ppo import Batch, ppo_update
+    from minimax_ued.learning.rollout import rollout
+    from minimax_ued.replay.buffer import LevelBuffer
+    from minimax_ued.replay.scores import get_score
 
     config, env = trainer.config, trainer.env
     n = config.n_envs

@@ -92,9 +92,9 @@ def run_ours(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     import jax
     import jax.numpy as jnp
 
-    from minimax_ued.buffer import LevelBuffer
     from minimax_ued.config import BufferConfig
-    from minimax_ued.scores import SCORES
+    from minimax_ued.replay.buffer import LevelBuffer
+    from minimax_ued.replay.scores import SCORES
 
     def make(**config: Any) -> LevelBuffer:
         return LevelBuffer(

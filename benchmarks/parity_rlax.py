@@ -57,10 +57,10 @@ def run_ours(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     import jax.numpy as jnp
 
     from minimax_ued.config import PPOConfig
-    from minimax_ued.gae import generalized_advantages
-    from minimax_ued.ppo import Batch, ppo_loss
-    from minimax_ued.rollout import log_prob
-    from minimax_ued.students import StudentOutput
+    from minimax_ued.learning.gae import generalized_advantages
+    from minimax_ued.learning.ppo import Batch, ppo_loss
+    from minimax_ued.learning.rollout import log_prob
+    from minimax_ued.nets.students import StudentOutput
 
     class Parrot:
         """Says what it observes."""

@@ -29,10 +29,10 @@ from generalized_exploration import criterion
 from generalized_exploration.criteria.catalogue import Criterion
 from generalized_exploration.levels import evidence_of
 from minimax_ued import PRESETS, UEDTrainer
-from minimax_ued.buffer import LevelBuffer
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
-from minimax_ued.scores import Rollout, register_score
+from minimax_ued.replay.buffer import LevelBuffer
+from minimax_ued.replay.scores import Rollout, register_score
 from paperloop.settings import replace_in
 from paperloop_lab.plots import new_figure, save_figure
 from paperloop_lab.stats import stratified_bootstrap

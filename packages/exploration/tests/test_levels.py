@@ -26,7 +26,7 @@ def rollout(seed: int = 0) -> dict:
 
 
 def test_learnability_is_that_of_minimax():
-    from minimax_ued.scores import get_score
+    from minimax_ued.replay.scores import get_score
 
     name = as_score(criterion("learnability"))
     assert name == "learnability_criterion"
@@ -36,7 +36,7 @@ def test_learnability_is_that_of_minimax():
 
 
 def test_a_step_counts_if_its_episode_ends():
-    from minimax_ued.scores import get_score
+    from minimax_ued.replay.scores import get_score
 
     name = as_score(criterion("l1_value_loss"))
     arrays = rollout()
@@ -50,7 +50,7 @@ def test_a_step_counts_if_its_episode_ends():
 
 
 def test_a_reference_is_the_optimum():
-    from minimax_ued.scores import get_score
+    from minimax_ued.replay.scores import get_score
 
     name = as_score(criterion("relative_regret"))
     with pytest.raises(UserError, match="needs optimal_returns"):

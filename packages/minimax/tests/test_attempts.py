@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.attempts import play, play_attempts
 from minimax_ued.config import MazeConfig
 from minimax_ued.envs.maze import Level, Maze
-from minimax_ued.students import StudentOutput
+from minimax_ued.evaluation.attempts import play, play_attempts
+from minimax_ued.nets.students import StudentOutput
 from paperloop.errors import UserError
 
 T = 10

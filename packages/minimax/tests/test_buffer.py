@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minimax_ued._select import draw
-from minimax_ued.buffer import BufferState, LevelBuffer
 from minimax_ued.config import BufferConfig
+from minimax_ued.replay.buffer import BufferState, LevelBuffer
+from minimax_ued.replay.select import draw
 from paperloop import UserError
 
 #: The order of the reference is an option: `test_sequential_insertion_equals_a_python_loop` is always run.

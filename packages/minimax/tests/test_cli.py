@@ -15,8 +15,8 @@ from PIL import Image
 import minimax_ued.cli
 from minimax_ued.cli import main
 from minimax_ued.config import TrainConfig
-from minimax_ued.data import held_out_levels
-from minimax_ued.level_files import save_levels
+from minimax_ued.levels.files import save_levels
+from minimax_ued.levels.held_out import held_out_levels
 from minimax_ued.methods import METHODS
 from paperloop.cli.testing import check_command_errors
 from paperloop.settings import load_config, save_config

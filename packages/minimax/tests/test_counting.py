@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued import counting
+from minimax_ued.support import counting
 
 
 def counter(n):

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued import cvar
-from minimax_ued.cvar import ALPHAS, CVaR, WinRates, by_path_length, tails
-from minimax_ued.data import held_out_levels
 from minimax_ued.envs.maze import Maze
+from minimax_ued.evaluation import cvar
+from minimax_ued.evaluation.cvar import ALPHAS, CVaR, WinRates, by_path_length, tails
+from minimax_ued.levels.held_out import held_out_levels
+from minimax_ued.nets.students import StudentOutput
 from minimax_ued.presets import PRESETS
-from minimax_ued.students import StudentOutput
 from paperloop.errors import UserError
 
 

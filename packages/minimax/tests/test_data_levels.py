@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from minimax_ued.data import HELD_OUT, held_out_levels
-from minimax_ued.data.make import draw, main
 from minimax_ued.envs.maze import check_level, pack_levels, paths
+from minimax_ued.levels.held_out import HELD_OUT, held_out_levels
+from minimax_ued.levels.make import draw, main
 from paperloop.errors import UserError
 
 SETS = [("maze7", 600, 100, 7, 14), ("maze13", 1000, 100, 13, 60), ("maze13-10000", 10_000, 1000, 13, 60)]

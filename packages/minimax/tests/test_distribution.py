@@ -15,8 +15,8 @@ from scipy.optimize import brentq
 from scipy.stats import chisquare
 
 from minimax_ued.config import DistributionConfig, MazeConfig, TrainConfig
-from minimax_ued.curators import make_curator
-from minimax_ued.distribution import LevelDistribution, ascend, compete
+from minimax_ued.curricula.curators import make_curator
+from minimax_ued.curricula.distribution import LevelDistribution, ascend, compete
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
 

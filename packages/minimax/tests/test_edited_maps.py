@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.edited_maps import edited_map_product
+from minimax_ued.nets.edited_maps import edited_map_product
 
 T, B, H, W, C, F, N = 40, 5, 6, 7, 2, 4, 8
 

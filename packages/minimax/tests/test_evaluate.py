@@ -9,9 +9,9 @@ from minimax_ued.config import MazeConfig, StudentConfig
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Level
 from minimax_ued.envs.maze.level import stack_levels
-from minimax_ued.evaluate import OOD_MAZES, OOD_MAZES_DCD, HeldOut, OODMazes, OwnLevels, expand_mazes
+from minimax_ued.evaluation.evaluate import OOD_MAZES, OOD_MAZES_DCD, HeldOut, OODMazes, OwnLevels, expand_mazes
+from minimax_ued.nets.students import make_student
 from minimax_ued.presets import PRESETS
-from minimax_ued.students import make_student
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import UserError
 

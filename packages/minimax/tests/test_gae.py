@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.gae import generalized_advantages
+from minimax_ued.learning.gae import generalized_advantages
 
 GAMMA, LAMBDA = 0.9, 0.7
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from minimax_ued.gru import GRUParams, gru_sequence, gru_sequence_autodiff, gru_step
+from minimax_ued.nets.recurrent.gru import GRUParams, gru_sequence, gru_sequence_autodiff, gru_step
 
 T, B, D, H = 7, 3, 5, 4
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minimax_ued.history import KEPT_SPLIT, complexity_figure, read_history
+from minimax_ued.exhibits.history import KEPT_SPLIT, complexity_figure, read_history
 from paperloop.errors import UserError
 
 

@@ -11,10 +11,10 @@ from flax import struct
 from scipy.stats import chisquare
 
 from minimax_ued.config import LearnableConfig, MazeConfig, TrainConfig
-from minimax_ued.curators import make_curator
+from minimax_ued.curricula.curators import make_curator
+from minimax_ued.curricula.learnable import LearnableSet, most_learnable
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
-from minimax_ued.learnable import LearnableSet, most_learnable
 
 STEPS = 12
 CONFIG = TrainConfig(

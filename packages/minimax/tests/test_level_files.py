@@ -8,8 +8,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from minimax_ued.data import held_out_levels
-from minimax_ued.level_files import load_levels, save_levels
+from minimax_ued.levels.files import load_levels, save_levels
+from minimax_ued.levels.held_out import held_out_levels
 from paperloop.errors import UserError
 
 TWO = """

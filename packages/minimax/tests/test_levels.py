@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimax_ued.envs.maze import Level, check_level, pack_levels, pad_level, stack_levels, unpack_levels
-from minimax_ued.envs.maze.suite import get_test_maze
+from minimax_ued.levels.suite import get_test_maze
 from paperloop.errors import UserError
 
 DRAWING = """\

@@ -200,7 +200,7 @@ def test_an_environment_of_the_users_own_is_named_so():
 
 
 def _choice(n):
-    from minimax_ued.choice import new_levels
+    from minimax_ued.curricula.choice import new_levels
 
     return new_levels(jnp.arange(n)).replace(slots=jnp.arange(n))
 
@@ -210,7 +210,7 @@ def test_an_environment_that_lacks_what_the_method_takes_is_refused():
         num_actions, max_steps = 3, 6
         sample_level = prepare = reset = step = observe = level_hash = level_metrics = None
 
-    from minimax_ued.capabilities import check_capabilities
+    from minimax_ued.teachers.capabilities import check_capabilities
 
     with pytest.raises(UserError, match="Bare is not an environment to train on, because it has no same_level"):
         check_capabilities(TINY, Bare())
@@ -240,8 +240,8 @@ def test_an_environment_that_lacks_what_the_method_takes_is_refused():
 @pytest.mark.slow
 def test_chunks_are_the_same_experience_cut_up():
     """With one gradient step from the weights that acted, cutting changes nothing but gradients across the cuts."""
-    from minimax_ued.ppo import Batch
-    from minimax_ued.rollout import rollout
+    from minimax_ued.learning.ppo import Batch
+    from minimax_ued.learning.rollout import rollout
 
     trainer = UEDTrainer(TINY)
     cycle = trainer._cycle
@@ -297,9 +297,9 @@ def test_of_several_seeds_only_those_that_want_a_part_take_it(method):
 @pytest.mark.slow
 def test_a_teacher_learns_to_build_the_level_that_was_rewarded():
     """Whose reward it is matters: after the update the rewarded level's actions alone have become more likely."""
-    from minimax_ued.capabilities import make_teaching
     from minimax_ued.envs.maze import Maze
-    from minimax_ued.rollout import log_prob
+    from minimax_ued.learning.rollout import log_prob
+    from minimax_ued.teachers.capabilities import make_teaching
 
     ppo = PPOConfig(lr=1e-2, epochs=3, entropy_coef=0.0, clip=10.0, gae_lambda=1.0, gamma=1.0)
     config = dataclasses.replace(TINY, method="paired", teacher=dataclasses.replace(TINY.teacher, ppo=ppo))

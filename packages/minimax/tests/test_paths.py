@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from minimax_ued.envs.maze import Level, check_level, pad_level, paths
-from minimax_ued.envs.maze.fixed import FIXED_MAZES
 from minimax_ued.envs.maze.random_levels import sample_level
-from minimax_ued.envs.maze.suite import TEST_MAZES
+from minimax_ued.levels.fixed import FIXED_MAZES
+from minimax_ued.levels.suite import TEST_MAZES
 
 MOVES = [(1, 0), (0, 1), (-1, 0), (0, -1)]
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from minimax_ued.data import held_out_levels
 from minimax_ued.envs.maze import Level
-from minimax_ued.pictures import level_sheet, render_level, save_gif, save_png, view_cells
+from minimax_ued.exhibits.pictures import level_sheet, render_level, save_gif, save_png, view_cells
+from minimax_ued.levels.held_out import held_out_levels
 from paperloop.errors import UserError
 
 LEVEL = Level.from_text(">.#\n..#\n#.G")

@@ -6,8 +6,8 @@ import pytest
 from flax import linen as nn
 
 from minimax_ued.config import PPOConfig
-from minimax_ued.ppo import PPO_METRICS, Batch, make_optimizer, ppo_loss, ppo_update
-from minimax_ued.students import StudentOutput
+from minimax_ued.learning.ppo import PPO_METRICS, Batch, make_optimizer, ppo_loss, ppo_update
+from minimax_ued.nets.students import StudentOutput
 
 S, B, ACTIONS = 5, 4, 3
 

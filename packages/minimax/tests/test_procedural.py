@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from minimax_ued.config import MazeConfig
-from minimax_ued.envs.maze import check_level, paths, procedural
-from minimax_ued.envs.maze.suite import TEST_MAZES
+from minimax_ued.envs.maze import check_level, paths
+from minimax_ued.levels import procedural
+from minimax_ued.levels.suite import TEST_MAZES
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minimax_ued.cvar import ALPHAS
-from minimax_ued.envs.maze.suite import TEST_MAZES
-from minimax_ued.evaluate import OOD_MAZES
-from minimax_ued.published import CVAR_SFL, OOD_25, OOD_60, PUBLISHED
+from minimax_ued.evaluation.cvar import ALPHAS
+from minimax_ued.evaluation.evaluate import OOD_MAZES
+from minimax_ued.levels.suite import TEST_MAZES
+from minimax_ued.report.published import CVAR_SFL, OOD_25, OOD_60, PUBLISHED
 
 
 @pytest.mark.parametrize("table", PUBLISHED.values(), ids=PUBLISHED)

@@ -17,7 +17,7 @@ from minimax_ued.config import (
 )
 from minimax_ued.methods import METHODS
 from minimax_ued.presets import PRESETS
-from minimax_ued.readiness import count_levels, cycles_before_replay, waits_for_replay
+from minimax_ued.support.readiness import count_levels, cycles_before_replay, waits_for_replay
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import UserError
 

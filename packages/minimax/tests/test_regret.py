@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.regret import OBJECTIVES, get_objective, register_objective
-from minimax_ued.scores import EpisodeStatistics, episode_statistics
+from minimax_ued.replay.scores import EpisodeStatistics, episode_statistics
+from minimax_ued.teachers.regret import OBJECTIVES, get_objective, register_objective
 from paperloop import UserError
 
 

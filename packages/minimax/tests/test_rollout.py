@@ -6,8 +6,8 @@ import pytest
 from minimax_ued.config import MazeConfig, StudentConfig
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.envs.maze import Maze
-from minimax_ued.rollout import log_prob, rollout
-from minimax_ued.students import make_student
+from minimax_ued.learning.rollout import log_prob, rollout
+from minimax_ued.nets.students import make_student
 
 B, S = 6, 20
 ENV = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=7))

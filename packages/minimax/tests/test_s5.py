@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minimax_ued.config import S5Config
-from minimax_ued.linear_recurrence import linear_recurrence
-from minimax_ued.s5 import S5Core, S5Layer, hippo
+from minimax_ued.nets.recurrent.linear_recurrence import linear_recurrence
+from minimax_ued.nets.recurrent.s5 import S5Core, S5Layer, hippo
 
 T, B, P, H = 11, 3, 4, 6
 ORDERS = ("sequential", "associative", "auto")

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from scipy.stats import trim_mean
 
-from minimax_ued.cvar import WinRates
-from minimax_ued.data import held_out_levels
-from minimax_ued.evaluate import OOD_MAZES
-from minimax_ued.evaluation_report import print_scorecard, to_json, write_report
-from minimax_ued.history import read_history
-from minimax_ued.published import OOD_60
-from minimax_ued.scorecard import Measured, Scorecard, TailLevels
+from minimax_ued.evaluation.cvar import WinRates
+from minimax_ued.evaluation.evaluate import OOD_MAZES
+from minimax_ued.exhibits.history import read_history
+from minimax_ued.levels.held_out import held_out_levels
+from minimax_ued.report.build import print_scorecard, to_json, write_report
+from minimax_ued.report.published import OOD_60
+from minimax_ued.report.scorecard import Measured, Scorecard, TailLevels
 
 L = 40
 TASKS = ("held out", "held out, hard", *OOD_MAZES)

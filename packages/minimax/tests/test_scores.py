@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.scores import (
+from minimax_ued.replay.scores import (
     SCORES,
     check_prioritization,
     episode_means,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.optimize import brentq, minimize
 
-from minimax_ued.simplex import project_simplex
+from minimax_ued.curricula.simplex import project_simplex
 from paperloop import UserError
 
 project = jax.jit(project_simplex, static_argnums=1)

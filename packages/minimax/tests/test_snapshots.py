@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from minimax_ued.config import BufferConfig, EditorConfig, LearnableConfig, StudentConfig, TeacherConfig
-from minimax_ued.data import held_out_levels
-from minimax_ued.level_files import load_levels
+from minimax_ued.exhibits.snapshots import LevelSnapshots, draw_timeline, find_curriculum, top_levels
+from minimax_ued.levels.files import load_levels
+from minimax_ued.levels.held_out import held_out_levels
 from minimax_ued.presets import PRESETS
-from minimax_ued.snapshots import LevelSnapshots, draw_timeline, find_curriculum, top_levels
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import UserError
 

@@ -7,10 +7,10 @@ import pytest
 from flax import linen as nn
 
 from minimax_ued.config import S5Config, StudentConfig
-from minimax_ued.encoders import ConvEncoder
 from minimax_ued.envs.maze.observe import Observation
-from minimax_ued.lstm import LSTMCarry, LSTMParams, lstm_sequence, lstm_sequence_autodiff, lstm_step
-from minimax_ued.students import make_student
+from minimax_ued.nets.encoders import ConvEncoder
+from minimax_ued.nets.recurrent.lstm import LSTMCarry, LSTMParams, lstm_sequence, lstm_sequence_autodiff, lstm_step
+from minimax_ued.nets.students import make_student
 from paperloop.errors import UserError
 
 T, B, D, H = 7, 3, 5, 4

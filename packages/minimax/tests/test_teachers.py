@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 
 from minimax_ued.config import S5Config, TeacherConfig
-from minimax_ued.teachers import make_teacher
+from minimax_ued.teachers.networks import make_teacher
 from paperloop.errors import UserError
 
 T, B, STEPS, ACTIONS, NOISE = 6, 2, 6, 12, 5

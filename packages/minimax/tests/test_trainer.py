@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued import counting
 from minimax_ued.config import (
     BufferConfig,
     EditorConfig,
@@ -19,6 +18,7 @@ from minimax_ued.config import (
     TrainConfig,
 )
 from minimax_ued.methods import METHODS
+from minimax_ued.support import counting
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import CheckpointError, UserError
 from paperloop.protocol import Trainer

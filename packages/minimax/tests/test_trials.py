@@ -9,9 +9,9 @@ import pytest
 from flax import struct
 
 from minimax_ued.config import MazeConfig
+from minimax_ued.curricula.trials import Trials, play_trials
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
-from minimax_ued.trials import Trials, play_trials
 from paperloop import UserError
 
 

@@ -10,9 +10,9 @@ import pytest
 from flax import linen as nn
 
 from minimax_ued.config import PPOConfig
-from minimax_ued.ppo import Batch, ppo_loss
-from minimax_ued.rollout import log_prob
-from minimax_ued.update_norms import update_norms
+from minimax_ued.learning.ppo import Batch, ppo_loss
+from minimax_ued.learning.rollout import log_prob
+from minimax_ued.replay.update_norms import update_norms
 
 S, B, ACTIONS, HIDDEN = 6, 5, 3, 4
 CONFIG = PPOConfig(entropy_coef=0.1, value_coef=0.7)

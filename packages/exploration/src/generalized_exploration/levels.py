@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from generalized_exploration.criteria.catalogue import Criterion
 from generalized_exploration.criteria.evidence import Evidence
-from minimax_ued.scores import Rollout, register_score
+from minimax_ued.replay.scores import Rollout, register_score
 from paperloop.errors import UserError
 
 __all__ = ["as_score", "evidence_of"]

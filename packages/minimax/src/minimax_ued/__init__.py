@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from minimax_ued.buffer import BufferState, LevelBuffer
     from minimax_ued.config import (
         BufferConfig,
         CartPoleConfig,
@@ -21,22 +20,23 @@ if TYPE_CHECKING:
         TeacherConfig,
         TrainConfig,
     )
-    from minimax_ued.cvar import CVaR
     from minimax_ued.cycle import TrainState
     from minimax_ued.envs.autoreset import AutoReset
     from minimax_ued.envs.base import Environment, LevelEditor, Timestep
     from minimax_ued.envs.maze.level import Level, check_level
     from minimax_ued.envs.maze.maze import Maze
     from minimax_ued.envs.maze.mutate import MUTATIONS, register_mutation
-    from minimax_ued.envs.maze.suite import TEST_MAZES
-    from minimax_ued.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, play
-    from minimax_ued.history import read_history
-    from minimax_ued.level_files import load_levels, save_levels
+    from minimax_ued.evaluation.cvar import CVaR
+    from minimax_ued.evaluation.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, play
+    from minimax_ued.exhibits.history import read_history
+    from minimax_ued.levels.files import load_levels, save_levels
+    from minimax_ued.levels.suite import TEST_MAZES
     from minimax_ued.methods import METHODS, Method, register_method
+    from minimax_ued.nets.students import Student, StudentOutput
     from minimax_ued.presets import PRESETS
-    from minimax_ued.regret import OBJECTIVES
-    from minimax_ued.scores import SCORES, Rollout, register_score
-    from minimax_ued.students import Student, StudentOutput
+    from minimax_ued.replay.buffer import BufferState, LevelBuffer
+    from minimax_ued.replay.scores import SCORES, Rollout, register_score
+    from minimax_ued.teachers.regret import OBJECTIVES
     from minimax_ued.trainer import UEDTrainer
 
 __all__ = [
@@ -89,7 +89,7 @@ __all__ = [
 
 # Imported on first use (PEP 562): configurations and command lines must not wait for jax.
 _HOME = {
-    "buffer": ("BufferState", "LevelBuffer"),
+    "replay.buffer": ("BufferState", "LevelBuffer"),
     "config": (
         "BufferConfig",
         "CartPoleConfig",
@@ -110,16 +110,16 @@ _HOME = {
     "envs.maze.level": ("Level", "check_level"),
     "envs.maze.maze": ("Maze",),
     "envs.maze.mutate": ("MUTATIONS", "register_mutation"),
-    "envs.maze.suite": ("TEST_MAZES",),
-    "cvar": ("CVaR",),
-    "evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "OwnLevels", "play"),
-    "history": ("read_history",),
-    "level_files": ("load_levels", "save_levels"),
+    "levels.suite": ("TEST_MAZES",),
+    "evaluation.cvar": ("CVaR",),
+    "evaluation.evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "OwnLevels", "play"),
+    "exhibits.history": ("read_history",),
+    "levels.files": ("load_levels", "save_levels"),
     "methods": ("METHODS", "Method", "register_method"),
     "presets": ("PRESETS",),
-    "regret": ("OBJECTIVES",),
-    "scores": ("SCORES", "Rollout", "register_score"),
-    "students": ("Student", "StudentOutput"),
+    "teachers.regret": ("OBJECTIVES",),
+    "replay.scores": ("SCORES", "Rollout", "register_score"),
+    "nets.students": ("Student", "StudentOutput"),
     "trainer": ("UEDTrainer",),
 }
 

@@ -33,9 +33,9 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     OUT...` compares runs.
     """
     _start_jax(options.device, config.devices)
-    from minimax_ued.gallery import draw_run
-    from minimax_ued.scorecard import standard_evaluators
-    from minimax_ued.snapshots import draw_timeline
+    from minimax_ued.exhibits.gallery import draw_run
+    from minimax_ued.exhibits.snapshots import draw_timeline
+    from minimax_ued.report.scorecard import standard_evaluators
     from minimax_ued.trainer import UEDTrainer
     from paperloop.runfolder import RunFolder
     from paperloop.runner import run
@@ -80,7 +80,7 @@ def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
 
 def _draw_complexity(run: Path, plots: Path) -> None:
     """Draw what the run trained on, where it logged that: another environment than the maze has other measures."""
-    from minimax_ued.history import complexity_figure, read_history
+    from minimax_ued.exhibits.history import complexity_figure, read_history
     from paperloop_lab.plots import save_figure
 
     try:
@@ -132,17 +132,17 @@ def evaluate(options: EvaluateOptions) -> None:
     student and the random policy; the win rate on the worst of many solvable levels; what the runs trained on; and the
     published results next to ours. All with intervals over seeds.
     """
-    from minimax_ued.evaluate import expand_mazes
+    from minimax_ued.evaluation.evaluate import expand_mazes
 
     mazes = expand_mazes(options.mazes)  # before JAX starts, which takes its time
     own = None
     if options.levels is not None:
-        from minimax_ued.level_files import load_levels
+        from minimax_ued.levels.files import load_levels
 
         own = load_levels(options.levels)
     _start_jax(options.device, 1)
-    from minimax_ued.evaluation_report import print_scorecard, write_report
-    from minimax_ued.scorecard import make_scorecard
+    from minimax_ued.report.build import print_scorecard, write_report
+    from minimax_ued.report.scorecard import make_scorecard
 
     out = options.out
     if out is None:
@@ -202,14 +202,14 @@ def levels(options: LevelsOptions, config: TrainConfig) -> None:
         raise fault(config, "domain", "'maze', because only mazes can be drawn: choose a preset with mazes")
     own = None
     if options.levels is not None:
-        from minimax_ued.level_files import load_levels
+        from minimax_ued.levels.files import load_levels
 
         own = load_levels(options.levels)
     _start_jax("cpu", 1)
     from minimax_ued.envs.maze import Maze
-    from minimax_ued.gallery import draw_mutations, draw_test_mazes, random_levels
-    from minimax_ued.pictures import level_sheet, save_png
-    from minimax_ued.snapshots import action_labels, count_actions
+    from minimax_ued.exhibits.gallery import draw_mutations, draw_test_mazes, random_levels
+    from minimax_ued.exhibits.pictures import level_sheet, save_png
+    from minimax_ued.exhibits.snapshots import action_labels, count_actions
 
     if options.mazes:
         _print(draw_test_mazes(list(options.mazes), options.out, seed=options.seed))

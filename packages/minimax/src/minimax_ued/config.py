@@ -9,7 +9,7 @@ import math
 from typing import Annotated, Literal
 
 from minimax_ued.methods import METHODS, Method, get_method
-from minimax_ued.readiness import check_readiness
+from minimax_ued.support.readiness import check_readiness
 from paperloop.settings import (
     Ge,
     Gt,
@@ -317,7 +317,8 @@ class TeacherConfig:
         s5: the layers of the "s5" core.
         ppo: the learner.
         editor: how levels are built.
-        objective: what the teacher is rewarded by, a name of `minimax_ued.regret.OBJECTIVES`; empty for the method's.
+        objective: what the teacher is rewarded by, a name of `minimax_ued.teachers.regret.OBJECTIVES`; empty for
+            the method's.
     """
 
     arch: Literal["lstm", "gru", "s5"] = "lstm"
@@ -408,7 +409,8 @@ class TrainConfig:
         ppo: the learner.
         method: how levels are found and learned from: dr, plr, accel, paired and others; `minimax-ued methods` lists
             them.
-        score: what a level is worth, a name of `minimax_ued.scores.SCORES`; unused by methods without a level buffer.
+        score: what a level is worth, a name of `minimax_ued.replay.scores.SCORES`; unused by methods
+            without a level buffer.
         buffer: the level buffer; unused by methods without one.
         mutation: how levels are edited; unused by methods that do not.
         teacher: what makes levels; unused by methods without a teacher.

@@ -23,23 +23,23 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from minimax_ued import counting
-from minimax_ued.axes import over_axis
-from minimax_ued.buffer import BufferState, LevelBuffer
-from minimax_ued.choice import Choice, choose_alternating, choose_curated, choose_parallel, edited, new_levels
 from minimax_ued.config import TrainConfig
-from minimax_ued.curators import Curator
+from minimax_ued.curricula.choice import Choice, choose_alternating, choose_curated, choose_parallel, edited, new_levels
+from minimax_ued.curricula.curators import Curator
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.envs.base import Environment
-from minimax_ued.gae import generalized_advantages
+from minimax_ued.learning.axes import over_axis
+from minimax_ued.learning.gae import generalized_advantages
+from minimax_ued.learning.ppo import PPO_METRICS, Batch, make_optimizer, ppo_update
+from minimax_ued.learning.rollout import Trajectory, rollout
 from minimax_ued.methods import Source
-from minimax_ued.ppo import PPO_METRICS, Batch, make_optimizer, ppo_update
-from minimax_ued.regret import get_objective
-from minimax_ued.rollout import Trajectory, rollout
-from minimax_ued.scores import EpisodeStatistics, episode_statistics, episode_sums, get_score
-from minimax_ued.students import Student
-from minimax_ued.teaching import Construction, TeacherState, Teaching
-from minimax_ued.update_norms import update_norms
+from minimax_ued.nets.students import Student
+from minimax_ued.replay.buffer import BufferState, LevelBuffer
+from minimax_ued.replay.scores import EpisodeStatistics, episode_statistics, episode_sums, get_score
+from minimax_ued.replay.update_norms import update_norms
+from minimax_ued.support import counting
+from minimax_ued.teachers.regret import get_objective
+from minimax_ued.teachers.teaching import Construction, TeacherState, Teaching
 
 __all__ = ["Cycle", "TrainState", "finish_metrics"]
 
@@ -58,7 +58,7 @@ class TrainState(struct.PyTreeNode):
             another curator `[seeds, ...]`; None for methods that keep no levels.
         teacher: the teacher, None for methods without one.
         key: typed PRNG key, the only source of randomness.
-        cycles: cycles done; this and the other counters are u32 `[seeds, 2]`, see `minimax_ued.counting`.
+        cycles: cycles done; this and the other counters are u32 `[seeds, 2]`, see `minimax_ued.support.counting`.
         updates: cycles that updated the students.
         rollouts: rollouts of B x S steps by one student.
         refreshes: refreshes of the curator.

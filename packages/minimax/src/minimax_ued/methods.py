@@ -11,7 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from minimax_ued.registry import add
+from minimax_ued.support.registry import add
 from paperloop.errors import UserError
 
 __all__ = ["METHODS", "Curator", "Method", "Source", "get_method", "register_method"]
@@ -41,7 +41,7 @@ class Method:
             lots between fresh and replayed ones.
         mutates: edit the replayed levels and offer the results to the buffer.
         teacher: fresh levels are made by a learning teacher, not by the environment's random generator.
-        objective: what the teacher is rewarded by, a name of `minimax_ued.regret.OBJECTIVES`.
+        objective: what the teacher is rewarded by, a name of `minimax_ued.teachers.regret.OBJECTIVES`.
         students: how many learn side by side on levels of one teacher; None for as many as the configuration says.
         summary: one line for help texts.
         reference: the paper.

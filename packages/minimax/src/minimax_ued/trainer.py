@@ -15,16 +15,16 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from minimax_ued import counting
-from minimax_ued.buffer import LevelBuffer
-from minimax_ued.capabilities import check_capabilities, make_teaching
 from minimax_ued.config import TrainConfig
-from minimax_ued.curators import make_curator
+from minimax_ued.curricula.curators import make_curator
 from minimax_ued.cycle import Cycle, TrainState, finish_metrics
 from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
-from minimax_ued.readiness import waits_for_replay
-from minimax_ued.students import Student, make_student
+from minimax_ued.nets.students import Student, make_student
+from minimax_ued.replay.buffer import LevelBuffer
+from minimax_ued.support import counting
+from minimax_ued.support.readiness import waits_for_replay
+from minimax_ued.teachers.capabilities import check_capabilities, make_teaching
 from paperloop.errors import UserError, setting
 from paperloop.files import write_json
 from paperloop.jax_backend import device_mesh, load_pytree, save_pytree

@@ -23,7 +23,7 @@ from minimax_ued.envs.base import Mutation
 from minimax_ued.envs.maze.bitmap import bit_rows, map_bits, pack_bits, select_bit, set_of_cells, unpack_bits
 from minimax_ued.envs.maze.level import Level
 from minimax_ued.envs.maze.random_levels import draw_below, pick_cell
-from minimax_ued.registry import add
+from minimax_ued.support.registry import add
 
 __all__ = ["MUTATIONS", "dcd", "move_goal_flip_walls", "register_mutation"]
 

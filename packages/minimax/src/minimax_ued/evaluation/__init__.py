@@ -1,0 +1,1 @@
+"""Measuring students on levels that they did not train on."""

@@ -1,0 +1,70 @@
+"""Held-out solvable random levels.
+
+They are kept as maps and not as seeds, because the same key gives other levels under another version of JAX.
+`python -m minimax_ued.levels.make` is how they were drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from importlib import resources
+
+import numpy as np
+
+from minimax_ued.envs.maze.level import Level, unpack_levels
+from paperloop.errors import UserError
+from paperloop.settings import did_you_mean
+
+__all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutSet:
+    """A stored set of solvable levels, drawn with replacement of walls (`replace_walls`).
+
+    Attributes:
+        file: name of the file in `data/` next to this module.
+        size: H = W.
+        n_walls: wall draws a level.
+        n: number of levels.
+        n_hard: how many of them make up the hard subset: those with the largest `min_actions`.
+        seed: from which `make` draws them.
+    """
+
+    file: str
+    size: int
+    n_walls: int
+    n: int
+    n_hard: int
+    seed: int
+
+
+#: Name -> set. "<name>-hard" is its hard subset. "maze13" is for regular evaluation, "maze13-10000" for the success
+#: rate on the worst few per cent of levels (CVaR; Rutherford et al. 2024, arXiv 2408.15099). No level is in both.
+HELD_OUT: dict[str, HeldOutSet] = {
+    "maze7": HeldOutSet("maze7.npz", size=7, n_walls=14, n=600, n_hard=100, seed=7_000_000),
+    "maze13": HeldOutSet("maze13.npz", size=13, n_walls=60, n=1000, n_hard=100, seed=13_000_000),
+    "maze13-10000": HeldOutSet("maze13-10000.npz", size=13, n_walls=60, n=10_000, n_hard=1000, seed=13_010_000),
+}
+
+
+def held_out_levels(name: str) -> Level:
+    """Return a held-out set, as NumPy arrays with a leading axis.
+
+    Args:
+        name: a key of `HELD_OUT` for the whole set in the order in which it was drawn, or that with "-hard" for the
+            `n_hard` levels with the largest `min_actions`, hardest first.
+
+    Raises:
+        UserError: there is no such set; the message names the nearest one.
+    """
+    base = name.removesuffix("-hard")
+    if base not in HELD_OUT:
+        known = [key + suffix for key in HELD_OUT for suffix in ("", "-hard")]
+        raise UserError(f"There is no held-out set named {name!r}{did_you_mean(name, known)}")
+    entry = HELD_OUT[base]
+    content = resources.files("minimax_ued.levels").joinpath("data", entry.file).read_bytes()
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        packed, hard = stored["levels"], stored["hard"]
+    return unpack_levels(packed if name == base else packed[hard], entry.size, entry.size)

@@ -1,0 +1,1 @@
+"""Networks of students and teachers, and what they are built of."""

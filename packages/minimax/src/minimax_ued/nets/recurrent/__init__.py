@@ -1,0 +1,1 @@
+"""Recurrent cores: LSTM, GRU and S5 over sequences with resets."""

@@ -1,0 +1,1 @@
+"""The level buffer of prioritised level replay: its scores, its draws, its copies."""

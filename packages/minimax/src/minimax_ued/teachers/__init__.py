@@ -1,0 +1,1 @@
+"""Teachers that build levels: networks, learning, and what they are rewarded by."""
