@@ -155,11 +155,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def compare_leaves(saved: Mapping[str, Any], here: Mapping[str, Any], folder: Path) -> None:
-    """Refuse saved leaves, given as path -> [shape, dtype], that are not those of the state here.
-
-    Raises:
-        CheckpointError: the message names the leaf.
-    """
+    """Refuse saved leaves, given as path -> [shape, dtype], that are not those of the state here."""
     for name in {**here, **saved}:
         there, mine = saved.get(name), here.get(name)
         if there == mine:

@@ -124,11 +124,7 @@ def check_trainer(
 
 
 def check_help(*command: str) -> None:
-    """Check that `command --help` works and imports neither jax nor torch.
-
-    Raises:
-        ConformanceError: it fails, or imports one of them.
-    """
+    """Check that `command --help` works and imports neither jax nor torch."""
     import importlib.metadata
 
     entry = next((e for e in importlib.metadata.entry_points(group="console_scripts") if e.name == command[0]), None)

@@ -26,9 +26,6 @@ def save_pytree(tree: Any, folder: Path) -> None:
     """Write a pytree of arrays (typed PRNG keys included) into the existing `folder`.
 
     Arrays that are spread over the devices of this process are gathered.
-
-    Raises:
-        UserError: a leaf is not a JAX array.
     """
     import jax
 

@@ -163,11 +163,7 @@ class RunFolder:
             yield
 
     def check_manifest(self, step: int, manifest: Mapping[str, Any], trainer: Any, seed: int) -> None:
-        """Refuse a checkpoint that was copied from another run.
-
-        Raises:
-            CheckpointError: it is of another method, seed or configuration.
-        """
+        """Refuse a checkpoint that was copied from another run."""
         if fault := foreign(manifest, run_facts(trainer, seed)):
             raise CheckpointError(f"Checkpoint {self.checkpoints.path(step)} {fault}, or choose another folder.")
 

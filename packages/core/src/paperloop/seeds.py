@@ -12,11 +12,7 @@ __all__ = ["check_seed", "fold_seed"]
 
 
 def check_seed(seed: Any) -> int:
-    """Return `seed` as a Python integer in [0, 2**63).
-
-    Raises:
-        UserError: it is not an integer, or is out of that range.
-    """
+    """Return `seed` as a Python integer in [0, 2**63)."""
     try:
         value = operator.index(seed)  # takes NumPy integers, refuses floats
     except TypeError:

@@ -112,11 +112,7 @@ class EpisodeArrays:
 
 
 def checked_fields(fields: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the array fields of a dataset as read-only arrays of agreeing shapes; finiteness is not looked at.
-
-    Raises:
-        UserError: see `EpisodeDataset`.
-    """
+    """Return the array fields of a dataset as read-only arrays of agreeing shapes; finiteness is not looked at."""
     out: dict[str, Any] = {}
     for name in ("observations", "actions"):
         out[name] = number_array(fields[name], name, where)
@@ -198,11 +194,7 @@ def frozen(array: np.ndarray) -> np.ndarray:
 
 
 def number_array(value: Any, field: str, where: str) -> np.ndarray:
-    """Return `value` as a contiguous array of native booleans, integers or floats, copied only where it must be.
-
-    Raises:
-        UserError: it is ragged, or holds text, objects, dates, structures or complex numbers.
-    """
+    """Return `value` as a contiguous array of native booleans, integers or floats, copied only where it must be."""
     try:
         array = np.asarray(value)
     except ValueError:  # NumPy refuses ragged nested lists

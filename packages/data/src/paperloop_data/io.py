@@ -74,11 +74,7 @@ def dataset_path(name: str | Path) -> Path:
 
 
 def format_of(name: str | Path) -> Format:
-    """Return the format of a dataset, by its content.
-
-    Raises:
-        UserError: there is no such file or folder, it cannot be read, or it is of none of the formats.
-    """
+    """Return the format of a dataset, by its content."""
     path = dataset_path(name)
     if path.is_dir():
         if not os.access(path, os.R_OK | os.X_OK):

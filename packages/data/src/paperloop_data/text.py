@@ -34,11 +34,7 @@ def parsed(text: Any) -> Any:
 
 
 def checked_attributes(text: Any, where: str) -> dict[str, Any]:
-    """Return the attributes that one of our writers stored as JSON.
-
-    Raises:
-        UserError: they are not JSON, or not of the types that our writers use.
-    """
+    """Return the attributes that one of our writers stored as JSON."""
     try:
         attributes = parsed(text)
     except ValueError as error:

@@ -103,9 +103,6 @@ def save_figure(figure: Figure, path: Path, *, dpi: int = 160) -> Path:
     """Write a figure as PNG, and as PDF next to it, each whole or not at all; return the path of the PNG.
 
     The folder is made if absent. The PDF holds no date.
-
-    Raises:
-        UserError: a file cannot be written.
     """
     from matplotlib import rc_context
 
@@ -159,9 +156,6 @@ def curves_figure(
         confidence: pointwise coverage of the interval. One seed has none.
         reps: resamples of the bootstrap.
         seed: of the bootstrap.
-
-    Raises:
-        UserError: there is no curve.
     """
     if not curves:
         raise UserError("There is nothing to draw: give at least one curve.")

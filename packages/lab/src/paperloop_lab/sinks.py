@@ -87,11 +87,7 @@ SINKS = {"tensorboard": TensorBoardSink, "wandb": WandbSink}
 
 
 def make_sinks(names: Iterable[str]) -> list[Any]:
-    """Return the sinks of these names: tensorboard, wandb.
-
-    Raises:
-        UserError: there is no such sink.
-    """
+    """Return the sinks of these names: tensorboard, wandb."""
     names = list(names)
     for name in names:
         if name not in SINKS:

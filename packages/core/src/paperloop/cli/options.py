@@ -213,12 +213,7 @@ class Typed:
         )
 
     def read(self) -> tuple[Any, Any]:
-        """Return the options and the configuration; None for what the command does not have.
-
-        Raises:
-            UserError: an unknown option, a word too many or missing.
-            SettingsError: settings that are not allowed.
-        """
+        """Return the options and the configuration; None for what the command does not have."""
         self._assign()
         given = {p: self.table[p].value(words) for p, words in self.words.items() if not self.table[p].switch}
         for path in given:

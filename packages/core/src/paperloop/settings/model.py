@@ -63,11 +63,7 @@ def _check(cls: Any, given: Any, check: Any) -> Any:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return settings as a JSON object. Equal settings give equal objects.
-
-    Raises:
-        TypeError: `config` is not an instance of a dataclass.
-    """
+    """Return settings as a JSON object. Equal settings give equal objects."""
     if not dataclasses.is_dataclass(config) or isinstance(config, type):
         raise TypeError(f"settings are an instance of a dataclass; got {config!r}")
     return _adapter(type(config)).dump_python(config, mode="json")
@@ -141,11 +137,7 @@ def replace_in(config: Config, changes: Mapping[str, Any]) -> Config:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return dotted path -> value as an object of objects.
-
-    Raises:
-        UserError: a path is inside another one, whose value is not an object.
-    """
+    """Return dotted path -> value as an object of objects."""
     tree: dict[str, Any] = {}
     for path in sorted(values, key=lambda path: path.count(".")):
         node = tree

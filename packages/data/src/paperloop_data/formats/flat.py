@@ -50,11 +50,7 @@ def wanted(holds: Mapping[str, Any], reading: Reading) -> tuple[list[str], list[
 
 
 def rewards_or_default(rewards: Any, default: float | None, steps: int, where: str) -> Any:
-    """Return `rewards`, or `default` for every step where there are none.
-
-    Raises:
-        UserError: there are neither.
-    """
+    """Return `rewards`, or `default` for every step where there are none."""
     if rewards is not None:
         return rewards
     if default is None:
@@ -70,9 +66,6 @@ def build_flat(
 
     Given `episode_starts`, no rule is needed to find the episodes. Messages name what the file `holds`. The rule that
     was used is added to the provenance record `read`.
-
-    Raises:
-        UserError: an array is missing, or they do not fit together.
     """
     where = shown(read["file"])
     called: dict[str, str] = {}
@@ -202,11 +195,7 @@ def _time_outs(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
 
 
 def _goal_changes(fields: Mapping[str, np.ndarray], where: str) -> np.ndarray:
-    """The last row before each change of the goal, (N,) booleans.
-
-    Raises:
-        UserError: the goal never changes, or the file shows that an episode ends where it does not.
-    """
+    """The last row before each change of the goal, (N,) booleans."""
     goal = _need(fields, "infos/goal", "goal", where)
     if arrays.first_nonfinite(goal) is not None:
         raise UserError(

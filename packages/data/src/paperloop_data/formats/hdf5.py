@@ -39,11 +39,7 @@ def is_hdf5(path: Path) -> bool:
 
 @contextlib.contextmanager
 def opened_to_read(path: Path, where: str) -> Generator[h5py.File]:
-    """Open `path` for reading; whatever HDF5 finds damaged, at once or while reading, is one sentence.
-
-    Raises:
-        UserError: the file cannot be read, is locked, damaged, cut short, or not an HDF5 file.
-    """
+    """Open `path` for reading; whatever HDF5 finds damaged, at once or while reading, is one sentence."""
     check_is_file(path)
     try:
         with h5py.File(path, "r", locking="best-effort") as file:
@@ -81,9 +77,6 @@ def datasets(
 
     Soft links are followed within the file. What a group holds is given once, under its own path where it has one.
     A link that leads nowhere or out of the file is left out, unless its path is `wanted`.
-
-    Raises:
-        UserError: a link that is wanted cannot be followed.
     """
     found: dict[str, h5py.Dataset] = {}
     seen, pending, linked = set(), [("", item)], []
@@ -151,11 +144,7 @@ def follow(group: h5py.h5g.GroupID, name: bytes, path: str, where: str) -> Any:
 
 
 def check_stored(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], path: str, where: str, file_bytes: int) -> None:
-    """Raise unless all values of a dataset of `shape` are in its own file. What was never written reads as zeros.
-
-    Raises:
-        UserError: they are in other files, were never written, or are more than the file can hold.
-    """
+    """Raise unless all values of a dataset of `shape` are in its own file. What was never written reads as zeros."""
     size = math.prod(shape)
     if size == 0:
         return
@@ -180,11 +169,7 @@ def check_stored(dataset: h5py.h5d.DatasetID, shape: tuple[int, ...], path: str,
 
 
 def read(dataset: h5py.Dataset, path: str, where: str) -> Any:
-    """Return the values of a dataset, after `check_stored`.
-
-    Raises:
-        UserError: they are not in the file, or damaged.
-    """
+    """Return the values of a dataset, after `check_stored`."""
     check_stored(dataset.id, dataset.shape, path, where, os.stat(dataset.file.filename).st_size)
     try:
         return dataset[()]
@@ -215,11 +200,7 @@ def plain(value: Any) -> Any:
 
 
 def read_text(dataset: h5py.Dataset, path: str, where: str) -> str:
-    """Return what `write_text` stored.
-
-    Raises:
-        UserError: it is not an array of bytes.
-    """
+    """Return what `write_text` stored."""
     if dataset.dtype != np.uint8 or len(dataset.shape) != 1:
         raise UserError(f"{where}: {path} is not a text of bytes; fetch or write the file again.")
     return read(dataset, path, where).tobytes().decode()

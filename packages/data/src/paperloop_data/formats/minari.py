@@ -226,11 +226,7 @@ def _digest(value: Any) -> str:
 
 
 def _refuse_changed(metadata: Mapping[str, Any], main: str, where: str) -> None:
-    """Raise if the folder is one of ours and was changed after it was written; Minari's own keep no digests.
-
-    Raises:
-        UserError: it was; the message names what.
-    """
+    """Raise if the folder is one of ours and was changed after it was written; Minari's own keep no digests."""
     digests = metadata.get(DIGESTS)
     for name, digest in digests.items() if isinstance(digests, Mapping) else ():
         if digest != (main if name == MAIN_FILE else _digest(metadata[name]) if name in metadata else None):

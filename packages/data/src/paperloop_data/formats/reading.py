@@ -62,11 +62,7 @@ class Reading:
 
     @classmethod
     def of(cls, path: Path, options: Mapping[str, Any], *, minari: bool) -> Reading:
-        """Return the options of a reader.
-
-        Raises:
-            UserError: there is no such option, its value is of a wrong type, or it does not belong to the format.
-        """
+        """Return the options of a reader."""
         known = [f.name for f in dataclasses.fields(cls)]
         for name in options.keys() - known:
             raise UserError(f"{shown(path)}: datasets are not read with an option {name!r}{did_you_mean(name, known)}")

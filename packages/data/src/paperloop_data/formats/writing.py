@@ -41,11 +41,7 @@ def write_record(format: str) -> dict[str, Any]:
 
 
 def attributes_json(attributes: Mapping[str, Any], provenance: tuple[Mapping[str, Any], ...], where: str) -> str:
-    """Return attributes and provenance as one JSON text.
-
-    Raises:
-        UserError: a value is not of a type that JSON knows, or nested too deeply to be read again.
-    """
+    """Return attributes and provenance as one JSON text."""
     try:
         text = json.dumps({**attributes, "provenance": list(provenance)}, default=_plain)
         parsed(text)

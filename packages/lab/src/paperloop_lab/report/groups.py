@@ -100,11 +100,7 @@ class Group:
 def make_groups(
     runs: Sequence[Run], group_by: str, ignore: Sequence[str], statistic: str, confidence: float, reps: int, seed: int
 ) -> tuple[list[Group], list[str]]:
-    """Return the groups of runs and what a reader should know of them; the arguments are those of `report`.
-
-    Raises:
-        UserError: `ignore` names a setting that no run has.
-    """
+    """Return the groups of runs and what a reader should know of them; the arguments are those of `report`."""
     paths = {path for run in runs for name in flatten(run.config) for path in _prefixes(name)}
     for name in ignore:
         if name not in paths:

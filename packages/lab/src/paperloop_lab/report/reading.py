@@ -71,11 +71,7 @@ class Run:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """Return the run folders among `paths` and directly below them, each once whatever path leads to it, in order.
-
-    Raises:
-        UserError: a path is not a folder, or holds no run.
-    """
+    """Return the run folders among `paths` and directly below them, each once whatever path leads to it, in order."""
     if not paths:
         raise UserError("There is nothing to report: give at least one run folder.")
     found: dict[Path, Path] = {}
@@ -94,9 +90,6 @@ def read_run(folder: Path, keep: Callable[[str, str], bool] = lambda split, name
     """Read a folder with run.json, or with metrics.jsonl only.
 
     `keep` tells of a split and a metric whether every row of it is needed; without `rows` the metrics are left out.
-
-    Raises:
-        UserError: a file is damaged or holds values of a wrong type, or a leading axis does not fit the agents.
     """
     record, document = (_object(folder / name) for name in ("run.json", "config.json"))
     config = document.get("config", {k: v for k, v in document.items() if k not in ("schema", "type")})

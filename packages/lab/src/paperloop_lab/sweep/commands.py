@@ -28,9 +28,6 @@ def app_command(words: Sequence[str]) -> tuple[Command, int] | None:
 
     Args:
         words: such as ("minimax-ued", "train"), ("python", "mine.py", "train") or ("python", "-m", "mine", "train").
-
-    Raises:
-        UserError: the script cannot be loaded, or the program has no such command.
     """
     python = bool(re.fullmatch(r"python[0-9.]*", Path(words[0]).name))
     module = list(words[1:2]) == ["-m"]
@@ -47,11 +44,7 @@ def app_command(words: Sequence[str]) -> tuple[Command, int] | None:
 
 
 def read_words(command: Command, argv: Sequence[str]) -> tuple[Typed, Any, Any]:
-    """Return what was typed for a command, its options and its configuration, read as the command itself reads them.
-
-    Raises:
-        UserError: what the command itself would say.
-    """
+    """Return what was typed for a command, its options and its configuration, read as the command itself reads them."""
     typed = Typed(command, argv)
     token = running_command.set(typed.command_words())
     try:

@@ -137,11 +137,7 @@ def differences(runs: Sequence[SweepRun]) -> list[str]:
 
 
 def find_program(name: str) -> str:
-    """Return the path of a program: next to this Python, where it is when no environment is activated, or on PATH.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the path of a program: next to this Python, where it is when no environment is activated, or on PATH."""
     installed = Path(sys.executable).parent / name
     found = str(installed) if installed.is_file() else shutil.which(name)
     if found is None:
