@@ -13,15 +13,7 @@ import numpy as np
 from paperloop.errors import UserError
 from paperloop_data import arrays, summary
 from paperloop_data.arrays import ARRAY_FIELDS, PER_STEP, EpisodeArrays
-from paperloop_data.transitions import (
-    Semantics,
-    Transitions,
-    concatenate_datasets,
-    make_transitions,
-    next_rows,
-    select_episodes,
-    top_episodes,
-)
+from paperloop_data.transitions import Semantics, Transitions, make_transitions, next_rows
 
 __all__ = ["Episode", "EpisodeDataset"]
 
@@ -138,7 +130,49 @@ class EpisodeDataset(EpisodeArrays):
         Raises:
             UserError: nothing is selected, or an index is out of range.
         """
-        return select_episodes(self, episodes)
+        index = self._indices(episodes)
+        step = {"action": "select", "episodes": len(index), "of": self.num_episodes}
+        lengths = self.lengths[index]
+        starts = arrays.starts_of(lengths)
+        neighbours = (np.diff(index) == 1).all()  # in order, so that views will do
+        if neighbours:
+            rows: Any = slice(int(self.episode_starts[index[0]]), int(self.episode_ends[index[-1]]))
+        else:
+            rows = np.arange(lengths.sum()) + np.repeat(self.episode_starts[index] - starts, lengths)
+
+        def taken(array: np.ndarray | None) -> Any:
+            return None if array is None else array[rows] if neighbours else np.take(array, rows, axis=0)
+
+        return self.replace(
+            **{name: taken(getattr(self, name)) for name in (*PER_STEP, "next_observations")},
+            episode_starts=starts,
+            final_observations=None if self.final_observations is None else self.final_observations[index],
+            extras={name: taken(array) for name, array in self.extras.items()},
+            provenance=(*self.provenance, step),
+        )
+
+    def _indices(self, episodes: Any) -> np.ndarray:
+        """The numbers of episodes, none of them negative."""
+        if isinstance(episodes, slice):
+            index = np.arange(self.num_episodes)[episodes]
+        else:
+            index = np.asarray(episodes)
+            if index.dtype.kind == "b" and index.shape == (self.num_episodes,):
+                index = np.flatnonzero(index)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise UserError(
+                f"{self.where}: episodes are selected by a slice, by integers, or by {self.num_episodes} booleans; "
+                f"got an array of shape {index.shape} and type {index.dtype}."
+            )
+        if not index.size:
+            raise UserError(f"{self.where}: the selection holds none of the {self.num_episodes} episodes; widen it.")
+        index = index.astype(np.int64)
+        wrong = (index < -self.num_episodes) | (index >= self.num_episodes)
+        if wrong.any():
+            raise UserError(
+                f"{self.where}: there is no episode {index[wrong][0]}; indices run from 0 to {self.num_episodes - 1}."
+            )
+        return np.where(index < 0, index + self.num_episodes, index)
 
     def top(
         self, count: int | None = None, *, fraction: float | None = None, scores: Any | None = None
@@ -153,7 +187,21 @@ class EpisodeDataset(EpisodeArrays):
         Raises:
             UserError: not exactly one of count and fraction, or out of range, or scores of another shape.
         """
-        return top_episodes(self, count, fraction, scores)
+        if (count is None) == (fraction is None):
+            raise UserError("Give top() either count or fraction.")
+        if fraction is not None:
+            if not 0 < fraction <= 1:
+                raise UserError(f"The fraction of top() lies in (0, 1]; got {fraction}.")
+            count = int(np.ceil(fraction * self.num_episodes - 1e-9))  # 0.1 of 30 episodes is 3, despite rounding
+        assert count is not None
+        if not 1 <= count <= self.num_episodes:
+            raise UserError(
+                f"{self.where}: top({count}) of {self.num_episodes} episodes; count lies in 1 to {self.num_episodes}."
+            )
+        ranked = self.returns() if scores is None else np.asarray(scores, np.float64)
+        if ranked.shape != (self.num_episodes,) or np.isnan(ranked).any():
+            raise UserError(f"{self.where}: scores are {self.num_episodes} numbers without NaN, one for each episode.")
+        return self.select(np.argsort(-ranked, kind="stable")[:count])
 
     @staticmethod
     def concatenate(datasets: Sequence[EpisodeDataset]) -> EpisodeDataset:
@@ -162,7 +210,49 @@ class EpisodeDataset(EpisodeArrays):
         Raises:
             UserError: none are given, their shapes or extras differ, or only some store next observations.
         """
-        return concatenate_datasets(list(datasets))
+        if not datasets:
+            raise UserError("concatenate() needs at least one dataset.")
+        head = datasets[0]
+        for number, data in enumerate(datasets[1:], start=1):
+            for name, one in head._by_step().items():
+                if (shape := data._by_step().get(name, one).shape[1:]) != one.shape[1:]:
+                    raise UserError(
+                        f"{data.where}: {name!r} of dataset {number} has shape {shape} a step, that of dataset 0 "
+                        f"({head.where}) {one.shape[1:]}; concatenate datasets of one environment."
+                    )
+            if differing := sorted(head.extras.keys() ^ data.extras.keys()):
+                raise UserError(
+                    f"{data.where}: dataset {number} and dataset 0 ({head.where}) do not share the extra "
+                    f"{differing[0]!r}; take it out with replace(extras=...)."
+                )
+        fields: dict[str, Any] = {name: np.concatenate([getattr(data, name) for data in datasets]) for name in PER_STEP}
+        offsets = arrays.starts_of(np.array([data.num_steps for data in datasets]))
+        fields["episode_starts"] = np.concatenate(
+            [data.episode_starts + offset for data, offset in zip(datasets, offsets, strict=True)]
+        )
+        following = [next_rows(data) for data in datasets]
+        stored = [rows for rows in following if rows is not None]
+        finals = [data.final_observations for data in datasets if data.final_observations is not None]
+        if stored and len(stored) < len(datasets):
+            number = next(i for i, rows in enumerate(following) if rows is None)
+            raise UserError(
+                f"{datasets[number].where}: dataset {number} stores no next observations, but others do; give them, or "
+                "drop those of the others with replace(next_observations=None, final_observations=None)."
+            )
+        by_episode = len(finals) == len(datasets)
+        fields["final_observations"] = np.concatenate(finals) if by_episode else None
+        fields["next_observations"] = np.concatenate(stored) if stored and not by_episode else None
+        fields["extras"] = {name: np.concatenate([data.extras[name] for data in datasets]) for name in head.extras}
+        attributes = {
+            key: value
+            for key, value in head.attributes.items()
+            if all(key in data.attributes and data.attributes[key] == value for data in datasets)
+        }
+        step = {"action": "concatenate", "parts": [list(data.provenance) for data in datasets]}
+        return dataclasses.replace(head, **fields, attributes=attributes, provenance=(step,))
+
+    def _by_step(self) -> dict[str, np.ndarray]:
+        return {"observations": self.observations, "actions": self.actions, **self.extras}
 
     def with_time_limit(self, max_episode_steps: int) -> EpisodeDataset:
         """Return the dataset with every end at `max_episode_steps` steps taken as truncated and not terminated.
