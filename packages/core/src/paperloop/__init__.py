@@ -12,19 +12,9 @@ if TYPE_CHECKING:
     from paperloop.seeds import fold_seed
 
 __all__ = [
-    "CheckpointError",
-    "Evaluator",
-    "Interrupted",
-    "Metrics",
-    "NonFiniteError",
-    "Sink",
-    "Trainer",
-    "UserError",
-    "evaluate",
-    "fold_seed",
-    "restore",
-    "run",
-]
+    "CheckpointError", "Evaluator", "Interrupted", "Metrics", "NonFiniteError", "Sink", "Trainer", "UserError",
+    "evaluate", "fold_seed", "restore", "run",
+]  # fmt: skip
 
 # Imported on first use (PEP 562), so that `--help` of a command that says `from paperloop.cli import App` does not
 # wait for NumPy.

@@ -10,16 +10,9 @@ from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
-    "CheckpointError",
-    "CommandWords",
-    "NonFiniteError",
-    "UserError",
-    "did_you_mean",
-    "nearest",
-    "printable",
-    "running_command",
-    "setting",
-]
+    "CheckpointError", "CommandWords", "NonFiniteError", "UserError", "did_you_mean", "nearest", "printable",
+    "running_command", "setting",
+]  # fmt: skip
 
 _ABSENT = object()
 

@@ -17,18 +17,9 @@ from typing import Any
 from paperloop.errors import UserError
 
 __all__ = [
-    "check_is_file",
-    "fsync_folder",
-    "fsync_tree",
-    "leftovers",
-    "parse_json",
-    "read_json",
-    "remove",
-    "remove_leftovers",
-    "sha256",
-    "write_atomically",
-    "write_json",
-]
+    "check_is_file", "fsync_folder", "fsync_tree", "leftovers", "parse_json", "read_json", "remove", "remove_leftovers",
+    "sha256", "write_atomically", "write_json",
+]  # fmt: skip
 
 
 def check_is_file(path: Path | str) -> Path:

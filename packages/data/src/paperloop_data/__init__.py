@@ -34,29 +34,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "REFERENCE_SCORES",
-    "Episode",
-    "EpisodeDataset",
-    "Reading",
-    "RecordedEnvironment",
-    "Transitions",
-    "UnusedOptionWarning",
-    "dataset_path",
-    "download",
-    "environment_of",
-    "findings",
-    "format_of",
-    "load",
-    "next_rows",
-    "normalised_score",
-    "read_d4rl",
-    "read_minari",
-    "read_npz",
-    "save",
-    "write_d4rl",
-    "write_minari",
-    "write_npz",
-]
+    "REFERENCE_SCORES", "Episode", "EpisodeDataset", "Reading", "RecordedEnvironment", "Transitions",
+    "UnusedOptionWarning", "dataset_path", "download", "environment_of", "findings", "format_of", "load", "next_rows",
+    "normalised_score", "read_d4rl", "read_minari", "read_npz", "save", "write_d4rl", "write_minari", "write_npz",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -25,19 +25,9 @@ from paperloop_data.formats.writing import refuse_existing, saving
 from paperloop_data.text import shown
 
 __all__ = [
-    "Format",
-    "dataset_path",
-    "download",
-    "format_of",
-    "load",
-    "read_d4rl",
-    "read_minari",
-    "read_npz",
-    "save",
-    "write_d4rl",
-    "write_minari",
-    "write_npz",
-]
+    "Format", "dataset_path", "download", "format_of", "load", "read_d4rl", "read_minari", "read_npz", "save",
+    "write_d4rl", "write_minari", "write_npz",
+]  # fmt: skip
 
 Format = Literal["d4rl", "minari", "npz"]
 

@@ -23,20 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "COLOURS",
-    "abscissa",
-    "band",
-    "curves_figure",
-    "interval_bars",
-    "legend",
-    "new_figure",
-    "plain",
-    "pool",
-    "pool_curves",
-    "save_figure",
-    "significant",
-    "style",
-]
+    "COLOURS", "abscissa", "band", "curves_figure", "interval_bars", "legend", "new_figure", "plain", "pool",
+    "pool_curves", "save_figure", "significant", "style",
+]  # fmt: skip
 
 #: Told apart by colour-blind eyes and in grey (Okabe and Ito 2008, without its yellow, which is too pale for a line).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

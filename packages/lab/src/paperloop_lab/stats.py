@@ -27,18 +27,9 @@ from paperloop.errors import UserError
 from paperloop.seeds import check_seed
 
 __all__ = [
-    "STATISTICS",
-    "Interval",
-    "curve_interval",
-    "cvar",
-    "flat_scores",
-    "iqm",
-    "mean",
-    "median",
-    "optimality_gap",
-    "probability_of_improvement",
-    "stratified_bootstrap",
-]
+    "STATISTICS", "Interval", "curve_interval", "cvar", "flat_scores", "iqm", "mean", "median", "optimality_gap",
+    "probability_of_improvement", "stratified_bootstrap",
+]  # fmt: skip
 
 Scores = ArrayLike | Mapping[str, ArrayLike]
 Columns = Sequence[np.ndarray]
