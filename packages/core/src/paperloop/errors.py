@@ -105,10 +105,10 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" else shown(c) for c in text)
 
 
-def did_you_mean(name: str, known: Iterable[str], separators: str = "._-") -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean "x"?` for what is near of `known`, or `; known are ...` where nothing is (`nearest`)."""
     choices = [str(k) for k in known]
-    if near := nearest(name, choices, separators):
+    if near := nearest(name, choices):
         return "; did you mean " + " or ".join(f'"{k}"' for k in near) + "?"
     return f"; known are {', '.join(choices)}." if choices else "; nothing is known here."
 

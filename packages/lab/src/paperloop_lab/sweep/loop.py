@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_json
@@ -62,11 +62,10 @@ def plan(runs: Sequence[SweepRun], out: Path) -> list[tuple[SweepRun, str, str]]
     return [(run, label, run_status(out / run.id)) for run, label in zip(runs, differences(runs), strict=True)]
 
 
-def run_sweep(
-    runs: Sequence[SweepRun], out: Path, engine: Engine, *, wait: bool = True, stream: TextIO | None = None
-) -> SweepResult:
+def run_sweep(runs: Sequence[SweepRun], out: Path, engine: Engine, *, wait: bool = True) -> SweepResult:
     """Do what is missing or incomplete of a sweep.
 
+    What happens is shown in a live table on a terminal, elsewhere as one plain line per event.
     Ctrl-C or SIGTERM is passed on to the runs, which save and stop, and waited for; a second one kills them.
 
     Args:
@@ -74,7 +73,6 @@ def run_sweep(
         out: the folder that holds the run folders.
         engine: where to run (`paperloop_lab.sweep.engines`).
         wait: False leaves once all jobs are started; for engines whose jobs outlive this process.
-        stream: where to report; a live table on a terminal, else one plain line per event. Default: standard output.
 
     Raises:
         UserError: a program is not installed, or a folder cannot be written.
@@ -84,7 +82,7 @@ def run_sweep(
     labels = {run.id: label for run, label, _ in planned}
     programs = {run.command[0]: find_program(run.command[0]) for run, _, status in planned if status != "complete"}
     queue = [_prepare(run, out, programs) for run, _, status in planned if status != "complete"]
-    display = _Display(stream or sys.stdout, labels, len(runs), len(before))
+    display = _Display(labels, len(runs), len(before))
     active: dict[str, _Active] = {}
     busy: list[Job] = []  # that another process works on
     completed: list[str] = []
@@ -162,10 +160,10 @@ def _prepare(run: SweepRun, out: Path, programs: dict[str, str]) -> Job:
 class _Display:
     """A live table on a terminal, one plain line per event elsewhere."""
 
-    def __init__(self, stream: TextIO, labels: dict[str, str], total: int, done: int):
+    def __init__(self, labels: dict[str, str], total: int, done: int):
         from rich.console import Console
 
-        self._console = Console(file=stream, highlight=False, markup=False, soft_wrap=not stream.isatty())
+        self._console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
         self._labels = {key: printable(label) for key, label in labels.items()}
         self._total, self._done, self._failed = total, done, 0
         self._waiting: set[str] = set()
