@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any, Protocol
 
-from paperloop.provenance import provenance
+from paperloop.loop.provenance import provenance
 
 __all__ = [
     "PEERS",

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.harness import ROOT, Json, record, table, write_result
 from benchmarks.policy_finetune_data import command, describe
-from paperloop.metrics_file import read_metrics
+from paperloop.loop.metrics_file import read_metrics
 from paperloop.settings import save_config
 from paperloop_data import normalised_score
 from paperloop_lab import stats

@@ -43,7 +43,7 @@ from opshape.config import PRESETS
 from opshape.evaluation.measure import measure
 from opshape.trainer import ShapingTrainer
 from paperloop import run
-from paperloop.metrics_file import curve, read_metrics
+from paperloop.loop.metrics_file import curve, read_metrics
 from paperloop.settings import replace_in
 
 __all__ = ["ARMS", "TIERS", "main", "verdicts"]

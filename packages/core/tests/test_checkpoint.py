@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from paperloop import CheckpointError
-from paperloop.checkpoint import Checkpoints, verify
 from paperloop.files import sha256
+from paperloop.loop.checkpoint import Checkpoints, verify
 
 
 def write(payload: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_pointer_to_nowhere_is_refused(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("paperloop.checkpoint.FORMAT", 99)
+    monkeypatch.setattr("paperloop.loop.checkpoint.FORMAT", 99)
     checkpoints = save(tmp_path, 10)
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match="format 99"):
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_read_is_damage(tmp_path, monkeypatch):
             raise OSError(5, "Input/output error", str(path))
         return sha256(path)
 
-    monkeypatch.setattr("paperloop.checkpoint.sha256", bad_sector)
+    monkeypatch.setattr("paperloop.loop.checkpoint.sha256", bad_sector)
     with pytest.raises(CheckpointError, match=r"cannot be read \(Input/output error: a.bin\)"):
         checkpoints.find()
 
@@ -157,7 +157,7 @@ def test_a_full_disk(tmp_path):
 import resource, signal
 from pathlib import Path
 from paperloop import CheckpointError
-from paperloop.checkpoint import Checkpoints
+from paperloop.loop.checkpoint import Checkpoints
 checkpoints = Checkpoints(Path({str(tmp_path)!r}))
 small = lambda p: (p / "a").write_bytes(b"x" * 1000)
 checkpoints.save(1, small, {{}})

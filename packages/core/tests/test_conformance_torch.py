@@ -10,7 +10,7 @@ pytest.importorskip("safetensors")
 
 from paperloop import CheckpointError
 from paperloop.conformance import ConformanceError, check_trainer
-from paperloop.runner import to_host
+from paperloop.loop.runner import to_host
 from paperloop.torch_backend import load_objects, save_objects
 
 

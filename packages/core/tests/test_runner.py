@@ -435,7 +435,7 @@ def test_a_complete_run_on_a_read_only_folder_is_returned(tmp_path, monkeypatch)
     first = run(make(WalkConfig()), tmp_path, steps=2)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     # Root may write everywhere, so no mode would stop it.
-    monkeypatch.setattr(paperloop.runfolder.RunFolder, "lock", lambda self: pytest.fail("the folder is locked"))
+    monkeypatch.setattr(paperloop.loop.folder.RunFolder, "lock", lambda self: pytest.fail("the folder is locked"))
     assert fingerprint(run(make(WalkConfig()), tmp_path, steps=2)) == fingerprint(first)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 

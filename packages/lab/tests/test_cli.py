@@ -26,7 +26,7 @@ def test_help_imports_no_back_end(argv):
 
 
 def test_verify(tmp_path, capsys):
-    from paperloop.checkpoint import Checkpoints
+    from paperloop.loop.checkpoint import Checkpoints
 
     checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
     for step in (1, 2):
@@ -47,7 +47,7 @@ def test_verify(tmp_path, capsys):
 
 def finished_run(folder, *, seed=0, status="complete"):
     """A run folder with two checkpoints, each with the mark of the rows that were there."""
-    from paperloop.checkpoint import Checkpoints
+    from paperloop.loop.checkpoint import Checkpoints
 
     folder.mkdir(parents=True)
     checkpoints, content = Checkpoints(folder / "checkpoints"), b""

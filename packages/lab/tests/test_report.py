@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from paperloop import metrics_file
 from paperloop.errors import UserError
-from paperloop.metrics_file import curve, metric_names, read_metrics
+from paperloop.loop import metrics_file
+from paperloop.loop.metrics_file import curve, metric_names, read_metrics
 from paperloop_lab import stats
 from paperloop_lab.report import build, reading, report, report_command
 

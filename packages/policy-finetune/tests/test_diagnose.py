@@ -360,7 +360,7 @@ def write_data(path, steps, seed, env_id="Pendulum-v1"):
 
 
 def pretrain(folder, learner, files, **options):
-    from paperloop.runner import run
+    from paperloop.loop.runner import run
     from policy_finetune.trainers.sessions import offline_trainer
 
     learner = dataclasses.replace(learner, network=SMALL, batch_size=16, policy_delay=1)
@@ -396,7 +396,7 @@ def test_a_run_is_diagnosed(run_folder, files, tmp_path, capsys):
     assert (found.data.terminated, found.data.truncated) == (0, 1)
     assert 0.4 < found.data.action_spread < 0.7  # uniform actions: 0.58
     # The returns are those of `evaluate`.
-    from paperloop.runner import restore
+    from paperloop.loop.runner import restore
     from policy_finetune.trainers.sessions import load_run
 
     trainer, spec = load_run(run_folder)
@@ -474,7 +474,7 @@ def test_behaviour_cloning_has_no_critics(files, tmp_path):
 
 @pytest.mark.slow
 def test_an_online_run_is_taken_as_it_is(files, run_folder, tmp_path):
-    from paperloop.runner import run
+    from paperloop.loop.runner import run
     from policy_finetune.trainers.sessions import online_trainer
 
     learner = dataclasses.replace(LEARNERS["td3"], network=SMALL, batch_size=16)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
-from paperloop.runner import restore, run
+from paperloop.loop.runner import restore, run
 from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineAgent, OfflineConfig
 from policy_finetune.replay.packing import OfflineData
 from policy_finetune.trainers.offline import OfflineTrainer

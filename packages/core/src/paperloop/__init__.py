@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paperloop.errors import CheckpointError, NonFiniteError, UserError
+    from paperloop.loop.runner import Interrupted, evaluate, restore, run
     from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
-    from paperloop.runner import Interrupted, evaluate, restore, run
     from paperloop.seeds import fold_seed
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
 _HOME = {
     "errors": ("CheckpointError", "NonFiniteError", "UserError"),
     "protocol": ("Evaluator", "Metrics", "Sink", "Trainer"),
-    "runner": ("Interrupted", "evaluate", "restore", "run"),
+    "loop.runner": ("Interrupted", "evaluate", "restore", "run"),
     "seeds": ("fold_seed",),
 }
 

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from paperloop.errors import CheckpointError
-from paperloop.metrics_file import RESERVED
-from paperloop.runner import run, to_host
+from paperloop.loop.metrics_file import RESERVED
+from paperloop.loop.runner import run, to_host
 from paperloop.settings import from_dict, to_dict
 
 MARKER = ".conformance"  # in a run folder: its first row is written

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.checkpoint import compare_leaves
 from paperloop.errors import CheckpointError, UserError, setting
 from paperloop.files import write_json
+from paperloop.loop.checkpoint import compare_leaves
 
 __all__ = ["device_mesh", "load_pytree", "save_pytree"]
 

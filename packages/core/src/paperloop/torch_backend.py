@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paperloop.checkpoint import compare_leaves
 from paperloop.errors import CheckpointError, UserError
 from paperloop.files import write_json
+from paperloop.loop.checkpoint import compare_leaves
 
 __all__ = ["load_objects", "save_objects"]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from generalized_exploration.outer.families import FAMILIES
 from paperloop.files import write_atomically
-from paperloop.metrics_file import read_metrics
+from paperloop.loop.metrics_file import read_metrics
 from paperloop.settings import read_json
 from paperloop_lab.plots import band, legend, new_figure, save_figure, style
 from paperloop_lab.stats import curve_interval

@@ -132,9 +132,9 @@ def report(options: ReportOptions) -> int | None:
 @app.command(options=FolderOptions)
 def verify(options: FolderOptions) -> int:
     """Check every byte of a run's checkpoints, or of one checkpoint, and that they and the metrics belong to it."""
-    from paperloop.checkpoint import Checkpoints
-    from paperloop.checkpoint import verify as check
-    from paperloop.runfolder import foreign
+    from paperloop.loop.checkpoint import Checkpoints
+    from paperloop.loop.checkpoint import verify as check
+    from paperloop.loop.folder import foreign
     from paperloop.settings import read_json
     from paperloop_lab.report.checks import rows_fault
 

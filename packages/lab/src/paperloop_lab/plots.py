@@ -15,7 +15,7 @@ import numpy as np
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_atomically
-from paperloop.metrics_file import Curve, Rows, curve, metric_names, read_metrics
+from paperloop.loop.metrics_file import Curve, Rows, curve, metric_names, read_metrics
 from paperloop_lab import stats
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def pool_curves(
     """Return the curves of all seeds of several runs of one arm on common points; see `pool`.
 
     Args:
-        runs: run folders, or the rows of runs (`paperloop.metrics_file.read_metrics`), which are repetitions of one
+        runs: run folders, or the rows of runs (of `read_metrics`), which are repetitions of one
             another. Where the agents of a run are of different arms, use `paperloop_lab.report.report`.
         metric: the name of a metric; its leading axis, if it has one, is the seed axis, and further axes are tasks.
         split: "train", or the name of an evaluator.

@@ -42,7 +42,7 @@ def implicature(options: ImplicatureOptions) -> None:
     from llm_probes.implicature.report import table_rows, write_result
     from llm_probes.implicature.summary import summarise
     from llm_probes.models.loading import kind_of, load_model
-    from paperloop.progress import Progress
+    from paperloop.loop.progress import Progress
 
     _new_folder(options.out)
     test, templates, prompts = _prompts(options)
@@ -272,7 +272,7 @@ def generate(options: GenerateOptions) -> None:
     from llm_probes.models.loading import load_model
     from llm_probes.rlhf.compare import respond
     from llm_probes.rlhf.data import read_rows, write_rows
-    from paperloop.progress import Progress
+    from paperloop.loop.progress import Progress
 
     prompts = [row["prompt"] for row in read_rows(options.data, ("prompt",))][: options.limit]
     model, tokenizer = load_model(options.model, kind="causal", device=select_device(options.device, "torch"))

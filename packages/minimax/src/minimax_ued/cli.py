@@ -37,8 +37,8 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from minimax_ued.exhibits.snapshots import draw_timeline
     from minimax_ued.report.scorecard import standard_evaluators
     from minimax_ued.trainer import UEDTrainer
-    from paperloop.runfolder import RunFolder
-    from paperloop.runner import run
+    from paperloop.loop.folder import RunFolder
+    from paperloop.loop.runner import run
     from paperloop_lab.report import report, report_command
     from paperloop_lab.sinks import make_sinks
 

@@ -133,7 +133,7 @@ def _read(path: Path) -> tuple[TrainConfig, dict[str, np.ndarray]]:
 
 def _from_run(folder: Path, seed: int, best: bool) -> LoadedShaper:
     from opshape.trainer import ShapingTrainer
-    from paperloop.runner import restore
+    from paperloop.loop.runner import restore
 
     config = load_config(TrainConfig, folder)
     if not 0 <= seed < config.seeds:

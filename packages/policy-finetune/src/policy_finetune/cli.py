@@ -91,7 +91,7 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     _say(unused_settings(config))
     _check_files(config.data)
     start_jax(options.device, config.devices)
-    from paperloop.runner import run
+    from paperloop.loop.runner import run
     from paperloop_lab.sinks import make_sinks
     from policy_finetune.report.run import conclude
     from policy_finetune.trainers.evaluators import EvaluationReturns
@@ -110,7 +110,7 @@ def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> No
     _say(unused_settings(config))
     _check_files(config.data)
     start_jax(options.device, config.devices)
-    from paperloop.runner import run
+    from paperloop.loop.runner import run
     from paperloop_lab.sinks import make_sinks
     from policy_finetune.report.run import conclude
     from policy_finetune.trainers.evaluators import EvaluationReturns, PolicySnapshots

@@ -16,7 +16,7 @@ from cascade_explore.reports.tabular import interval, owner_map
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn
 from cascade_explore.trainer import ExploreTrainer
 from paperloop.files import write_json
-from paperloop.runner import evaluate, run
+from paperloop.loop.runner import evaluate, run
 from paperloop_lab.plots import band, new_figure, save_figure
 
 __all__ = ["explored_report", "label_run", "ledger_rows"]

@@ -30,7 +30,7 @@ from cascade_explore.world.model import features
 from cascade_explore.world.nets import MLP, apply
 from paperloop.errors import CheckpointError, UserError
 from paperloop.jax_backend import load_pytree, save_pytree
-from paperloop.runner import restore
+from paperloop.loop.runner import restore
 from paperloop.seeds import fold_seed
 from paperloop.settings import load_config
 

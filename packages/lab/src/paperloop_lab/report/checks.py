@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from paperloop.checkpoint import Checkpoints
 from paperloop.errors import UserError
-from paperloop.metrics_file import JsonlSink
+from paperloop.loop.checkpoint import Checkpoints
+from paperloop.loop.metrics_file import JsonlSink
 
 __all__ = ["rows_fault"]
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop.metrics_file import RESERVED, Curve, in_order, metrics_in_parts
+from paperloop.loop.metrics_file import RESERVED, Curve, in_order, metrics_in_parts
 from paperloop.settings import read_json
 
 __all__ = ["Key", "Last", "Run", "find_runs", "read_run"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from paperloop.errors import printable
-from paperloop.metrics_file import finite_or_null
-from paperloop.provenance import utc_now
+from paperloop.loop.metrics_file import finite_or_null
+from paperloop.loop.provenance import utc_now
 from paperloop_lab import plots, stats
 from paperloop_lab.report.groups import Final, Group
 from paperloop_lab.report.reading import Key

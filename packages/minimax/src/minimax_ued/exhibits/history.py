@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from minimax_ued.exhibits.style import INK, colour, make_figure, thousands
 from paperloop.errors import UserError
-from paperloop.metrics_file import Rows, read_metrics
+from paperloop.loop.metrics_file import Rows, read_metrics
 from paperloop_lab import plots, stats
 
 __all__ = ["KEPT_SPLIT", "MEASURES", "History", "Series", "complexity_figure", "read_history"]

@@ -19,7 +19,7 @@ from minimax_ued.report.published import CVAR_SFL, OOD_25, OOD_60, PACE, PUBLISH
 from minimax_ued.report.scorecard import Measured, Scorecard
 from paperloop.errors import UserError, printable
 from paperloop.files import write_atomically, write_json
-from paperloop.provenance import provenance
+from paperloop.loop.provenance import provenance
 from paperloop_lab import plots, stats
 
 __all__ = ["print_scorecard", "to_json", "write_report"]

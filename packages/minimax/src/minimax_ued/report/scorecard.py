@@ -19,7 +19,7 @@ from minimax_ued.exhibits.history import KEPT_SPLIT, History, read_history
 from minimax_ued.exhibits.snapshots import LevelSnapshots
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import UserError, setting
-from paperloop.runner import restore
+from paperloop.loop.runner import restore
 from paperloop.seeds import fold_seed
 from paperloop.settings import load_config
 from paperloop_lab import stats

@@ -15,7 +15,7 @@ from opshape.games.payoffs import PAYOFFS
 from opshape.trainer import ShapingTrainer
 from paperloop.errors import UserError
 from paperloop.files import write_atomically, write_json
-from paperloop.runner import restore, run
+from paperloop.loop.runner import restore, run
 from paperloop.settings import load_config, replace_in
 from paperloop_lab.plots import save_figure
 

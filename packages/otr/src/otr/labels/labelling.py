@@ -28,7 +28,7 @@ from otr.labellers.rewards import Scale, apply_scale, episode_sums, fit_scale, v
 from otr.labels.store import SCHEMA, ChunkStore
 from otr.labels.time_outs import repeated, without_time_outs
 from paperloop.errors import UserError
-from paperloop.progress import Progress
+from paperloop.loop.progress import Progress
 from paperloop.settings import to_dict
 from paperloop_data import EpisodeDataset
 

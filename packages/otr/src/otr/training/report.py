@@ -25,8 +25,8 @@ from otr.episodes.truth import ORIGINAL_REWARDS
 from otr.training.config import CLONING, SCHEMA, TrainConfig
 from paperloop.errors import NonFiniteError, UserError, printable, setting
 from paperloop.files import write_json
-from paperloop.metrics_file import curve, read_metrics
-from paperloop.runfolder import RunFolder
+from paperloop.loop.folder import RunFolder
+from paperloop.loop.metrics_file import curve, read_metrics
 from paperloop.settings import load_config, read_json
 from paperloop_data import EpisodeDataset
 from paperloop_lab import plots, stats

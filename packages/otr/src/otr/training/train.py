@@ -37,7 +37,7 @@ from otr.training.report import CONFIG_FILE, ArmResult, listed, read_arms, repor
 from paperloop.cli import Device, start_jax
 from paperloop.errors import NonFiniteError, UserError, printable, setting
 from paperloop.files import write_json
-from paperloop.runfolder import RunFolder
+from paperloop.loop.folder import RunFolder
 from paperloop.seeds import check_seed
 from paperloop.settings import config_document, did_you_mean, fault, json_hash, load_config, read_json, to_dict
 from paperloop_data import EpisodeDataset, environment_of, next_rows
@@ -558,7 +558,7 @@ def _run(
     **arguments: Any,
 ) -> None:
     """Train one program in its run folder."""
-    from paperloop.runner import run
+    from paperloop.loop.runner import run
     from paperloop_lab.sinks import make_sinks
     from policy_finetune.trainers.evaluators import EvaluationReturns
     from policy_finetune.trainers.offline import OfflineTrainer

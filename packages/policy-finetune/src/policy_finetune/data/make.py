@@ -33,7 +33,7 @@ import numpy as np
 
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import leftovers, remove_leftovers, write_atomically, write_json
-from paperloop.progress import Progress
+from paperloop.loop.progress import Progress
 from paperloop.seeds import fold_seed
 from paperloop.settings import read_json
 from paperloop.signals import ignore_interrupts

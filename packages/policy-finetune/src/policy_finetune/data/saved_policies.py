@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from paperloop.errors import CheckpointError, UserError
-from paperloop.runfolder import RunFolder
+from paperloop.loop.folder import RunFolder
 from policy_finetune.data.npz_files import read_arrays
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.pool import EnvSpec

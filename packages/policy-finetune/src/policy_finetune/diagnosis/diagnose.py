@@ -24,7 +24,7 @@ from rich.table import Table
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_json
-from paperloop.runner import restore
+from paperloop.loop.runner import restore
 from paperloop.seeds import fold_seed
 from paperloop.settings import to_dict
 from paperloop_data import REFERENCE_SCORES, EpisodeDataset

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop.metrics_file import read_metrics
+from paperloop.loop.metrics_file import read_metrics
 from paperloop.settings import read_json
 
 __all__ = ["config_type", "evaluations", "numbers"]

@@ -30,7 +30,7 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return one sentence for each thing in a run's metrics that deserves a look.
 
     Args:
-        rows: of metrics.jsonl (`paperloop.metrics_file.read_metrics`); rows of evaluators are not looked at. Rows from
+        rows: of metrics.jsonl (of `read_metrics`); rows of evaluators are not looked at. Rows from
             before the first update (`learning` 0) do not count.
 
     Returns:

@@ -12,7 +12,7 @@ import numpy as np
 
 from paperloop.errors import UserError, printable
 from paperloop.files import write_json
-from paperloop.metrics_file import read_metrics
+from paperloop.loop.metrics_file import read_metrics
 from paperloop.settings import load_config, read_json
 from paperloop_data import EpisodeDataset, normalised_score
 from paperloop_lab import plots
@@ -227,7 +227,7 @@ def write_replay(
     Raises:
         UserError: it is not an online run, it has no such agent or no transitions yet, or the file exists.
     """
-    from paperloop.runner import restore
+    from paperloop.loop.runner import restore
     from paperloop_data import write_d4rl
     from policy_finetune.data.make import from_replay
     from policy_finetune.trainers.online import OnlineTrainer

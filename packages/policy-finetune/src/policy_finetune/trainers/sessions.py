@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paperloop.errors import UserError, printable, setting
-from paperloop.runner import restore
+from paperloop.loop.runner import restore
 from paperloop.settings import load_config
 from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig

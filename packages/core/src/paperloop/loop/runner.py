@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from paperloop.checkpoint import verify
 from paperloop.errors import CheckpointError, NonFiniteError, UserError, printable, setting
-from paperloop.metrics_file import RESERVED, JsonlSink
-from paperloop.progress import Progress
+from paperloop.loop.checkpoint import verify
+from paperloop.loop.folder import RunFolder, method_name, run_facts
+from paperloop.loop.metrics_file import RESERVED, JsonlSink
+from paperloop.loop.progress import Progress
 from paperloop.protocol import Evaluator, Metrics, Sink, Trainer
-from paperloop.runfolder import RunFolder, method_name, run_facts
 from paperloop.seeds import check_seed, fold_seed
 from paperloop.signals import caught_signals
 

@@ -3,8 +3,8 @@
 runs/<name>/
   run.json        status, command, seed, times, devices, versions, commit
   config.json     the whole configuration
-  metrics.jsonl   one row per line (`paperloop.metrics_file`)
-  checkpoints/    `paperloop.checkpoint`
+  metrics.jsonl   one row per line (`paperloop.loop.metrics_file`)
+  checkpoints/    `paperloop.loop.checkpoint`
   plots/, tb/     figures, TensorBoard events
   .lock           held while a process runs here
 """
@@ -19,10 +19,10 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.checkpoint import Checkpoints
 from paperloop.errors import CheckpointError, UserError, running_command
 from paperloop.files import remove_leftovers, write_json
-from paperloop.provenance import provenance, utc_now
+from paperloop.loop.checkpoint import Checkpoints
+from paperloop.loop.provenance import provenance, utc_now
 from paperloop.settings import config_hash, flatten, json_hash, nested, read_json, save_config, to_dict
 
 __all__ = ["RunFolder"]
