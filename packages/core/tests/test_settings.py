@@ -615,6 +615,15 @@ def test_rules_without_range_are_plain():
         assert refusal(lambda values=values: Odd(**values)) == message
 
 
+def test_a_list_of_equal_kinds_is_said_once():
+    @settings
+    class Game:
+        payoffs: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    with pytest.raises(SettingsError, match="it must be a list of 3 finite numbers"):
+        Game(payoffs=(1.0,))
+
+
 def test_what_an_annotation_names_is_defined_first():
     with pytest.raises(TypeError, match="define what it names first"):
 

@@ -137,8 +137,9 @@ def _rule(kind: Any, extra: tuple[Any, ...], value: Any) -> str:
     elif get_origin(kind) is Literal:
         text = ("one of " if len(args) > 1 else "") + ", ".join(map(repr, args))
     elif get_origin(kind) is tuple and args[1:] == (...,):
-        plural = re.sub(r"^an? ((?:finite )?\w+)", r"\1s", Shape(args[0]).rule())
-        text = f"{'one or more' if filled else 'a list of'} {plural}"
+        text = f"{'one or more' if filled else 'a list of'} {_plural(args[0])}"
+    elif get_origin(kind) is tuple and len(args) > 1 and len(set(args)) == 1:
+        text = f"a list of {len(args)} {_plural(args[0])}"
     elif get_origin(kind) is tuple:
         text = f"a list of {len(args)}: {'; '.join(Shape(arg).rule() for arg in args)}"
     else:
@@ -150,6 +151,10 @@ def _rule(kind: Any, extra: tuple[Any, ...], value: Any) -> str:
         }
         text = words.get(kind, f"a {getattr(kind, '__name__', kind)}")
     return text + "".join(f" ({e.text})" for e in extra if isinstance(e, Note))
+
+
+def _plural(annotation: Any) -> str:
+    return re.sub(r"^an? ((?:finite )?\w+)", r"\1s", Shape(annotation).rule())
 
 
 def _number(kind: type, bounds: str, value: Any) -> str:
