@@ -19,11 +19,15 @@ from otr import OTRConfig, label, preset
 from otr.cli import main
 from otr.commands.demo import pendulum_data
 from otr.episodes.demonstrations import best_episodes
+from otr.training import folder
+from otr.training import labelled as labelled_files
 from otr.training import train as training
 from otr.training.config import SCHEMA, TrainConfig
+from otr.training.inputs import read_inputs
 from otr.training.labels import content_digest
+from otr.training.programs import learner_config, make_programs, offline_config
 from otr.training.report import ArmResult, arms_figure, arms_notes, read_arms, report, share_of_oracle
-from otr.training.train import learner_config, make_programs, offline_config, train
+from otr.training.train import train
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset
@@ -215,7 +219,7 @@ def test_killed_twice_and_called_again_it_ends_the_same(trained, tmp_path, monke
     arguments = {"device": "cpu", "quiet": True, "save_every": 1}
 
     with monkeypatch.context() as patch:  # while it labels
-        patch.setattr(training, "save_dataset", killer(training.save_dataset, 2))
+        patch.setattr(labelled_files, "save_dataset", killer(labelled_files.save_dataset, 2))
         with pytest.raises(Killed):
             train(config, out, **arguments)
     assert len(list((out / "data").glob("*.hdf5"))) == 2
@@ -236,7 +240,7 @@ def test_a_complete_one_is_only_reported(trained, monkeypatch, capsys):
     config, out, arms = trained
     before = (out / "report.json").read_bytes()
     (out / "report.json").unlink()
-    monkeypatch.setattr(training, "_read", lambda *_, **__: pytest.fail("the data were read again"))
+    monkeypatch.setattr(training, "read_inputs", lambda *_, **__: pytest.fail("the data were read again"))
     again = train(config, out)
     assert [arm.name for arm in again] == [arm.name for arm in arms]
     assert (out / "report.json").read_bytes() == before
@@ -322,10 +326,10 @@ def test_data_that_changes_between_two_calls_is_refused_at_once(data, tmp_path, 
     refused(r"demos.npz: the demonstrations are not those .*: restore the demonstrations, or choose another out")
     best_episodes(true, 1).save(demos, overwrite=True)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "otr_version", lambda: "9.9")
+        patch.setattr(folder, "otr_version", lambda: "9.9")
         refused(r"begun with otr .*, and this is 9.9")
     with monkeypatch.context() as patch:
-        patch.setattr(training, "solver_name", lambda one: "other" if isinstance(one, OTRConfig) else "")
+        patch.setattr(folder, "solver_name", lambda one: "other" if isinstance(one, OTRConfig) else "")
         refused(r"begun with the solvers .*'other'")
     assert [arm.name for arm in train(config, out, device="cpu", quiet=True)] == ["bc", "iql otr"]
 
@@ -357,7 +361,7 @@ def test_what_killed_processes_leave_is_no_obstacle_and_does_not_stay(data, tmp_
     out.mkdir()
     (out / ".train.json.123.tmp").write_text("{")  # killed while the first file was written
     with monkeypatch.context() as patch:  # killed between a labelled file and the removal of its chunks
-        patch.setattr(training.shutil, "rmtree", killer(shutil.rmtree, 0))
+        patch.setattr(shutil, "rmtree", killer(shutil.rmtree, 0))
         with pytest.raises(Killed):
             train(config, out, device="cpu", quiet=True)
     assert (out / "data" / ".otr.labels").is_dir()
@@ -370,7 +374,7 @@ def test_what_killed_processes_leave_is_no_obstacle_and_does_not_stay(data, tmp_
         seen.extend([unfinished.exists(), (out / "data" / ".otr.labels").exists()])
         return label(*args, **kwargs)
 
-    monkeypatch.setattr(training, "label", watched)
+    monkeypatch.setattr(labelled_files, "label", watched)
     assert len(train(config, out, device="cpu", quiet=True)) == 2
     assert seen == [True, False]
     assert sorted(path.name for path in (out / "data").iterdir()) == ["constant.hdf5", "otr.hdf5"]
@@ -420,7 +424,7 @@ def test_of_data_that_was_labelled_before_the_first_rewards_are_true(data, tmp_p
     labelled = label(true, best_episodes(true, 1), "constant").dataset
     labelled.save(tmp_path / "labelled.hdf5")
     config = tiny(tmp_path / "labelled.hdf5")
-    _, found, demos = training._read(config, make_programs(config), quiet=True)
+    _, found, demos = read_inputs(config, make_programs(config), quiet=True)
     assert content_digest(found) == content_digest(true)
     np.testing.assert_array_equal(found.rewards, true.rewards)
     np.testing.assert_array_equal(demos.observations, best_episodes(true, 1).observations)
