@@ -9,8 +9,8 @@ import pytest
 from paperloop.errors import UserError
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig
 from policy_finetune.envs.acting import HostPolicy, Policy
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.trainers.offline import OfflineTrainer
 
 

@@ -18,7 +18,7 @@ from policy_finetune.config import (
     ReplayConfig,
     SwitchConfig,
 )
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
 from policy_finetune.trainers.switch import Pretrained

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.learners.base import LARGEST, actor_rate, counted, folded
 from policy_finetune.learners.td3 import ramp
 from policy_finetune.trainers.offline import OfflineTrainer

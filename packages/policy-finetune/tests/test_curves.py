@@ -12,7 +12,8 @@ import pytest
 
 from paperloop.errors import UserError
 from policy_finetune.measures import curves
-from policy_finetune.measures.collapse import collapse_metrics, summarise
+from policy_finetune.measures.aggregate import summarise
+from policy_finetune.measures.collapse import collapse_metrics
 from policy_finetune.measures.curves import CORL_GROUPS, corl_markdown, corl_table, read_corl_curves
 
 NAME = "results/bin/finetune_scores.pickle"

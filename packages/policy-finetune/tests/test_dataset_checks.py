@@ -13,7 +13,7 @@ from policy_finetune.config import DataOptions
 from policy_finetune.data.checks import check_dataset, load_for, load_options
 from policy_finetune.data.make import make_dataset
 from policy_finetune.data.policies import load_policy
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.replay.packing import OfflineData
 
 SPEC = EnvSpec("Toy-v1", 3, 2, [-1, 0], [1, 4], 5)

@@ -14,17 +14,10 @@ from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune import cli
 from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.data.make import make_dataset
-from policy_finetune.diagnosis.diagnose import (
-    Diagnosis,
+from policy_finetune.diagnosis.diagnose import diagnose_data, diagnose_run
+from policy_finetune.diagnosis.measures import (
     Estimate,
     Optimism,
-    Recommendation,
-    diagnose_data,
-    diagnose_run,
-    recommend,
-    show,
-)
-from policy_finetune.diagnosis.measures import (
     action_spread,
     beyond_the_data,
     difference_of_means,
@@ -35,9 +28,10 @@ from policy_finetune.diagnosis.measures import (
     vendi_score,
 )
 from policy_finetune.diagnosis.rollouts import Critic, Greedy, Tape
-from policy_finetune.diagnosis.rules import AgentDiagnosis, DataDiagnosis
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.diagnosis.rules import AgentDiagnosis, DataDiagnosis, Diagnosis, Recommendation, recommend
+from policy_finetune.diagnosis.show import show
 from policy_finetune.envs.rollouts import evaluate, evaluation_seeds
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.presets import LEARNERS
 
 RNG = np.random.default_rng

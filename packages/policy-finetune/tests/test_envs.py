@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
-from policy_finetune.envs.pool import EnvPool, EnvSpec, EnvState, episode_seed
+from policy_finetune.envs.pool import EnvPool, EnvState, episode_seed
+from policy_finetune.envs.spec import EnvSpec
 
 
 class Counter(gymnasium.Env):

@@ -24,8 +24,8 @@ from policy_finetune.data.make import (
 )
 from policy_finetune.data.plan import DataPlan, Part
 from policy_finetune.data.policies import GradedPolicy, save_policy
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.envs.spec import EnvSpec
 
 IDP = "InvertedDoublePendulum-v5"
 

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from paperloop.errors import UserError
 from policy_finetune.measures import collapse as metrics
-from policy_finetune.measures.collapse import Curve, align, collapse_metrics, summarise
+from policy_finetune.measures.aggregate import align, summarise
+from policy_finetune.measures.arguments import Curve
+from policy_finetune.measures.collapse import collapse_metrics
 
 # Pre-trained to 100, down to 20 at once, back at 100 after 6 of 10 thousand steps, and on to 150.
 STEPS = [0, 1000, 2000, 6000, 10_000]

@@ -12,8 +12,8 @@ from paperloop.errors import UserError
 from policy_finetune.data import policies
 from policy_finetune.data.policies import METADATA_KEYS, GradedPolicy, load_policy, save_policy, scored, shipped
 from policy_finetune.envs.acting import HostPolicy
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.envs.spec import EnvSpec
 
 
 def layer(rng, i, o):

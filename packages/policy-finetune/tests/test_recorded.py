@@ -10,8 +10,8 @@ from paperloop_data import EpisodeDataset, RecordedEnvironment, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig
 from policy_finetune.data.checks import check_dataset, load_for
 from policy_finetune.data.make import from_replay, make_dataset
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.recorded import differences, spec_of_recorded
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.trainers.sessions import spec_of
 
 HEAVY = {"env_id": "Pendulum-v1", "env_spec": {"id": "Pendulum-v1", "kwargs": {"g": 2.0}, "max_episode_steps": 50}}

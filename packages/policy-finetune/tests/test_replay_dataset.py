@@ -10,7 +10,7 @@ import paperloop
 import policy_finetune.cli as cli
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.trainers.online import OverwrittenWarning
+from policy_finetune.replay.recorded import OverwrittenWarning
 from policy_finetune.trainers.sessions import load_run, online_trainer
 
 

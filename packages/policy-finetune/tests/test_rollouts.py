@@ -8,8 +8,9 @@ from paperloop.errors import NonFiniteError, UserError
 from paperloop.seeds import fold_seed
 from policy_finetune.envs import rollouts
 from policy_finetune.envs.acting import HostPolicy
-from policy_finetune.envs.pool import EnvSpec, episode_seed
+from policy_finetune.envs.pool import episode_seed
 from policy_finetune.envs.rollouts import RolloutEnvs, evaluate, evaluation_seeds
+from policy_finetune.envs.spec import EnvSpec
 
 
 def random_policy(agents, obs, act, seed=0, hidden=16, **normaliser):

@@ -6,10 +6,11 @@ import pytest
 
 import policy_finetune.cli as cli
 from paperloop.errors import UserError
-from policy_finetune.envs.pool import EnvPool, EnvSpec
+from policy_finetune.envs.pool import EnvPool
 from policy_finetune.envs.references import measure_random_return
 from policy_finetune.envs.rollouts import evaluate
 from policy_finetune.envs.simulators import make_env, reset_env, step_env
+from policy_finetune.envs.spec import EnvSpec
 
 BOX = gymnasium.spaces.Box(-1, 1, (2,))
 

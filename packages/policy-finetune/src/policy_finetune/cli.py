@@ -287,8 +287,8 @@ def make_data(options: MakeDataOptions) -> None:
 
     if options.replay is not None:
         start_jax("cpu")
+        from policy_finetune.replay.recorded import OverwrittenWarning
         from policy_finetune.report.run import describe_dataset, write_replay
-        from policy_finetune.trainers.online import OverwrittenWarning
 
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", OverwrittenWarning)

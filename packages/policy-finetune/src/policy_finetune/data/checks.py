@@ -22,9 +22,9 @@ import numpy as np
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset, UnusedOptionWarning, environment_of
 from policy_finetune.config import DataOptions
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.recorded import differences, task_of
 from policy_finetune.envs.simulators import reset_env, step_env
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["check_dataset", "load_for", "load_options", "replay_findings"]
 

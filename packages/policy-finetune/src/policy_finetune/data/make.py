@@ -41,9 +41,9 @@ from paperloop_data import EpisodeDataset, write_d4rl
 from policy_finetune.data.npz_files import read_arrays
 from policy_finetune.data.plan import DataPlan, Noise, Part
 from policy_finetune.data.policies import GradedPolicy
-from policy_finetune.envs.pool import EnvSpec, as_vector
 from policy_finetune.envs.recorded import recorded
 from policy_finetune.envs.simulators import reset_env, step_env
+from policy_finetune.envs.spec import EnvSpec, as_vector
 
 __all__ = ["from_replay", "make_dataset", "partial_folder", "run_episode", "write_dataset"]
 

@@ -16,7 +16,7 @@ from paperloop.errors import UserError
 from paperloop.seeds import check_seed
 from paperloop.settings import did_you_mean
 from policy_finetune.data.policies import GradedPolicy, load_policy, shipped
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["QUALITIES", "DataPlan", "Noise", "Part", "make_data_command"]
 

@@ -33,8 +33,8 @@ from paperloop.errors import UserError
 from paperloop.files import write_atomically
 from policy_finetune.data.npz_files import read_arrays
 from policy_finetune.envs.acting import HostPolicy
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.rollouts import RolloutEnvs, evaluate
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["METADATA_KEYS", "GradedPolicy", "load_policy", "save_policy", "scored", "shipped"]
 

@@ -16,7 +16,7 @@ from paperloop.errors import CheckpointError, UserError
 from paperloop.loop.folder import RunFolder
 from policy_finetune.data.npz_files import read_arrays
 from policy_finetune.envs.acting import HostPolicy, Policy
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["load_policies", "saved_environment", "write_policies"]
 

@@ -10,9 +10,6 @@ and those of actions that the critic likes best, which is where an unconstrained
 
 from __future__ import annotations
 
-import dataclasses
-import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +17,11 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from paperloop.errors import UserError, printable
+from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.loop.runner import restore
 from paperloop.seeds import fold_seed
-from paperloop.settings import to_dict
 from paperloop_data import REFERENCE_SCORES, EpisodeDataset
 from paperloop_lab import plots
 from policy_finetune.config import DataOptions, OfflineConfig
@@ -34,7 +29,6 @@ from policy_finetune.data.checks import load_for, load_options
 from policy_finetune.diagnosis.figures import diagnosis_figure
 from policy_finetune.diagnosis.measures import (
     Estimate,
-    Optimism,
     action_spread,
     beyond_the_data,
     difference_of_means,
@@ -46,41 +40,30 @@ from policy_finetune.diagnosis.measures import (
 )
 from policy_finetune.diagnosis.rollouts import Critic, Greedy, Tape, Uniform
 from policy_finetune.diagnosis.rules import (
-    LIMITS,
     NARROW,
     AgentDiagnosis,
     DataDiagnosis,
     Diagnosis,
-    Recommendation,
-    Regime,
     recommend,
 )
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.diagnosis.show import fields_of, measures_table, plain, returns_table, show, to_json, warn
 from policy_finetune.envs.rollouts import RolloutEnvs, evaluate, evaluation_seeds
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.replay.packing import STD_EPSILON
 from policy_finetune.trainers.evaluators import score_task
 from policy_finetune.trainers.offline import OfflineTrainer, host_policy
 from policy_finetune.trainers.sessions import load_run, spec_of
 from policy_finetune.trainers.switch import Pretrained
 
-__all__ = [
-    "AgentDiagnosis",
-    "DataDiagnosis",
-    "Diagnosis",
-    "Estimate",
-    "Optimism",
-    "Recommendation",
-    "Regime",
-    "diagnose_data",
-    "diagnose_run",
-    "recommend",
-]
+__all__ = ["diagnose_data", "diagnose_run"]
 
 #: Rows of the data that neighbours are looked for among, and rows that are asked about: enough for two digits.
 REFERENCE_ROWS, QUERY_ROWS = 20_000, 2_000
 
+
 #: Episodes of following the critic alone: many times the cost of the others.
 GREEDY_EPISODES = 10
+
 
 #: Episodes that are compared with one another for the number of behaviours.
 COMPARED_EPISODES = 500
@@ -150,7 +133,7 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
     ways = recommend(diagnosis)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    document = _plain(to_json(diagnosis, ways, seed=seed, episodes=episodes))
+    document = plain(to_json(diagnosis, ways, seed=seed, episodes=episodes))
     document["policy_returns"] = [one.returns.tolist() for one in measured]
     write_json(out / "diagnosis.json", document)
     figure = diagnosis_figure(
@@ -194,9 +177,9 @@ def diagnose_data(
     about = _data(dataset, data, whole, _sample(dataset, rng), rng)
     chance = mean_of([_random_returns(spec, episodes, seed)])
     console = Console()
-    console.print(_returns_table(about, chance, ()))
-    console.print(_measures_table(about, ()))
-    _warn(console, warnings)
+    console.print(returns_table(about, chance, ()))
+    console.print(measures_table(about, ()))
+    warn(console, warnings)
     narrow = about.action_spread < NARROW
     said = (
         f"Narrow data: actions at a state vary by less than {NARROW}, so a policy may collapse when it goes online."
@@ -209,10 +192,10 @@ def diagnose_data(
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         document = {
-            "seed": seed, "episodes": episodes, "env_id": spec.env_id, "data": _named(about),
+            "seed": seed, "episodes": episodes, "env_id": spec.env_id, "data": fields_of(about),
             "random": chance._asdict(), "narrow": narrow, "warnings": warnings,
         }  # fmt: skip
-        write_json(Path(out) / "diagnosis.json", _plain(document))
+        write_json(Path(out) / "diagnosis.json", plain(document))
         print(Path(out) / "diagnosis.json")
     return about, chance
 
@@ -388,107 +371,3 @@ def _scale(env_id: str, chance: float, best: float) -> tuple[float, Any]:
         low, high = REFERENCE_SCORES[task]
         return high - low, "expert"
     return max(best - chance, 0.0), "best"
-
-
-def to_json(diagnosis: Diagnosis, ways: Sequence[Recommendation], **about: Any) -> dict[str, Any]:
-    """Return everything as a document for JSON."""
-    document = {
-        **about, "env_id": diagnosis.env_id, "learner": to_dict(diagnosis.learner),
-        "data": _named(diagnosis.data), "agents": [_named(agent) for agent in diagnosis.agents],
-        "random": diagnosis.random._asdict(), "returns": diagnosis.returns._asdict(),
-        "difference": diagnosis.difference._asdict(), "scale": diagnosis.scale, "scale_is": diagnosis.scale_is,
-        "margin": diagnosis.margin, "regimes": list(diagnosis.regimes), "narrow": diagnosis.narrow,
-        "misled": diagnosis.misled, "fragile": diagnosis.fragile, "warnings": list(diagnosis.warnings),
-        "recommendations": [{**dataclasses.asdict(way), "options": list(way.options)} for way in ways],
-        "limits": LIMITS,
-    }  # fmt: skip
-    return document
-
-
-def _named(item: Any) -> dict[str, Any]:
-    """Return a dataclass as a dictionary, estimates by name."""
-    values = {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
-    return {
-        name: value._asdict() if isinstance(value, (Estimate, Optimism)) else value for name, value in values.items()
-    }
-
-
-def _plain(value: Any) -> Any:
-    """Return a document without NaN and infinity, which JSON does not know: None instead."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def show(diagnosis: Diagnosis, ways: Sequence[Recommendation], run: Path) -> None:
-    """Print the tables and the recommendations."""
-    console = Console()
-    data = diagnosis.data
-    console.print(_returns_table(data, diagnosis.random, diagnosis.agents))
-    console.print(_measures_table(data, diagnosis.agents))
-    _warn(console, diagnosis.warnings)
-    for number, way in enumerate(ways, 1):
-        sure = "" if way.certain else " (toss-up)" if way.uncertainty.startswith("A toss-up") else " (uncertain)"
-        begin = ["--start", str(run)]
-        if way.program == "train":
-            begin = ["--env-id", diagnosis.env_id, "--data", data.file]
-        whole = ["policy-finetune", way.program, *begin, "--out", f"{run}-online-{number}"]
-        command = f"{shlex.join(whole)} {way.command}" if way.complete else way.command
-        lines = [f"\n{number}. {way.title}{sure}", f"   {command}", f"   {way.because}"]
-        lines += [f"   {way.uncertainty}"] if way.uncertainty else []
-        console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\n{LIMITS}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _warn(console: Console, warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        console.print(printable(f"warning: {warning}"), markup=False, highlight=False, soft_wrap=True)
-
-
-def _returns_table(data: DataDiagnosis, chance: Estimate, agents: Sequence[AgentDiagnosis]) -> Table:
-    table = Table("", "return", "± 95 %", "what else")
-    table.add_row(
-        "data, mean of episodes", *_cells(data.returns),
-        f"median {data.median:.1f}, best tenth {data.top:.1f}, best {data.best:.1f}; {data.episodes} episodes, "
-        f"{100 * data.terminated:.0f} % terminated, {100 * data.truncated:.0f} % at a time limit",
-    )  # fmt: skip
-    table.add_row("random actions", *_cells(chance), "")
-    for agent in agents:
-        table.add_row(
-            printable(f"policy {agent.label} {agent.index}".replace("  ", " ")), *_cells(agent.returns),
-            f"with noise {agent.noisy.point:.1f}; {agent.length:.0f} steps, {100 * agent.terminated:.0f} % terminated",
-        )  # fmt: skip
-        if agent.greedy is not None:
-            table.add_row(
-                "  its critic alone",
-                *_cells(agent.greedy),
-                f"{agent.greedy_distance:.2f} away from the policy's action",
-            )
-    return table
-
-
-def _measures_table(data: DataDiagnosis, agents: Sequence[AgentDiagnosis]) -> Table:
-    table = Table("measure", "value", "to compare with")
-    table.add_row("actions at a state vary by", f"{data.action_spread:.3f}", "uniform 0.58")
-    table.add_row("behaviours in the data", f"{data.behaviours:.1f}", f"{data.episodes} episodes")
-    table.add_row("effective rank of observations", f"{data.rank:.1f}", f"{data.obs_dim} dimensions")
-    for agent in agents:
-        who = printable(f"policy {agent.label} {agent.index}".replace("  ", " "))
-        table.add_row(f"{who}: visits beyond the data", f"{100 * agent.beyond:.0f} %", "5 % for the data themselves")
-        table.add_row("  distance to the data", f"{agent.gap:.3f}", f"{data.gap:.3f} between the data's episodes")
-        table.add_row(
-            "  action minus the data's", f"{agent.action_distance:.3f}", f"{data.action_spread:.3f} in the data"
-        )
-        if agent.optimism is not None and agent.preference is not None:
-            relative, spread = 100 * agent.optimism.relative, 100 * agent.optimism.spread
-            much = "much" if relative >= 0 else "little"
-            table.add_row(f"  critic promises too {much} by", f"{abs(relative):.0f} %", f"± {spread:.0f} % over steps")
-            gain = f"{100 * agent.preference:.1f} %"
-            table.add_row("  Q of its actions minus Q of the data's", gain, "of the returns")
-    return table
-
-
-def _cells(value: Estimate) -> tuple[str, str]:
-    return f"{value.point:.1f}", f"{(value.high - value.low) / 2:.1f}"

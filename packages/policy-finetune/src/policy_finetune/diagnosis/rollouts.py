@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from paperloop.seeds import fold_seed
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.rollouts import RolloutEnvs
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.learners.networks import q_values
 
 __all__ = ["Critic", "Greedy", "Tape", "Uniform"]

@@ -20,7 +20,7 @@ import numpy as np
 from paperloop.errors import UserError
 
 if TYPE_CHECKING:
-    from policy_finetune.envs.pool import EnvSpec
+    from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["HostPolicy", "Policy"]
 

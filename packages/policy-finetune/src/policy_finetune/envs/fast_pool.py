@@ -22,7 +22,8 @@ import numpy as np
 
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
 from paperloop.seeds import check_seed, fold_seed
-from policy_finetune.envs.pool import EnvSpec, EnvState, Finished, Step
+from policy_finetune.envs.pool import EnvState, Finished, Step
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["FastEnvPool"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from paperloop.errors import UserError, setting
 from paperloop_data import RecordedEnvironment
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["differences", "recorded", "spec_of_recorded", "task_of"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from policy_finetune.envs.pool import EnvSpec
+    from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["RANDOM_RETURNS", "measure_random_return", "random_return"]
 
@@ -42,7 +42,7 @@ def _by_id(env_id: str) -> float:
 
 @functools.cache
 def _by_spec(text: str) -> float:
-    from policy_finetune.envs.pool import EnvSpec
+    from policy_finetune.envs.spec import EnvSpec
 
     return measure_random_return(EnvSpec.from_json(json.loads(text), "the environment"))
 
@@ -64,8 +64,8 @@ def measure_random_return(
     """
     from paperloop.errors import NonFiniteError
     from paperloop.seeds import fold_seed
-    from policy_finetune.envs.pool import EnvSpec
     from policy_finetune.envs.simulators import reset_env, step_env
+    from policy_finetune.envs.spec import EnvSpec
 
     spec = EnvSpec.of(environment) if isinstance(environment, str) else environment
     rng = np.random.default_rng(fold_seed(seed, "random return"))

@@ -16,8 +16,8 @@ import numpy as np
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.seeds import fold_seed
 from policy_finetune.envs.acting import Policy
-from policy_finetune.envs.pool import EnvSpec, as_vector
 from policy_finetune.envs.simulators import reset_env, step_env
+from policy_finetune.envs.spec import EnvSpec, as_vector
 
 __all__ = ["ActingPolicy", "Returns", "RolloutEnvs", "evaluate", "evaluation_seeds"]
 

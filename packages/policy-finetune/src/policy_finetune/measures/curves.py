@@ -21,7 +21,7 @@ import numpy as np
 
 from paperloop.errors import UserError
 from paperloop.files import check_is_file
-from policy_finetune.measures.collapse import Curve
+from policy_finetune.measures.arguments import Curve
 
 __all__ = ["CORL_GROUPS", "CorlCell", "CorlCurves", "CorlRun", "corl_markdown", "corl_table", "read_corl_curves"]
 

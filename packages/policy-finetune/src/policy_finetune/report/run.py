@@ -24,7 +24,7 @@ from policy_finetune.report.tables import show
 from policy_finetune.trainers.evaluators import score_task
 
 if TYPE_CHECKING:
-    from policy_finetune.envs.pool import EnvSpec
+    from policy_finetune.envs.spec import EnvSpec
     from policy_finetune.study.report import StudyCurve
 
 __all__ = ["conclude", "describe_dataset", "evaluate_runs", "print_corl", "random_return", "report_study", "show_study"]

@@ -12,8 +12,8 @@ import numpy as np
 
 from paperloop_data import REFERENCE_SCORES, normalised_score
 from policy_finetune.data.policies import GradedPolicy, save_policy
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.rollouts import Returns, RolloutEnvs, evaluate
+from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["EvaluationReturns", "PolicySnapshots", "score_task"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from policy_finetune.config import OnlineConfig
 from policy_finetune.envs.acting import HostPolicy
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.learners.sac import LOG_STD_RANGE
 from policy_finetune.trainers.offline import host_policy
 

@@ -12,12 +12,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from policy_finetune.config import GuardConfig
 from policy_finetune.envs.pool import EnvState
+from policy_finetune.learners.base import LearnerState, select
 
-__all__ = ["Guard", "GuardState"]
+__all__ = ["Guard", "GuardState", "carried_out"]
 
 #: Finished episodes whose mean is logged, and whose mean makes a policy "best".
 WINDOW = 10
@@ -137,3 +140,35 @@ class Guard:
         if self.config.enabled:
             out["returned"] = state.returned.astype(np.float64)
         return out
+
+
+def carried_out(
+    learner: LearnerState, behaviour: Any, home: Any, orders: Any, *, nu_boost: float
+) -> tuple[Any, Any, Any]:
+    """Return one agent's learner, behaviour and home after the guard's orders: remember this actor, or go home.
+
+    Args:
+        learner: the agent.
+        behaviour: the actor that collects the next block, where it is not the newest, else None.
+        home: the actor to return to.
+        orders: what `Guard.watch` ordered, bool[] each.
+        nu_boost: added to ν at each return, where there is a constraint.
+    """
+    actor = learner.params["actor"]
+    home = select(orders["remember"], actor, home)
+    back = orders["go_home"]
+    params = learner.params | {"actor": select(back, home, actor)}
+    moments = learner.opt["actor"]
+    opt = learner.opt | {"actor": select(back, jax.tree.map(jnp.zeros_like, moments), moments)}
+    target = dict(learner.target)
+    if "actor" in target:
+        target["actor"] = select(back, home, target["actor"])
+    reference = learner.reference
+    if reference is not None:
+        # The reference "best" is the remembered actor; any other goes home with the policy.
+        reference = select(orders["remember"] & orders["best"], actor, reference)
+        reference = select(back, home, reference)
+        params["nu"] = params["nu"] + jnp.where(back, nu_boost, 0.0)
+    if behaviour is not None:
+        behaviour = select(back, home, behaviour)
+    return learner.replace(params=params, opt=opt, target=target, reference=reference), behaviour, home

@@ -24,7 +24,7 @@ from policy_finetune.agents.weights import stack_weights, structure_of, weights_
 from policy_finetune.config import LearnerConfig, OfflineAgent, OfflineConfig
 from policy_finetune.data.saved_policies import write_policies
 from policy_finetune.envs.acting import HostPolicy, Policy
-from policy_finetune.envs.pool import EnvSpec
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.learners.base import q_over_bound
 from policy_finetune.learners.registry import LearnerState, make_learner
 from policy_finetune.replay.packing import OfflineData, draw

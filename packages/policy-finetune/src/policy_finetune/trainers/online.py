@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from paperloop.errors import CheckpointError, NonFiniteError, UserError
+from paperloop.errors import NonFiniteError, UserError
 from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
@@ -29,66 +28,25 @@ from policy_finetune.agents.weights import stack_weights, weights_of
 from policy_finetune.config import DataOptions, OnlineAgent, OnlineConfig
 from policy_finetune.data.saved_policies import write_policies
 from policy_finetune.envs.acting import HostPolicy, Policy
-from policy_finetune.envs.pool import EnvPool, EnvSpec, EnvState
-from policy_finetune.learners.base import q_over_bound, select
+from policy_finetune.envs.pool import EnvPool
+from policy_finetune.envs.spec import EnvSpec
+from policy_finetune.learners.base import q_over_bound
 from policy_finetune.learners.registry import LearnerState, make_learner
 from policy_finetune.replay.buffers import Replay, ReplayState
 from policy_finetune.replay.packing import Layout, OfflineData
+from policy_finetune.replay.recorded import recorded_transitions
 from policy_finetune.trainers.arms import online_labels
 from policy_finetune.trainers.explorers import Explorer
-from policy_finetune.trainers.guard import Guard, GuardState
+from policy_finetune.trainers.guard import Guard, carried_out
 from policy_finetune.trainers.offline import check_discount, check_one_structure, host_policy, state_folder
+from policy_finetune.trainers.online_checks import check_data, check_members, check_units
+from policy_finetune.trainers.online_state import DeviceState, OnlineState, filled
 from policy_finetune.trainers.switch import Pretrained, switch_notes, take_over
 
 if TYPE_CHECKING:
     from policy_finetune.envs.fast_pool import FastEnvPool
 
-__all__ = ["OnlineState", "OnlineTrainer", "OverwrittenWarning"]
-
-
-class OverwrittenWarning(UserWarning):
-    """A replay buffer does not begin with the run's first transition: it was full, and later ones took its place."""
-
-
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["learner", "replay", "behaviour", "home", "key"], meta_fields=[]
-)
-@dataclasses.dataclass(frozen=True)
-class DeviceState:
-    """The part of the state that lives on the device; every leaf has a leading axis A.
-
-    Attributes:
-        learner: the learners.
-        replay: the online transitions, and what a replay policy learns.
-        behaviour: the actors that collect the next block, where these are not the newest (`overlap`), else None.
-        home: the actors to return to after a collapse, and the reference "best"; None where they are not needed.
-        key: typed PRNG keys.
-    """
-
-    learner: LearnerState
-    replay: ReplayState
-    behaviour: Any
-    home: Any
-    key: Array
-
-
-@dataclasses.dataclass
-class OnlineState:
-    """Where a fine-tuning run stands.
-
-    Attributes:
-        device: the part on the device.
-        env: where the environments stand.
-        guard: training returns, and what the collapse detector remembers.
-        block: blocks done.
-        seed: what `init` was given.
-    """
-
-    device: DeviceState
-    env: EnvState
-    guard: GuardState
-    block: int
-    seed: int
+__all__ = ["OnlineTrainer"]
 
 
 class OnlineTrainer:
@@ -158,7 +116,7 @@ class OnlineTrainer:
         self.agents = online_labels(self.members, start)
         self._start = start
         self._loading = config.loading.over(start.loading if start else DataOptions())
-        self._check_agents()
+        check_members(self.members, start, spec)
         starts = [agent.start for agent in self.members]
         datasets = [start.dataset[p] if start else 0 for p in starts]
         self._scale, self._bias = np.full(len(self.members), config.reward_scale), config.reward_bias
@@ -170,7 +128,12 @@ class OnlineTrainer:
             self._bias = start.bias * config.reward_scale + config.reward_bias
         data = self._packed(data, datasets)
         if data is not None:
-            self._adopt(data, datasets)
+            check_data(data, datasets, layout, spec)
+            if start is None:  # online data is treated as the packed data was
+                self.mean, self.std = data.mean[datasets], data.std[datasets]
+                self._scale, self._bias = data.scale[datasets], data.bias
+            else:
+                check_units(data, datasets, mean=self.mean, std=self.std, scale=self._scale, bias=self._bias)
         learners = [agent.learner for agent in self.members]
         check_one_structure(learners)
         check_discount(learners, data)
@@ -205,29 +168,6 @@ class OnlineTrainer:
         notes = [note for agent in self.members for note in switch_notes(fresh, old, agent.switch)]
         return list(dict.fromkeys(notes))
 
-    def _check_agents(self) -> None:
-        """Refuse agents that cannot share a program, or that the pre-trained ones do not fit."""
-        for agent in self.members:
-            if agent.switch.warmup_env_steps != self.members[0].switch.warmup_env_steps:
-                raise UserError(
-                    "Agents of one program have the same switch.warmup_env_steps: fine-tune them in separate runs."
-                )
-            constraint = agent.learner.constraint
-            if self._start is None and constraint.enabled and constraint.reference == "offline":
-                raise UserError(
-                    "learner.constraint.reference is 'offline', but learning begins from nothing: there is no offline "
-                    "policy; choose target, periodic or best."
-                )
-            if self._start is not None and not 0 <= agent.start < self._start.num_agents:
-                raise UserError(
-                    f"An agent starts from pre-trained agent {agent.start}, but there are {self._start.num_agents}."
-                )
-        if self._start is not None and self._start.mean.shape[1] != self.spec.obs_dim:
-            raise UserError(
-                f"The pre-trained agents observe {self._start.mean.shape[1]} numbers, {self.spec.env_id} gives "
-                f"{self.spec.obs_dim}: it is another environment."
-            )
-
     def _compile(self, function: Any) -> Any:
         call = self._layout.per_device(function)
         return jax.jit(lambda device, shared, *own: call(shared, (device, *own)), donate_argnums=0)
@@ -259,30 +199,6 @@ class OnlineTrainer:
             scales=scales,
             semantics=self._loading.semantics or "exact",
         )
-
-    def _adopt(self, data: OfflineData, datasets: Sequence[int]) -> None:
-        """Check that offline data fits environment and pre-trained agents; from scratch, treat online data like it."""
-        spec = self.spec
-        if data.layout != self.layout:
-            raise UserError(
-                f"The offline data has observations of {data.layout.obs_dim} and actions of {data.layout.act_dim} "
-                f"numbers, {spec.env_id} {spec.obs_dim} and {spec.act_dim}: it is of another environment."
-            )
-        if max(datasets) >= data.num_datasets:
-            raise UserError(f"An agent needs dataset {max(datasets)}, but there are {data.num_datasets}.")
-        mean, std, scale = data.mean[datasets], data.std[datasets], data.scale[datasets]
-        if self._start is None:
-            self.mean, self.std, self._scale, self._bias = mean, std, scale, data.bias
-        elif not (np.array_equal(mean, self.mean) and np.array_equal(std, self.std)):
-            raise UserError(
-                "The packed offline data was standardised otherwise than the pre-trained agents' observations: give "
-                "the datasets themselves, or pack them with the agents' mean and std."
-            )
-        elif not (np.allclose(scale, self._scale, rtol=1e-6) and np.isclose(data.bias, self._bias)):
-            raise UserError(
-                "The packed offline data has its rewards scaled otherwise than the pre-trained agents had: give the "
-                "datasets themselves, or pack them with the agents' scale."
-            )
 
     # The protocol
 
@@ -463,29 +379,9 @@ class OnlineTrainer:
 
     def _adjust_all(self, device: DeviceState, orders: Any) -> DeviceState:
         """Carry out what the guard ordered: remember this actor, or go home."""
-        adjust = jax.vmap(self._adjust_one)
+        adjust = jax.vmap(partial(carried_out, nu_boost=self.config.guard.nu_boost))
         learner, behaviour, home = adjust(device.learner, device.behaviour, device.home, orders)
         return dataclasses.replace(device, learner=learner, behaviour=behaviour, home=home)
-
-    def _adjust_one(self, learner: LearnerState, behaviour: Any, home: Any, orders: Any) -> tuple[Any, Any, Any]:
-        actor = learner.params["actor"]
-        home = select(orders["remember"], actor, home)
-        back = orders["go_home"]
-        params = learner.params | {"actor": select(back, home, actor)}
-        moments = learner.opt["actor"]
-        opt = learner.opt | {"actor": select(back, jax.tree.map(jnp.zeros_like, moments), moments)}
-        target = dict(learner.target)
-        if "actor" in target:
-            target["actor"] = select(back, home, target["actor"])
-        reference = learner.reference
-        if reference is not None:
-            # The reference "best" is the remembered actor; any other goes home with the policy.
-            reference = select(orders["remember"] & orders["best"], actor, reference)
-            reference = select(back, home, reference)
-            params["nu"] = params["nu"] + jnp.where(back, self.config.guard.nu_boost, 0.0)
-        if behaviour is not None:
-            behaviour = select(back, home, behaviour)
-        return learner.replace(params=params, opt=opt, target=target, reference=reference), behaviour, home
 
     # What others ask
 
@@ -518,31 +414,15 @@ class OnlineTrainer:
         Once more transitions were made than the buffer holds, these are not the first of the run but the oldest that
         are left, the first of which may be from the middle of an episode. `OverwrittenWarning` says so.
         """
-        o, a = self.spec.obs_dim, self.spec.act_dim
-        rows = np.asarray(state.device.replay.rows[agent])
-        done = state.block * self.config.block
-        filled = min(done, self.replay.capacity)
-        rows = np.roll(rows, -(done % self.replay.capacity), 0) if done > self.replay.capacity else rows[:filled]
-        if done > filled:
-            warnings.warn(
-                f"the replay buffer holds {filled:,} transitions and has lost the {done - filled:,} before them: the "
-                "dataset begins there, perhaps in the middle of an episode, and not with the start of training",
-                OverwrittenWarning,
-                stacklevel=2,
-            )
-        following = rows[:, o + a : 2 * o + a]
-        terminated = rows[:, -2] == 0
-        # A row that the next one does not follow on from ended its episode.
-        broken = np.append((rows[1:, :o] != following[:-1]).any(1), True)
-        mean, std = self.mean[agent], self.std[agent]
-        return {
-            "observations": rows[:, :o] * std + mean,
-            "actions": rows[:, o : o + a],
-            "rewards": (rows[:, -3] - self._bias) / self._scale[agent],
-            "next_observations": following * std + mean,
-            "terminated": terminated,
-            "truncated": broken & ~terminated,
-        }
+        return recorded_transitions(
+            np.asarray(state.device.replay.rows[agent]),
+            state.block * self.config.block,
+            self.layout,
+            mean=self.mean[agent],
+            std=self.std[agent],
+            scale=self._scale[agent],
+            bias=self._bias,
+        )
 
     def save(self, state: OnlineState, folder: str | Path) -> None:
         """Write everything: learners, replay buffers, random keys, where the environments stand.
@@ -584,7 +464,7 @@ class OnlineTrainer:
             raise UserError(f"{folder} was written by a run that started from other pre-trained agents.")
         if place["offline_rows"] != self.replay.digest:
             raise UserError(f"{folder} was written by a run with other offline data: give it the same datasets.")
-        env, guard = _fill(like.env, arrays, "env", folder), _fill(like.guard, arrays, "guard", folder)
+        env, guard = filled(like.env, arrays, "env", folder), filled(like.guard, arrays, "guard", folder)
         pool = self._pool_of(place["seed"])
         if not isinstance(pool, EnvPool):  # new episodes begin: envpool cannot be told where in its streams to continue
             env = pool.restart(env)
@@ -596,20 +476,3 @@ class OnlineTrainer:
             return device
         replay = self._layout.place(self.replay.init([jax.random.key(0)] * len(self.members), capacity))
         return dataclasses.replace(device, replay=replay)
-
-
-def _fill(like: Any, arrays: Mapping[str, np.ndarray], name: str, folder: Path) -> Any:
-    """Return a dataclass of arrays from `name.field` entries, checked against `like`."""
-    values = {}
-    for field in dataclasses.fields(like):
-        key, old = f"{name}.{field.name}", getattr(like, field.name)
-        if key not in arrays:
-            raise CheckpointError(f"{folder / 'host.npz'} has no {key}: the checkpoint is of another version.")
-        value = arrays[key]
-        if value.shape != old.shape or value.dtype != old.dtype:
-            raise CheckpointError(
-                f"The checkpoint in {folder} does not fit this configuration: {key} is {value.dtype}{value.shape}, not "
-                f"{old.dtype}{old.shape}."
-            )
-        values[field.name] = value.copy()
-    return type(like)(**values)

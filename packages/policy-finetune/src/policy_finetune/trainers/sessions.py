@@ -15,9 +15,9 @@ from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
 from policy_finetune.data.checks import is_minari, load_for, load_options
 from policy_finetune.data.saved_policies import saved_environment
-from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.envs.recorded import spec_of_recorded, task_of
 from policy_finetune.envs.references import random_return
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.measures.readings import config_type
 from policy_finetune.replay.packing import OfflineData
 from policy_finetune.trainers.offline import OfflineTrainer

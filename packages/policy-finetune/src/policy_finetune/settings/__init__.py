@@ -1,0 +1,1 @@
+"""Settings that make up the configurations of `policy_finetune.config`."""
