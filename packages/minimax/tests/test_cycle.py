@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
-from minimax_ued.cycle import finish_metrics
+from minimax_ued.cycle.totals import finish_metrics
 from minimax_ued.support.counting import value as count
 from minimax_ued.trainer import UEDTrainer
 

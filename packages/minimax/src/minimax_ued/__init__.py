@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         TeacherConfig,
         TrainConfig,
     )
-    from minimax_ued.cycle import TrainState
+    from minimax_ued.cycle.state import TrainState
     from minimax_ued.envs.autoreset import AutoReset
     from minimax_ued.envs.base import Environment, LevelEditor, Timestep
     from minimax_ued.envs.maze.level import Level, check_level
@@ -104,7 +104,7 @@ _HOME = {
         "TeacherConfig",
         "TrainConfig",
     ),
-    "cycle": ("TrainState",),
+    "cycle.state": ("TrainState",),
     "envs.autoreset": ("AutoReset",),
     "envs.base": ("Environment", "LevelEditor", "Timestep"),
     "envs.maze.level": ("Level", "check_level"),

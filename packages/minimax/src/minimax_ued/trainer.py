@@ -17,7 +17,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from minimax_ued.config import TrainConfig
 from minimax_ued.curricula.curators import make_curator
-from minimax_ued.cycle import Cycle, TrainState, finish_metrics
+from minimax_ued.cycle.cycle import Cycle
+from minimax_ued.cycle.state import TrainState
+from minimax_ued.cycle.totals import finish_metrics
 from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
 from minimax_ued.nets.students import Student, make_student

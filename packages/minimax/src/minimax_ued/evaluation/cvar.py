@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from minimax_ued.cycle import TrainState
+from minimax_ued.cycle.state import TrainState
 from minimax_ued.envs.maze import Maze, paths
 from minimax_ued.evaluation.attempts import Policy, check_policy, play_attempts
 from minimax_ued.evaluation.evaluate import offered_levels

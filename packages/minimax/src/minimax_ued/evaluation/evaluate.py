@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from minimax_ued.cycle import TrainState
+from minimax_ued.cycle.state import TrainState
 from minimax_ued.envs.base import Environment
 from minimax_ued.envs.maze import Maze, paths
 from minimax_ued.envs.maze.level import pad_level

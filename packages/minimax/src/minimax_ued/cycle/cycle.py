@@ -16,16 +16,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 from jax import Array
 
 from minimax_ued.config import TrainConfig
 from minimax_ued.curricula.choice import Choice, choose_alternating, choose_curated, choose_parallel, edited, new_levels
 from minimax_ued.curricula.curators import Curator
+from minimax_ued.cycle.state import Keys, Played, TrainState
+from minimax_ued.cycle.totals import (
+    Totals,
+    by_student,
+    episode_totals,
+    learned_totals,
+    level_totals,
+    mean_total,
+)
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.envs.base import Environment
 from minimax_ued.learning.axes import over_axis
@@ -35,67 +43,13 @@ from minimax_ued.learning.rollout import Trajectory, rollout
 from minimax_ued.methods import Source
 from minimax_ued.nets.students import Student
 from minimax_ued.replay.buffer import BufferState, LevelBuffer
-from minimax_ued.replay.scores import EpisodeStatistics, episode_statistics, episode_sums, get_score
+from minimax_ued.replay.scores import EpisodeStatistics, episode_statistics, get_score
 from minimax_ued.replay.update_norms import update_norms
 from minimax_ued.support import counting
 from minimax_ued.teachers.regret import get_objective
-from minimax_ued.teachers.teaching import Construction, TeacherState, Teaching
+from minimax_ued.teachers.teaching import Construction, Teaching
 
-__all__ = ["Cycle", "TrainState", "finish_metrics"]
-
-#: Name -> (sum, count), each f32[]: sums over cycles stay exact means, also where a cycle had nothing to count.
-Totals = dict[str, tuple[Array, Array]]
-
-
-class TrainState(struct.PyTreeNode):
-    """Everything that changes during training; every leaf has a leading seed axis.
-
-    Attributes:
-        params: the students' variables, `[seeds, students, ...]`. Student 0 is the one that is trained for: the
-            protagonist, where there are several.
-        opt_state: the optimisers' states, likewise.
-        buffer: what the curator keeps: a level buffer for each student `[seeds, students, ...]`, or the state of
-            another curator `[seeds, ...]`; None for methods that keep no levels.
-        teacher: the teacher, None for methods without one.
-        key: typed PRNG key, the only source of randomness.
-        cycles: cycles done; this and the other counters are u32 `[seeds, 2]`, see `minimax_ued.support.counting`.
-        updates: cycles that updated the students.
-        rollouts: rollouts of B x S steps by one student.
-        refreshes: refreshes of the curator.
-    """
-
-    params: Any
-    opt_state: Any
-    buffer: Any
-    teacher: TeacherState | None
-    key: Array
-    cycles: Array
-    updates: Array
-    rollouts: Array
-    refreshes: Array
-
-
-class _Keys(NamedTuple):
-    """The randomness of one cycle."""
-
-    decide: Array
-    build: Array
-    choose: Array
-    play: Array
-    learn: Array
-    teach: Array
-    explore: Array
-    refresh: Array
-
-
-class _Played(struct.PyTreeNode):
-    """What came of a rollout: one seed, one student."""
-
-    content: Any
-    batch: Batch | None
-    statistics: EpisodeStatistics
-    scores: Array
-    totals: Totals
+__all__ = ["Cycle"]
 
 
 @dataclass(frozen=True)
@@ -155,9 +109,9 @@ class Cycle:
         """Do one cycle of every seed. Totals have a leading seed axis."""
         config, method, seeds = self.config, self.config.method_spec, self.config.seeds
 
-        def split(key: Array) -> tuple[Array, _Keys]:
+        def split(key: Array) -> tuple[Array, Keys]:
             first, rest = jax.random.split(key)
-            return first, _Keys(*jax.random.split(rest, len(_Keys._fields)))
+            return first, Keys(*jax.random.split(rest, len(Keys._fields)))
 
         key, keys = over_axis(seeds, split)(state.key)
         state = self._refresh(state, keys)
@@ -186,9 +140,9 @@ class Cycle:
         )
         totals = played.totals
         if method.curator == "buffer":
-            totals |= over_axis(seeds, lambda replay: self._spread(_mean_total("replay", replay)))(choice.replay[:, 0])
+            totals |= over_axis(seeds, lambda replay: self._spread(mean_total("replay", replay)))(choice.replay[:, 0])
         state, ppo = self._where_any(learn, self._learn, self._no_metrics(state), state, played.batch, keys.learn)
-        totals = self._by_student(totals | ppo)
+        totals = by_student(totals | ppo, config.n_students)
         if construction is not None:
             state, taught = self._where_any(
                 ~replay, self._teach, self._no_lesson(state), state, construction, played.statistics, keys.teach
@@ -221,7 +175,7 @@ class Cycle:
 
     # --- parts for all seeds ---
 
-    def _refresh(self, state: TrainState, keys: _Keys) -> TrainState:
+    def _refresh(self, state: TrainState, keys: Keys) -> TrainState:
         curator = self.curator
         if curator is None:
             return state
@@ -236,7 +190,7 @@ class Cycle:
         )  # fmt: skip
         return state.replace(buffer=content, refreshes=counting.add(state.refreshes, due))
 
-    def _build(self, state: TrainState, keys: _Keys, wanted: Array) -> tuple[Any, Construction | None]:
+    def _build(self, state: TrainState, keys: Keys, wanted: Array) -> tuple[Any, Construction | None]:
         """Levels of the teacher, B for each seed, and how they were built; None where no teacher makes levels."""
         teaching = self.teaching
         if teaching is None or state.teacher is None:
@@ -279,20 +233,22 @@ class Cycle:
 
         return over_axis(students, alternating)(content, keys)
 
-    def _play(self, params: Any, content: Any, choice: Choice, key: Array, learn: Array) -> _Played:
+    def _play(self, params: Any, content: Any, choice: Choice, key: Array, learn: Array) -> Played:
         """Play, score and keep: every student on its levels."""
         students = self.config.n_students
         buffers = content if self.buffer is not None else None  # other curators keep one content for all students
 
-        def one(params: Any, choice: Choice, key: Array, content: Any) -> _Played:
+        def one(params: Any, choice: Choice, key: Array, content: Any) -> Played:
             played = self._play_one(params, content, choice, key)
-            totals = played.totals | self._level_totals(choice.levels, learn)
-            return played.replace(totals=totals | self._learned_totals(played, learn))
+            totals = played.totals | level_totals(jax.vmap(self.env.level_metrics)(self._learned(choice.levels)), learn)
+            if self.buffer is not None:
+                totals |= learned_totals(self._learned(played.statistics), learn)
+            return played.replace(totals=totals)
 
         keys = jax.random.split(key, students)
         return over_axis(students, one)(params, choice, keys, buffers)
 
-    def _play_one(self, params: Any, content: BufferState | None, choice: Choice, key: Array) -> _Played:
+    def _play_one(self, params: Any, content: BufferState | None, choice: Choice, key: Array) -> Played:
         config, buffer = self.config, self.buffer
         trajectory = rollout(
             self._auto,
@@ -315,15 +271,15 @@ class Cycle:
             gamma=config.ppo.gamma,
             gae_lambda=config.ppo.gae_lambda,
         )
-        totals = self._episode_totals(trajectory)
+        totals = episode_totals(trajectory, self._success_return)
         statistics = episode_statistics(trajectory.rewards, trajectory.dones, self._success_return)
         scores = jnp.zeros_like(choice.seen)
         if buffer is not None and content is not None:
             scores, max_returns = self._score(params, choice, trajectory, advantages, targets)
             content = buffer.insert(content, choice.levels, scores, max_returns, choice.slots, choice.n_mutations)
-            totals |= _mean_total("level/score", scores, jnp.isfinite(scores))
+            totals |= mean_total("level/score", scores, jnp.isfinite(scores))
         batch = Batch.from_trajectory(*self._columns(trajectory, advantages, targets))
-        return _Played(content=content, batch=batch, statistics=statistics, scores=scores, totals=totals)
+        return Played(content=content, batch=batch, statistics=statistics, scores=scores, totals=totals)
 
     def _score(
         self, params: Any, choice: Choice, trajectory: Trajectory, advantages: Array, targets: Array
@@ -375,7 +331,7 @@ class Cycle:
         teacher, metrics = teaching.learn(state.teacher, record, rewards, key, lr)
         weight = wanted.astype(jnp.float32)
         totals = {f"teacher/{name}": (weight * value, weight) for name, value in metrics.items()}
-        totals |= _mean_total("teacher/reward", rewards, jnp.broadcast_to(wanted, rewards.shape))
+        totals |= mean_total("teacher/reward", rewards, jnp.broadcast_to(wanted, rewards.shape))
         return state.replace(teacher=_choose_tree(wanted, teacher, state.teacher)), totals
 
     def _explore(
@@ -391,7 +347,7 @@ class Cycle:
         buffer, n = self.buffer, self.config.n_envs
         assert buffer is not None
 
-        def one(params: Any, content: BufferState, choice: Choice, ease: Array, key: Array) -> _Played:
+        def one(params: Any, content: BufferState, choice: Choice, ease: Array, key: Array) -> Played:
             edit_key, play_key = jax.random.split(key)
             parents = self._parents(choice, ease, n)
             children = edited(buffer, content, *self._edit(edit_key, parents.levels, parents.n_mutations))
@@ -473,6 +429,13 @@ class Cycle:
         chosen = jnp.repeat(order[: config.n_parents], n // config.n_parents)
         return jax.tree.map(lambda x: x[chosen], choice.replace(replay=None)).replace(replay=choice.replay)
 
+    def _learned(self, tree: Any) -> Any:
+        """Leave out the levels that are only looked at; arrays [N, ...]."""
+        kept, n = self._learned_parts, self.config.n_envs
+        if len(kept) == self.config.method_spec.parts:
+            return tree
+        return jax.tree.map(lambda x: jnp.concatenate([x[i * n : (i + 1) * n] for i in kept]), tree)
+
     def _columns(self, trajectory: Trajectory, advantages: Array, targets: Array) -> tuple[Trajectory, Array, Array]:
         """Leave out the environments whose levels are only looked at."""
         method, n = self.config.method_spec, self.config.n_envs
@@ -503,71 +466,6 @@ class Cycle:
         students = self.config.n_students if students is None else students
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (students, *jnp.shape(x))), tree)
 
-    def _by_student(self, totals: dict[str, Any]) -> Totals:
-        """Name what each student did: student 0 plainly, the others with their number."""
-
-        def named(i: int, name: str) -> str:
-            return name if i == 0 else f"student{i}/{name}"
-
-        return {
-            named(i, name): (total[:, i], count[:, i])
-            for i in range(self.config.n_students)
-            for name, (total, count) in totals.items()
-        }
-
-    def _episode_totals(self, trajectory: Trajectory) -> Totals:
-        """Return, length and solve rate of the episodes that were finished in a rollout."""
-        dones = trajectory.dones
-        returns, lengths = episode_sums(trajectory.rewards, dones)
-        episodes = dones.sum(dtype=jnp.float32)
-        return {
-            "episodes": (episodes, jnp.ones(())),
-            **_mean_total("return", returns, dones),
-            **_mean_total("solve_rate", returns > self._success_return, dones),
-            **_mean_total("episode_length", lengths, dones),
-            **_mean_total("value", trajectory.values),
-        }
-
-    def _learned_totals(self, played: _Played, learn: Array) -> Totals:
-        """Return and solve rate on the levels that the students learn from, where others are played as well."""
-        if self.buffer is None:
-            return {}
-        n, seen = self.config.n_envs, played.statistics
-
-        def total(name: str, mean: Array) -> Totals:
-            cut = [slice(i * n, (i + 1) * n) for i in self._learned_parts]
-            weight = jnp.concatenate([seen.count[part] for part in cut]) * learn
-            value = jnp.concatenate([mean[part] for part in cut])
-            return {f"learned/{name}": ((weight * value).sum(dtype=jnp.float32), weight.sum(dtype=jnp.float32))}
-
-        return total("return", seen.mean_return) | total("solve_rate", seen.success_rate)
-
-    def _level_totals(self, levels: Any, learn: Array) -> Totals:
-        """What the levels are like that the students learn from."""
-        method, n = self.config.method_spec, self.config.n_envs
-        kept = self._learned_parts
-        if len(kept) < method.parts:
-            levels = jax.tree.map(lambda x: jnp.concatenate([x[i * n : (i + 1) * n] for i in kept]), levels)
-        metrics = jax.vmap(self.env.level_metrics)(levels)
-        return {
-            key: total
-            for name, value in metrics.items()
-            for key, total in _mean_total(f"level/{name}", value, jnp.broadcast_to(learn, value.shape)).items()
-        }
-
 
 def _choose_tree(mask: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda x, y: jnp.where(mask, x, y), new, old)
-
-
-def _mean_total(name: str, values: Array, counted: Array | None = None) -> Totals:
-    counted = jnp.ones(jnp.shape(values), bool) if counted is None else counted
-    return {name: (jnp.where(counted, values, 0).sum(dtype=jnp.float32), counted.sum(dtype=jnp.float32))}
-
-
-def finish_metrics(totals: Totals) -> dict[str, Array]:
-    """Return name -> mean from totals stacked over cycles on axis 0; 0 where nothing was counted."""
-    return {
-        name: (total.sum(0) / jnp.maximum(count.sum(0), 1)).astype(jnp.float32)
-        for name, (total, count) in totals.items()
-    }

@@ -1,0 +1,1 @@
+"""The training cycle that all methods share: its parts, its state, its metrics."""

@@ -1,0 +1,1 @@
+"""Settings that make up the configuration of a run, `minimax_ued.config.TrainConfig`."""
