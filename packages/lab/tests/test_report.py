@@ -1,6 +1,7 @@
 """Reading metrics.jsonl, and reports from run folders."""
 
 import json
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -120,6 +121,7 @@ DRAWN = {
     "test_what_is_written",
     "test_the_command_prints_a_table",
     "test_names_cannot_steer_terminal_or_figures",
+    "test_one_page_holds_everything",
     "test_runs_without_a_common_step_are_not_drawn",
 }
 
@@ -526,3 +528,48 @@ def test_bad_input_is_one_clear_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         report([run], tmp_path / "file" / "out")
+
+
+# one page
+
+
+class _Page(HTMLParser):
+    """What a page refers to, and the cells of its tables, row by row."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.rows, self.open = [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
+
+
+def test_one_page_holds_everything(tmp_path):
+    run = write_run(tmp_path / "runs" / "a<b", {"lr": 1.0}, [0.25, 0.75])
+    write_run(tmp_path / "runs" / "other", {"lr": 2.0}, 0.5)
+    (run / "plots").mkdir()
+    (run / "plots" / "levels.gif").write_bytes(b"GIF89a")
+    report_command([tmp_path / "runs"], tmp_path / "out", html=True)
+    text = (tmp_path / "out" / "report.html").read_text()
+    found = _Page(text)
+    assert len(found.links) == 2
+    assert all(link.startswith("data:image/") for link in found.links)
+    assert "http" not in text
+    assert "a&lt;b" in text
+    assert "a<b" not in text
+    value = next(row for row in found.rows if row[0] == "solve_rate")
+    assert value[1].startswith("0.500 [")
+    assert value[2] == "0.500, n=1"

@@ -33,6 +33,7 @@ class ReportOptions:
         statistic: what is computed over the agents of a group
         confidence: coverage of the intervals
         x: the horizontal axis: step, wall or a counter such as env_steps
+        html: also write report.html, one page with tables that sort, all figures and each run's pictures
     """
 
     runs: Positional[tuple[Path, ...]]
@@ -43,6 +44,7 @@ class ReportOptions:
     statistic: Literal["iqm", "mean", "median"] = "iqm"
     confidence: Annotated[float, Gt(0), Lt(1)] = 0.95
     x: str = "step"
+    html: bool = False
 
 
 @settings
@@ -125,7 +127,7 @@ def report(options: ReportOptions) -> int | None:
     """Write a table and figures from run folders."""
     from paperloop_lab.report import report_command
 
-    choices = {name: getattr(options, name) for name in ("group_by", "ignore", "statistic", "confidence", "x")}
+    choices = {name: getattr(options, name) for name in ("group_by", "ignore", "statistic", "confidence", "x", "html")}
     return report_command(options.runs, out=options.out, metrics=options.metrics or None, **choices)
 
 

@@ -14,6 +14,7 @@ from paperloop.files import write_atomically, write_json
 from paperloop_lab import plots
 from paperloop_lab.report.checks import rows_fault
 from paperloop_lab.report.groups import make_groups
+from paperloop_lab.report.page import page
 from paperloop_lab.report.reading import Key, find_runs, read_run
 from paperloop_lab.report.tables import Report
 
@@ -33,6 +34,7 @@ def report(
     statistic: str = "iqm",
     confidence: float = 0.95,
     x: str = "step",
+    html: bool = False,
     reps: int = 10_000,
     seed: int = 0,
 ) -> Report:
@@ -51,6 +53,7 @@ def report(
         statistic: over agents: "iqm" (the mean, below four), "mean" or "median".
         confidence: coverage of the intervals.
         x: of the curves: "step", "wall", or a counter such as "env_steps".
+        html: also write report.html, one page with everything in it (`page`).
         reps: resamples of the bootstrap.
         seed: of the bootstrap.
 
@@ -84,6 +87,8 @@ def report(
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "report.md", found.markdown().encode())
         write_json(out / "report.json", found.to_json())
+        if html:
+            write_atomically(out / "report.html", page(found).encode())
     except OSError as error:
         raise UserError(f"The report cannot be written to {out} ({error.strerror}): give another folder.") from None
     return found
@@ -102,7 +107,8 @@ def report_command(
     for note in found.notes:
         console.print(f"Note: {note}")
     pictures = f"{len(found.figures)} figure{'s' * (len(found.figures) != 1)}"
-    console.print(printable(f"{pictures}, report.md, report.json: {found.folder}"), soft_wrap=True)
+    pages = "report.md, report.json, report.html" if options.get("html") else "report.md, report.json"
+    console.print(printable(f"{pictures}, {pages}: {found.folder}"), soft_wrap=True)
 
 
 def _named(key: Key, names: Sequence[str]) -> bool:

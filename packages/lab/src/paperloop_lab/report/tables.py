@@ -17,7 +17,7 @@ from paperloop_lab.report.reading import Key
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["Report"]
+__all__ = ["HEAD", "Report", "cell", "summary"]
 
 SHORT = {"iqm": "IQM", "mean": "mean", "median": "median"}
 HEAD = ("group", "status", "runs", "agents", "seeds", "steps", "time")
@@ -47,7 +47,7 @@ class Report:
         """Return the tables for a terminal: one of the groups, one of the headline metrics."""
         groups = _table(HEAD, right=HEAD[2:])
         for group in self.groups:
-            groups.add_row(*map(printable, _summary(group)))
+            groups.add_row(*map(printable, summary(group)))
         counts = ("runs", "agents", "seeds")
         value = f"{SHORT[self.statistic]} of last values [{self.confidence:.0%}]"
         metrics = _table(("split · metric", "group", value, *counts), right=(value, *counts))
@@ -57,12 +57,12 @@ class Report:
                 final = group.finals[split, metric]
                 name = "" if place else printable(f"{split} · {metric}")
                 numbers = (str(getattr(final, count)) for count in counts)
-                metrics.add_row(name, group.label, _cell(final), *numbers, end_section=place == len(with_it) - 1)
+                metrics.add_row(name, group.label, cell(final), *numbers, end_section=place == len(with_it) - 1)
         return [groups, metrics] if self.headlines else [groups]
 
     def markdown(self) -> str:
         """Return the whole report as Markdown: groups, every metric, figures, the folders of the runs."""
-        lines = ["# Report", "", *_markdown_table(HEAD, [_summary(group) for group in self.groups])]
+        lines = ["# Report", "", *_markdown_table(HEAD, [summary(group) for group in self.groups])]
         lines += [f"> {note}" for note in self.notes] + [""] * bool(self.notes)
         for figure in self.figures:
             lines += [f"![{figure.stem}]({figure.name})", ""]
@@ -72,7 +72,7 @@ class Report:
             rows = []
             for name in names:
                 finals = [group.finals.get((split, name)) for group in self.groups]
-                rows.append((name, *(f"{_cell(final)}, n={final.agents}" if final else "" for final in finals)))
+                rows.append((name, *(f"{cell(final)}, n={final.agents}" if final else "" for final in finals)))
             lines += [f"### {split}", "", *_markdown_table(("metric", *(group.label for group in self.groups)), rows)]
         lines += ["## Runs", ""]
         lines += [f"- {group.label}: " + ", ".join(f"`{run.path}`" for run in group.runs) for group in self.groups]
@@ -143,7 +143,8 @@ def _table(head: Sequence[str], right: Sequence[str]) -> Table:
     return table
 
 
-def _summary(group: Group) -> tuple[str, ...]:
+def summary(group: Group) -> tuple[str, ...]:
+    """Return what `HEAD` names, of one group."""
     steps = {run.steps for run in group.runs if run.names}
     told = "0" if not steps else f"{max(steps):,}" if len(steps) == 1 else f"{min(steps):,} to {max(steps):,}"
     counts = (len(group.runs), group.agents, group.seeds)
@@ -158,7 +159,8 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
 
 
-def _cell(final: Final) -> str:
+def cell(final: Final) -> str:
+    """Return the last value of a metric with its interval."""
     told = _interval(final.interval, final.agents)
     if final.nonfinite:
         rest = int((final.since < 0).sum())
