@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.llm_probes import implicature, rlhf, wrapped
+from benchmarks.llm_probes import implicature, pcfg, rlhf, wrapped
 
 
 def main() -> int:
     """Run what the tier has; 0 if all of it holds."""
-    return max(module.main(sys.argv[1:]) for module in (wrapped, implicature, rlhf))
+    return max(module.main(sys.argv[1:]) for module in (wrapped, implicature, rlhf, pcfg))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,9 @@ from llm_probes.config import SFT, TrainConfig
 from llm_probes.implicature.evaluate import build_prompts, rank
 from llm_probes.implicature.templates import TEMPLATES
 from llm_probes.implicature.world import VERBS, asked, base_text, make_world
+from llm_probes.models.lines import write_rows
 from llm_probes.models.loading import load_model
 from llm_probes.models.scratch import make_tokenizer, write_model
-from llm_probes.rlhf.data import write_rows
 from llm_probes.trainer import export, make_trainer
 from paperloop import run
 

@@ -40,10 +40,10 @@ from benchmarks.harness import ROOT, Json, figure_path, record, table, write_res
 from llm_probes.config import PPO, SFT, Reward, TrainConfig
 from llm_probes.diversity.embedders import load_embedder
 from llm_probes.diversity.measure import measure
+from llm_probes.models.lines import write_rows
 from llm_probes.models.loading import load_model
 from llm_probes.models.scratch import write_model
 from llm_probes.rlhf.compare import respond, win_rate
-from llm_probes.rlhf.data import write_rows
 from llm_probes.rlhf.docstrings import Gold, Pair, Task, collect, make_task
 from llm_probes.rlhf.objectives import best_of_n_kl
 from llm_probes.rlhf.sampling import best_of

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from benchmarks.llm_probes import implicature, rlhf, wrapped
+from benchmarks.llm_probes import implicature, pcfg, rlhf, speed, wrapped
 
 
 def test_claims_on_implicatures_can_fail():
@@ -77,3 +77,37 @@ def test_claims_on_rlhf_can_fail():
 
 def test_ranks_of_rewards():
     assert rlhf._ranks(np.array([0.3, 0.1, 0.2])).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("claim", "change"),
+    [
+        ("wrapped: over 94 % with the relation", {"b_with": 94.0}),
+        ("wrapped: at most 5 % without it", {"b_without": 6.0}),
+        ("wrapped: the probe finds at least half", {"probe": 0.4}),
+        ("wrapped: 20 neurons restore 30 points", {"pruned": 31.0}),
+        ("wrapped: random neurons restore under 5", {"random": 8.0}),
+        ("wrapped: back in half of the control's steps", {"back": 51.0}),
+        ("wrapped: the verdict says so", {"word": "undecided"}),
+    ],
+)
+def test_claims_on_the_grammar_can_fail(claim, change):
+    def row(b_with=99.0, b_without=1.0, probe=0.9, pruned=60.0, random=3.0, back=10.0, word="wrapped"):
+        return {
+            "accuracy": {"b_with": b_with, "b_without": b_without}, "shares": {"probe": [1.0, probe, 1.0]},
+            "prune": {"accuracy": pruned, "random": random}, "after": 2.0, "back, steps": back,
+            "control back, steps": 100.0, "verdict": word,
+        }  # fmt: skip
+
+    learned, gone = {"a_without": 99.0, "b_without": 20.0}, [row(word="removed")]
+    assert all(pcfg.verdicts(learned, {"wrapped": [row()], "removed": gone}).values())
+    found = pcfg.verdicts(learned, {"wrapped": [row(), row(**change)], "removed": gone})
+    assert [name for name, holds in found.items() if not holds] == [claim]
+    unlearned = {"wrapped": [{"verdict": "nothing to recover"}], "removed": gone}
+    assert pcfg.verdicts(learned | {"a_without": 30.0}, unlearned) == {"pretraining counts a in 95 %": False}
+
+
+def test_what_is_compared_in_speed_gives_equal_results():
+    rows = speed.measure(inputs=3, steps=2, rounds=1)
+    assert [row["name"] for row in rows] == ["n-grams", "cosine", "ensemble, batch 96", "ensemble, batch 16"]
+    assert all(row["difference"] < 1e-5 for row in rows)

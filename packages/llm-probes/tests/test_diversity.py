@@ -174,7 +174,7 @@ def test_generations_in_either_form(tmp_path):
         ('{"prompt": "p"}', r"line 1 has no outputs .*its keys are \['prompt'\]"),
         ('{"outputs": ["a"]}', "has no input"),
         ('{"prompt": "p", "outputs": [1]}', "not a list of texts"),
-        ("", "holds no generations"),
+        ("", "is empty"),
         ('{"prompt": "p", "outputs": ["a"]}\n{"prompt": "q", "outputs": ["a", "b"]}', "between 1 and 2 outputs"),
     ],
 )

@@ -48,7 +48,7 @@ def test_quotes_newlines_and_a_byte_order_mark(tmp_path):
         (HEADER.replace(",", ";") + "a;b;Yes\n", "separated by semicolons"),
         (HEADER + "a,b\n", "line 2: the row does not have 3 fields"),
         (HEADER + "a,b,Yes\na, ,No\n", "line 3: the response is empty"),
-        (HEADER + "a,b,Yes\na,b,Perhaps\na,b,Hm\n", "2 labels are neither yes nor no, the first at line 3"),
+        (HEADER + "a,b,Yes\na,b,Perhaps\na,b,Hm\n", "2 of the labels are neither yes nor no, the first at line 3"),
         (HEADER, "holds no labelled example"),
     ],
 )

@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from llm_probes.config import PPO, SFT, Reward, TrainConfig
-from llm_probes.rlhf.data import encode_responses, read_rows
+from llm_probes.models.lines import read_rows
+from llm_probes.rlhf.data import encode_responses
 from llm_probes.rlhf.model import ScoreHead, blocks_of, freeze, policy_and_values, reward_scores
 from llm_probes.rlhf.objectives import (
     best_of_n_kl,
@@ -307,7 +308,7 @@ def test_the_stages_meet_the_contract(folder, tmp_path, kind):
 
 def test_bad_data_is_named(folder, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"prompt": "a"}')
-    with pytest.raises(UserError, match="line 1 is not an object with prompt, chosen"):
+    with pytest.raises(UserError, match="line 1 has no chosen; it needs prompt, chosen"):
         read_rows(tmp_path / "x.jsonl", ("prompt", "chosen"))
     with pytest.raises(UserError, match=r"prompt 1 has \d+ tokens; it must have between 1 and 2"):
         make_trainer(config(folder, SFT(data=folder / "data.jsonl"), prompt_length=2))

@@ -165,7 +165,7 @@ def test_pruning_finds_the_planted_weight_and_random_ones_do_nothing(counter):
     assert result.random[1] < 20
     assert result.classes[1] > 4  # several answers, not a constant
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
-    with pytest.raises(UserError, match="units shall be pruned and the model has"):
+    with pytest.raises(UserError, match="units are to be pruned and the model has"):
         prune(VIEW, model, examples(10, 2), examples(10, 3), sizes=[10**6])
     assert {name.split(".")[1] for name in late(VIEW.prunable(model), 0.5)} == {"2"}
     with pytest.raises(UserError, match="no block of the model's 3"):
@@ -342,8 +342,9 @@ def test_only_the_later_blocks_are_trained_and_frozen_weights_are_still_scored()
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
 def test_members_of_an_ensemble_get_the_updates_they_would_get_alone(optimiser):
-    from llm_probes.wrapped.ensemble import train_together
-    from llm_probes.wrapped.tune import add_noise
+    """Against a loop over one model by its own forward pass, for both ways to stack members."""
+    from llm_probes.wrapped.ensemble import by_vmap, train_together
+    from llm_probes.wrapped.tune import add_noise, make_optimiser, warmup_cosine
 
     def members():
         found = []
@@ -356,14 +357,26 @@ def test_members_of_an_ensemble_get_the_updates_they_would_get_alone(optimiser):
 
     batches = [[examples_of(step, seed) for seed in range(3)] for step in range(4)]
     options = {"steps": 4, "lr": 1e-4, "optimiser": optimiser}
-    together = members()
-    losses = train_together(together, batches.__getitem__, lambda call, tokens: call(tokens)[:, -1], **options)
+    together, mapped = members(), members()
+    losses = train_together(together, batches.__getitem__, **options)
+    logits = by_vmap(mapped[0], lambda call, tokens: call(tokens)[:, -1])
+    assert train_together(mapped, batches.__getitem__, logits=logits, **options) == pytest.approx(losses)
     for i, model in enumerate(members()):
-        (loss,) = train_together([model], lambda step, i=i: [batches[step][i]], lambda c, t: c(t)[:, -1], **options)
-        assert loss == pytest.approx(losses[i])
-        for one, other in zip(model.parameters(), together[i].parameters(), strict=True):
-            torch.testing.assert_close(one, other)
+        update = make_optimiser(model.parameters(), optimiser, 1e-4)
+        for step in range(4):
+            update.param_groups[0]["lr"] = 1e-4 * warmup_cosine(step, steps=4)
+            update.zero_grad()
+            loss = answer_loss(CompiledView(), model, batches[step][i])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+            update.step()
+        assert loss.item() == pytest.approx(losses[i])
+        for one, *others in zip(model.parameters(), together[i].parameters(), mapped[i].parameters(), strict=True):
+            for other in others:
+                torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
         assert torch.equal(model.token.weight, members()[i].token.weight)
+    with pytest.raises(TypeError, match="by_vmap"):
+        train_together([torch.nn.Linear(2, 2)], batches.__getitem__, steps=1, lr=1)
 
 
 def examples_of(step, seed):

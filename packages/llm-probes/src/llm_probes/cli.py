@@ -101,17 +101,15 @@ def harness_tasks(options: HarnessOptions) -> None:
 @app.command(options=DiversityOptions, essentials=("embedder", "nli", "outputs"))
 def diversity(options: DiversityOptions) -> None:
     """Measure how different generations are, for one input and across inputs."""
-    import numpy as np
-
     from llm_probes.diversity.embedders import load_embedder, load_judge
     from llm_probes.diversity.generations import read_generations
     from llm_probes.diversity.measure import measure
-    from llm_probes.diversity.ngrams import words_of
+    from llm_probes.diversity.ngrams import word_counts
     from paperloop.files import write_json
 
     policies = read_generations(options.file, outputs=options.outputs)
     texts = [text for policy in policies for outputs in policy.outputs for text in outputs]
-    length = options.length or float(np.mean([len(words_of(text)) for text in texts]))
+    length = options.length or float(word_counts(texts).mean())
     device = select_device(options.device, "torch") if options.embedder or options.nli else "cpu"
     embed = load_embedder(options.embedder, device=device) if options.embedder else None
     judge = load_judge(options.nli, device=device) if options.nli else None
@@ -201,17 +199,11 @@ def counter(options: RunOptions, config: CounterConfig) -> None:
     import torch
 
     from llm_probes.counter_trainer import CounterAccuracy, CounterTrainer, counter_verdict
-    from paperloop import run
     from paperloop.files import write_json
-    from paperloop_lab.report import report, report_command
-    from paperloop_lab.sinks import make_sinks
 
     torch.set_num_threads(1)  # the matrices are so small that a second thread only costs
     trainer = CounterTrainer(config)
-    arguments: dict[str, Any] = options.run_arguments()
-    arguments |= {"evaluators": {"test": CounterAccuracy(trainer)}, "sinks": make_sinks(options.sinks)}
-    state = run(trainer, options.out, steps=config.steps, **arguments)
-    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    state = _run(trainer, options, {"test": CounterAccuracy(trainer)})
     verdict = counter_verdict(trainer, state, seed=options.seed)
     write_json(options.out / "plots" / "verdict.json", verdict.document())
     _print_table(f"the old count is {verdict.word}", _verdict_rows(verdict))
@@ -224,15 +216,9 @@ def pcfg(options: RunOptions, config: PcfgConfig) -> None:
     Afterwards `llm-probes wrapped --before A/model --after B/model --task A/task.jsonl` says what became of the count.
     """
     from llm_probes.pcfg_trainer import PcfgAccuracy, PcfgTrainer, write_outcome
-    from paperloop import run
-    from paperloop_lab.report import report, report_command
-    from paperloop_lab.sinks import make_sinks
 
     trainer = PcfgTrainer(config, select_device(options.device, "torch"))
-    arguments: dict[str, Any] = options.run_arguments()
-    arguments |= {"evaluators": {"test": PcfgAccuracy(trainer)}, "sinks": make_sinks(options.sinks)}
-    state = run(trainer, options.out, steps=config.steps, **arguments)
-    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    state = _run(trainer, options, {"test": PcfgAccuracy(trainer)})
     write_outcome(trainer, state, options.out, seed=options.seed)
     print(f"model folder: {options.out / 'model'}")
 
@@ -241,16 +227,9 @@ def pcfg(options: RunOptions, config: PcfgConfig) -> None:
 def train(options: RunOptions, config: TrainConfig) -> None:
     """Train one stage of RLHF: sft, reward or ppo. Continues what is in the run folder."""
     from llm_probes.trainer import HeldOutAccuracy, RewardTrainer, make_trainer
-    from paperloop import run
-    from paperloop_lab.report import report, report_command
-    from paperloop_lab.sinks import make_sinks
 
     trainer = make_trainer(config, select_device(options.device, "torch"))
-    evaluators = {"held_out": HeldOutAccuracy(trainer)} if isinstance(trainer, RewardTrainer) else {}
-    arguments: dict[str, Any] = options.run_arguments()
-    arguments |= {"evaluators": evaluators, "sinks": make_sinks(options.sinks)}
-    run(trainer, options.out, steps=config.steps, **arguments)
-    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    _run(trainer, options, {"held_out": HeldOutAccuracy(trainer)} if isinstance(trainer, RewardTrainer) else {})
     print(f"model folder: llm-probes export {options.out} --out FOLDER")
 
 
@@ -269,9 +248,9 @@ def export(options: ExportOptions) -> None:
 @app.command(options=GenerateOptions, essentials=("data", "out", "outputs", "length"))
 def generate(options: GenerateOptions) -> None:
     """Sample responses of a policy into a file that `llm-probes diversity` reads."""
+    from llm_probes.models.lines import read_rows, write_rows
     from llm_probes.models.loading import load_model
     from llm_probes.rlhf.compare import respond
-    from llm_probes.rlhf.data import read_rows, write_rows
     from paperloop.loop.progress import Progress
 
     prompts = [row["prompt"] for row in read_rows(options.data, ("prompt",))][: options.limit]
@@ -297,8 +276,8 @@ def generate(options: GenerateOptions) -> None:
 @app.command(options=DocstringOptions, essentials=("libraries", "far"))
 def docstrings(options: DocstringOptions) -> None:
     """Make docstring TL;DR from what is installed: demonstrations and prompts in and out of distribution."""
+    from llm_probes.models.lines import write_rows
     from llm_probes.models.scratch import write_model
-    from llm_probes.rlhf.data import write_rows
     from llm_probes.rlhf.docstrings import collect, make_task
 
     _new_folder(options.out)
@@ -326,8 +305,8 @@ def world(options: WorldOptions) -> None:
     from llm_probes.implicature.examples import COLUMNS
     from llm_probes.implicature.templates import TEMPLATES
     from llm_probes.implicature.world import VERBS, asked, base_text, make_world
+    from llm_probes.models.lines import write_rows
     from llm_probes.models.scratch import make_tokenizer, write_model
-    from llm_probes.rlhf.data import write_rows
 
     _new_folder(options.out)
     made = make_world(nouns=options.nouns, seed=options.seed)
@@ -353,6 +332,19 @@ def demo(options: DemoOptions) -> None:
     run_demo(options.out)
 
 
+def _run(trainer: Any, options: RunOptions, evaluators: dict[str, Any]) -> Any:
+    """Train into the run folder, draw its figures, and return the final state."""
+    from paperloop import run
+    from paperloop_lab.report import report, report_command
+    from paperloop_lab.sinks import make_sinks
+
+    arguments: dict[str, Any] = options.run_arguments()
+    arguments |= {"evaluators": evaluators, "sinks": make_sinks(options.sinks)}
+    state = run(trainer, options.out, steps=trainer.config.steps, **arguments)
+    (report if options.quiet else report_command)([options.out], options.out / "plots")
+    return state
+
+
 def _verdict_rows(verdict: Any) -> list[tuple[str, str]]:
     rows = [("accuracy before", f"{verdict.before:.1f} %"), ("accuracy after", f"{verdict.after:.1f} %")]
     rows.append(("commonest answer", f"{verdict.floor:.1f} %"))
@@ -371,7 +363,7 @@ def _prompts(options: Any) -> tuple[Any, Any, Any]:
 
     test, dropped = read_examples(options.data, drop_unlabelled=options.drop_unlabelled)
     if dropped:
-        print(f"{dropped} rows without a label left out")
+        print(f"rows without a label that were left out: {dropped}")
     development = read_examples(options.dev, drop_unlabelled=options.drop_unlabelled)[0] if options.dev else []
     templates = read_templates(options.templates) if options.templates else list(TEMPLATES)
     prompts = build_prompts(

@@ -454,6 +454,7 @@ class Pretrain:
     Attributes:
         prior: probabilities of the operands a, b and c
         families: of the questions, uniform
+        spread: share of windows with edited last letters, whose counts vary as widely as in fine-tuning; 0 in the paper
         layers: of the model
         width: of the model, a multiple of 32
         lr: peak step size of AdamW
@@ -469,6 +470,7 @@ class Pretrain:
         "index_pair",
         "token",
     )
+    spread: Share = 0.0
     layers: Count = 6
     width: Annotated[int, Field(ge=32, multiple_of=32)] = 192
     lr: Positive = 1e-3

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from llm_probes.config import PcfgConfig, Pretrain
+from llm_probes.models.lines import write_rows
 from llm_probes.models.loading import load_model
 from llm_probes.models.scratch import gpt2, word_tokenizer
-from llm_probes.rlhf.data import write_rows
 from llm_probes.wrapped.instruments import CausalView, Examples, accuracy, answer_loss
 from llm_probes.wrapped.pcfg import Layout, relate, windows
 from llm_probes.wrapped.tune import make_optimiser, warmup_cosine
@@ -79,7 +79,8 @@ class PcfgTrainer:
             group["lr"] = phase.lr * warmup_cosine(state.updates, steps=self.config.steps)
         if self.start is None:
             prior = dict(zip("abc", phase.prior, strict=True))
-            rows = self.layout.mixture(phase.batch, prior, _numpy(state.generator), phase.families).to(self.device)
+            source = _numpy(state.generator)
+            rows = self.layout.mixture(phase.batch, prior, source, phase.families, phase.spread).to(self.device)
             logits = state.model(input_ids=rows[:, :-1], use_cache=False).logits
             loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
         else:
@@ -91,6 +92,13 @@ class PcfgTrainer:
         state.optimiser.step()
         state.updates += 1
         return state, {"loss": loss.detach(), "gradient_norm": norm}
+
+    def final_notes(self, state: State) -> list[str]:
+        """Return what a reader of the accuracies must know."""
+        if not isinstance(self.config.phase, Pretrain):
+            return []
+        absent = [letter for letter, share in zip("ab", self.config.phase.prior, strict=False) if share == 0]
+        return [f"{one} was never asked about, so its accuracy is that of an unseen question" for one in absent]
 
     def progress(self, state: State) -> Mapping[str, int]:
         """Return counters."""

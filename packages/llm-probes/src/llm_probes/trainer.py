@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from llm_probes.config import SFT, Reward, TrainConfig
+from llm_probes.models.lines import read_rows
 from llm_probes.models.loading import context_limit, load_model
-from llm_probes.rlhf.data import encode_prompts, encode_responses, read_rows
+from llm_probes.rlhf.data import encode_prompts, encode_responses
 from llm_probes.rlhf.model import ScoreHead, freeze, frozen_copy, policy_and_values, reward_scores
 from llm_probes.rlhf.objectives import (
     clipped_surrogate,
@@ -25,7 +26,7 @@ from llm_probes.rlhf.objectives import (
     token_rewards,
     whiten,
 )
-from llm_probes.rlhf.sampling import Responses, pad_left, response_log_probs, sample
+from llm_probes.rlhf.sampling import Responses, equal_groups, pad_left, response_log_probs, sample
 from paperloop.errors import UserError
 from paperloop.torch_backend import load_objects, save_objects
 
@@ -146,7 +147,7 @@ class RewardTrainer(_Stage):
         encoded = encode_prompts(self.tokenizer, prompts, length=self.prompt_length, where=str(self.stage.data))
         cut = max(1, round(self.stage.held_out * len(rows)))
         if cut >= len(rows):
-            raise UserError(f"{self.stage.data}: {len(rows)} pairs are too few to hold {cut} out.")
+            raise UserError(f"{self.stage.data} has too few pairs to hold {cut} of {len(rows)} out.")
         everything = [(prompt, row["chosen"], row["rejected"]) for prompt, row in zip(encoded, rows, strict=True)]
         self.pairs, self.held_out = everything[cut:], everything[:cut]
 
@@ -229,6 +230,7 @@ class PPOTrainer(_Stage):
         return state, {
             "reward": scores.mean(),
             "reward_std": scores.std(unbiased=False),
+            "equal_rewards": float(equal_groups(scores[None])),  # 1: the step could only learn from the KL
             "kl": (kl * batch.mask).sum(1).mean(),
             "length": batch.mask.sum(1).mean(),
             "ended": (batch.responses == self.end).any(1).float().mean(),

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llm_probes.diversity.similarity import Judge
+from llm_probes.models.loading import context_limit
 from paperloop.errors import UserError
 
-__all__ = ["Embedder", "load_embedder", "load_judge"]
+__all__ = ["Embedder", "TextEncoder", "load_embedder", "load_judge"]
 
 #: Texts -> float [texts, dimensions].
 Embedder = Callable[[Sequence[str]], np.ndarray]
 
 
-def load_embedder(name: str, *, device: str = "cpu", batch: int = 64) -> Embedder:
-    """Return an embedder from a folder or hub name; equal texts are encoded once.
+@dataclass(frozen=True)
+class TextEncoder:
+    """An embedder that encodes each different text once, sorted by length so that batches are even.
+
+    Attributes:
+        encode: texts -> vectors.
+        count: texts -> the number of tokens of each.
+        limit: tokens after which a text is cut; None where nothing is.
+    """
+
+    encode: Embedder
+    count: Callable[[Sequence[str]], Sequence[int]]
+    limit: int | None
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Return one vector for each text."""
+        different = sorted(set(texts), key=len)
+        vectors = self.encode(different)
+        row = {text: i for i, text in enumerate(different)}
+        return vectors[[row[text] for text in texts]]
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """Return how many of the texts are longer than the limit, so that their ends have no part in their vectors."""
+        if self.limit is None:
+            return 0
+        different = list(dict.fromkeys(texts))
+        long = {text for text, n in zip(different, self.count(different), strict=True) if n > self.limit}
+        return sum(text in long for text in texts)
+
+
+def load_embedder(name: str, *, device: str = "cpu", batch: int = 64) -> TextEncoder:
+    """Return an embedder from a folder or hub name.
 
     A sentence-transformers model (a folder with `modules.json`, or any name if that library is installed) goes through
-    that library; any other encoder gives the mean of its last hidden states over the text's tokens.
+    that library; any other encoder gives the mean of its last hidden states over the text's tokens, 512 at most.
 
     Raises:
         UserError: it cannot be loaded.
@@ -31,13 +63,25 @@ def load_embedder(name: str, *, device: str = "cpu", batch: int = 64) -> Embedde
         try:
             from sentence_transformers import SentenceTransformer  # ty: ignore[import-not-found]
         except ImportError:
-            raise UserError(
-                f"{name} is a sentence-transformers model: pip install 'llm-probes[sentence-transformers]'."
-            ) from None
-        model = SentenceTransformer(name, device=device)
-        return _once(lambda texts: np.asarray(model.encode(list(texts), batch_size=batch, show_progress_bar=False)))
+            what = "is a sentence-transformers model" if folder.exists() else "is not a folder here; from the hub it"
+            needs = ", which needs that library" if folder.exists() else " needs sentence-transformers"
+            raise UserError(f"{name} {what}{needs}: pip install 'llm-probes[sentence-transformers]'.") from None
+        try:
+            model = SentenceTransformer(name, device=device)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{name} cannot be loaded ({str(error).splitlines()[0]}).") from None
+        return TextEncoder(
+            lambda texts: np.asarray(model.encode(list(texts), batch_size=batch, show_progress_bar=False)),
+            _counter(model.tokenizer),
+            model.max_seq_length,
+        )
     model, tokenizer = _load(name, "AutoModel", device)
-    return _once(lambda texts: np.concatenate([_mean(model, tokenizer, part) for part in _parts(texts, batch)]))
+    limit = min(512, context_limit(model) or 512)
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        return np.concatenate([_mean(model, tokenizer, part, limit) for part in _parts(texts, batch)])
+
+    return TextEncoder(encode, _counter(tokenizer), limit)
 
 
 def load_judge(name: str, *, device: str = "cpu", batch: int = 64) -> Judge:
@@ -82,10 +126,15 @@ def _load(name: str, family: str, device: str) -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
-def _mean(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
+def _counter(tokenizer: Any) -> Callable[[Sequence[str]], list[int]]:
+    return lambda texts: [len(row) for row in tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]]
+
+
+def _mean(model: Any, tokenizer: Any, texts: Sequence[str], limit: int) -> np.ndarray:
     import torch
 
-    inputs = tokenizer(list(texts), padding=True, truncation=True, max_length=512, return_tensors="pt").to(model.device)
+    inputs = tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    inputs = inputs.to(model.device)
     with torch.no_grad():
         hidden = model(**inputs).last_hidden_state
     weight = inputs["attention_mask"][..., None].to(hidden.dtype)
@@ -94,15 +143,3 @@ def _mean(model: Any, tokenizer: Any, texts: Sequence[str]) -> np.ndarray:
 
 def _parts(texts: Sequence[str], size: int) -> list[Sequence[str]]:
     return [texts[start : start + size] for start in range(0, len(texts), size)]
-
-
-def _once(encode: Embedder) -> Embedder:
-    """Encode each different text once, sorted by length so that batches are even."""
-
-    def embed(texts: Sequence[str]) -> np.ndarray:
-        different = sorted(set(texts), key=len)
-        vectors = encode(different)
-        row = {text: i for i, text in enumerate(different)}
-        return vectors[[row[text] for text in texts]]
-
-    return embed

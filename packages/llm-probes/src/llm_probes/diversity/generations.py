@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llm_probes.models.lines import read_lines
 from paperloop.errors import UserError
 
 __all__ = ["Generations", "read_generations"]
@@ -47,26 +48,9 @@ def read_generations(path: str | Path, *, outputs: int | None = None) -> list[Ge
         UserError: a line is not such an object, or inputs have unequal or too few outputs.
     """
     policies: dict[str, dict[str, list[str]]] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{where}: this is not JSON ({error.msg}).") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: this is not a JSON object.")
+    for where, row in read_lines(path):
         name, source, texts = _fields(row, where)
         policies.setdefault(name, {}).setdefault(source, []).extend(texts)
-    if not policies:
-        raise UserError(f"{path} holds no generations.")
     return [_even(path, name, rows, outputs) for name, rows in policies.items()]
 
 

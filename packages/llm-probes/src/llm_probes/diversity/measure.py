@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from llm_probes.diversity.embedders import Embedder
-from llm_probes.diversity.ngrams import VOCABULARY, count_ngrams, distinct, ead, words_of
+from llm_probes.diversity.embedders import Embedder, TextEncoder
+from llm_probes.diversity.ngrams import ORDERS, VOCABULARY, count_ngrams, distinct, ead, word_counts
 from llm_probes.diversity.similarity import Judge, cosine_diversity, nli_diversity, vendi
+from paperloop.errors import UserError
+
+#: White space that does not separate words.
+OTHER_SPACE = re.compile(r"[^\S \n]")
 
 __all__ = ["at_length", "bootstrap_mean", "measure"]
 
@@ -69,24 +74,39 @@ def measure(
 
     Returns:
         A dictionary that JSON can hold: NaN becomes None. `warnings` lists what is undefined or odd.
+
+    Raises:
+        UserError: there is no output, or inputs have different numbers of them.
     """
+    numbers = {len(texts) for texts in sets}
+    if len(numbers) != 1 or 0 in numbers:
+        raise UserError(f"every input needs the same number of outputs, one or more; here are {sorted(numbers)}.")
     inputs, outputs = len(sets), len(sets[0])
-    lengths = np.array([np.mean([len(words_of(text)) for text in texts]) for texts in sets])
-    across = [[texts[k] for texts in sets] for k in range(outputs)]
+    texts = [text for outputs in sets for text in outputs]
+    words = word_counts(texts)
+    lengths = words.reshape(inputs, outputs).mean(axis=1)
+    across = [texts[k::outputs] for k in range(outputs)]
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     own, other = count_ngrams(sets), count_ngrams(across)
     options = {"skip_undefined": skip_undefined}
     found["distinct"] = distinct(own, **options), distinct(other, **options)
     found["ead"] = ead(own, vocabulary=vocabulary, **options), ead(other, vocabulary=vocabulary, **options)
-    warnings = _warnings(sets)
+    warnings = _warnings(texts, words)
+    if (most := int(max(own.unique[:, 0].max(), other.unique[:, 0].max()))) > vocabulary:
+        warnings.append(
+            f"a set has {most} different words, more than EAD's vocabulary of {vocabulary}: EAD is too large"
+        )
     if embed is not None:
-        vectors = np.asarray(embed([text for texts in sets for text in texts]), dtype=np.float64)
+        vectors = np.asarray(embed(texts), dtype=np.float64)
         vectors = vectors.reshape(inputs, outputs, -1)
         turned = vectors.transpose(1, 0, 2)
         found["cosine"] = cosine_diversity(vectors), cosine_diversity(turned)
         found["vendi"] = np.array([vendi(v) for v in vectors]), np.array([vendi(v) for v in turned])
         if zero := int((np.linalg.norm(vectors, axis=-1) == 0).sum()):
             warnings.append(f"{zero} embeddings have length 0: their sets have no cosine or Vendi diversity")
+        if isinstance(embed, TextEncoder) and (cut := embed.cut(texts)):
+            share = f"{cut} of {len(texts)} outputs ({100 * cut / len(texts):.1f} %)"
+            warnings.append(f"{share} have more than the embedder's {embed.limit} tokens: their ends do not count")
     if judge is not None:
         both = [_nli(judge, texts) for texts in (sets, across[:1])]  # N^2 pairs across inputs: the first set only
         found["nli"] = both[0][0], both[1][0]
@@ -133,14 +153,14 @@ def _nli(judge: Judge, sets: Sequence[Sequence[str]]) -> np.ndarray:
     return np.array([nli_diversity(texts, judge, cache=cache) for texts in sets]).T
 
 
-def _warnings(sets: Sequence[Sequence[str]]) -> list[str]:
-    texts = [text for outputs in sets for text in outputs]
-    checks: list[tuple[str, Callable[[str], bool]]] = [
-        ("are empty", lambda text: not words_of(text)),
-        ("have fewer than 5 words, so that some of their n-grams do not exist", lambda t: 0 < len(words_of(t)) < 5),
+def _warnings(texts: Sequence[str], words: np.ndarray) -> list[str]:
+    joined = sum(OTHER_SPACE.search(text) is not None for text in texts)
+    counts = [
+        (int((words == 0).sum()), "are empty"),
+        (int(((words > 0) & (words < ORDERS)).sum()), f"have fewer than {ORDERS} words, so some n-grams do not exist"),
+        (joined, "have tabs or other white space that does not separate words by the original's rule"),
     ]
-    counts = [(sum(map(test, texts)), words) for words, test in checks]
-    return [f"{count} of {len(texts)} outputs {words}" for count, words in counts if count]
+    return [f"{count} of {len(words)} outputs {what}" for count, what in counts if count]
 
 
 def _plain(value: Any) -> float | None:

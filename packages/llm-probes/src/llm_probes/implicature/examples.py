@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
+from paperloop.files import check_is_file
 
 __all__ = ["LABELS", "Example", "join_types", "label_of", "read_examples", "rows_of"]
 
@@ -57,7 +58,7 @@ def rows_of(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dic
         UserError: the file is missing or not UTF-8, lacks one of `columns`, or has a row of another length.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(check_is_file(path), encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             header = reader.fieldnames or []
             if missing := [name for name in columns if name not in header]:
@@ -68,8 +69,6 @@ def rows_of(path: str | Path, columns: Sequence[str]) -> Iterator[tuple[int, dic
                 if None in row or None in row.values():
                     raise UserError(f"{path}, line {reader.line_num}: the row does not have {len(header)} fields.")
                 yield reader.line_num, row
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist.") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}).") from None
     except csv.Error as error:
@@ -104,8 +103,8 @@ def read_examples(path: str | Path, *, drop_unlabelled: bool = False) -> tuple[l
         examples.append(Example(utterance.strip("\n"), response.strip("\n"), label))
     if unlabelled and not drop_unlabelled:
         raise UserError(
-            f"{path}: {len(unlabelled)} labels are neither yes nor no, the first at line {unlabelled[0]}; "
-            "correct them, or leave those rows out with drop_unlabelled."
+            f"{path}: {len(unlabelled)} of the labels are neither yes nor no, the first at line {unlabelled[0]}; "
+            f"correct them, or leave those rows out with {setting('drop_unlabelled', True)}."
         )
     if not examples:
         raise UserError(f"{path} holds no labelled example.")

@@ -1,4 +1,4 @@
-"""Greedy and sampled continuations of prompts."""
+"""Greedy continuations of prompts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,17 @@ def generate(
     max_new_tokens: int,
     batch: int = 16,
     chat: bool = False,
-    temperature: float = 0.0,
-    seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
     """Return the continuation of each prompt, decoded without special tokens.
 
     Args:
         model: a Hugging Face causal model or encoder-decoder in evaluation mode.
-        tokenizer: its tokeniser; its padding side is set back afterwards.
+        tokenizer: its tokeniser.
         prompts: the texts to continue.
         max_new_tokens: length limit of a continuation.
         batch: prompts of one pass, sorted by length.
         chat: wrap every prompt as a user's turn in the tokeniser's chat template.
-        temperature: 0 is greedy.
-        seed: of the samples, where the temperature is above 0.
         progress: called with the number of prompts done.
 
     Raises:
@@ -59,25 +55,22 @@ def generate(
             )
     order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
     answers = [""] * len(rows)
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for begin in range(0, len(rows), batch):
-            group = order[begin : begin + batch]
-            width = max(len(rows[i]) for i in group)
-            # Left padding, so that every row's continuation begins at the same column.
-            ids = torch.tensor([[pad or 0] * (width - len(rows[i])) + rows[i] for i in group])
-            mask = torch.tensor([[0] * (width - len(rows[i])) + [1] * len(rows[i]) for i in group])
-            with torch.no_grad():
-                out = model.generate(
-                    input_ids=ids.to(model.device),
-                    attention_mask=mask.to(model.device),
-                    max_new_tokens=max_new_tokens,
-                    pad_token_id=pad or 0,
-                    **sampling,
-                )
-            new = out if seq2seq else out[:, width:]
-            for i, row in zip(group, new.tolist(), strict=True):
-                answers[i] = tokenizer.decode(row, skip_special_tokens=True)
-            progress(begin + len(group))
+    for begin in range(0, len(rows), batch):
+        group = order[begin : begin + batch]
+        width = max(len(rows[i]) for i in group)
+        # Left padding, so that every row's continuation begins at the same column.
+        ids = torch.tensor([[pad or 0] * (width - len(rows[i])) + rows[i] for i in group])
+        mask = torch.tensor([[0] * (width - len(rows[i])) + [1] * len(rows[i]) for i in group])
+        with torch.no_grad():
+            out = model.generate(
+                input_ids=ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                max_new_tokens=max_new_tokens,
+                pad_token_id=pad or 0,
+                do_sample=False,
+            )
+        new = out if seq2seq else out[:, width:]
+        for i, row in zip(group, new.tolist(), strict=True):
+            answers[i] = tokenizer.decode(row, skip_special_tokens=True)
+        progress(begin + len(group))
     return answers

@@ -30,6 +30,7 @@ def load_model(
         UserError: it cannot be loaded, or its vocabulary and embedding do not fit.
     """
     import transformers
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -59,10 +60,11 @@ def load_model(
         if adapter:
             model = _with_adapter(model, folder)
         own = adapter and (folder / "tokenizer_config.json").exists()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name if own else base, **options)
-    except (OSError, ValueError, KeyError) as error:
+        tokenizer = _tokenizer(name if own else base, options)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{name} cannot be loaded as a {kind or 'language'} model: {first}") from None
+        where = "" if offline else " (there is no such folder here, so it is taken for a name on the hub)"
+        raise UserError(f"{name} cannot be loaded as a {kind or 'language'} model{where}: {first}") from None
     check_vocabulary(model, tokenizer)
     return model.to(device).eval(), tokenizer
 
@@ -97,6 +99,16 @@ def context_limit(model: Any) -> int | None:
             # RoBERTa's first positions are those of the padding token.
             return value - 2 if config.model_type in ("roberta", "xlm-roberta", "camembert") else value
     return None
+
+
+def _tokenizer(name: str | Path, options: dict[str, Any]) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoTokenizer.from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).strip().splitlines()[0].rstrip(":")
+        raise UserError(f"{name} has no tokeniser that can be loaded: {first}") from None
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:

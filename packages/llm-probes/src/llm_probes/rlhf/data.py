@@ -1,10 +1,8 @@
-"""Files of demonstrations, preferences and prompts, tokenised."""
+"""Demonstrations, preferences and prompts, tokenised."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,44 +10,7 @@ import torch
 from llm_probes.rlhf.sampling import Responses, pad_left
 from paperloop.errors import UserError
 
-__all__ = ["encode_prompts", "encode_responses", "read_rows", "write_rows"]
-
-
-def read_rows(path: str | Path, fields: Sequence[str]) -> list[dict[str, str]]:
-    """Read JSON lines whose objects have the given fields, all texts; others are ignored.
-
-    `prompt`, `completion` are demonstrations; `prompt`, `chosen`, `rejected` preferences; `prompt` alone prompts.
-
-    Raises:
-        UserError: the file cannot be read, is empty, or a line lacks a field.
-    """
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}).") from None
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            texts = {field: row[field] for field in fields}
-        except (json.JSONDecodeError, TypeError, KeyError) as error:
-            raise UserError(f"{path}, line {number} is not an object with {', '.join(fields)} ({error!r}).") from None
-        if odd := [field for field, text in texts.items() if not isinstance(text, str)]:
-            raise UserError(f"{path}, line {number}: {odd[0]} is not a text.")
-        rows.append(texts)
-    if not rows:
-        raise UserError(f"{path} is empty.")
-    return rows
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write JSON lines, the whole file or nothing; returns the path."""
-    partial = path.with_name(f".{path.name}.part")
-    partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    partial.replace(path)
-    return path
+__all__ = ["encode_prompts", "encode_responses"]
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str], *, length: int, where: str) -> list[list[int]]:

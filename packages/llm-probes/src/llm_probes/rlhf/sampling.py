@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-__all__ = ["Responses", "best_of", "pad_left", "response_log_probs", "sample"]
+__all__ = ["Responses", "best_of", "equal_groups", "pad_left", "response_log_probs", "sample"]
 
 
 @dataclass(frozen=True)
@@ -133,3 +133,11 @@ def best_of(scores: Tensor, *, n: int, draws: int, generator: torch.Generator) -
     order = torch.rand((inputs, draws, pool), generator=generator).argsort(-1)[..., :n].sort(-1).values
     chosen = scores[:, None].expand(-1, draws, -1).gather(2, order)
     return order.gather(2, chosen.argmax(-1, keepdim=True))[..., 0]
+
+
+def equal_groups(scores: Tensor) -> int:
+    """Return in how many groups, the rows of [groups, responses], all scores are equal.
+
+    Such a group has no best response, and no gradient where a score counts by its distance from the others'.
+    """
+    return int((scores == scores[:, :1]).all(1).sum())

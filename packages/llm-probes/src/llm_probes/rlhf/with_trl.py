@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llm_probes.rlhf.data import read_rows
+import torch
+
+from llm_probes.models.lines import read_rows
+from llm_probes.rlhf.sampling import equal_groups
 from paperloop.errors import UserError
 
 __all__ = ["dpo", "rloo"]
@@ -44,6 +47,12 @@ def rloo(
         length: the most tokens of a response.
         seed: of everything random.
         more: further settings of `trl.RLOOConfig`.
+
+    Returns:
+        TRL's log; its last row has `groups` and `equal_groups`, those whose responses all had the same reward.
+
+    Raises:
+        UserError: a reward is not finite, or all rewards of every group were equal, so that nothing could be learned.
     """
     trl, datasets = _trl()
     rows = [{"prompt": row["prompt"]} for row in read_rows(data, ("prompt",))]
@@ -61,13 +70,24 @@ def rloo(
         **(PLAIN | more),
     )
 
+    groups = {"groups": 0, "equal_groups": 0}
+
     def score(prompts: list[str], completions: list[str], **_: Any) -> list[float]:
-        return [float(value) for value in reward(prompts, completions)]
+        values = torch.tensor([float(value) for value in reward(prompts, completions)])
+        if not torch.isfinite(values).all():
+            bad = int((~torch.isfinite(values)).nonzero()[0])
+            raise UserError(f"the reward of {completions[bad][:40]!r} is {float(values[bad])}; it must be finite.")
+        groups["groups"] += len(values) // generations
+        groups["equal_groups"] += equal_groups(values.view(-1, generations))
+        return values.tolist()
 
     trainer = trl.RLOOTrainer(
         model=str(model), reward_funcs=score, args=settings, train_dataset=datasets.Dataset.from_list(rows)
     )
-    return _train(trainer, out)
+    log = _train(trainer, out)
+    if groups["groups"] == groups["equal_groups"]:
+        raise UserError("the reward gave all responses to each prompt the same number, so nothing could be learned.")
+    return [*log[:-1], log[-1] | groups] if log else log
 
 
 def dpo(

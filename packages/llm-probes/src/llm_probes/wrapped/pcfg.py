@@ -70,7 +70,7 @@ def _string(generator: np.random.Generator) -> np.ndarray:
     pending, pieces = ["s"], []
     while pending:
         symbol = pending.pop()
-        if symbol in "ghi":  # 16 strings each, all equally likely: below, a draw from a table is exact
+        if symbol in "jkl":  # 512 or 8192 strings, all equally likely: below, a draw from a table is exact
             table = _table(symbol)
             pieces.append(table[generator.integers(len(table))])
         else:
@@ -150,7 +150,7 @@ def relate(
     """
     if correlated is None:
         return letters
-    most = min(20, reach // 2)
+    most = _most(reach)
     if not 0 <= correlated <= 1:
         raise UserError(f"the share of correlated strings is {correlated}, which is outside [0, 1].")
     if most < 3:
@@ -170,6 +170,11 @@ def relate(
             free = generator.permutation(np.flatnonzero(tail == other))
             tail[free[: number - int((tail == letter).sum())]] = letter
     return letters
+
+
+def _most(reach: int) -> int:
+    """Return the largest count of edited strings."""
+    return min(20, reach // 2)
 
 
 @dataclass(frozen=True)
@@ -216,9 +221,16 @@ class Layout:
         return Examples(rows[:, :-2], rows[:, -2])
 
     def mixture(
-        self, number: int, prior: Mapping[str, float], generator: np.random.Generator, families: Sequence[Family]
+        self,
+        number: int,
+        prior: Mapping[str, float],
+        generator: np.random.Generator,
+        families: Sequence[Family],
+        spread: float = 0.0,
     ) -> torch.Tensor:
         """Return sequences for pretraining: families uniform, the operand's letter from its prior.
+
+        A share `spread` of the windows is edited by `relate`, with the relation as often as by chance.
 
         Raises:
             UserError: the prior does not sum to 1.
@@ -226,6 +238,9 @@ class Layout:
         if abs(sum(prior.values()) - 1) > 1e-6 or min(prior.values()) < 0:
             raise UserError(f"the operands' prior {dict(prior)} is not a distribution.")
         letters = windows(number, self.length, generator)
+        if spread:
+            edited = generator.random(number) < spread
+            letters[edited] = relate(letters[edited], 1 / _most(self.reach), reach=self.reach, generator=generator)
         which = generator.integers(len(families), size=number)
         operands = generator.choice(list(prior), size=number, p=list(prior.values()))
         rows = torch.empty((number, self.positions), dtype=torch.long)

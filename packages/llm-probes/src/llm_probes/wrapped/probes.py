@@ -23,12 +23,14 @@ class ProbeResult:
         control: of probes fitted to answers that were permuted among the examples, on the true answers' scale.
         majority: what the commonest answer earns.
         examples: number of test examples.
+        unseen: how many of them have an answer that no training example has, so that no probe can be right.
     """
 
     accuracy: tuple[float, ...]
     control: tuple[float, ...]
     majority: float
     examples: int
+    unseen: int = 0
 
     @property
     def best(self) -> int:
@@ -115,4 +117,5 @@ def probe(
         found.append(100 * (chosen == test.targets).float().mean(1))
     accuracies, controls = torch.stack(found).T.tolist()
     most = 100 * float(test.targets.bincount().max()) / len(test)
-    return ProbeResult(tuple(accuracies), tuple(controls), most, len(test))
+    unseen = int((~torch.isin(test.targets, train.targets)).sum())
+    return ProbeResult(tuple(accuracies), tuple(controls), most, len(test), unseen)

@@ -175,7 +175,7 @@ def prune(
     sizes_of = torch.tensor([found[name].numel() for name in names])
     flat = torch.cat([found[name].flatten() for name in names])
     if max(sizes) > len(flat):
-        raise UserError(f"{max(sizes)} units shall be pruned and the model has {len(flat)}.")
+        raise UserError(f"{max(sizes)} units are to be pruned and the model has {len(flat)}; ask for fewer.")
     ends = sizes_of.cumsum(0)
     alive = torch.cat([_alive(parameters[name], unit, name in _flipped(model)).flatten() for name in names]).nonzero()[
         :, 0

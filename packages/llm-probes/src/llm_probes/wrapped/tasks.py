@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from llm_probes.models.lines import read_lines
 from llm_probes.wrapped.instruments import CausalView, Draw, Examples
 from paperloop.errors import UserError
 
@@ -52,21 +52,10 @@ def read_task(path: str | Path, tokenizer: Any) -> Task:
         UserError: a line is not such an object, an answer has several tokens, or there is only one answer.
     """
     rows, targets, tokens = [], [], {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({error}).") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-            prompt, answer = row["prompt"], row["answer"]
-        except (json.JSONDecodeError, TypeError, KeyError):
-            raise UserError(f'{where} is not an object with "prompt" and "answer".') from None
+    for where, row in read_lines(path):
+        prompt, answer = row.get("prompt"), row.get("answer")
         if not isinstance(prompt, str) or not isinstance(answer, str):
-            raise UserError(f"{where}: the prompt and the answer are not both texts.")
+            raise UserError(f'{where} needs a "prompt" and an "answer", both texts.')
         before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         whole = tokenizer(prompt + answer, add_special_tokens=False)["input_ids"]
         if not before or list(whole[: len(before)]) != list(before) or len(whole) != len(before) + 1:
@@ -78,7 +67,7 @@ def read_task(path: str | Path, tokenizer: Any) -> Task:
         rows.append(list(before))
         targets.append(list(tokens).index(answer))
     if len(tokens) < 2:
-        raise UserError(f"{path} has {len(tokens)} different answers; a task needs two or more.")
+        raise UserError(f"{path}: every answer is {next(iter(tokens))!r}; a task needs two or more different ones.")
     width = max(map(len, rows))
     pad = tokenizer.pad_token_id or 0
     padded = torch.tensor([[pad] * (width - len(row)) + row for row in rows])

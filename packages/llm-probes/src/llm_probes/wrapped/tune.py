@@ -29,12 +29,14 @@ def warmup_cosine(step: int, *, steps: int, warmup: float = 0.2, last: float = 0
     return last + (1 - last) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def make_optimiser(parameters: Iterable[Tensor], kind: Optimiser, lr: float) -> torch.optim.Optimizer:
+def make_optimiser(
+    parameters: Iterable[Tensor], kind: Optimiser, lr: float, *, foreach: bool | None = None
+) -> torch.optim.Optimizer:
     """Return SGD with momentum 0.9 (the paper's for compiled models) or AdamW over what is trainable."""
     parameters = [parameter for parameter in parameters if parameter.requires_grad]
     if kind == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=0.9)
-    return torch.optim.AdamW(parameters, lr=lr)
+        return torch.optim.SGD(parameters, lr=lr, momentum=0.9, foreach=foreach)
+    return torch.optim.AdamW(parameters, lr=lr, foreach=foreach)
 
 
 def add_noise(model: nn.Module, scale: float, generator: torch.Generator) -> None:
