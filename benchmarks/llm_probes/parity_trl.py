@@ -1,12 +1,14 @@
 """Do reward models, policies and responses per second agree with TRL's? The same start, data and settings.
 
     python -m benchmarks.llm_probes.parity_trl --part reward   # minutes; needs `pip install 'llm-probes[trl]'`
-    python -m benchmarks.llm_probes.parity_trl --part policy
+    python -m benchmarks.llm_probes.parity_trl --part policy [--even]
 
 Reward model: TRL's RewardTrainer and ours from one SFT model on one file of preferences; accuracy on the same held-out
 pairs. Policy: TRL's RLOOTrainer, the same algorithm put together from this package's functions (sampling,
 log-probabilities, KL, clipped loss), and this package's PPO, from one SFT model with one reward model, on the same
-prompts and as many responses; reward and gold score of fresh responses to fresh prompts, over seeds. Speed: responses
+prompts and as many responses; reward and gold score of fresh responses to fresh prompts, over seeds. TRL 1.16 gives a
+model no position numbers in training, so that a prompt padded at the left stands at other positions of a GPT-2 than it
+was sampled at; with `--even` all prompts have one length and nothing is padded. Speed: responses
 per second of PPO (policy, value, reward model, two epochs) and of RLOO by TRL (two iterations, the same reward model as
 a callable), in turn. SFT and reward model are those of `benchmarks.llm_probes.rlhf`, which must have been run. Without
 TRL nothing is compared.
@@ -141,20 +143,32 @@ def policy_of(name: str, sft: Path, reward: Path, data: Path, steps: int, seed: 
         return load_model(out, kind="causal", dtype="float32")[0]
 
 
-def policies(folder: Path, steps: int, seeds: int, lr: float = 5e-4, beta: float = 0.05) -> Json:
+def policies(folder: Path, steps: int, seeds: int, even: bool, lr: float = 5e-4, beta: float = 0.05) -> Json:
     """Return reward and gold score (in hundredths) of every contestant and seed, on fresh prompts."""
     pipeline = Pipeline(TIERS["cpu"], folder, "cpu")
     sft, reward, data = folder / "sft-model", folder / "reward-model", folder / "prompts.jsonl"
     start, tokenizer = load_model(sft, kind="causal", dtype="float32")
     judge = load_reward_model(reward)[:2]
     prompts = pipeline.prompts["test"]
+    if even:
+        rows = read_rows(data, ("prompt",))
+        lengths = [len(tokenizer(row["prompt"])["input_ids"]) for row in rows]
+        common = max(set(lengths), key=lengths.count)
+        chosen = [row for row, length in zip(rows, lengths, strict=True) if length == common]
+        data = write_rows(folder / "prompts-even.jsonl", chosen)
 
     def measured(model: Any, seed: int) -> Json:
         drawn = respond(model, tokenizer, prompts, outputs=16, length=LENGTH, reference=start, judge=judge, seed=seed)
         gold = [pipeline.task.gold(p, text) for p, texts in zip(prompts, drawn.texts, strict=True) for text in texts]
         return {"reward": float(drawn.scores.mean()), "gold": 100 * float(np.mean(gold)), "kl": float(drawn.kl.mean())}
 
-    found: Json = {"steps": steps, "lr": lr, "beta": beta, "SFT": [measured(start, 99)]}
+    found: Json = {
+        "steps": steps,
+        "lr": lr,
+        "beta": beta,
+        "prompts": len(read_rows(data, ("prompt",))),
+        "SFT": [measured(start, 99)],
+    }
     for seed in range(seeds):
         for name in ("RLOO", "TRL RLOO", "PPO"):
             began = time.process_time()
@@ -206,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--part", choices=["reward", "policy"], default="reward")
     parser.add_argument("--steps", type=int, help="of training; 120 of a reward model, 60 of a policy")
     parser.add_argument("--seeds", type=int, help="2 of a reward model, 5 of a policy")
+    parser.add_argument("--even", action="store_true", help="policies only from prompts of one length")
     args = parser.parse_args(argv)
     try:
         import trl  # ty: ignore[import-not-found]  # noqa: F401
@@ -218,13 +233,13 @@ def main(argv: list[str] | None = None) -> int:
         "benchmarks.llm_probes.parity_trl", sys.argv[1:] if argv is None else argv, ["torch", "transformers"]
     )
     if args.part == "policy":
-        found = policies(folder, args.steps or 60, args.seeds or 5)
+        found = policies(folder, args.steps or 60, args.seeds or 5, args.even)
         for measure in ("reward", "gold"):
             low, high = found[f"{measure} difference"][1:]
             print(
                 f"{measure}: RLOO here minus TRL's {found[f'{measure} difference'][0]:+.3f} [{low:+.3f}, {high:+.3f}]"
             )
-        write_result("llm_probes_parity_trl-policy", {"record": origin, **found})
+        write_result(f"llm_probes_parity_trl-policy{'-even' * args.even}", {"record": origin, **found})
         return 0 if abs(found["gold difference"][0]) <= 1 else 1
     steps_of_reward, seeds = args.steps or 120, args.seeds or 2
     sft, data = folder / "sft-model", folder / "preferences-gold.jsonl"
