@@ -75,12 +75,12 @@ class Tier:
     batch: int = 32
     lr: float = 2e-3
     pretrain: int = 3000
-    tune: int = 400
+    tune: int = 200
     small: float = 1e-4
     large: float = 3e-3
-    back: int = 300
+    back: int = 200
     seeds: int = 2
-    examples: int = 1500
+    examples: int = 1000
     claims: bool = True
 
 

@@ -6,8 +6,8 @@
   which splits every text anew and builds tuples for each metric and each n.
 - cosine: the closed form over vectors of 384 dimensions, against a loop over pairs.
 - ensemble: eight fine-tunings of a compiled counter as one program, against eight one after the other in a loop like
-  minGPT's trainer (a DataLoader, logits at every position, AdamW), at the paper's batch of 96 and at 16. The floor is
-  the arithmetic: the matrix products of forward and backward pass alone, at the rate of products of that size.
+  minGPT's trainer (a DataLoader, logits at every position), both with the paper's SGD, at its batch of 96 and at 16.
+  The floor is the arithmetic: the matrix products of both passes alone, as plain products of one member at a time.
 
 One thread. Scoring against lm-evaluation-harness is measured where that is installed, and PPO against TRL by
 `benchmarks.llm_probes.parity_trl`.
@@ -101,7 +101,7 @@ def one_by_one(data: Sequence[TensorDataset], batch: int, steps: int) -> list[An
     """Return models fine-tuned one after the other, in a loop like minGPT's trainer."""
     trained = []
     for model, strings in zip(members(), data, strict=True):
-        optimiser = make_optimiser(model.parameters(), "adamw", RATE)
+        optimiser = make_optimiser(model.parameters(), "sgd", RATE)
         loader = DataLoader(Subset(strings, range(batch * steps)), batch_size=batch, shuffle=False)
         for step, (tokens, targets) in enumerate(loader):
             goals = torch.full_like(tokens, -1)
@@ -124,7 +124,7 @@ def together(data: Sequence[TensorDataset], batch: int, steps: int) -> list[Any]
     def draw(step: int) -> list[Examples]:
         return [Examples(*strings[step * batch : (step + 1) * batch]) for strings in data]
 
-    train_together(trained, draw, steps=steps, lr=RATE, optimiser="adamw", clip=1.0)
+    train_together(trained, draw, steps=steps, lr=RATE, clip=1.0)
     return trained
 
 
