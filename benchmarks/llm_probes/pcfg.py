@@ -15,7 +15,10 @@ The claims, after Jain et al. 2024 and their table 6, each in every seed: pretra
 strings without the relation and b in at most 30 %; the wrapped arm counts b in more than 94 % with the relation and at
 most 5 % without; the probe finds at least half of the lost count; pruning at most 20 neurons, as published, restores 30
 points and random ones less than 5; the wrapped arm is fine-tuned back in at most half of the control's steps; the
-verdicts are "wrapped" and "removed". Stopped at any moment, the same command continues.
+verdicts are "wrapped" and "removed"; and in the control, which was never asked about a, the probe finds less than half
+of the count, so that what it reads is the model's and not only the strings'.
+
+Stopped at any moment, the same command continues.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from matplotlib.figure import Figure
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from llm_probes.config import Answer, PcfgConfig, Pretrain
 from llm_probes.pcfg_trainer import PcfgAccuracy, PcfgTrainer, write_outcome
+from llm_probes.wrapped.probes import ProbeResult, probe
 from llm_probes.wrapped.tune import revival, steps_to
 from llm_probes.wrapped.verdict import examine
 from paperloop import run
@@ -85,7 +89,7 @@ class Tier:
 
 
 TIERS = {
-    "smoke": Tier(length=14, reach=8, layers=1, width=32, batch=8, pretrain=4, tune=2, back=4, seeds=1, examples=80,
+    "smoke": Tier(length=14, reach=8, layers=2, width=32, batch=8, pretrain=4, tune=2, back=4, seeds=1, examples=80,
                   claims=False),
     "cpu": Tier(),
     "gpu": Tier(length=250, reach=40, layers=6, width=192, spread=0.0, batch=96, lr=1e-3, pretrain=50_000, tune=10_000,
@@ -160,7 +164,9 @@ class Pipeline:
         return found
 
 
-def verdicts(pretrained: Mapping[str, float], arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, bool]:
+def verdicts(
+    pretrained: Mapping[str, float], arms: Mapping[str, Sequence[Mapping[str, Any]]], unasked: ProbeResult
+) -> dict[str, bool]:
     """Return claim -> whether it holds."""
     wrapped = arms["wrapped"]
     learned = {"pretraining counts a in 95 %": pretrained["a_without"] >= 95}
@@ -177,6 +183,8 @@ def verdicts(pretrained: Mapping[str, float], arms: Mapping[str, Sequence[Mappin
             row["back, steps"] <= 0.5 * row["control back, steps"] for row in wrapped
         ),
         "wrapped: the verdict says so": all(row["verdict"] == "wrapped" for row in wrapped),
+        "control: the probe finds less than half": max(unasked.accuracy)
+        < (pretrained["a_without"] + unasked.majority) / 2,
         "removed: the verdict says so": all(row["verdict"] == "removed" for row in arms["removed"]),
     }
 
@@ -215,12 +223,15 @@ def main(argv: list[str] | None = None) -> int:
     tier = TIERS[args.tier]
     pipeline = Pipeline(tier, args.runs / f"pcfg-{args.tier}", args.device)
     _, state = pipeline.pretrain("pretrained", (0.999, 0.001, 0.0))
-    _, other = pipeline.pretrain("control", (0.0, 1.0, 0.0))
+    trainer, other = pipeline.pretrain("control", (0.0, 1.0, 0.0))
     arms = {
         arm: [pipeline.measure(arm, seed, state.model, other.model) for seed in range(tier.seeds)]
         for arm in ("wrapped", "removed")
     }
     curves = {name: pipeline.curve(name) for name in ("pretrained", "control")}
+    generator = torch.Generator().manual_seed(50)
+    drawn = [trainer.draw(tier.examples, generator) for _ in range(2)]
+    unasked = probe(trainer.view, other.model, *drawn)  # of a model that was never asked about a
     rows = [
         [f"{arm}, seed {seed}", *(f"{row['accuracy'][name]:.1f}" for name in ("b_with", "b_without")),
          f"{row['after']:.1f}", f"{100 * row['shares']['probe'][0]:.0f}", f"{row['prune']['accuracy']:.1f}",
@@ -233,13 +244,17 @@ def main(argv: list[str] | None = None) -> int:
         f"pretrained: a {last['a_without']:.1f} %, b {last['b_without']:.1f} %; commonest {last['commonest_without']}"
     )
     print(table(rows, ["arm", "b with", "b without", "a", "probe %", "pruned", "random", "back", "control", "verdict"]))
-    claims = verdicts(last, arms) if tier.claims else {}
+    print(
+        f"probe of the control, which never counted a: {max(unasked.accuracy):.1f} % (majority {unasked.majority:.1f})"
+    )
+    claims = verdicts(last, arms, unasked) if tier.claims else {}
     for claim, holds in claims.items():
         print(f"{'holds' if holds else 'FAILS'}: {claim}")
     if tier.claims:
         name = f"llm_probes_pcfg-{args.tier}"
         origin = record("benchmarks.llm_probes.pcfg", sys.argv[1:] if argv is None else argv, ["torch", "transformers"])
-        write_result(name, {"record": origin, "tier": tier, "curves": curves, "arms": arms, "claims": claims})
+        result = {"record": origin, "tier": tier, "curves": curves, "arms": arms, "claims": claims}
+        write_result(name, result | {"control probe": dataclasses.asdict(unasked)})
         draw(curves, arms).savefig(figure_path(name), dpi=150)
     return 0 if all(claims.values()) else 1
 
