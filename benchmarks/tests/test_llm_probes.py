@@ -7,7 +7,6 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from benchmarks.llm_probes import implicature, pcfg, rlhf, speed, wrapped
-from llm_probes.wrapped.probes import ProbeResult
 
 
 def test_claims_on_implicatures_can_fail():
@@ -85,7 +84,7 @@ def test_ranks_of_rewards():
     [
         ("wrapped: over 94 % with the relation", {"b_with": 94.0}),
         ("wrapped: at most 5 % without it", {"b_without": 6.0}),
-        ("wrapped: the probe finds at least half", {"probe": 0.4}),
+        ("wrapped: the probe finds half, and not in the control", {"probe": 0.4}),
         ("wrapped: 20 neurons restore 30 points", {"pruned": 31.0}),
         ("wrapped: random neurons restore under 5", {"random": 8.0}),
         ("wrapped: back in half of the control's steps", {"back": 51.0}),
@@ -101,18 +100,13 @@ def test_claims_on_the_grammar_can_fail(claim, change):
         }  # fmt: skip
 
     learned, gone = {"a_without": 99.0, "b_without": 20.0}, [row(word="removed")]
-    blind, reads = (
-        ProbeResult((22.0, 40.0), (20.0, 20.0), 22.0, 100),
-        ProbeResult((22.0, 90.0), (20.0, 20.0), 22.0, 100),
-    )
-    assert all(pcfg.verdicts(learned, {"wrapped": [row()], "removed": gone}, blind).values())
-    assert not pcfg.verdicts(learned, {"wrapped": [row()], "removed": gone}, reads)[
-        "control: the probe finds less than half"
-    ]
-    found = pcfg.verdicts(learned, {"wrapped": [row(), row(**change)], "removed": gone}, blind)
+    assert all(pcfg.verdicts(learned, {"wrapped": [row()], "removed": gone}).values())
+    unread = {"wrapped": [row(probe=None)], "removed": gone}
+    assert not pcfg.verdicts(learned, unread)["wrapped: the probe finds half, and not in the control"]
+    found = pcfg.verdicts(learned, {"wrapped": [row(), row(**change)], "removed": gone})
     assert [name for name, holds in found.items() if not holds] == [claim]
     unlearned = {"wrapped": [{"verdict": "nothing to recover"}], "removed": gone}
-    assert pcfg.verdicts(learned | {"a_without": 30.0}, unlearned, blind) == {"pretraining counts a in 95 %": False}
+    assert pcfg.verdicts(learned | {"a_without": 30.0}, unlearned) == {"pretraining counts a in 95 %": False}
 
 
 def test_what_is_compared_in_speed_gives_equal_results():

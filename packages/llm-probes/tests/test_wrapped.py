@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch")
 from llm_probes.wrapped.counting import draw_strings, majority
 from llm_probes.wrapped.instruments import CausalView, CompiledView, Examples, accuracy, answer_loss
 from llm_probes.wrapped.planted import plant_deletion, plant_wrapper
-from llm_probes.wrapped.probes import fit_probes, probe
+from llm_probes.wrapped.probes import ProbeResult, fit_probes, probe
 from llm_probes.wrapped.prune import late, prune, scores
 from llm_probes.wrapped.rasp import compile_counter, compile_nth_largest, tokens_of
 from llm_probes.wrapped.tasks import read_task
 from llm_probes.wrapped.tune import revival, steps_to, warmup_cosine
-from llm_probes.wrapped.verdict import Evidence, conclude, examine, recovered
+from llm_probes.wrapped.verdict import Evidence, _probe_evidence, conclude, examine, recovered
 from paperloop import UserError
 
 VIEW = CompiledView()
@@ -226,6 +226,19 @@ def test_shares_and_conclusions_by_hand():
     assert conclude(100, 0, 20, [none, trained]) == "undecided"  # training alone may teach it anew
     assert conclude(100, 0, 20, [none, unsure]) == "undecided"
     assert conclude(100, 95, 20, [sure]) == "not lost"
+    mute = Evidence("probe", None, None, None, {})  # it finds as much in a model that never had the capability
+    assert conclude(100, 0, 20, [mute, none]) == "removed"
+    assert conclude(100, 0, 20, [mute, trained]) == "undecided"
+
+
+def test_a_probe_that_reads_the_control_as_well_says_nothing():
+    def result(best):
+        return ProbeResult((30.0, best), (30.0, 30.0), 25.0, 400)
+
+    plain = _probe_evidence(result(99.0), result(98.0), None)
+    assert plain.low > 0.9
+    assert _probe_evidence(result(99.0), result(98.0), result(40.0)).share == pytest.approx((98 - 40) / (99 - 40))
+    assert _probe_evidence(result(99.0), result(98.0), result(97.0)).share is None
 
 
 def test_revival_curves(counter):

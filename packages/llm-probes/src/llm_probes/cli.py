@@ -155,6 +155,8 @@ def wrapped(options: WrappedOptions) -> None:
     after, _ = load_model(options.after, kind="causal", dtype="float32")
     task = read_task(options.task, tokenizer)
     train, test = task.split(options.test, seed=options.seed)
+    control = load_model(options.control, kind="causal", dtype="float32")[0] if options.control else None
+    back: dict[str, Any] = {"lr": options.lr, "optimiser": options.optimiser, "seed": options.seed}
     verdict = examine(
         task.view,
         before,
@@ -162,29 +164,19 @@ def wrapped(options: WrappedOptions) -> None:
         draw_from(train),
         train,
         test,
+        control=control,
         unit=options.unit,
         start=options.start,
         sizes=options.sizes,
         candidates=options.candidates,
         steps=options.steps,
-        lr=options.lr,
-        optimiser=options.optimiser,
-        seed=options.seed,
+        **back,
     )
     rows = _verdict_rows(verdict)
     document = verdict.document() | {"config": _document(options)}
-    if options.control is not None:
-        control, _ = load_model(options.control, kind="causal", dtype="float32")
-        curve = revival(
-            task.view,
-            control,
-            draw_from(train),
-            test,
-            marks=[step for step, _ in verdict.evidence[-1].detail["curve"]],
-            lr=options.lr,
-            optimiser=options.optimiser,
-            seed=options.seed,
-        )
+    if control is not None:
+        marks = [step for step, _ in verdict.evidence[-1].detail["curve"]]
+        curve = revival(task.view, control, draw_from(train), test, marks=marks, **back)
         rows.append(("control after fine-tuning", f"{curve[-1][1]:.1f} %"))
         document["control"] = curve
     _print_table(f"the capability is {verdict.word}", rows)
@@ -348,10 +340,9 @@ def _run(trainer: Any, options: RunOptions, evaluators: dict[str, Any]) -> Any:
 def _verdict_rows(verdict: Any) -> list[tuple[str, str]]:
     rows = [("accuracy before", f"{verdict.before:.1f} %"), ("accuracy after", f"{verdict.after:.1f} %")]
     rows.append(("commonest answer", f"{verdict.floor:.1f} %"))
-    rows += [
-        (f"{e.instrument} recovers", f"{_number(e.share)}  [{_number(e.low)}, {_number(e.high)}]")
-        for e in verdict.evidence
-    ]
+    for e in verdict.evidence:
+        shown = f"{_number(e.share)}  [{_number(e.low)}, {_number(e.high)}]"
+        rows.append((f"{e.instrument} recovers", "no more than in the control" if e.share is None else shown))
     return rows
 
 

@@ -173,7 +173,7 @@ class WrappedOptions:
         after: folder or name of the model after it
         task: JSON lines of the old capability: "prompt" and a one-token "answer", without the spurious relation
         out: a JSON file for the evidence
-        control: a model that never had the capability, to compare the revival with
+        control: a model that never had the capability, to compare probes and revival with
         test: share of the examples that the instruments are tested on
         unit: what is pruned: rows of weight matrices, the neurons, or single weights
         start: prune only blocks from this share of the depth on

@@ -26,16 +26,17 @@ class Evidence:
 
     Attributes:
         instrument: "probe", "prune" or "revive".
-        share: how much of the lost accuracy the instrument finds again: 1 all of it, 0 none.
+        share: how much of the lost accuracy the instrument finds again: 1 all of it, 0 none; None if it finds as much
+            in a model that never had the capability, so that it says nothing.
         low: lower end of its 95 % interval.
         high: upper end.
         detail: the instrument's own result, for a report.
     """
 
     instrument: str
-    share: float
-    low: float
-    high: float
+    share: float | None
+    low: float | None
+    high: float | None
     detail: dict[str, Any]
 
 
@@ -92,12 +93,13 @@ def conclude(before: float, after: float, floor: float, evidence: Sequence[Evide
     Not lost: the model after fine-tuning keeps more than nine tenths of what it had above the floor. Wrapped: an
     instrument that reads or edits the model without training it (probe, prune) finds at least half of it, surely (its
     interval's lower end). Removed: no instrument finds half of it, surely (all upper ends). Otherwise undecided.
+    Evidence without a share does not count.
     """
     if after - floor > 0.9 * (before - floor):
         return "not lost"
-    if any(one.low >= 0.5 for one in evidence if one.instrument in ("probe", "prune")):
+    if any(one.low >= 0.5 for one in evidence if one.low is not None and one.instrument in ("probe", "prune")):
         return "wrapped"
-    if all(one.high < 0.5 for one in evidence):
+    if all(one.high < 0.5 for one in evidence if one.high is not None):
         return "removed"
     return "undecided"
 
@@ -110,6 +112,7 @@ def examine(
     train: Examples,
     test: Examples,
     *,
+    control: Any = None,
     unit: Unit = "weight",
     start: float = 0.5,
     sizes: Sequence[int] = (0, 1, 2, 3, 5, 10, 20),
@@ -121,10 +124,10 @@ def examine(
 ) -> Verdict:
     """Turn every instrument on a fine-tuned model and say whether the old capability is removed or wrapped.
 
-    The probe's floor is the better of the commonest answer and the control probe's accuracy, so that what the probe
-    learns by itself does not count. Pruning chooses weights and their number on `train` and reports that choice's
-    accuracy on `test`. Revival reports the accuracy after `steps` steps of fine-tuning back; what a model without the
-    capability needs is the control to compare it with (`revival` on that model).
+    The probe's floor is the best of the commonest answer, the accuracy of a probe for permuted answers, and that of a
+    probe of the control, so that what the probe learns by itself or from the inputs alone does not count. Pruning
+    chooses weights and their number on `train` and reports that choice's accuracy on `test`. Revival reports the
+    accuracy after `steps` steps of fine-tuning back, to be compared with the control's (`revival` on that model).
 
     Args:
         view: how the models are read.
@@ -133,6 +136,8 @@ def examine(
         draw: fresh training examples of the old task.
         train: examples of the old task for probes and scores.
         test: other examples of it. Neither may hold the spurious relation.
+        control: a model that never had the capability, if there is one; without it a probe may read what any model of
+            such inputs would show.
         unit: what is pruned.
         start: the share of the depth from which on blocks are pruned.
         sizes: numbers of pruned units to try.
@@ -145,19 +150,25 @@ def examine(
     had, has = accuracy(view, before, test), accuracy(view, after, test)
     floor = 100 * float(test.targets.bincount().max()) / len(test)
     options = {"unit": unit, "start": start, "candidates": candidates}
+    probed = [model and probe(view, model, train, test, seed=seed) for model in (before, after, control)]
     evidence = [
-        _probe_evidence(probe(view, before, train, test, seed=seed), probe(view, after, train, test, seed=seed)),
+        _probe_evidence(*probed),
         _prune_evidence(view, after, train, test, had, floor, sizes, seed, **options),
         _revival_evidence(view, after, draw, test, had, floor, steps, lr, optimiser, seed),
     ]
     return Verdict(conclude(had, has, floor, evidence), had, has, floor, tuple(evidence))
 
 
-def _probe_evidence(old: ProbeResult, new: ProbeResult) -> Evidence:
-    block = new.best
-    floor = max(new.majority, new.control[block])
-    share, low, high = recovered(new.accuracy[block], before=old.accuracy[old.best], floor=floor, examples=new.examples)
-    return Evidence("probe", share, low, high, {"before": asdict(old), "after": asdict(new), "block": block})
+def _probe_evidence(old: ProbeResult, new: ProbeResult, control: ProbeResult | None) -> Evidence:
+    block, had = new.best, old.accuracy[old.best]
+    floor = max(new.majority, new.control[block], *(control.accuracy if control else ()))
+    detail: dict[str, Any] = {"before": asdict(old), "after": asdict(new), "block": block}
+    if control:
+        detail["control"] = asdict(control)
+        if had - floor < 5:
+            return Evidence("probe", None, None, None, detail)
+    share, low, high = recovered(new.accuracy[block], before=had, floor=floor, examples=new.examples)
+    return Evidence("probe", share, low, high, detail)
 
 
 def _prune_evidence(
