@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import minimax_ued.cli
+from minimax_ued import load_run
 from minimax_ued.cli import main
 from minimax_ued.config import TrainConfig
 from minimax_ued.levels.files import save_levels
@@ -73,6 +74,20 @@ def test_train_again_does_nothing_and_another_configuration_is_refused(trained, 
     assert f"{trained} is complete (2 of 2 steps)" in capsys.readouterr().err
     assert main(["train", *tiny("--ppo.lr", "0.1"), "--out", str(trained)]) == 2
     assert "ppo.lr" in one_sentence(capsys)
+
+
+def test_a_run_is_loaded_and_a_student_exported(trained, tmp_path, capsys):
+    run = load_run(trained)
+    assert run.config == load_config(TrainConfig, trained)
+    assert run.trainer.progress(run.state)["env_steps"] == 256
+    out = tmp_path / "student.npz"
+    assert main(["export", str(trained), "--out", str(out), "--seed", "1"]) == 0
+    assert str(out) in capsys.readouterr().out
+    expected = run.students[1].arrays()
+    with np.load(out) as file:
+        assert {*file.files} == {*expected, "about"}
+        for name, value in expected.items():
+            np.testing.assert_array_equal(file[name], value)
 
 
 @pytest.mark.slow

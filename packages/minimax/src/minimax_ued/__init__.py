@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from minimax_ued.exhibits.history import read_history
     from minimax_ued.levels.files import load_levels, save_levels
     from minimax_ued.levels.suite import TEST_MAZES
+    from minimax_ued.loading import LoadedRun, LoadedStudent, load_run
     from minimax_ued.methods import METHODS, Method, register_method
     from minimax_ued.nets.students import Student, StudentOutput
     from minimax_ued.presets import PRESETS
@@ -60,6 +61,8 @@ __all__ = [
     "Level",
     "LevelBuffer",
     "LevelEditor",
+    "LoadedRun",
+    "LoadedStudent",
     "Maze",
     "MazeConfig",
     "Method",
@@ -79,6 +82,7 @@ __all__ = [
     "UEDTrainer",
     "check_level",
     "load_levels",
+    "load_run",
     "play",
     "read_history",
     "register_method",
@@ -115,6 +119,7 @@ _HOME = {
     "evaluation.evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "OwnLevels", "play"),
     "exhibits.history": ("read_history",),
     "levels.files": ("load_levels", "save_levels"),
+    "loading": ("LoadedRun", "LoadedStudent", "load_run"),
     "methods": ("METHODS", "Method", "register_method"),
     "presets": ("PRESETS",),
     "teachers.regret": ("OBJECTIVES",),
