@@ -15,7 +15,6 @@ from minimax_ued.evaluation.evaluate import OOD_MAZES
 from minimax_ued.exhibits.history import read_history
 from minimax_ued.levels.held_out import held_out_levels
 from minimax_ued.report.build import print_scorecard, to_json, write_report
-from minimax_ued.report.published import OOD_60
 from minimax_ued.report.scorecard import Measured, Scorecard, TailLevels
 
 L = 40
@@ -101,13 +100,12 @@ def test_json_holds_every_number(card):
         card.measured["dr"].regrets["Crossing"].mean()
     )
     assert list(found["worst_levels"]["cvar"]["dr"]) == [f"{100 * alpha:g}" for alpha in card.alphas]
-    assert found["published"]["ood_60"]["rows"]["Labyrinth"][2][0] == 0.74
     assert found["training_levels"]["learned"]["dr"]["walls"][1][0] == 3.0
     assert {"versions", "argv"} <= set(found["provenance"])
 
 
 @pytest.mark.slow
-def test_the_report_has_its_figures_and_published_rows(card, tmp_path):
+def test_the_report_has_its_figures(card, tmp_path):
     files = write_report(card, tmp_path / "new")
     assert {file.name for file in files} == {
         *("evaluation.md", "evaluation.json", "evaluation.png", "cvar.png", "path-length.png", "complexity.png"),
@@ -122,29 +120,12 @@ def test_the_report_has_its_figures_and_published_rows(card, tmp_path):
     for table in (line for line in text.split("\n\n") if line.startswith("|")):
         columns = {row.count("|") for row in table.splitlines()}
         assert len(columns) == 1, table
-    assert "budgets differ" in text
     assert "Something was left out." in text
     assert "An interval of one seed (paired, student 1)" in text
-    for words in ("arXiv 2203.01302", "arXiv 2110.02439", "arXiv 2408.15099", "3e8 environment steps", "CC BY-NC"):
-        assert words in text
-    row = next(line for line in text.splitlines() if line.startswith("| Labyrinth |") and "0.74" in line)
+    assert "arXiv 2408.15099" in text
+    row = next(line for line in text.splitlines() if line.startswith("| Labyrinth |"))
     ours = card.measured["dr"].solved["Labyrinth"].mean()
     assert row.split("|")[2].strip().startswith(f"{ours:.2f}")
-    assert [cell.strip() for cell in row.split("|")[-4:-1]] == [
-        f"{mean:.2f} ± {deviation:.2f}" for mean, deviation in OOD_60.rows["Labyrinth"]
-    ]
-
-
-@pytest.mark.slow
-def test_the_published_aggregates_stand_next_to_ours_on_the_same_mazes(card, tmp_path):
-    """Those of seven mazes next to seven, not next to all twelve."""
-    write_report(card, tmp_path)
-    text = (tmp_path / "evaluation.md").read_text()
-    part = text.split("25 blocks, 250 M steps")[1]
-    row = next(line for line in part.splitlines() if line.startswith("| interquartile mean |"))
-    seven = ["SixteenRooms", "Labyrinth", "Labyrinth2", "StandardMaze", "StandardMaze2", "Crossing", "SmallCorridor"]
-    scores = np.stack([card.measured["dr"].solved[name] for name in seven], axis=1)
-    assert row.split("|")[2].strip().startswith(f"{trim_mean(scores, 0.25, axis=None):.2f}")
 
 
 def test_tables_on_the_screen(card, capsys):
@@ -163,24 +144,3 @@ def test_the_name_of_a_run_cannot_steer_the_terminal(card, capsys):
     shown = capsys.readouterr().out
     assert "\x1b[2J" not in shown
     assert "\\x1b[2J[/b]" in shown
-
-
-@pytest.mark.slow
-def test_published_rows_stand_next_to_the_mazes_they_were_made_on(card, tmp_path):
-    """Where the variants of dcd were measured, those are compared; their aggregate is over them."""
-
-    def renamed(values):
-        return {f"{task}DCD" if task in ("Crossing", "FourRooms") else task: rates for task, rates in values.items()}
-
-    measured = {
-        label: dataclasses.replace(
-            one, solved=renamed(one.solved), returns=renamed(one.returns), regrets=renamed(one.regrets)
-        )
-        for label, one in card.measured.items()
-    }
-    mazes = tuple(renamed(dict.fromkeys(card.mazes)))
-    tasks = tuple(renamed(dict.fromkeys(card.tasks)))
-    write_report(dataclasses.replace(card, mazes=mazes, tasks=tasks, measured=measured), tmp_path)
-    part = (tmp_path / "evaluation.md").read_text().split("60 blocks, 20,000 updates")[1].split("###")[0]
-    names = [line.split("|")[1].strip() for line in part.splitlines() if line.startswith("|")][2:]
-    assert names == [*mazes, "mean", "interquartile mean"]

@@ -1,4 +1,4 @@
-"""The command `minimax-ued`: train, evaluate, levels, demo."""
+"""The command `minimax-ued`: train, evaluate, export, levels, demo."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
     plots.mkdir(exist_ok=True)
     draw_run(trainer, state, plots, seed=options.seed)
-    draw_timeline(plots, plots / "buffer-over-training.png")
+    steps_each = config.env_steps_per_cycle * config.cycles_per_step
+    draw_timeline(plots, plots / "buffer-over-training.png", steps_each=steps_each)
     _draw_complexity(options.out, plots)
     shown = ["train/return"]
     for split in ("held_out", "mazes"):
@@ -129,8 +130,8 @@ def evaluate(options: EvaluateOptions) -> None:
     """Measure trained students, and write a report in Markdown and JSON with figures.
 
     Solved rate, return and regret on held-out levels and on the out-of-distribution test mazes, next to the untrained
-    student and the random policy; the win rate on the worst of many solvable levels; what the runs trained on; and the
-    published results next to ours. All with intervals over seeds.
+    student and the random policy; the win rate on the worst of many solvable levels; and what the runs trained on. All
+    with intervals over seeds.
     """
     from minimax_ued.evaluation.evaluate import expand_mazes
 
@@ -161,6 +162,33 @@ def evaluate(options: EvaluateOptions) -> None:
     print_scorecard(card)
     for file in write_report(card, out):
         _print(file)
+
+
+@settings
+class ExportOptions:
+    """What `export` takes.
+
+    Attributes:
+        run: the run folder
+        out: the .npz file to write
+        seed: which of the run's seeds
+        student: which of the students that a method trains together
+    """
+
+    run: Positional[Path]
+    out: Path
+    seed: Seed = 0
+    student: CountOrZero = 0
+
+
+@app.command(options=ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write a trained LSTM student to one .npz file, which ten lines of NumPy run (see the README)."""
+    _start_jax("cpu", 1)
+    from minimax_ued.loading import load_run
+
+    student = load_run(options.run).student(options.seed, options.student)
+    print(f"Wrote {printable(str(student.export(options.out)))}.")
 
 
 @settings

@@ -24,14 +24,7 @@ from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import UserError
 from paperloop.seeds import fold_seed
 
-__all__ = [
-    "draw_hardest",
-    "draw_mutations",
-    "draw_run",
-    "draw_test_mazes",
-    "random_levels",
-    "record_episode",
-]
+__all__ = ["draw_hardest", "draw_mutations", "draw_run", "draw_test_mazes", "random_levels", "record_episode"]
 
 
 def random_levels(env: Environment, seed: int, n: int) -> tuple[Any, np.ndarray]:
@@ -48,14 +41,7 @@ def _random_levels(env: Environment, key: Array, n: int) -> tuple[Any, Array]:
 def record_episode(
     env: Environment, student: Student, params: Any, key: Array, level: Any
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Play one episode with sampled actions and keep every pose.
-
-    Args:
-        env: a maze.
-        student: the network.
-        params: its variables (no seed axis).
-        key: all randomness.
-        level: one level.
+    """Play one episode of a maze with sampled actions, and keep every pose; `params` has no seed axis.
 
     Returns:
         i32[n, 2] positions (x, y) and i32[n] directions from the start to the last step, and the return.
@@ -83,22 +69,14 @@ def _record(env: Any, student: Student, params: Any, key: Array, level: Any) -> 
     loop = (state, student.initial_carry(1), jnp.ones(1, bool))
     _, (positions, directions, rewards, dones) = jax.lax.scan(body, loop, jax.random.split(key, env.max_steps))
     positions = jnp.concatenate([state.agent_pos[None], positions])
-    directions = jnp.concatenate([state.agent_dir[None], directions])
-    return positions, directions, rewards, dones
+    return positions, jnp.concatenate([state.agent_dir[None], directions]), rewards, dones
 
 
 def draw_run(trainer: UEDTrainer, state: TrainState, folder: Path, *, seed: int = 0, levels: int = 24) -> list[Path]:
-    """Draw the levels that a run trains on and an episode of its first student.
-
-    Args:
-        trainer: the method.
-        state: the trained state.
-        folder: an existing folder.
-        seed: of the levels and of the episode.
-        levels: how many levels to draw.
+    """Draw the levels that a run trains on, and an episode of its first student.
 
     Returns:
-        The files: `levels.png` and `episode.gif`; none where the environment is not a maze.
+        `levels.png` and `episode.gif` in `folder`, which exists; nothing where the environment is not a maze.
     """
     if not isinstance(trainer.env, Maze):
         return []
@@ -109,41 +87,32 @@ def draw_run(trainer: UEDTrainer, state: TrainState, folder: Path, *, seed: int 
         kept, weights = top_levels(curriculum, levels)
         if len(weights) == levels:
             shown, labels = kept, [f"replayed {100 * weight:.2g} %" for weight in weights]
-    files = [save_png(folder / "levels.png", level_sheet(shown, labels, columns=8))]
-
     # The longest way of all: an episode in which there is something to see.
     level = jax.tree.map(lambda x: x[np.argmax(actions)], drawn)
     params = jax.tree.map(lambda x: x[0], trainer.student_params(state))
     key = jax.random.key(fold_seed(seed, "gallery", "actions"))
     positions, directions, _ = record_episode(trainer.env, trainer.student, params, key, level)
     view = trainer.config.env.view_size
-    files.append(save_gif(folder / "episode.gif", level, positions, directions, view_size=view, tile=24))
-    return files
+    return [
+        save_png(folder / "levels.png", level_sheet(shown, labels, columns=8)),
+        save_gif(folder / "episode.gif", level, positions, directions, view_size=view, tile=24),
+    ]
 
 
 def draw_hardest(
     levels: Any, ranking: np.ndarray, measured: np.ndarray, actions: np.ndarray, path: Path, *, columns: int = 8
 ) -> Path:
-    """Draw the longest levels that a student solves, in the first row, and those it fails on, in the second.
+    """Draw the longest mazes that a student solves, in the first row, and those it fails on, in the second.
 
-    Which they are is decided by one round of attempts, and the labels give the win rates of another, so that they are
-    not the product of chance alone. Of the levels failed on equally often the shortest come first: those are the odd
-    ones.
-
-    Args:
-        levels: mazes, leading axis L.
-        ranking: f64 `[L]`, win rates that decide.
-        measured: f64 `[L]`, win rates to show.
-        actions: i32 `[L]`, fewest actions to the goal.
-        path: the picture to write.
-        columns: levels a row.
+    Which they are is decided by the win rates `ranking` f64 `[L]` of one round of attempts; the labels give `measured`,
+    those of another, so that they are not the product of chance alone. Of the levels failed on equally often the
+    shortest come first, those with the fewest `actions` i32 `[L]`: they are the odd ones.
     """
     solved = np.flatnonzero(ranking > 0.5)
     solved = solved[np.argsort(-actions[solved], kind="stable")][:columns]
-    failed = np.lexsort((actions, ranking))[:columns]
     shown: list[Level | None] = []
     labels: list[str] = []
-    for row in (solved, failed):
+    for row in (solved, np.lexsort((actions, ranking))[:columns]):
         empty = (columns - len(row)) * (len(row) > 0)
         shown += [jax.tree.map(lambda x: np.asarray(x[i]), levels) for i in row] + [None] * empty  # noqa: B023
         labels += [f"{100 * measured[i]:.0f} %, {actions[i]} actions" for i in row] + [""] * empty
@@ -151,15 +120,7 @@ def draw_hardest(
 
 
 def draw_mutations(env: Any, levels: Any, operator: str, n_edits: int, path: Path, *, seed: int = 0) -> Path:
-    """Draw each level and, to its right, what `n_edits` edits make of it.
-
-    Args:
-        env: a maze environment with `mutations`.
-        levels: leading axis L.
-        operator: a name in `env.mutations`.
-        n_edits: edits a level.
-        path: the picture to write.
-        seed: of the edits.
+    """Draw each maze and, to its right, what `n_edits` edits by `operator`, a name in `env.mutations`, make of it.
 
     Raises:
         UserError: there is no such operator; the message names those that there are.
@@ -169,14 +130,10 @@ def draw_mutations(env: Any, levels: Any, operator: str, n_edits: int, path: Pat
         known = ", ".join(sorted(mutations)) or "none"
         raise UserError(f"The mutation operator is {operator!r}, but {type(env).__name__} has: {known}.")
     edited = jax.device_get(_mutated(env, operator, n_edits, jax.random.key(fold_seed(seed, "edits")), levels))
-    pairs = [
-        jax.tree.map(lambda x: np.asarray(x[i]), tree)  # noqa: B023
-        for i in range(len(edited.agent_dir))
-        for tree in (levels, edited)
-    ]
-    actions = np.stack([count_actions(levels), count_actions(edited)], axis=1).reshape(-1)
-    labels = [f"{n_edits} edits: {text}" if i % 2 else text for i, text in enumerate(action_labels(actions))]
-    return save_png(path, level_sheet(pairs, labels, columns=8))
+    both = jax.tree.map(lambda *x: np.stack(x, 1).reshape(-1, *np.shape(x[0])[1:]), jax.device_get(levels), edited)
+    labels = action_labels(count_actions(both))
+    labels[1::2] = [f"{n_edits} edits: {text}" for text in labels[1::2]]
+    return save_png(path, level_sheet(both, labels, columns=8))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -187,8 +144,7 @@ def _mutated(env: Any, operator: str, n_edits: int, key: Array, levels: Any) -> 
 
 def draw_test_mazes(names: list[str], path: Path, *, seed: int = 0) -> Path:
     """Draw one level of each named test maze on one sheet."""
-    levels: list[Level] = []
-    for name in names:
-        key = jax.random.key(fold_seed(seed, "gallery", name))
-        levels.append(jax.device_get(jax.jit(get_test_maze(name).sample_level)(key)))
+    keys = [jax.random.key(fold_seed(seed, "gallery", name)) for name in names]
+    samplers = [jax.jit(get_test_maze(name).sample_level) for name in names]
+    levels: list[Level | None] = [jax.device_get(sample(key)) for sample, key in zip(samplers, keys, strict=True)]
     return save_png(path, level_sheet(levels, names, columns=5))

@@ -8,17 +8,18 @@ Runs log, as means over the levels that the students learned from since the last
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from minimax_ued.exhibits.style import INK, colour, make_figure, thousands
 from paperloop.errors import UserError
 from paperloop.loop.metrics_file import Rows, read_metrics
 from paperloop_lab import plots, stats
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["KEPT_SPLIT", "MEASURES", "History", "Series", "complexity_figure", "read_history"]
 
@@ -69,13 +70,10 @@ class History(NamedTuple):
 
 
 def read_history(run: Path | Rows) -> History:
-    """Read the curves of a run.
+    """Return the curves of a run folder, or of the rows of its metrics.jsonl.
 
     Rows of a time in which no level was learned from, or none was kept, are left out. Where there are many rows they
     are averaged in bins (`paperloop_lab.plots.pool_curves`).
-
-    Args:
-        run: a run folder, or the rows of its metrics.jsonl.
 
     Raises:
         UserError: the run has no metrics yet, or none about mazes.
@@ -88,68 +86,25 @@ def read_history(run: Path | Rows) -> History:
     return History(learned, _series(rows, KEPT_SPLIT, "", "kept"))
 
 
-def complexity_figure(histories: Mapping[str, History]) -> Figure:
-    """Draw the curves of several runs over one another: mean over seeds, shaded from the lowest to the highest seed.
-
-    The first row is about the levels that were learned from, the second, if any run has it, about those kept.
-
-    Args:
-        histories: label -> history.
-    """
-    parts = [("learned from", {label: history.learned for label, history in histories.items()})]
-    kept = {label: history.kept for label, history in histories.items() if history.kept}
-    if kept:
-        parts.append(("kept or built", kept))
-    figure, grid = make_figure(11.0, 0.7 + 2.7 * len(parts), len(parts), len(MEASURES))
-    labels = list(histories)
-    # The legend names the runs of the first row, so that all of them are in it.
-    for number, (row, (name, curves)) in enumerate(zip(grid, parts, strict=True)):
-        for axes, (measure, title) in zip(row, MEASURES.items(), strict=True):
-            for label, found in curves.items():
-                if measure not in found:
-                    continue
-                at, values = found[measure]
-                shade = colour(labels.index(label))
-                marker = "o" if len(at) < 12 else None
-                axes.plot(at, values.mean(0), color=shade, lw=1.8, marker=marker, ms=3.5, label=label)
-                if len(values) > 1:
-                    axes.fill_between(at, values.min(0), values.max(0), color=shade, alpha=0.17, lw=0)
-            if number == 0:
-                axes.set_title(title, fontsize=9.5, loc="left", color=INK)
-            highest = max((found[measure].values.max() for found in curves.values() if measure in found), default=1.0)
-            axes.set_ylim(0, 1.03 if measure == "solvable" else 1.08 * max(highest, 1.0))
-            axes.set_xlim(left=0)
-            axes.xaxis.set_major_formatter(thousands)
-        row[0].set_ylabel(f"levels {name}", fontsize=10)
-    for axes in grid[-1]:
-        axes.set_xlabel("environment steps per seed", fontsize=9.5)
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)), frameon=False, fontsize=9.5)
-    return figure
-
-
 def _series(rows: Rows, split: str, prefix: str, weight: str) -> dict[str, Series]:
     """Curves of one split; empty where it has no maze metrics. `weight` names a metric that is 0 where nothing counts.
 
     The path length of solvable levels is the ratio of two logged means.
     """
-    names = {"walls": "n_walls", "solvable": "solvable", "path": "path_length"}
     derived: list[dict[str, Any]] = []
     for row in rows:
-        if row["split"] != split:
-            if any(name.startswith("progress/") for name in row):
-                derived.append({key: row[key] for key in row if key in _PLACE or key.startswith("progress/")})
-            continue
-        try:
-            found = {key: np.atleast_1d(np.asarray(row[prefix + name], float)) for key, name in names.items()}
-        except (KeyError, TypeError):
-            continue
-        counts = np.broadcast_to(np.asarray(row.get(weight, 1.0), float) > 0, found["walls"].shape)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            path = np.where(found["solvable"] > 0, found["path"] / found["solvable"], np.nan)
-        new = {key: row[key] for key in row if key in _PLACE or key.startswith("progress/")}
-        for key, values in (("walls", found["walls"]), ("path_length", path), ("solvable", found["solvable"])):
-            new[key] = np.where(counts, values, np.nan).tolist()
+        new = {key: row[key] for key in row if key in ("step", "wall", "split") or key.startswith("progress/")}
+        if row["split"] == split:
+            try:
+                names = (f"{prefix}{name}" for name in ("n_walls", "path_length", "solvable"))
+                walls, path, solvable = (np.atleast_1d(np.asarray(row[name], float)) for name in names)
+            except (KeyError, TypeError):
+                continue
+            counts = np.asarray(row.get(weight, 1.0), float) > 0
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found = {"walls": walls, "path_length": np.where(solvable > 0, path / solvable, np.nan)}
+            found["solvable"] = solvable
+            new |= {name: np.where(counts, values, np.nan).tolist() for name, values in found.items()}
         derived.append(new)
     curves = {}
     for measure in MEASURES:
@@ -161,17 +116,41 @@ def _series(rows: Rows, split: str, prefix: str, weight: str) -> dict[str, Serie
     return curves
 
 
-_PLACE = ("step", "wall", "split")
+def complexity_figure(histories: Mapping[str, History]) -> Figure:
+    """Draw the curves of several runs over one another: mean over seeds, shaded its 95 % bootstrap interval.
 
-
-def changes(histories: Mapping[str, History], part: str = "learned") -> dict[str, dict[str, Sequence[stats.Interval]]]:
-    """Return label -> measure -> intervals over the first and over the last tenth of training.
+    The first row is about the levels that were learned from, the second, if any run has it, about those kept.
 
     Args:
         histories: label -> history.
-        part: "learned" or "kept".
     """
-    return {
-        label: {measure: series.change for measure, series in getattr(history, part).items()}
-        for label, history in histories.items()
-    }
+    from matplotlib.ticker import EngFormatter
+
+    parts = {"learned": "learned from"}
+    if any(one.kept for one in histories.values()):
+        parts["kept"] = "kept or built"
+    figure, grid = plots.new_figure(11.0, 0.7 + 2.7 * len(parts), len(parts), len(MEASURES))
+    grid = np.reshape(grid, (len(parts), len(MEASURES)))
+    for row, (part, title) in zip(grid, parts.items(), strict=True):
+        row[0].set_ylabel(f"levels {title}")
+        for axes, measure in zip(row, MEASURES, strict=True):
+            highest = 1.0
+            for number, (label, history) in enumerate(histories.items()):
+                found = getattr(history, part).get(measure)
+                if found is not None:
+                    interval = stats.curve_interval(found.values[:, None], "mean", reps=2000)
+                    plots.band(axes, found.env_steps, interval, number, label)
+                    highest = max(highest, float(np.max(interval.high)))
+            axes.set_ylim(0, 1.03 if measure == "solvable" else 1.08 * highest)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter(EngFormatter())
+    for axes, title in zip(grid[0], MEASURES.values(), strict=True):
+        axes.set_title(title, fontsize=10, loc="left")
+    for axes in grid[-1]:
+        axes.set_xlabel("environment steps per seed")
+    handles, names = grid[0, 0].get_legend_handles_labels()  # all runs learned from something
+    figure.legend(handles, names, loc="outside upper left", ncols=min(6, len(names)), frameon=False, fontsize=9)
+    shaded = any(len(series.values) > 1 for one in histories.values() for series in one.learned.values())
+    text = "mean over seeds; shaded: 95 % bootstrap interval" if shaded else "one seed"
+    figure.supxlabel(text, fontsize=8, color=plots.FAINT, x=0.99, ha="right")
+    return figure

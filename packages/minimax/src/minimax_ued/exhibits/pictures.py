@@ -1,6 +1,6 @@
 """Pictures of mazes and of episodes: RGB arrays, PNG sheets and GIFs.
 
-Runs on the host with NumPy and Pillow. Files are written whole or not at all.
+Runs on the host with NumPy and Pillow. Files are written whole or not at all, and their folders are made.
 """
 
 from __future__ import annotations
@@ -29,14 +29,9 @@ _MIN_TILE = 4
 
 
 def render_level(
-    level: Level,
-    *,
-    agent_pos: Any = None,
-    agent_dir: Any = None,
-    tile: int = 16,
-    view_size: int | None = None,
+    level: Level, *, agent_pos: Any = None, agent_dir: Any = None, tile: int = 16, view_size: int | None = None
 ) -> np.ndarray:
-    """Draw one maze with its outer wall; the agent is a triangle that points where it faces.
+    """Return one maze with its outer wall, u8[(H + 2) tile, (W + 2) tile, 3]; the agent's triangle points ahead.
 
     Args:
         level: one level.
@@ -45,14 +40,12 @@ def render_level(
         tile: pixels a cell, at least 4.
         view_size: shade the square of this side that the agent sees.
 
-    Returns:
-        u8[(H + 2) tile, (W + 2) tile, 3].
-
     Raises:
         UserError: the level is not valid, or `tile` is too small.
     """
     level = check_level(level)
-    _check_tile(tile)
+    if isinstance(tile, bool) or not isinstance(tile, int) or tile < _MIN_TILE:
+        raise UserError(f"A tile has at least {_MIN_TILE} pixels a side; got {tile!r}.")
     position = level.agent_pos if agent_pos is None else np.asarray(agent_pos)
     direction = int(level.agent_dir if agent_dir is None else agent_dir)
     height, width = level.wall_map.shape
@@ -77,6 +70,24 @@ def view_cells(agent_pos: Any, agent_dir: int, view_size: int, height: int, widt
     return ((rows >= top) & (rows <= bottom))[:, None] & ((columns >= left) & (columns <= right))[None, :]
 
 
+@functools.lru_cache(maxsize=16)
+def _tiles(tile: int) -> np.ndarray:
+    """u8[7, tile, tile, 3]: floor, wall, goal, and the agent in its four directions."""
+    floor = np.full((tile, tile, 3), _FLOOR, np.uint8)
+    floor[-1], floor[:, -1] = _LINE, _LINE
+    goal, margin = floor.copy(), max(1, tile // 10)
+    goal[margin : tile - margin - 1, margin : tile - margin - 1] = _GOAL
+    # The triangle is drawn eight times as large and averaged, so that its edges are smooth.
+    large = 8 * tile
+    mask = Image.new("L", (large, large), 0)
+    corners = [(x * large, y * large) for x, y in ((0.14, 0.12), (0.88, 0.5), (0.14, 0.88))]
+    ImageDraw.Draw(mask).polygon(corners, fill=255)
+    cover = np.asarray(mask.resize((tile, tile), Image.Resampling.BOX), float)[..., None] / 255
+    turns = [np.rot90(cover, -quarter) for quarter in range(4)]  # clockwise, as directions count
+    agents = [np.round((1 - turned) * floor + turned * np.array(_AGENT)).astype(np.uint8) for turned in turns]
+    return np.stack([floor, np.full((tile, tile, 3), _WALL, np.uint8), goal, *agents])
+
+
 def level_sheet(
     levels: Level | Sequence[Level | None],
     labels: Sequence[str] | None = None,
@@ -84,16 +95,13 @@ def level_sheet(
     columns: int | None = None,
     tile: int = 12,
 ) -> np.ndarray:
-    """Draw many mazes on one sheet, each with its label above it; sizes may differ.
+    """Return a sheet u8[height, width, 3] of mazes, each with its label above it; sizes may differ.
 
     Args:
         levels: levels with a leading axis, or a sequence of single ones; None leaves a place empty.
         labels: one text a level; longer ones are cut off at the width of the maze.
         columns: mazes a row; by default about as many as rows.
         tile: pixels a cell, at least 4.
-
-    Returns:
-        u8[height, width, 3].
 
     Raises:
         UserError: no levels, another number of labels, a level that is not valid, `columns` or `tile` too small.
@@ -111,24 +119,38 @@ def level_sheet(
     pictures = [nothing if level is None else render_level(level, tile=tile) for level in single]
     gap, text = tile, 0 if labels is None else 18
     # Every row is as high and every column as wide as its largest maze.
-    rows = math.ceil(len(pictures) / columns)
-    heights = [max(picture.shape[0] for picture in pictures[row * columns :][:columns]) + text for row in range(rows)]
+    rows = range(0, len(pictures), columns)
+    heights = [max(picture.shape[0] for picture in pictures[row : row + columns]) + text for row in rows]
     widths = [max(picture.shape[1] for picture in pictures[column::columns]) for column in range(columns)]
-    sheet = Image.new("RGB", (gap + sum(widths) + gap * columns, gap + sum(heights) + gap * rows), _PAPER)
+    top, left = (gap + np.cumsum([0, *(size + gap for size in sizes)]) for sizes in (heights, widths))
+    sheet = Image.new("RGB", (int(left[-1]), int(top[-1])), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
     for i, picture in enumerate(pictures):
-        row, column = divmod(i, columns)
-        x, y = gap + sum(widths[:column]) + gap * column, gap + sum(heights[:row]) + gap * row
-        if not picture.size:
-            continue
-        if labels is not None:
-            draw.text((x, y), _cut(str(labels[i]), font, widths[column]), fill=_INK, font=font)
-        sheet.paste(Image.fromarray(picture), (x, y + text))
+        if picture.size:
+            x, y = int(left[i % columns]), int(top[i // columns])
+            if labels is not None:
+                draw.text((x, y), _cut(str(labels[i]), font, widths[i % columns]), fill=_INK, font=font)
+            sheet.paste(Image.fromarray(picture), (x, y + text))
     return np.asarray(sheet)
 
 
+def _single(levels: Level | Sequence[Level | None]) -> list[Level | None]:
+    if not isinstance(levels, Level):
+        return list(levels)
+    if np.ndim(levels.wall_map) != 3:
+        raise UserError(f"Levels for a sheet have one leading axis; got wall_map of shape {np.shape(levels.wall_map)}.")
+    host = jax.device_get(levels)
+    return [jax.tree.map(lambda leaf: leaf[i], host) for i in range(len(host.wall_map))]  # noqa: B023
+
+
+def _cut(text: str, font: Any, width: int) -> str:
+    while text and font.getlength(text) > width:
+        text = text[:-1]
+    return text
+
+
 def save_png(path: str | Path, image: np.ndarray) -> Path:
-    """Write u8[height, width, 3] to a PNG file, whose folder is made, and return its path.
+    """Write u8[height, width, 3] to a PNG file, and return its path.
 
     Raises:
         UserError: the file cannot be written.
@@ -146,19 +168,16 @@ def save_gif(
     view_size: int | None = None,
     frames_per_second: float = 8.0,
 ) -> Path:
-    """Write an episode as an animated GIF that repeats, with a pause on its last frame.
+    """Write an episode as an animated GIF that repeats, with a pause on its last frame, and return its path.
 
     Args:
-        path: file to write; its folder is made.
+        path: file to write.
         level: the level of the episode.
         agent_pos: i32[n, 2], (x, y) of the agent from the start to the end.
         agent_dir: i32[n], its direction.
         tile: pixels a cell.
         view_size: shade the square of this side that the agent sees.
         frames_per_second: at most 50, which is the fastest that GIF viewers play.
-
-    Returns:
-        `path`.
 
     Raises:
         UserError: the level is not valid, the two arrays disagree or are empty, the rate is out of range, or the file
@@ -182,51 +201,7 @@ def save_gif(
     return _write(path, images[0], format="GIF", **animation)
 
 
-@functools.lru_cache(maxsize=16)
-def _tiles(tile: int) -> np.ndarray:
-    """u8[7, tile, tile, 3]: floor, wall, goal, and the agent in its four directions."""
-    floor = np.full((tile, tile, 3), _FLOOR, np.uint8)
-    floor[-1], floor[:, -1] = _LINE, _LINE
-    wall = np.full((tile, tile, 3), _WALL, np.uint8)
-    goal = floor.copy()
-    margin = max(1, tile // 10)
-    goal[margin : tile - margin - 1, margin : tile - margin - 1] = _GOAL
-    # The triangle is drawn eight times as large and averaged, so that its edges are smooth.
-    scale = 8
-    mask = Image.new("L", (tile * scale, tile * scale), 0)
-    corners = [(0.14, 0.12), (0.88, 0.5), (0.14, 0.88)]
-    ImageDraw.Draw(mask).polygon([(x * tile * scale, y * tile * scale) for x, y in corners], fill=255)
-    cover = np.asarray(mask.resize((tile, tile), Image.Resampling.BOX), float)[..., None] / 255
-    # Clockwise, as directions count: right, down, left, up.
-    agents = [
-        np.round((1 - turned) * floor + turned * np.array(_AGENT)).astype(np.uint8)
-        for turned in (np.rot90(cover, -quarter) for quarter in range(4))
-    ]
-    return np.stack([floor, wall, goal, *agents])
-
-
-def _check_tile(tile: int) -> None:
-    if isinstance(tile, bool) or not isinstance(tile, int) or tile < _MIN_TILE:
-        raise UserError(f"A tile has at least {_MIN_TILE} pixels a side; got {tile!r}.")
-
-
-def _single(levels: Level | Sequence[Level | None]) -> list[Level | None]:
-    if not isinstance(levels, Level):
-        return list(levels)
-    if np.ndim(levels.wall_map) != 3:
-        raise UserError(f"Levels for a sheet have one leading axis; got wall_map of shape {np.shape(levels.wall_map)}.")
-    host = jax.device_get(levels)
-    return [jax.tree.map(lambda leaf: leaf[i], host) for i in range(len(host.wall_map))]  # noqa: B023
-
-
-def _cut(text: str, font: Any, width: int) -> str:
-    while text and font.getlength(text) > width:
-        text = text[:-1]
-    return text
-
-
 def _write(path: str | Path, image: Image.Image, **options: Any) -> Path:
-    """Write the file whole or not at all; its folder is made."""
     path, content = Path(path), io.BytesIO()
     image.save(content, **options)
     try:

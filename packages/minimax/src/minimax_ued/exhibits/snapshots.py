@@ -24,19 +24,16 @@ from minimax_ued.support import counting
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import UserError
 from paperloop.seeds import fold_seed
+from paperloop_lab import plots
 
 __all__ = [
-    "Curriculum",
-    "LevelSnapshots",
-    "action_labels",
-    "count_actions",
-    "draw_timeline",
-    "find_curriculum",
-    "top_levels",
-]
+    "Curriculum", "LevelSnapshots", "action_labels", "count_actions", "draw_timeline", "find_curriculum", "top_levels",
+]  # fmt: skip
 
 #: Levels on a picture, and levels that a teacher is asked for where nothing is kept.
 _SHOWN, _BUILT = 16, 64
+
+_SNAPSHOT = re.compile(r"buffer-(\d+)\.npz")
 
 
 class Curriculum(NamedTuple):
@@ -52,20 +49,12 @@ class Curriculum(NamedTuple):
 
 
 def find_curriculum(trainer: UEDTrainer, state: TrainState, seed: int = 0) -> Curriculum | None:
-    """Return the levels that student 0 would train on now.
+    """Return the levels that student 0 would train on now; None for domain randomisation, which has none.
 
     They are those of its level buffer with the replay distribution; the learnable ones, equally likely; those of NCC
-    with the learned distribution; or, where nothing is kept, fresh ones of the teacher.
-
-    Args:
-        trainer: the method.
-        state: of which moment.
-        seed: of the teacher's levels.
-
-    Returns:
-        The curriculum, or None for domain randomisation, which has none.
+    with the learned distribution; or, where nothing is kept, fresh ones of the teacher, which follow from `seed`.
     """
-    curator = trainer.config.method_spec.curator
+    curator, seeds = trainer.config.method_spec.curator, trainer.config.seeds
     if curator == "buffer":
         buffer = LevelBuffer(trainer.config.buffer, trainer.env.level_hash, trainer.env.same_level)
         content = jax.tree.map(lambda x: x[:, 0], state.buffer)
@@ -75,21 +64,24 @@ def find_curriculum(trainer: UEDTrainer, state: TrainState, seed: int = 0) -> Cu
     if curator == "learnable":
         filled = state.buffer.filled.astype(jnp.float32)
         return Curriculum(state.buffer.levels, filled / jnp.maximum(filled.sum(-1, keepdims=True), 1))
-    if trainer.teaching is not None and state.teacher is not None:
-        keys = jax.random.split(jax.random.key(fold_seed(seed, "teacher")), trainer.config.seeds)
-        levels = _build(trainer.teaching, state.teacher.params, keys)
-        return Curriculum(levels, jnp.full((trainer.config.seeds, _BUILT), 1 / _BUILT))
-    return None
+    if trainer.teaching is None or state.teacher is None:
+        return None
+    keys = jax.random.split(jax.random.key(fold_seed(seed, "teacher")), seeds)
+    return Curriculum(_build(trainer.teaching, state.teacher.params, keys), jnp.full((seeds, _BUILT), 1 / _BUILT))
+
+
+@partial(jax.jit, static_argnums=0)
+def _replay_weights(buffer: LevelBuffer, content: Any) -> Array:
+    return jax.vmap(buffer.weights)(content)
+
+
+@partial(jax.jit, static_argnums=0)
+def _build(teaching: Any, params: Any, keys: Array) -> Any:
+    return jax.vmap(lambda p, key: teaching.build(p, key, _BUILT)[0])(params, keys)
 
 
 def top_levels(found: Curriculum, n: int, *, run: int = 0) -> tuple[Any, np.ndarray]:
-    """Return the most likely levels of one seed, and their probabilities.
-
-    Args:
-        found: a curriculum.
-        n: at most so many; fewer if fewer are kept.
-        run: which seed's.
-    """
+    """Return at most `n` levels of seed `run`, the most likely first, and their probabilities."""
     weights = np.asarray(found.weights[run])
     best = np.argsort(-weights, kind="stable")[: min(n, int((weights > 0).sum()))]
     return jax.tree.map(lambda x: np.asarray(x[run])[best], found.levels), weights[best]
@@ -103,20 +95,14 @@ class LevelSnapshots:
     `path_length`; the mean path of solvable levels is `path_length` / `solvable`), and `kept`, the number of levels
     with a probability above zero. All are 0 while nothing is kept.
 
-    With a folder, it also leaves `buffer-<step>.png`, the most likely levels of the first seed with their probability
-    and the number of actions they take, and the same levels as `buffer-<step>.npz` (`minimax_ued.levels.files`). A step
-    is a dispatch, as in metrics.jsonl. A run that resumes writes the same files again.
-
-    Attributes:
-        folder: where pictures go, or None.
+    With a folder, which is made when it is needed, it also leaves `buffer-<step>.png`, the most likely levels of the
+    first seed with their probability and the number of actions they take, and the same levels as `buffer-<step>.npz`
+    (`minimax_ued.levels.files`). A step is a dispatch, as in metrics.jsonl. A run that resumes writes the same files
+    again.
     """
 
     def __init__(self, trainer: UEDTrainer, folder: Path | None = None) -> None:
-        """Bind a trainer.
-
-        Args:
-            trainer: whose states are looked at.
-            folder: where pictures go; it is made when the first is drawn. None draws nothing.
+        """Bind a trainer, whose states are looked at, and a folder for pictures, or None.
 
         Raises:
             UserError: the method is domain randomisation, which has no curriculum to look at.
@@ -137,53 +123,12 @@ class LevelSnapshots:
 
     def _draw(self, found: Curriculum, step: int) -> None:
         levels, weights = top_levels(found, _SHOWN)
-        if not len(weights):
-            return
-        assert self.folder is not None
-        save_levels(self.folder / f"buffer-{step}.npz", levels)
-        actions = action_labels(count_actions(levels))
-        labels = [f"{100 * weight:.2g} %, {text}" for weight, text in zip(weights, actions, strict=True)]
-        save_png(self.folder / f"buffer-{step}.png", level_sheet(levels, labels, columns=8))
-
-
-def draw_timeline(folder: Path, path: Path, *, moments: int = 6, columns: int = 8) -> Path | None:
-    """Draw what a run trained on over time: a row for each of some moments, evenly spread over the snapshots.
-
-    Args:
-        folder: where `LevelSnapshots` left its files.
-        path: the picture to write.
-        moments: at most so many rows.
-        columns: most likely levels of a moment.
-
-    Returns:
-        `path`, or None where there is no snapshot.
-    """
-    steps = sorted(int(found[1]) for file in folder.glob("*.npz") if (found := _SNAPSHOT.fullmatch(file.name)))
-    if not steps:
-        return None
-    chosen = sorted({steps[round(i)] for i in np.linspace(0, len(steps) - 1, moments)})
-    levels: list[Level | None] = []
-    labels: list[str] = []
-    for step in chosen:
-        kept = load_levels(folder / f"buffer-{step}.npz")
-        actions = action_labels(count_actions(kept))[:columns]
-        empty = columns - len(actions)
-        levels += [jax.tree.map(lambda x: x[i], kept) for i in range(len(actions))] + [None] * empty  # noqa: B023
-        labels += [f"step {step}: {told}" for told in actions] + [""] * empty
-    return save_png(path, level_sheet(levels, labels, columns=columns))
-
-
-_SNAPSHOT = re.compile(r"buffer-(\d+)\.npz")
-
-
-@partial(jax.jit, static_argnums=0)
-def _replay_weights(buffer: LevelBuffer, content: Any) -> Array:
-    return jax.vmap(buffer.weights)(content)
-
-
-@partial(jax.jit, static_argnums=0)
-def _build(teaching: Any, params: Any, keys: Array) -> Any:
-    return jax.vmap(lambda p, key: teaching.build(p, key, _BUILT)[0])(params, keys)
+        if len(weights):
+            assert self.folder is not None
+            save_levels(self.folder / f"buffer-{step}.npz", levels)
+            actions = action_labels(count_actions(levels))
+            labels = [f"{100 * weight:.2g} %, {text}" for weight, text in zip(weights, actions, strict=True)]
+            save_png(self.folder / f"buffer-{step}.png", level_sheet(levels, labels, columns=8))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -193,14 +138,44 @@ def _expectations(env: Environment, found: Curriculum) -> dict[str, Array]:
     return kept | {name: (found.weights * value).sum(-1) for name, value in metrics.items()}
 
 
+def draw_timeline(
+    folder: Path, path: Path, *, steps_each: float | None = None, moments: int = 6, columns: int = 8
+) -> Path | None:
+    """Draw what a run trained on over time: a row for each of some moments, evenly spread over the snapshots.
+
+    Args:
+        folder: where `LevelSnapshots` left its files.
+        path: the picture to write.
+        steps_each: environment steps of a dispatch, in which moments are then told; None tells dispatches.
+        moments: at most so many rows.
+        columns: most likely levels of a moment.
+
+    Returns:
+        `path`, or None where there is no snapshot.
+    """
+    steps = sorted(int(found[1]) for file in folder.glob("*.npz") if (found := _SNAPSHOT.fullmatch(file.name)))
+    if not steps:
+        return None
+    levels: list[Level | None] = []
+    labels: list[str] = []
+    for step in sorted({steps[round(i)] for i in np.linspace(0, len(steps) - 1, moments)}):
+        kept = load_levels(folder / f"buffer-{step}.npz")
+        actions = action_labels(count_actions(kept))[:columns]
+        empty = columns - len(actions)
+        at = f"step {step}" if steps_each is None else f"{plots.significant(step * steps_each / 1e6)} M"
+        levels += [jax.tree.map(lambda x: x[i], kept) for i in range(len(actions))] + [None] * empty  # noqa: B023
+        labels += [f"{at}: {told}" for told in actions] + [""] * empty
+    return save_png(path, level_sheet(levels, labels, columns=columns))
+
+
 def count_actions(levels: Any) -> np.ndarray:
     """Return i32 `[L]`, the fewest actions to the goal of each maze; -1 for none that lead there."""
     return np.asarray(_min_actions(jax.tree.map(jnp.asarray, levels)))
 
 
+_min_actions = jax.jit(jax.vmap(min_actions))
+
+
 def action_labels(actions: np.ndarray) -> list[str]:
     """Say for each level how many actions it takes, -1 standing for none that lead to the goal."""
     return [f"{int(n)} actions" if n >= 0 else "unsolvable" for n in actions]
-
-
-_min_actions = jax.jit(jax.vmap(min_actions))

@@ -1,1 +1,1 @@
-"""The result of an evaluation: scorecard, tables, figures, published numbers."""
+"""The result of an evaluation: scorecard, tables, figures."""

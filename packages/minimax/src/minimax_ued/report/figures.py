@@ -2,111 +2,127 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
 import numpy as np
-from matplotlib.figure import Figure
 
 from minimax_ued.evaluation.cvar import ALPHAS
-from minimax_ued.exhibits.style import CONTROL, FAINT, INK, colour, make_figure
-from minimax_ued.report.published import CVAR_SFL
+from minimax_ued.exhibits.gallery import draw_hardest, draw_test_mazes
+from minimax_ued.exhibits.history import complexity_figure
+from minimax_ued.exhibits.pictures import level_sheet, save_png
+from minimax_ued.exhibits.snapshots import draw_timeline
 from minimax_ued.report.scorecard import Scorecard
+from paperloop_lab import plots, stats
 
-__all__ = ["cvar_figure", "path_length_figure", "scorecard_figure"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-#: Of the published rows, those drawn: the others lie between them and would hide one another.
-_DRAWN = ("SFL", "DR", "ACCEL-MaxMC", "PLR-MaxMC", "robust ACCEL", "robust PLR")
+__all__ = ["cvar_figure", "draw", "path_length_figure", "scorecard_figure"]
+
+_CONTROL = "#9a9a9a"
+
+
+def draw(card: Scorecard, folder: Path) -> dict[str, Path]:
+    """Draw every figure that this card has numbers for; return what it shows -> file."""
+    figures = {"scorecard": plots.save_figure(scorecard_figure(card), folder / "evaluation.png")}
+    tail = card.tail
+    if tail is not None:
+        figures["cvar"] = plots.save_figure(cvar_figure(card), folder / "cvar.png")
+        if card.path_bins():
+            figures["path_length"] = plots.save_figure(path_length_figure(card), folder / "path-length.png")
+        for label, one in card.runs.items():
+            if tail.min_actions is not None and one.win_rates is not None:
+                rates = one.win_rates.ranking.mean(0), one.win_rates.measured.mean(0)
+                path = folder / f"levels-{_slug(label)}.png"
+                figures[f"levels {label}"] = draw_hardest(tail.levels, *rates, tail.min_actions, path)
+    if card.histories:
+        figures["complexity"] = plots.save_figure(complexity_figure(card.histories), folder / "complexity.png")
+    runs = {one.source: one for one in card.runs.values() if one.run is not None and one.history is not None}
+    for label, one in runs.items():
+        steps_each, path = one.budget.get("env_steps_per_dispatch"), folder / f"buffer-over-training-{_slug(label)}.png"
+        drawn = draw_timeline(one.run / "plots", path, steps_each=steps_each)
+        if drawn is not None:
+            figures[f"buffer {label}"] = drawn
+    if card.mazes:
+        figures["mazes"] = draw_test_mazes(list(card.mazes), folder / "mazes.png", seed=card.settings["seed"])
+    if card.own is not None:
+        figures["own"] = _draw_own(card, folder / "own-levels.png")
+    return figures
 
 
 def scorecard_figure(card: Scorecard) -> Figure:
     """Draw one line per task: a dot per run or control, at the solved rate, with its interval."""
     count = len(card.measured)
-    height = 1.2 + len(card.tasks) * (0.16 + 0.11 * count)
-    figure, grid = make_figure(7.2, height)
-    axes = grid[0, 0]
+    figure, axes = plots.new_figure(7.2, 1.2 + len(card.tasks) * (0.16 + 0.11 * count))
     spread = np.linspace(-0.3, 0.3, count) if count > 1 else [0.0]
     for number, (label, one) in enumerate(card.measured.items()):
-        scores = card.scores(label)
-        point, low, high = np.array([tuple(card.interval(column)) for column in scores.T]).T
+        point, low, high = np.array([tuple(card.interval(column)) for column in card.scores(label).T]).T
         rows = np.arange(len(card.tasks)) + spread[number]
-        shade = CONTROL if one.control else colour(number)
-        marker = "x" if label == "random policy" else "o"
+        shade = _CONTROL if one.control else plots.style(number)["color"]
         axes.hlines(rows, low, high, color=shade, lw=2.5, alpha=0.5)
-        axes.plot(point, rows, marker, color=shade, ms=5, label=label, clip_on=False, zorder=3)
+        marker = "x" if label == "random policy" else "o"
+        axes.plot(point, rows, marker, color=shade, ms=5, label=plots.plain(label), clip_on=False, zorder=3)
     axes.set_yticks(range(len(card.tasks)), card.tasks)
     axes.set_ylim(len(card.tasks) - 0.5, -0.5)
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"solved rate: mean over seeds ({card.spread})", fontsize=9.5)
     axes.grid(visible=False, axis="y")
-    axes.spines[["left"]].set_visible(False)
-    axes.tick_params(axis="y", labelcolor=INK)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
+    axes.set_xlabel(f"solved rate: mean over seeds ({card.spread})")
+    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
-def cvar_figure(card: Scorecard, *, published: bool = True) -> Figure:
-    """Draw the mean win rate on the worst alpha of the levels over alpha.
-
-    Args:
-        card: with `tail`.
-        published: draw the rows of Rutherford et al. 2024 behind ours, faint.
-    """
+def cvar_figure(card: Scorecard) -> Figure:
+    """Draw the mean win rate on the worst alpha of the levels over alpha."""
     assert card.tail is not None
-    figure, grid = make_figure(7.2, 4.4)
-    axes = grid[0, 0]
     percent = 100 * np.array(ALPHAS)
-    if published:
-        rows = {method: CVAR_SFL.column(method) for method in _DRAWN}
-        names = [f"{alpha:g}" for alpha in percent]
-        for number, (method, values) in enumerate(rows.items()):
-            line = [values[name][0] for name in names]
-            axes.plot(percent, line, color="#b4b4b4", lw=1.0, zorder=1)
-            # At 5 % the lines are farthest apart; each upper one of a pair is named above, each lower one below.
-            side = -1 if number % 2 == 0 else 1
-            axes.annotate(
-                method, (percent[3], line[3]), xytext=(5 * side, -2 * side), textcoords="offset points", fontsize=7.5,
-                color=FAINT, ha="right" if side < 0 else "left", va="bottom" if side < 0 else "top", zorder=1,
-            )  # fmt: skip
-    for number, (label, found) in enumerate(card.tails().items()):
-        point, low, high = np.array([tuple(interval) for interval in found.values()]).T
-        ours = 100 * np.array(card.alphas)
-        axes.plot(ours, point, "o-", color=colour(number), lw=1.8, ms=4, label=label, zorder=3)
-        axes.fill_between(ours, low, high, color=colour(number), alpha=0.17, lw=0, zorder=2)
+    rates = {label: list(found.values()) for label, found in card.tails().items()}
+    figure, axes = _rates(card, 100 * np.array(card.alphas), rates)
     axes.set_xscale("log")
     axes.set_xticks(percent, [f"{value:g} %" for value in percent])
     axes.minorticks_off()
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel(f"worst part of {card.tail.described}, chosen by an independent round", fontsize=9.5)
-    axes.set_ylabel("mean win rate", fontsize=9.5)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
-    caption = f"shaded: {card.spread}"
-    if published:
-        caption += "; grey: published, 13 x 13 mazes after 3e8 steps, 10 seeds (Rutherford et al. 2024)"
-    figure.supxlabel(caption, fontsize=7.5, color=FAINT, x=0.99, ha="right")
+    axes.set_xlabel(f"worst part of {card.tail.described}, chosen by an independent round")
     return figure
 
 
 def path_length_figure(card: Scorecard) -> Figure:
-    """Draw the win rate over the length of the shortest path, above the number of levels of each length."""
-    assert card.tail is not None
-    figure, grid = make_figure(7.2, 4.4)
-    axes = grid[0, 0]
+    """Draw the win rate over the length of the shortest path, with the number of levels of each length."""
     bins = card.path_bins()
-    for number, (label, table) in enumerate(bins.items()):
-        at = np.arange(len(table))
-        point, low, high = np.array([tuple(card.interval(one.rates)) for one in table]).T
-        axes.plot(at, point, "o-", color=colour(number), lw=1.8, ms=4, label=label, zorder=3)
-        axes.fill_between(at, low, high, color=colour(number), alpha=0.17, lw=0, zorder=2)
     table = next(iter(bins.values()))
-    share = np.array([one.n for one in table]) / max(one.n for one in table)
-    axes.bar(np.arange(len(table)), 0.15 * share, 0.7, color="#dddddd", zorder=1)
-    axes.set_xticks(range(len(table)), [f"{_span(one.low, one.high)}\n({one.n})" for one in table])
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("shortest path from the agent to the goal, in moves (number of levels)", fontsize=9.5)
-    axes.set_ylabel("mean win rate", fontsize=9.5)
-    figure.legend(loc="outside upper left", ncols=3, frameon=False, fontsize=9.5)
-    caption = f"shaded: {card.spread}; bars: number of levels"
-    figure.supxlabel(caption, fontsize=7.5, color=FAINT, x=0.99, ha="right")
+    rates = {label: [card.interval(one.rates) for one in found] for label, found in bins.items()}
+    figure, axes = _rates(card, np.arange(len(table)), rates)
+    names = [str(one.low) if one.low == one.high else f"{one.low}-{one.high}" for one in table]
+    axes.set_xticks(range(len(table)), [f"{name}\n({one.n})" for name, one in zip(names, table, strict=True)])
+    axes.set_xlabel("shortest path from the agent to the goal, in moves (number of levels)")
     return figure
 
 
-def _span(low: int, high: int) -> str:
-    return str(low) if low == high else f"{low}-{high}"
+def _rates(card: Scorecard, at: np.ndarray, rates: dict[str, list[stats.Interval]]) -> tuple[Figure, Axes]:
+    """Return a figure of win rates at some points, a line and a band for each run."""
+    figure, axes = plots.new_figure(7.2, 4.4)
+    for number, (label, found) in enumerate(rates.items()):
+        plots.band(axes, at, stats.Interval(*np.array([tuple(one) for one in found]).T), number, label)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylabel("mean win rate")
+    plots.legend(axes)
+    several = any(one.seeds > 1 for one in card.runs.values())
+    text = f"shaded: {card.spread}" if several else card.spread
+    figure.supxlabel(text, fontsize=8, color=plots.FAINT, x=0.99, ha="right")
+    return figure, axes
+
+
+def _draw_own(card: Scorecard, path: Path, most: int = 48) -> Path:
+    """Draw the first levels of the user's, with the solved rate of each run."""
+    levels = card.own
+    assert levels is not None
+    n = min(most, len(levels.wall_map))
+    rates = [one.own.mean(0) for one in card.runs.values() if one.own is not None]
+    labels = [f"{i + 1}: " + " ".join(f"{100 * rate[i]:.0f} %" for rate in rates) for i in range(n)]
+    return save_png(path, level_sheet(jax.tree.map(lambda x: x[:n], levels), labels, columns=min(8, n), tile=16))
+
+
+def _slug(label: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", label).strip("-")

@@ -417,6 +417,7 @@ def _budget(trainer: UEDTrainer, state: Any, student: int) -> dict[str, Any]:
         "environments": config.n_envs,
         "rollout_steps": config.rollout_steps,
         "seeds": config.seeds,
+        "env_steps_per_dispatch": config.env_steps_per_cycle * config.cycles_per_step,
         **{name: int(value) for name, value in trainer.progress(state).items()},
     }
 

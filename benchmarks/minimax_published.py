@@ -1,16 +1,25 @@
-"""Published results, as plain numbers, to compare ours with.
+"""What the literature published on mazes, as plain numbers, next to evaluations of ours.
 
-They were aggregated from the per-seed tables that the authors keep in their repositories, which are quoted here and not
-shipped. Budgets, environments and networks differ from one table to the next and from any run of this package: each
-source says how. None of these numbers was measured by this package.
+    python -m benchmarks.minimax_published [runs/small/plots/evaluation.json ...]
+
+prints every table, with the evaluations that `minimax-ued evaluate` wrote beside the published columns.
+
+The numbers were aggregated from the per-seed tables that the authors keep in their repositories, which are quoted here
+and not shipped. Budgets, environments and networks differ from one table to the next and from any run of this package:
+each source says how. None of these numbers was measured by this package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-__all__ = ["CVAR_SFL", "OOD_25", "OOD_60", "PACE", "PUBLISHED", "AbstractClaim", "PublishedTable"]
+from benchmarks.harness import Json, table
+
+__all__ = ["CVAR_SFL", "OOD_25", "OOD_60", "PACE", "PUBLISHED", "AbstractClaim", "PublishedTable", "compared"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,3 +271,47 @@ PACE = AbstractClaim(
 
 #: Every table.
 PUBLISHED = {"ood_25": OOD_25, "ood_60": OOD_60, "cvar_sfl": CVAR_SFL}
+
+
+def compared(published: PublishedTable, evaluations: Mapping[str, Json]) -> str:
+    """Return a published table, with the mean solved or win rates of `evaluation.json` files (label -> its content)."""
+    ours = {label: _rates(found) for label, found in evaluations.items()}
+    runs = {f"{label}: {run}": rates for label, found in ours.items() for run, rates in found.items()}
+    rows = []
+    for name, values in published.rows.items():
+        # The variants of dcd are what its tables were made on.
+        own = [rates.get(f"{name}DCD", rates.get(name)) for rates in runs.values()]
+        rows.append([name, *("" if x is None else f"{x:.2f}" for x in own), *(f"{m:.2f} ± {d:.2f}" for m, d in values)])
+    for name, intervals in published.aggregates.items():
+        rows.append([name, *[""] * len(runs), *(f"{x:.2f} [{low:.2f}, {high:.2f}]" for x, low, high in intervals)])
+    text = table(rows, ("", *runs, *published.columns))
+    return (
+        f"{published.name} ({published.citation})\n{text}\nMean ± standard deviation over {published.seeds} seeds, "
+        f"from {published.origin}. Budget: {published.budget}. Other differences: {published.differs}."
+    )
+
+
+def _rates(found: Json) -> dict[str, dict[str, float]]:
+    """Run -> task or percent of worst levels -> mean rate."""
+    tail = (found.get("worst_levels") or {}).get("cvar", {})
+    return {
+        run: {task: cell[0] for task, cell in found["intervals"]["solved"][run].items() if cell is not None}
+        | {percent: cell[0] for percent, cell in tail.get(run, {}).items()}
+        for run in found["runs"]
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="evaluation.json of `minimax-ued evaluate`")
+    files = parser.parse_args(argv).files
+    evaluations = {str(path.parent): json.loads(path.read_text()) for path in files}
+    print("The budgets differ: the published rows are not like for like with ours.\n")
+    print("\n\n".join(compared(one, evaluations) for one in PUBLISHED.values()))
+    print(f"\n{PACE.name} ({PACE.citation}): {PACE.claim}; known from the abstract only.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,12 +1,14 @@
 """The published tables: complete, and equal to the figures that their papers' readers quote."""
 
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks.minimax_published import CVAR_SFL, OOD_25, OOD_60, PUBLISHED, compared, main
 from minimax_ued.evaluation.cvar import ALPHAS
 from minimax_ued.evaluation.evaluate import OOD_MAZES
 from minimax_ued.levels.suite import TEST_MAZES
-from minimax_ued.report.published import CVAR_SFL, OOD_25, OOD_60, PUBLISHED
 
 
 @pytest.mark.parametrize("table", PUBLISHED.values(), ids=PUBLISHED)
@@ -41,3 +43,26 @@ def test_tails_grow_with_alpha():
     means = np.array([[mean for mean, _ in row] for row in CVAR_SFL.rows.values()])
     assert (np.diff(means, axis=0) > 0).all()
     assert CVAR_SFL.column("DR")["100"][0] == 0.9926
+
+
+def test_evaluations_stand_next_to_the_mazes_that_the_tables_were_made_on(tmp_path, capsys):
+    solved = {
+        "Labyrinth": [0.5, 0.4, 0.6],
+        "Crossing": [0.1, 0.1, 0.1],
+        "CrossingDCD": [0.3, 0.2, 0.4],
+        "FourRooms": None,
+    }
+    found = {"runs": {"dr": {}}, "intervals": {"solved": {"dr": solved}}}
+    found["worst_levels"] = {"cvar": {"dr": {"10": [0.25, 0.2, 0.3]}}}
+    lines = compared(OOD_60, {"e": found}).splitlines()
+    cells = {line.split()[0]: line.split()[1] for line in lines[3:]}
+    assert (cells["Labyrinth"], cells["Crossing"]) == ("0.50", "0.30")
+    assert "20,000 PPO updates" in lines[-1]
+    file = tmp_path / "evaluation.json"
+    file.write_text(json.dumps(found))
+    assert main([str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "budgets differ" in shown
+    for words in ("arXiv 2203.01302", "arXiv 2110.02439", "arXiv 2408.15099", "3e8 environment steps", "CC BY-NC"):
+        assert words in shown
+    assert next(line for line in shown.splitlines() if line.startswith("10 ")).split()[1] == "0.25"
