@@ -41,10 +41,11 @@ def draw(card: Scorecard, folder: Path) -> dict[str, Path]:
                 figures[f"levels {label}"] = draw_hardest(tail.levels, *rates, tail.min_actions, path)
     if card.histories:
         figures["complexity"] = plots.save_figure(complexity_figure(card.histories), folder / "complexity.png")
-    runs = {one.source: one for one in card.runs.values() if one.run is not None and one.history is not None}
-    for label, one in runs.items():
-        steps_each, path = one.budget.get("env_steps_per_dispatch"), folder / f"buffer-over-training-{_slug(label)}.png"
-        drawn = draw_timeline(one.run / "plots", path, steps_each=steps_each)
+    for label in card.histories:
+        run = card.folders[label]
+        budget = next(one.budget for one in card.runs.values() if one.source == label)
+        path = folder / f"buffer-over-training-{_slug(label)}.png"
+        drawn = draw_timeline(run / "plots", path, steps_each=budget.get("env_steps_per_dispatch"))
         if drawn is not None:
             figures[f"buffer {label}"] = drawn
     if card.mazes:
