@@ -1,5 +1,7 @@
 """Tiny models made from scratch, a tokeniser trained in a moment, and where shared data lies."""
 
+import contextlib
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,16 @@ SENTENCES = [
     "Does the following response to the question imply yes or no?",
     "The following are examples of the task: Finish the following text: what is the intent, Karen, William, Bob, Alice",
 ] * 4
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Compute on one thread, also in processes that tests start: how sums are split changes their last bits."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
