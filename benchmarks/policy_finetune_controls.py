@@ -22,14 +22,14 @@ from policy_finetune.config import OfflineConfig, OnlineConfig
 from policy_finetune.envs.rollouts import evaluate
 from policy_finetune.measures.collapse import collapse_metrics
 from policy_finetune.study.report import StudyCurve
-from policy_finetune.trainers.sessions import load_run
+from policy_finetune.trainers.sessions import load_trainer
 
 FROZEN = "no training"
 
 
 def returns_of(run: Path, episodes: int, seed: int) -> np.ndarray:
     """Return the undiscounted returns (A, episodes) of a run's agents at its newest checkpoint."""
-    trainer, spec = load_run(run)
+    trainer, spec = load_trainer(run)
     return np.asarray(
         evaluate(trainer.policy(paperloop.restore(trainer, run)), spec, episodes=episodes, seed=seed).returns
     )

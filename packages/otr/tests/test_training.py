@@ -15,7 +15,7 @@ pytest.importorskip("gymnasium")
 
 from scipy.stats import spearmanr
 
-from otr import OTRConfig, label, preset
+from otr import OTRConfig, label, load_run, preset
 from otr.cli import main
 from otr.commands.demo import pendulum_data
 from otr.episodes.demonstrations import best_episodes
@@ -141,6 +141,25 @@ def test_each_agent_sees_the_rewards_of_its_arm(trained):
         )
         at = int(np.abs(states - true.observations[7]).sum(1).argmin())
         np.testing.assert_allclose(rows[at, -3], rewards[7], rtol=1e-5)
+
+
+def test_a_training_is_loaded_in_one_call(trained, tmp_path):
+    config, out, _ = trained
+    training = load_run(out)
+    assert training.config == config
+    assert list(training.runs) == ["bc", "iql"]
+    assert training.arms[-3:] == tuple(f"iql {name}" for name in LABELS)
+    states = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    acted = training.policy("iql otr", seed=1).predict(states)
+    run = training.runs["iql"]
+    agent = [i for i, label in enumerate(run.agents) if label == "iql otr"][1]
+    np.testing.assert_array_equal(acted, run.trainer.policy(run.state).agent(agent).predict(states))
+    with pytest.raises(UserError, match=r"There is no arm 'iql ott'.*iql otr"):
+        training.policy("iql ott")
+    with pytest.raises(UserError, match="has the seeds 0 to 1, and not 2"):
+        training.policy("bc", seed=2)
+    with pytest.raises(UserError, match=r"train\.json"):
+        load_run(tmp_path)
 
 
 def test_ten_percent_is_by_true_or_by_labelled_return(trained):

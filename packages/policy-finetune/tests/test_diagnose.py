@@ -25,6 +25,7 @@ from policy_finetune.diagnosis.measures import (
     mean_of,
     nearest,
     q_optimism,
+    two_kinds,
     vendi_score,
 )
 from policy_finetune.diagnosis.rollouts import Critic, Greedy, Tape
@@ -391,9 +392,9 @@ def test_a_run_is_diagnosed(run_folder, files, tmp_path, capsys):
     assert 0.4 < found.data.action_spread < 0.7  # uniform actions: 0.58
     # The returns are those of `evaluate`.
     from paperloop.loop.runner import restore
-    from policy_finetune.trainers.sessions import load_run
+    from policy_finetune.trainers.sessions import load_trainer
 
-    trainer, spec = load_run(run_folder)
+    trainer, spec = load_trainer(run_folder)
     plain = evaluate(trainer.policy(restore(trainer, run_folder)), spec, episodes=3, seed=7)
     np.testing.assert_allclose(document["policy_returns"], plain.returns[2:], rtol=1e-12)
     assert found.agents[0].optimism is not None
@@ -504,3 +505,16 @@ def test_a_run_without_a_checkpoint(run_folder, files, tmp_path):
         (tmp_path / "run" / "checkpoints").mkdir()
     with pytest.raises(CheckpointError, match="no checkpoint"):
         diagnose_run(files[0], tmp_path / "run", episodes=2, seed=0, out=tmp_path)
+
+
+def test_returns_of_two_kinds_are_told_from_those_of_one():
+    rng = np.random.default_rng(0)
+    found = two_kinds(np.concatenate([rng.normal(300, 50, 12), rng.normal(9300, 100, 8)]))
+    assert found.share == 0.6
+    assert found.low == pytest.approx(300, abs=50)
+    assert found.high == pytest.approx(9300, abs=100)
+    for draw in (rng.normal, rng.uniform):
+        assert all(two_kinds(draw(0, 1, 20)) is None for _ in range(200))
+    assert two_kinds(np.full(20, 5.0)) is None
+    assert two_kinds(np.array([0.0] * 19 + [9.0])) is None  # one outlier is not a kind
+    assert two_kinds(np.array([0.0, 9.0])) is None

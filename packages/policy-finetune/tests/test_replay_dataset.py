@@ -11,7 +11,7 @@ import policy_finetune.cli as cli
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
 from policy_finetune.replay.recorded import OverwrittenWarning
-from policy_finetune.trainers.sessions import load_run, online_trainer
+from policy_finetune.trainers.sessions import load_trainer, online_trainer
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def make(run, out, *arguments):
 
 
 def test_each_agents_buffer_is_written_as_it_is(run, tmp_path):
-    trainer, _ = load_run(run)
+    trainer, _ = load_trainer(run)
     state = paperloop.restore(trainer, run)
     for agent in (0, 1):
         out = tmp_path / f"{agent}.hdf5"
@@ -52,7 +52,7 @@ def test_a_buffer_that_has_wrapped_says_what_it_has_lost(run, tmp_path, capsys):
     assert make(run, tmp_path / "whole.hdf5") == 0
     assert "note:" not in capsys.readouterr().err
     small = tmp_path / "small"
-    config = dataclasses.replace(load_run(run)[0].config, replay=ReplayConfig(kind="drop", capacity=100))
+    config = dataclasses.replace(load_trainer(run)[0].config, replay=ReplayConfig(kind="drop", capacity=100))
     trainer, _ = online_trainer(config)
     paperloop.run(trainer, small, steps=5, progress=False)
     assert make(small, tmp_path / "small.hdf5") == 0

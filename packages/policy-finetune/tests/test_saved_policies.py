@@ -13,7 +13,13 @@ from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, 
 from policy_finetune.data.make import make_dataset
 from policy_finetune.data.saved_policies import load_policies, saved_environment
 from policy_finetune.envs.rollouts import evaluate
-from policy_finetune.trainers.sessions import environment_at, load_run, offline_trainer, online_trainer, pretrained_of
+from policy_finetune.trainers.sessions import (
+    environment_at,
+    load_trainer,
+    offline_trainer,
+    online_trainer,
+    pretrained_of,
+)
 
 TINY = NetworkConfig(hidden=(8,))
 HEAVY = {"id": "Pendulum-v1", "kwargs": {"g": 2.0}, "max_episode_steps": 50}
@@ -41,7 +47,7 @@ def home(tmp_path_factory):
 
 @pytest.mark.parametrize("run", ["before", "after"])
 def test_saved_policies_are_those_of_the_state(home, run):
-    trainer, spec = load_run(home / "r" / run)  # from another working folder than the one that it was made in
+    trainer, spec = load_trainer(home / "r" / run)  # from another working folder than the one that it was made in
     policy, labels = load_policies(home / "r" / run)
     assert policy.spec.to_json() == spec.to_json()
     assert (policy.spec.kwargs, policy.spec.max_episode_steps) == ({"g": 2.0}, 50)
@@ -59,12 +65,22 @@ def test_evaluation_needs_neither_data_nor_working_folder(home, tmp_path, monkey
     assert cli.main(["evaluate", "before", "after", "--episodes", "2"]) == 0
     table = capsys.readouterr().out
     assert table.count("random policy") == 2
+    assert "after - before" in table
+    assert "each agent and the one that it started from" in " ".join(table.split())
     found = json.loads((tmp_path / "r" / "after" / "evaluation.json").read_text())
     policy, _ = load_policies("after")
     assert found["returns"] == evaluate(policy, policy.spec, episodes=2, seed=0).returns.tolist()
     assert found["env_spec"] == HEAVY
+    before = json.loads((tmp_path / "r" / "before" / "evaluation.json").read_text())
+    assert "differences" not in before
+    (difference,) = [value for name, value in found["differences"].items() if name != "from"]
+    gained = np.mean(found["returns"]) - np.mean(before["returns"])
+    assert difference["point"] == pytest.approx(gained)
+    assert difference["low"] <= gained <= difference["high"]
+    assert found["differences"]["from"] == "before"
+    assert next(iter(before["means"].values()))["point"] == pytest.approx(np.mean(before["returns"]))
     with pytest.raises(UserError, match=r"d/heavy\.npz"):  # which a trainer needs
-        load_run("before")
+        load_trainer("before")
 
 
 def test_what_a_run_was_made_from_is_found_from_the_run(home, tmp_path, monkeypatch):
@@ -73,8 +89,8 @@ def test_what_a_run_was_made_from_is_found_from_the_run(home, tmp_path, monkeypa
     assert start.num_agents == 2
     assert spec.kwargs == {"g": 2.0}
     assert config.data == ("d/heavy.npz",)  # as it was typed: the run's configuration is what it was
-    trainer, _ = load_run(home / "r" / "after")
-    assert trainer.replay.digest == load_run(home / "r" / "before")[0].data.digest
+    trainer, _ = load_trainer(home / "r" / "after")
+    assert trainer.replay.digest == load_trainer(home / "r" / "before")[0].data.digest
 
 
 def test_folders_that_hold_no_policies_are_one_sentence(home, tmp_path):

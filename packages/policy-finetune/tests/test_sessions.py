@@ -28,7 +28,7 @@ def test_notes_on_data_are_said_and_not_said_again(file, tmp_path, capsys):
     assert "outside the bounds of Pendulum-v1" in capsys.readouterr().err
     save_config(config, tmp_path / "config.json")
     for folder in (tmp_path, str(tmp_path)):
-        trainer, spec = sessions.load_run(folder)
+        trainer, spec = sessions.load_trainer(folder)
         assert trainer.config == config
         assert spec.env_id == sessions.environment_at(folder) == "Pendulum-v1"
     assert capsys.readouterr().err == ""
@@ -37,7 +37,7 @@ def test_notes_on_data_are_said_and_not_said_again(file, tmp_path, capsys):
 @pytest.mark.parametrize("kind", [str, lambda path: path])
 def test_a_folder_without_a_run_is_named(tmp_path, kind):
     with pytest.raises(UserError, match="is not a run folder"):
-        sessions.load_run(kind(tmp_path / "none"))
+        sessions.load_trainer(kind(tmp_path / "none"))
     with pytest.raises(UserError, match="is not a run folder"):
         sessions.pretrained_of(kind(tmp_path / "none"))
 

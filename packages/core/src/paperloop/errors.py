@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -44,6 +44,7 @@ class CommandWords:
     #: Name of a settings class -> the path of its only instance among the settings ("" for the outermost).
     classes: Mapping[str, str] = dataclasses.field(default_factory=dict)
     distribution: str = ""  # the package whose command runs
+    given: Collection[str] = ()  # paths of the settings that were typed
 
     def find(self, name: str) -> str | None:
         """Return the path that a full path, or a suffix that only one path has, stands for."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from otr.labels.labelling import LabelResult, label
     from otr.optimal_transport.sinkhorn import transport, transport_plan
     from otr.presets import PRESETS, preset
+    from otr.training.loading import load_run
 
 __all__ = [
     "PRESETS",
@@ -58,6 +59,7 @@ __all__ = [
     "UDSConfig",
     "add_labeller",
     "label",
+    "load_run",
     "make_labeller",
     "preset",
     "transport",
@@ -87,6 +89,7 @@ _HOME = {
         "LabelResult",
         "label",
     ),
+    "otr.training.loading": ("load_run",),
     "otr.labellers": (
         "Labels",
         "add_labeller",

@@ -29,8 +29,10 @@ _WHERE = {
     "data.policies": ("GradedPolicy", "load_policy", "save_policy", "shipped"),
     "presets": ("LEARNERS", "learner"),
     "envs.rollouts": ("evaluate",),
+    "data.exported": ("export_policy",),
     "data.saved_policies": ("load_policies",),
-    "trainers.sessions": ("load_run", "pretrained_of"),
+    "trainers.loading": ("LoadedRun", "load_run"),
+    "trainers.sessions": ("pretrained_of",),
     "study.config": ("StudyArm", "StudyConfig"),
     "trainers.switch": ("Pretrained",),
 }  # fmt: skip

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from paperloop.cli import App, Device, Positional, RunOptions, start_jax
-from paperloop.errors import UserError, printable, setting
+from paperloop.errors import UserError, printable, running_command, setting
 from paperloop.files import check_is_file
 from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Seed, fault, settings
 from paperloop.signals import leaving_with
+from policy_finetune.commands.start import with_network_of_start
 from policy_finetune.commands.unused import refuse_idle_constraint, unused_settings
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
@@ -45,8 +46,10 @@ def _check_files(files: Iterable[str]) -> None:
     """Name a dataset that is missing or cannot be one, before anything slow begins."""
     for file in files:
         if not os.path.lexists(file):
-            raise UserError(f"There is no dataset at {file}: check {setting('data')}.")
-        if not os.path.isdir(file):
+            from policy_finetune.data.checks import check_there
+
+            check_there(file)
+        elif not os.path.isdir(file):
             check_is_file(file)
 
 
@@ -89,6 +92,12 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     """
     refuse_idle_constraint(config)
     _say(unused_settings(config))
+    updates = config.num_steps * config.updates_per_step
+    if updates > config.updates:
+        _say(
+            [f"{config.updates} updates are rounded up to {updates}: {setting('updates_per_step')} is "
+             f"{config.updates_per_step}"]
+        )  # fmt: skip
     _check_files(config.data)
     start_jax(options.device, config.devices)
     from paperloop.loop.runner import run
@@ -156,6 +165,9 @@ def finetune(options: RunOptions, config: OnlineConfig) -> None:
             f"{config.start} is not a run folder (no config.json): give {setting('start')} the folder that pretrain "
             "wrote."
         )
+    words = running_command.get()
+    config, notes = with_network_of_start(config, words.given if words else ())
+    _say(notes)
     _go_online(options, config, snapshots=False)
 
 
@@ -216,10 +228,52 @@ class EvaluateOptions:
 
 @app.command(options=EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure the agents of runs in many episodes, next to a random policy; writes evaluation.json into each folder."""
-    from policy_finetune.report.run import evaluate_runs
+    """Measure the agents of runs in many episodes: `policy-finetune evaluate runs/pre runs/tuned`.
+
+    Shows each agent next to a random policy, the mean of every arm with its interval over agents, and the difference in
+    pairs to the run that a run started from, where that is given too (else to the first). Writes evaluation.json into
+    each folder.
+    """
+    from policy_finetune.report.evaluation import evaluate_runs
 
     evaluate_runs(options.runs, episodes=options.episodes, noise=options.noise, seed=options.seed)
+
+
+@settings
+class ExportOptions:
+    """What `export` takes.
+
+    Attributes:
+        run: the run folder; the policy of its newest checkpoint is written
+        out: the npz file to write
+        agent: which of the run's agents, from 0 on
+        overwrite: replace OUT
+    """
+
+    run: Positional[Path]
+    out: Path
+    agent: CountOrZero = 0
+    overwrite: bool = False
+
+
+@app.command(options=ExportOptions)
+def export(options: ExportOptions) -> None:
+    """Write an agent's policy to a file that plain NumPy can run: `policy-finetune export runs/x --out policy.npz`.
+
+    The file holds the layers, the observations' normaliser and the bounds of the actions; the README has the ten lines
+    that run it.
+    """
+    from policy_finetune.data.exported import export_policy
+    from policy_finetune.data.saved_policies import load_policies
+
+    policy, labels = load_policies(options.run)
+    if options.agent >= len(labels):
+        raise UserError(
+            f"{setting('agent')} is {options.agent}, but {options.run} has {len(labels)} agents, numbered from 0."
+        )
+    label = labels[options.agent]
+    export_policy(policy.agent(options.agent), options.out, label=label, overwrite=options.overwrite)
+    print(printable(f"{options.out}: agent {options.agent} of {len(labels)} ({label}), {policy.spec.env_id}"))
 
 
 @settings

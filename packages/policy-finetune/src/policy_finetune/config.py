@@ -7,7 +7,6 @@ learner's family, how many updates a round has - is *structure*, and must be the
 
 from __future__ import annotations
 
-from math import gcd
 from typing import Literal
 
 from paperloop.settings import Count, CountOrZero, NotNegative, Positive, PositiveShare, Seed, fault, settings
@@ -58,7 +57,7 @@ class OfflineConfig:
         data: dataset files or folders, each with agents of its own (the command line's)
         loading: how they are read
         env_id: gymnasium's name of the environment that evaluates; empty: the dataset's own
-        updates: critic updates in all; a multiple of `updates_per_step`
+        updates: critic updates in all, rounded up to whole dispatches of `updates_per_step`
         updates_per_step: critic updates a dispatch
         seeds: agents that learn side by side on each dataset
         agents: the agents one by one, where they differ in more than seed and dataset; empty: as `seeds` and the
@@ -96,13 +95,6 @@ class OfflineConfig:
         delay = self.structure.policy_delay
         if self.updates_per_step % delay:
             raise fault(self, "updates_per_step", f"a multiple of {{learner.policy_delay}} = {delay}")
-        if self.updates % self.updates_per_step:
-            fitting = gcd(self.updates, self.updates_per_step)
-            other = f", or set {{updates_per_step}} to {fitting}" if fitting % delay == 0 else ""
-            raise fault(
-                self, "updates",
-                f"a multiple of {{updates_per_step}} = {self.updates_per_step}: change it{other}",
-            )  # fmt: skip
         for learner in [agent.learner for agent in self.agents] or [self.learner]:
             reference = learner.constraint.reference
             if learner.constraint.enabled and reference in ("offline", "best"):
@@ -118,8 +110,8 @@ class OfflineConfig:
 
     @property
     def num_steps(self) -> int:
-        """Dispatches that `updates` take."""
-        return self.updates // self.updates_per_step
+        """Dispatches that `updates` take, the last of them whole."""
+        return -(-self.updates // self.updates_per_step)
 
 
 @settings

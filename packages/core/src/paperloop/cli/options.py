@@ -210,6 +210,7 @@ class Typed:
             {path: option.off for path, option in self.table.items() if option.flag},
             {name: found.pop() for name, found in places.items() if len(found) == 1},
             self.command.distribution,
+            self.words,  # which `read` fills
         )
 
     def read(self) -> tuple[Any, Any]:

@@ -141,7 +141,7 @@ def _constraint(constraint: ConstraintConfig) -> list[str]:
 def _cosine(config: OfflineConfig) -> list[str]:
     """Say where the actor's learning rate does not come to its end within the run."""
     for learner in [agent.learner for agent in config.agents] or [config.learner]:
-        rounds = config.updates // learner.policy_delay
+        rounds = config.num_steps * config.updates_per_step // learner.policy_delay
         if learner.actor_lr_steps > rounds:
             return [
                 f"{setting('learner.actor_lr_steps')} is {learner.actor_lr_steps}: the actor's learning rate falls "

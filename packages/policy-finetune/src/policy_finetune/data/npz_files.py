@@ -1,17 +1,21 @@
-"""Reading npz archives of arrays: whatever is wrong with one is a sentence, and nothing is allocated on its word."""
+"""Reading and writing npz archives of arrays.
+
+Whatever is wrong with one is a sentence, and nothing is allocated on its word.
+"""
 
 from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from paperloop.errors import UserError
-from paperloop.files import check_is_file
+from paperloop.errors import UserError, setting
+from paperloop.files import check_is_file, write_atomically
 
-__all__ = ["read_arrays"]
+__all__ = ["read_arrays", "write_arrays"]
 
 #: Bytes that an archive may unpack to: our policies have megabytes, chunks of episodes a few hundred.
 LARGEST = 16 << 30
@@ -49,6 +53,34 @@ def read_arrays(path: Path, what: str) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path} is damaged or not an npz file ({reason}); give {what} as an npz file of arrays."
         ) from error
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray], *, overwrite: bool = False) -> Path:
+    """Write an npz archive atomically. Equal arrays give equal bytes: no time is recorded.
+
+    Raises:
+        UserError: the path exists, does not end in .npz, or cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".npz":
+        raise UserError(f"{path}: a policy is an npz file; give a name that ends in .npz.")
+    if path.exists() and not overwrite:
+        raise UserError(f"{path} exists already; give {setting('overwrite', True)}, or choose another name.")
+
+    def fill(temporary: Path) -> None:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in arrays.items():
+                member = zipfile.ZipInfo(f"{name}.npy")  # with a fixed date, unlike numpy.savez
+                member.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(member, "w") as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, fill)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from error
+    return path
 
 
 def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

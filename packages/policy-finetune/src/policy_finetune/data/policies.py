@@ -20,7 +20,6 @@ import functools
 import hashlib
 import importlib.resources
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,13 +29,12 @@ from typing import Any
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop.files import write_atomically
-from policy_finetune.data.npz_files import read_arrays
+from policy_finetune.data.npz_files import read_arrays, write_arrays
 from policy_finetune.envs.acting import HostPolicy
 from policy_finetune.envs.rollouts import RolloutEnvs, evaluate
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["METADATA_KEYS", "GradedPolicy", "load_policy", "save_policy", "scored", "shipped"]
+__all__ = ["METADATA_KEYS", "GradedPolicy", "arrays_of", "load_policy", "save_policy", "scored", "shipped"]
 
 Layer = tuple[np.ndarray, np.ndarray]
 
@@ -160,7 +158,7 @@ class GradedPolicy:
     def digest(self) -> str:
         """SHA-256 of the arrays, as hexadecimal digits; name and metadata do not count."""
         found = hashlib.sha256()
-        for name, array in sorted(_arrays(self).items()):
+        for name, array in sorted(arrays_of(self).items()):
             found.update(f"{name} {array.shape} ".encode())
             found.update(np.ascontiguousarray(array, "<f4").tobytes())
         return found.hexdigest()
@@ -242,28 +240,9 @@ def save_policy(policy: GradedPolicy, path: str | Path, *, overwrite: bool = Fal
     Raises:
         UserError: the path exists, does not end in .npz, or cannot be written.
     """
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise UserError(f"{path}: a policy is an npz file; give a name that ends in .npz.")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path} exists already; pass overwrite=True, or choose another name.")
-    contents: dict[str, np.ndarray] = _arrays(policy)
+    contents: dict[str, np.ndarray] = arrays_of(policy)
     contents["metadata"] = np.array(json.dumps(dict(policy.metadata)))
-
-    def fill(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, array in contents.items():
-                member = zipfile.ZipInfo(f"{name}.npy")  # with a fixed date, unlike numpy.savez
-                member.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(member, "w") as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, fill)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror or error}); choose another folder.") from error
-    return path
+    return write_arrays(path, contents, overwrite=overwrite)
 
 
 def scored(policy: GradedPolicy, spec: EnvSpec, *, episodes: int = 10, seed: int = 0) -> GradedPolicy:
@@ -302,8 +281,8 @@ def _stored(arrays: Mapping[str, np.ndarray], suffix: str, path: Path) -> Layer:
     return weight.T, bias
 
 
-def _arrays(policy: GradedPolicy) -> dict[str, np.ndarray]:
-    """The arrays of the file, weights (out, in)."""
+def arrays_of(policy: GradedPolicy) -> dict[str, np.ndarray]:
+    """Return the arrays of the file, weights (out, in)."""
     layers = {f"{number}": layer for number, layer in enumerate(policy.hidden)} | {"_mu": policy.mu}
     if policy.log_std is not None:
         layers["_log_std"] = policy.log_std

@@ -14,6 +14,7 @@ import numpy as np
 
 from paperloop.errors import CheckpointError, UserError
 from paperloop.loop.folder import RunFolder
+from policy_finetune.data.exported import read_exported
 from policy_finetune.data.npz_files import read_arrays
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.spec import EnvSpec
@@ -41,12 +42,15 @@ def write_policies(folder: Path, policy: HostPolicy, spec: EnvSpec | None, label
 def load_policies(folder: str | Path) -> tuple[Policy, tuple[str, ...]]:
     """Return the policies of a run's newest checkpoint, in the environment's units, and their agents' labels.
 
-    The datasets and pre-trained agents of the run need not be there.
+    The datasets and pre-trained agents of the run need not be there. A file that `export_policy` wrote is read as well.
 
     Raises:
-        UserError: it is not a run folder of this package, or the run does not know its environment.
+        UserError: it is neither, or the run does not know its environment.
         CheckpointError: the checkpoint is damaged or missing.
     """
+    if Path(folder).is_file():
+        policy, label = read_exported(folder)
+        return policy, (label,)
     file, arrays = _read(folder)
     spec, about = _about(file, arrays)
     if spec is None:

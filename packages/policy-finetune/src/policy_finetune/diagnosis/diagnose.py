@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from paperloop.errors import UserError
+from paperloop.errors import UserError, setting
 from paperloop.files import write_json
 from paperloop.loop.runner import restore
 from paperloop.seeds import fold_seed
@@ -36,6 +36,7 @@ from policy_finetune.diagnosis.measures import (
     mean_of,
     nearest,
     q_optimism,
+    two_kinds,
     vendi_score,
 )
 from policy_finetune.diagnosis.rollouts import Critic, Greedy, Tape, Uniform
@@ -52,7 +53,7 @@ from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.replay.packing import STD_EPSILON
 from policy_finetune.trainers.evaluators import score_task
 from policy_finetune.trainers.offline import OfflineTrainer, host_policy
-from policy_finetune.trainers.sessions import load_run, spec_of
+from policy_finetune.trainers.sessions import load_trainer, spec_of
 from policy_finetune.trainers.switch import Pretrained
 
 __all__ = ["diagnose_data", "diagnose_run"]
@@ -101,7 +102,7 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
     if episodes < 2:
         raise UserError(f"episodes is {episodes}; it must be at least 2, for an interval.")
     run = Path(run)
-    trainer, spec = load_run(run)
+    trainer, spec = load_trainer(run)
     state = restore(trainer, run)
     offline = isinstance(trainer, OfflineTrainer)
     agents = Pretrained.of(trainer, state) if offline else trainer.pretrained(state)
@@ -120,6 +121,14 @@ def diagnose_run(data: Path, run: Path, *, episodes: int = 20, seed: int = 0, ou
         _measure(i, agents, trainer.members[i], spec, sample, whole, episodes=episodes, seed=seed, noise=noise)
         for i in chosen
     ]
+    for i, one in zip(chosen, measured, strict=True):
+        kinds = two_kinds(one.returns)
+        if kinds is not None and kinds.high - kinds.low > abs(float(one.returns.mean() - chance.mean())) / 2:
+            warnings.append(
+                f"Agent {i} is bistable: {100 * kinds.share:.0f} % of its episodes return about {kinds.low:.0f}, the "
+                f"others about {kinds.high:.0f}. Its mean says little, and fine-tuning may end at either: measure "
+                f"it in more episodes ({setting('episodes', 100)}), or pre-train again."
+            )
     found = [one.diagnosis for one in measured]
     played = [one.returns for one in measured]
     about = _data(dataset, data, whole, sample, rng)

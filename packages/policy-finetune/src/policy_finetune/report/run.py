@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from paperloop.errors import UserError, printable
-from paperloop.files import write_json
 from paperloop.loop.metrics_file import read_metrics
 from paperloop.settings import load_config, read_json
 from paperloop_data import EpisodeDataset, normalised_score
 from paperloop_lab import plots
 from policy_finetune.config import OfflineConfig, OnlineConfig
-from policy_finetune.envs.recorded import recorded
 from policy_finetune.envs.references import random_return
 from policy_finetune.measures.readings import evaluations
 from policy_finetune.report.tables import show
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from policy_finetune.envs.spec import EnvSpec
     from policy_finetune.study.report import StudyCurve
 
-__all__ = ["conclude", "describe_dataset", "evaluate_runs", "print_corl", "random_return", "report_study", "show_study"]
+__all__ = ["conclude", "describe_dataset", "print_corl", "random_return", "report_study", "show_study"]
 
 
 def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
@@ -58,7 +56,7 @@ def conclude(folder: str | Path, *, x: str, quiet: bool) -> None:
     plots.save_figure(figure, path)
     said = findings(rows)
     if not quiet:
-        names = _names(labels)
+        names = numbered(labels)
         if offline:
             _show_offline(names, returns, measured[-1])
         else:
@@ -76,7 +74,7 @@ def _labels(folder: Path, agents: int) -> list[str]:
     return found if fits else []
 
 
-def _names(labels: Sequence[str]) -> list[str]:
+def numbered(labels: Sequence[str]) -> list[str]:
     """Return a name for each agent: its label, and its number among those of that label."""
     return [f"{label} {list(labels[:i]).count(label)}".strip() for i, label in enumerate(labels)]
 
@@ -166,49 +164,6 @@ def _run_figure(steps, returns, labels, training, per_step, xlabel):
     return figure
 
 
-def evaluate_runs(runs: Sequence[str | Path], *, episodes: int, noise: float, seed: int) -> None:
-    """Measure the agents of runs, next to a random policy; write evaluation.json into each folder and show a table."""
-    from policy_finetune.data.saved_policies import load_policies
-    from policy_finetune.envs.rollouts import RolloutEnvs, evaluate
-
-    cells = []
-    for folder in map(Path, runs):
-        policy, labels = load_policies(folder)
-        spec = policy.spec
-        with RolloutEnvs(spec) as envs:
-            found = evaluate(policy, spec, episodes=episodes, seed=seed, noise=noise, envs=envs)
-            chance = evaluate(_Uniform(spec, seed), spec, episodes=min(episodes, 100), seed=seed, envs=envs)
-        task = score_task(spec.env_id)
-        document = {
-            "env_id": spec.env_id, **recorded(spec), "agents": list(labels),
-            "episodes": episodes, "noise": noise, "seed": seed,
-            "returns": found.returns.tolist(), "lengths": found.lengths.tolist(),
-            "random_returns": chance.returns[0].tolist(),
-        }  # fmt: skip
-        write_json(folder / "evaluation.json", document)
-        names = _names(labels)
-        rows = [(name, found.mean[i], found.std[i], found.lengths[i].mean()) for i, name in enumerate(names)]
-        rows.append(("random policy", chance.mean[0], chance.std[0], chance.lengths.mean()))
-        for name, mean, std, length in rows:
-            score = "" if task is None else f"{float(np.asarray(normalised_score(mean, task))):.1f}"
-            cells.append((folder.name, name, f"{mean:.1f}", f"{std:.1f}", f"{length:.0f}", score))
-    headings = ("run", "agent", "return", "± over episodes", "length", "score")
-    show(headings, cells, labels=2, drop=("length",))
-
-
-class _Uniform:
-    """The uniformly random policy, as one agent."""
-
-    num_agents = 1
-
-    def __init__(self, spec, seed: int) -> None:
-        self._spec, self._rng = spec, np.random.default_rng([seed, 1])
-
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
-        shape = (*observations.shape[:-1], self._spec.act_dim)
-        return self._rng.uniform(-1.0, 1.0, shape).astype(np.float32)
-
-
 def write_replay(
     folder: str | Path, out: str | Path, steps: int, *, agent: int = 0, compress: bool = False
 ) -> tuple[EpisodeDataset, str]:
@@ -231,7 +186,7 @@ def write_replay(
     from paperloop_data import write_d4rl
     from policy_finetune.data.make import from_replay
     from policy_finetune.trainers.online import OnlineTrainer
-    from policy_finetune.trainers.sessions import load_run
+    from policy_finetune.trainers.sessions import load_trainer
 
     folder, out = Path(folder), Path(out)
     if steps < 1:
@@ -240,7 +195,7 @@ def write_replay(
         raise UserError(f"{out}: a D4RL dataset is an HDF5 file; give a name that ends in .hdf5.")
     if out.exists():
         raise UserError(f"{out} exists already; choose another name, or remove it first.")
-    trainer, spec = load_run(folder)
+    trainer, spec = load_trainer(folder)
     if not isinstance(trainer, OnlineTrainer):
         raise UserError(f"{folder} learned from data and has no replay buffer: name a run of train or finetune.")
     if not 0 <= agent < len(trainer.members):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from paperloop.loop.runner import restore
 from paperloop.settings import load_config
 from paperloop_data import EpisodeDataset, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
-from policy_finetune.data.checks import is_minari, load_for, load_options
+from policy_finetune.data.checks import check_there, is_minari, load_for, load_options
 from policy_finetune.data.saved_policies import saved_environment
 from policy_finetune.envs.recorded import spec_of_recorded, task_of
 from policy_finetune.envs.references import random_return
@@ -24,7 +23,10 @@ from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
 from policy_finetune.trainers.switch import Pretrained
 
-__all__ = ["evaluation_blocks", "load_datasets", "load_run", "offline_trainer", "online_trainer", "pretrained_of"]
+__all__ = [
+    "as_start", "evaluation_blocks", "load_datasets", "load_trainer", "offline_trainer", "online_trainer",
+    "pretrained_of",
+]  # fmt: skip
 
 #: Environment steps after the first update at which a policy is looked at once more.
 EARLY = (250, 500, 1000, 2000)
@@ -74,9 +76,8 @@ def spec_of(config: OfflineConfig, *, folder: str | Path | None = None) -> EnvSp
 def _recorded(file: Path, loading: DataOptions) -> EnvSpec:
     """Return the environment that a dataset was recorded in."""
     keys = loading.observation_keys or ()
+    check_there(file)
     options = {"observation_keys": keys} if keys and is_minari(file) else {}
-    if not os.path.lexists(file):
-        raise UserError(f"There is no dataset at {file}: check {setting('data')}.")
     # Whatever its numbers are: this asks for its name alone.
     stated = environment_of(EpisodeDataset.load(file, drop_nonfinite=True, **options))
     if stated is None:
@@ -162,11 +163,10 @@ def offline_trainer(
     return OfflineTrainer(config, datasets, spec=spec), spec
 
 
-def load_run(folder: str | Path) -> tuple[Any, EnvSpec]:
+def load_trainer(folder: str | Path) -> tuple[Any, EnvSpec]:
     """Return the trainer and environment of a run folder of this package.
 
-    What there is to say of its datasets was said when it was run, and is not repeated. `load_policies` returns the
-    agents without the data that they learned from.
+    What there is to say of its datasets was said when it was run, and is not repeated.
 
     Raises:
         UserError: it is not such a folder, or a dataset that it learned from is not there.
@@ -190,10 +190,14 @@ def pretrained_of(folder: str | Path) -> tuple[Pretrained, EnvSpec, Any]:
         CheckpointError: its checkpoint is damaged or missing.
     """
     folder = Path(folder)
-    trainer, spec = load_run(folder)
+    trainer, spec = load_trainer(folder)
     state = restore(trainer, folder)
-    start = Pretrained.of(trainer, state) if isinstance(trainer, OfflineTrainer) else trainer.pretrained(state)
-    return start, spec, trainer.config
+    return as_start(trainer, state), spec, trainer.config
+
+
+def as_start(trainer: OfflineTrainer | OnlineTrainer, state: Any) -> Pretrained:
+    """Return agents of either trainer as a start for fine-tuning."""
+    return Pretrained.of(trainer, state) if isinstance(trainer, OfflineTrainer) else trainer.pretrained(state)
 
 
 def online_trainer(
