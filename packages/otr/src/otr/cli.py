@@ -8,74 +8,25 @@ import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from otr.commands.settings import PRESET_HELP, LabelSettings, settings_class, settings_presets, with_solver
-from otr.config import Backend
-from otr.presets import DOMAINS, Domain
+from otr.commands.settings import (
+    PRESET_HELP,
+    LabelOptions,
+    LabelSettings,
+    settings_class,
+    settings_presets,
+    with_solver,
+)
+from otr.presets import DOMAINS
 from otr.training.config import SCHEMA as TRAIN_SCHEMA
-from otr.training.config import EndRule, TrainConfig
+from otr.training.config import TrainConfig
 from paperloop.cli import App, Device, Positional, SinkName
-from paperloop.settings import Count, CountOrZero, Seed, settings
+from paperloop.settings import Count, Seed, settings
 
 __all__ = ["main", "make_app"]
 
 #: Of saved settings of `otr label`.
 LABEL_SCHEMA = 2
-
-
-@settings
-class LabelOptions:
-    """What `label` takes next to the settings of the labeller.
-
-    Attributes:
-        data: a D4RL HDF5 file, a Minari folder or the id of a local Minari dataset, or an npz file
-        demos: the demonstrations: a file of the same formats, or top:K for the K best episodes of DATA
-        out: the file to make; its suffix gives the format: .hdf5 (D4RL), .npz, or none for that of DATA
-        domain: whose published settings a preset stands for
-        backend: the solver (None: numba, or jax on a GPU); short for --labeller.solver.backend
-        threads: threads of the solver or search tree (None or 0: as many as the process may use)
-        device: where to compute
-        format: the format of OUT, overriding its suffix
-        overwrite: replace OUT
-        compress: gzip the arrays of HDF5 and Minari
-        cache: keep finished chunks in this folder, for other runs (None: next to OUT, until OUT is written)
-        chunk_steps: steps labelled at once, which a kill can cost
-        demo_score: what top:K ranks by (None: the domain's)
-        drop_time_outs: compare without the steps that time out, as the authors' loader does: 999 of 1000 steps
-        episode_ends: what ends an episode, in flat files; for AntMaze give goal or timeouts
-        max_episode_steps: the time limit, for flat files that say nothing of time-outs
-        observation_keys: parts of the observations to join, for Minari data made of parts
-        action_keys: likewise for actions
-        drop_nonfinite: leave out episodes that hold NaN or infinity
-        quiet: no progress bar, no table, no findings
-    """
-
-    data: Positional[Path]
-    demos: str
-    out: Path
-    domain: Domain = "locomotion"
-    backend: Backend | None = None
-    threads: CountOrZero | None = None
-    device: Device = "auto"
-    format: Literal["d4rl", "minari", "npz"] | None = None
-    overwrite: bool = False
-    compress: bool = False
-    cache: Path | None = None
-    chunk_steps: Count = 50_000
-    demo_score: Literal["return", "antmaze"] | None = None
-    drop_time_outs: bool = False
-    episode_ends: EndRule | None = None
-    max_episode_steps: Count | None = None
-    observation_keys: tuple[str, ...] = ()
-    action_keys: tuple[str, ...] = ()
-    drop_nonfinite: bool = False
-    quiet: bool = False
-
-    def reading(self) -> dict[str, Any]:
-        """Return the readers' options that were given."""
-        names = ("episode_ends", "max_episode_steps", "observation_keys", "action_keys", "drop_nonfinite")
-        return {name: getattr(self, name) or None for name in names}
 
 
 def label(options: LabelOptions, config: LabelSettings) -> None:
@@ -88,12 +39,7 @@ def label(options: LabelOptions, config: LabelSettings) -> None:
     labeller = with_solver(config.labeller, options.backend, options.threads)
     from otr.commands.label import choose_device, label_file
 
-    label_file(
-        options.data, options.demos, options.out, choose_device(labeller, options.device),
-        domain=options.domain, demo_score=options.demo_score, drop_time_outs=options.drop_time_outs,
-        format=options.format, overwrite=options.overwrite, compress=options.compress, cache=options.cache,
-        chunk_steps=options.chunk_steps, quiet=options.quiet, **options.reading(),
-    )  # fmt: skip
+    label_file(options, choose_device(labeller, options.device))
 
 
 @settings

@@ -17,6 +17,7 @@ __all__ = [
     "Backend",
     "ConstantConfig",
     "CostConfig",
+    "EndRule",
     "FeatureConfig",
     "LabellerConfig",
     "MinimumDistanceConfig",
@@ -35,6 +36,9 @@ __all__ = [
 BACKENDS = ("auto", "numba", "jax", "ott", "exact", "reference")
 
 Backend = Literal["auto", "numba", "jax", "ott", "exact", "reference"]
+
+#: What ends an episode in a flat file; see `paperloop_data.read_d4rl`.
+EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
 
 
 @settings

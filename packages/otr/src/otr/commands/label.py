@@ -16,18 +16,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from otr.commands.settings import LabelOptions
 from otr.config import ORILConfig, OTRConfig
 from otr.diagnosis.diagnose import Diagnosis, diagnose
 from otr.episodes.demonstrations import Score, demonstrations_by, load_demonstrations
 from otr.episodes.files import is_minari, noted_findings, noted_warnings, read_dataset
-from otr.labels.labelling import ATTRIBUTE, CHUNK_STEPS, label, label_key, with_facts
+from otr.labels.labelling import ATTRIBUTE, label, label_key, with_facts
 from otr.labels.output import check_output, finished, format_by_suffix, hold, rehearse, save_dataset, sweep
 from otr.labels.time_outs import without_time_outs
 from paperloop.cli import Device, start_jax
 from paperloop.errors import UserError, printable, setting
 from paperloop.signals import screened_interrupts
 from paperloop_data import EpisodeDataset
-from paperloop_data.io import Format, dataset_path, format_of
+from paperloop_data.io import dataset_path, format_of
 
 __all__ = ["choose_device", "label_file"]
 
@@ -70,66 +71,42 @@ def choose_device(config: Any, device: Device) -> Any:
     return config
 
 
-def label_file(
-    source: Path,
-    demos: str,
-    out: Path,
-    config: Any,
-    *,
-    domain: str = "locomotion",
-    demo_score: Score | None = None,
-    drop_time_outs: bool = False,
-    format: Format | None = None,
-    overwrite: bool = False,
-    compress: bool = False,
-    cache: Path | None = None,
-    chunk_steps: int = CHUNK_STEPS,
-    quiet: bool = False,
-    **reading: Any,
-) -> EpisodeDataset:
+def label_file(options: LabelOptions, config: Any) -> EpisodeDataset:
     """Label a file and write the result; killed and called again, it resumes and the result has the same bytes.
 
     Args:
-        source: the data.
-        demos: a file or "top:K".
-        out: the file or folder to make. Where it is there already, whole and made of the same data with the same
-            settings, nothing is computed.
-        config: a labeller's configuration.
-        domain: whose; AntMaze's demonstrations are ranked by another score.
-        demo_score: how "top:K" ranks; None for the domain's.
-        drop_time_outs: see `otr.labels.labelling.label`.
-        format: of `out`; None for its suffix's, or the source's.
-        overwrite: replace `out`.
-        compress: gzip, where the format knows it.
-        cache: folder where finished chunks stay; None keeps them next to `out` until that is written.
-        chunk_steps: steps in a chunk, at least.
-        quiet: neither bar nor table nor findings.
-        reading: options of the readers.
+        options: what is labelled, by what, and where it goes. Where the output is there already, whole and made of the
+            same data with the same settings, nothing is computed.
+        config: a labeller's configuration, its solver chosen.
 
     Returns:
         The labelled dataset.
 
     Raises:
         UserError: whatever is wrong with what was given, before anything is written where that can be known; or
-            another process is labelling for `out`.
+            another process is labelling for the output.
     """
+    demos, out, drop_time_outs, quiet = options.demos, options.out, options.drop_time_outs, options.quiet
     clock = [time.perf_counter()]
-    wanted = format or format_by_suffix(out)
-    score: Score = demo_score or ("antmaze" if domain == "antmaze" else "return")
-    options = {name: value for name, value in reading.items() if name in FOR_DEMOS and value}
+    wanted = options.format or format_by_suffix(out)
+    score: Score = options.demo_score or ("antmaze" if options.domain == "antmaze" else "return")
+    for_demos = {name: value for name, value in options.reading.items() if name in FOR_DEMOS and value}
     if not demos.startswith("top:") and is_minari(demos):
-        options.pop("max_episode_steps", None)
+        for_demos.pop("max_episode_steps", None)
     with noted_warnings():
-        data = read_dataset(source, **reading)
-        chosen = wanted or format_of(source)
-        check_output(data, dataset_path(source), out, chosen)
+        data = read_dataset(options.data, **options.reading)
+        chosen = wanted or format_of(options.data)
+        check_output(data, dataset_path(options.data), out, chosen)
         ranked = without_time_outs(data) if drop_time_outs and demos.startswith("top:") else data
-        demonstrations = load_demonstrations(demos, ranked, score=score, **options)
+        demonstrations = load_demonstrations(demos, ranked, score=score, **for_demos)
     clock.append(time.perf_counter())
-    facts = {"domain": domain, "demonstrations_by": demonstrations_by(demos, score), "drop_time_outs": drop_time_outs}
+    facts = {
+        "domain": options.domain, "demonstrations_by": demonstrations_by(demos, score),
+        "drop_time_outs": drop_time_outs,
+    }  # fmt: skip
     with hold(out) as folder:
-        if os.path.lexists(out) and not overwrite:
-            key = label_key(data, demonstrations, config, chunk_steps, drop_time_outs=drop_time_outs)
+        if os.path.lexists(out) and not options.overwrite:
+            key = label_key(data, demonstrations, config, options.chunk_steps, drop_time_outs=drop_time_outs)
             found = finished(out, chosen, key, data, facts)
             if found is None:
                 raise UserError(
@@ -147,7 +124,7 @@ def label_file(
             if not demos.startswith("top:"):
                 noted_findings(demonstrations)
         before = _identity(out)
-        store = cache or folder
+        store = options.cache or folder
 
         def stop() -> bool:
             if _identity(out) != before:
@@ -160,11 +137,11 @@ def label_file(
             with noted_warnings():
                 result = label(
                     data, demonstrations, config, drop_time_outs=drop_time_outs, store=store,
-                    chunk_steps=chunk_steps, progress=not quiet,
+                    chunk_steps=options.chunk_steps, progress=not quiet,
                 )  # fmt: skip
             dataset = with_facts(result.dataset, facts)
             clock.append(time.perf_counter())
-            save_dataset(dataset, out, chosen, overwrite=overwrite, compress=compress)
+            save_dataset(dataset, out, chosen, overwrite=options.overwrite, compress=options.compress)
             sweep(out, folder)
             clock.append(time.perf_counter())
             if not quiet:

@@ -7,16 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from otr.config import EndRule
 from otr.presets import PRESETS, Domain
 from paperloop.errors import UserError
 from paperloop.settings import Count, Positive, did_you_mean, fault, settings
 
-__all__ = ["CLONING", "ORIGINAL", "SCHEMA", "EndRule", "TrainConfig"]
+__all__ = ["CLONING", "ORIGINAL", "SCHEMA", "TrainConfig"]
 
 #: Of saved configurations.
 SCHEMA = 2
-
-EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
 
 #: Learners that clone behaviour; one program holds them all.
 CLONING = ("bc", "bc10", "bc10-labels")
