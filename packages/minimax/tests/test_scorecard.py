@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from minimax_ued.evaluation.evaluate import OOD_MAZES
 from minimax_ued.exhibits.history import read_history
 from minimax_ued.levels.held_out import held_out_levels
 from minimax_ued.report.build import print_scorecard, to_json, write_report
-from minimax_ued.report.scorecard import Measured, Scorecard, TailLevels
+from minimax_ued.report.scorecard import Measured, Scorecard
 
 L = 40
 TASKS = ("held out", "held out, hard", *OOD_MAZES)
@@ -63,7 +64,16 @@ def card(tmp_path_factory):
             "paired, student 1": one(1, win_rates=rates(1), run=folder / "paired", source="paired", budget=budget),
             "random policy": one(3, control=True),
         },
-        tail=TailLevels("maze13", levels, 5, np.arange(L) + 1, 2 * np.arange(L) + 1, np.full(L, 0.9)),
+        tail=SimpleNamespace(
+            name="maze13",
+            levels=levels,
+            n_levels=L,
+            described=f"{L} solvable levels",
+            attempts=5,
+            path_lengths=np.arange(L) + 1,
+            min_actions=2 * np.arange(L) + 1,
+            optimal_returns=np.full(L, 0.9),
+        ),
         own=None,
         settings={"seed": 0, "episodes": 10},
         notes=("Something was left out.",),

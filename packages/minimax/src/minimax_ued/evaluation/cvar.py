@@ -121,6 +121,11 @@ class CVaR:
         self.optimal_returns = optimal_returns(trainer.env, self.levels)
         self._trainer, self._policy, self._student = trainer, policy, student
 
+    @property
+    def described(self) -> str:
+        """How many levels, and whether all of them are known to be solvable: those of mazes are."""
+        return f"{self.n_levels:,} {'levels' if self.path_lengths is None else 'solvable levels'}"
+
     def win_rates(self, state: TrainState, seed: int, *, student: int | None = None) -> WinRates:
         """Play both rounds; `student` overrides the one that was bound."""
         params = self._trainer.student_params(state, self._student if student is None else student)

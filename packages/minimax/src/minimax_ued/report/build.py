@@ -113,7 +113,7 @@ def _tail_json(card: Scorecard) -> dict[str, Any] | None:
         return None
     return {
         "levels": card.tail.name,
-        "n_levels": card.tail.n,
+        "n_levels": card.tail.n_levels,
         "attempts_per_round": card.tail.attempts,
         "alphas": list(card.alphas),
         "cvar": {

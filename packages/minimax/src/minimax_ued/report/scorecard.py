@@ -24,7 +24,7 @@ from paperloop.seeds import fold_seed
 from paperloop.settings import load_config
 from paperloop_lab import stats
 
-__all__ = ["Measured", "Scorecard", "TailLevels", "make_scorecard", "standard_evaluators"]
+__all__ = ["Measured", "Scorecard", "make_scorecard", "standard_evaluators"]
 
 _REPS = 10_000  # of the bootstrap
 _CPU_LEVELS = 2000  # of the CVaR, unless told otherwise: about a minute for three seeds of a small student
@@ -50,37 +50,6 @@ def standard_evaluators(trainer: UEDTrainer, folder: Path | None = None) -> dict
     if method.curated or method.teacher:
         evaluators[KEPT_SPLIT] = LevelSnapshots(trainer, folder)
     return evaluators
-
-
-@dataclasses.dataclass(frozen=True)
-class TailLevels:
-    """The levels that the CVaR was measured on.
-
-    Attributes:
-        name: of the stored set.
-        levels: leading axis L.
-        attempts: at each level in each of the two rounds.
-        path_lengths: i32 `[L]`, or None where these are not mazes.
-        min_actions: i32 `[L]`, or None.
-        optimal_returns: f32 `[L]`, or None.
-    """
-
-    name: str
-    levels: Any
-    attempts: int
-    path_lengths: np.ndarray | None
-    min_actions: np.ndarray | None
-    optimal_returns: np.ndarray | None
-
-    @property
-    def n(self) -> int:
-        """L."""
-        return int(jax.tree.leaves(self.levels)[0].shape[0])
-
-    @property
-    def described(self) -> str:
-        """How many levels, and whether all of them are known to be solvable: those of mazes are."""
-        return f"{self.n:,} {'levels' if self.path_lengths is None else 'solvable levels'}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +94,7 @@ class Scorecard:
         tasks: what was played: "held out", "held out, hard", "own levels", and test mazes.
         mazes: which of the tasks are test mazes.
         measured: label -> what came of it; runs first, then controls.
-        tail: the levels of the CVaR, None if it was left out.
+        tail: the CVaR with its levels, None if it was left out.
         own: the levels of the user's, or None.
         settings: seed, numbers of episodes and so on.
         notes: sentences about what was left out and why.
@@ -134,7 +103,7 @@ class Scorecard:
     tasks: tuple[str, ...]
     mazes: tuple[str, ...]
     measured: dict[str, Measured]
-    tail: TailLevels | None
+    tail: CVaR | None
     own: Level | None
     settings: dict[str, Any]
     notes: tuple[str, ...] = ()
@@ -183,7 +152,7 @@ class Scorecard:
     @property
     def alphas(self) -> tuple[float, ...]:
         """The parts of the CVaR's levels that hold at least one level."""
-        return tuple(alpha for alpha in ALPHAS if self.tail is not None and alpha * self.tail.n >= 1)
+        return tuple(alpha for alpha in ALPHAS if self.tail is not None and alpha * self.tail.n_levels >= 1)
 
     @property
     def spread(self) -> str:
@@ -263,7 +232,7 @@ def make_scorecard(
     plans: dict[TrainConfig, _Plan] = {}  # runs of one configuration share it, so that nothing is compiled twice
     for run, config, label in zip(runs, configs, _labels(runs), strict=True):
         if config not in plans:
-            plans[config] = _Plan(UEDTrainer(config), names, episodes, seed, cvar_levels, cvar_attempts, own_levels)
+            plans[config] = _Plan(UEDTrainer(config), names, episodes, seed, (cvar_levels, cvar_attempts), own_levels)
         plan, first = plans[config], plans[configs[0]]
         if plan.tasks != first.tasks:
             raise UserError(
@@ -286,19 +255,18 @@ def make_scorecard(
         state = plan.trainer.init(fold_seed(seed, "untrained"))
         for label, policy in (("untrained student", "sampled"), ("random policy", "random")):
             measured[label] = dataclasses.replace(plan.measure(state, policy, 0, tail=False), control=True)
-    tail = plan.tail_levels
     return Scorecard(
         tasks=plan.tasks,
         mazes=plan.mazes,
         measured=measured,
-        tail=tail,
+        tail=plan.tail,
         own=own_levels,
         settings={
             "seed": seed,
             "episodes": episodes,
             "policy": "sampled",
             "students": list(students),
-            "cvar_levels": 0 if tail is None else tail.n,
+            "cvar_levels": 0 if plan.tail is None else plan.tail.n_levels,
             "cvar_attempts": cvar_attempts,
             "runs": [str(run) for run in runs],
         },
@@ -315,77 +283,51 @@ class _Plan:
         mazes: tuple[str, ...],
         episodes: int,
         seed: int,
-        cvar_levels: int | None,
-        cvar_attempts: int,
-        own_levels: Level | None,
+        cvar: tuple[int | None, int],  # levels and attempts
+        own: Level | None,
     ) -> None:
-        self.trainer, self.seed = trainer, seed
-        self.episodes, self.own_levels = episodes, own_levels
+        self.trainer, self.seed, self.episodes, self.own = trainer, seed, episodes, own
         self.notes: list[str] = []
-        is_maze = isinstance(trainer.env, Maze)
-        self.mazes = mazes if is_maze else ()
-        if not is_maze:
+        self.mazes = mazes if isinstance(trainer.env, Maze) else ()
+        if not self.mazes:
             self.notes.append(f"The test mazes are left out: {type(trainer.env).__name__} is not a maze.")
-        self._held_out: HeldOut | None = None
-        self._tail: CVaR | None = None
+        self.tasks: tuple[str, ...] = ()
         try:
-            self._held_out = HeldOut(trainer)
+            self.tasks += ("held out", "held out, hard")[: 1 + HeldOut(trainer).hard.any()]
         except UserError as error:
             self.notes.append(str(error))
-        self.tasks: tuple[str, ...] = ()
-        if self._held_out is not None:
-            self.tasks += ("held out",)
-            if self._held_out.hard.any():
-                self.tasks += ("held out, hard",)
-        if own_levels is not None:
-            self.tasks += ("own levels",)
-        self.tasks += self.mazes
+        self.tail = _tail(trainer, *cvar) if self.tasks and cvar[0] != 0 else None
+        self.tasks += ("own levels",) * (own is not None) + self.mazes
         if not self.tasks:
             raise UserError(f"There is nothing to measure a student of {type(trainer.env).__name__} on.")
-        if cvar_levels != 0 and self._held_out is not None:
-            self._tail = _tail(trainer, cvar_levels, cvar_attempts)
-
-    @property
-    def tail_levels(self) -> TailLevels | None:
-        tail = self._tail
-        if tail is None:
-            return None
-        return TailLevels(
-            tail.name, tail.levels, tail.attempts, tail.path_lengths, tail.min_actions, tail.optimal_returns
-        )
 
     def measure(self, state: Any, policy: Policy, student: int, tail: bool = True) -> Measured:
         """Play everything. Evaluators compile by value, so that those made here share their programs."""
-        solved: dict[str, Any] = {}
-        returns: dict[str, Any] = {}
-        regrets: dict[str, Any] = {}
+        found = Measured({}, {}, {})
+        kinds = {"solve_rate": found.solved, "return": found.returns, "regret": found.regrets}
+        how: dict[str, Any] = {"policy": policy, "student": student}
 
         def take(task: str, metrics: Any, suffix: str = "") -> None:
-            kinds = ((solved, "solve_rate"), (returns, "return"), (regrets, "regret"))
-            for into, kind in kinds:
+            for kind, into in kinds.items():
                 if kind + suffix in metrics:
                     into[task] = np.asarray(metrics[kind + suffix], float)
 
-        if self._held_out is not None:
-            metrics = HeldOut(self.trainer, policy=policy, student=student)(state, self.seed)
+        if "held out" in self.tasks:
+            metrics = HeldOut(self.trainer, **how)(state, self.seed)
             take("held out", metrics)
             take("held out, hard", metrics, "_hard")
         own = None
-        if self.own_levels is not None:
-            levels = OwnLevels(self.trainer, self.own_levels, n_episodes=self.episodes, policy=policy, student=student)
+        if self.own is not None:
+            levels = OwnLevels(self.trainer, self.own, n_episodes=self.episodes, **how)
             played = levels.episodes(state, self.seed)
             own = np.asarray(played.solved.mean(-1), float)
             take("own levels", levels.summary(played))
         if self.mazes:
-            metrics = OODMazes(self.trainer, self.mazes, n_episodes=self.episodes, policy=policy, student=student)(
-                state, self.seed
-            )
+            metrics = OODMazes(self.trainer, self.mazes, n_episodes=self.episodes, **how)(state, self.seed)
             for name in self.mazes:
                 take(name, metrics, f"/{name}")
-        win_rates = None
-        if self._tail is not None and tail:
-            win_rates = self._tail.win_rates(state, self.seed, student=student)
-        return Measured(solved, returns, regrets, win_rates, own)
+        rates = self.tail.win_rates(state, self.seed, student=student) if self.tail is not None and tail else None
+        return dataclasses.replace(found, win_rates=rates, own=own)
 
 
 def _tail(trainer: UEDTrainer, n_levels: int | None, attempts: int) -> CVaR:
