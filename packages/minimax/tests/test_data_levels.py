@@ -1,4 +1,4 @@
-"""The levels that are stored with the package, and the command that drew them."""
+"""The levels that are stored with the package."""
 
 import jax
 import numpy as np
@@ -6,7 +6,6 @@ import pytest
 
 from minimax_ued.envs.maze import check_level, pack_levels, paths
 from minimax_ued.levels.held_out import HELD_OUT, held_out_levels
-from minimax_ued.levels.make import draw, main
 from paperloop.errors import UserError
 
 SETS = [("maze7", 600, 100, 7, 14), ("maze13", 1000, 100, 13, 60), ("maze13-10000", 10_000, 1000, 13, 60)]
@@ -56,25 +55,6 @@ def test_the_large_set_is_small_and_shares_no_level_with_the_other(fewest_action
     means = [fewest_actions[name].mean() for name in ("maze13", "maze13-10000")]
     error = fewest_actions["maze13-10000"].std() * np.sqrt(1 / 1000 + 1 / 10_000)
     assert abs(means[0] - means[1]) < 4 * error
-
-
-@pytest.mark.slow
-def test_the_stored_levels_can_be_drawn_again_in_kind(tmp_path, monkeypatch, capsys):
-    entry = HELD_OUT["maze7"]
-    levels, hard = draw(entry)
-    assert levels.wall_map.shape == (entry.n, 7, 7)
-    assert hard.shape == (entry.n_hard,)
-    assert np.asarray(jax.jit(jax.vmap(paths.min_actions))(levels)).min() > 0
-    monkeypatch.setattr("sys.argv", ["make", "maze7", "--out", str(tmp_path)])
-    main()
-    assert [path.name for path in tmp_path.iterdir()] == ["maze7.npz"]
-    with np.load(tmp_path / "maze7.npz", allow_pickle=False) as stored:
-        assert np.array_equal(stored["levels"], pack_levels(levels))
-        assert stored["jax"] == jax.__version__
-    monkeypatch.setattr("sys.argv", ["make", "maze8", "--out", str(tmp_path)])
-    with pytest.raises(SystemExit):
-        main()
-    assert "there is no set 'maze8'" in capsys.readouterr().err
 
 
 def test_an_unknown_set_is_answered_with_the_nearest():

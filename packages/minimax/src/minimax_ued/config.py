@@ -17,19 +17,9 @@ from minimax_ued.support.readiness import check_readiness
 from paperloop.settings import Ge, Le, did_you_mean, fault, settings
 
 __all__ = [
-    "BufferConfig",
-    "CartPoleConfig",
-    "DistributionConfig",
-    "EditorConfig",
-    "LearnableConfig",
-    "MazeConfig",
-    "MutationConfig",
-    "PPOConfig",
-    "S5Config",
-    "StudentConfig",
-    "TeacherConfig",
-    "TrainConfig",
-]
+    "BufferConfig", "CartPoleConfig", "DistributionConfig", "EditorConfig", "LearnableConfig", "MazeConfig",
+    "MutationConfig", "PPOConfig", "S5Config", "StudentConfig", "TeacherConfig", "TrainConfig",
+]  # fmt: skip
 
 
 @settings

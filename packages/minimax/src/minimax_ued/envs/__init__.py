@@ -12,15 +12,9 @@ if TYPE_CHECKING:
     from minimax_ued.config import TrainConfig
 
 __all__ = [
-    "AutoReset",
-    "AutoResetState",
-    "EditorObservation",
-    "Environment",
-    "LevelEditor",
-    "Mutation",
-    "Timestep",
+    "AutoReset", "AutoResetState", "EditorObservation", "Environment", "LevelEditor", "Mutation", "Timestep",
     "make_environment",
-]
+]  # fmt: skip
 
 
 def make_environment(config: TrainConfig) -> Environment[Any, Any, Any]:

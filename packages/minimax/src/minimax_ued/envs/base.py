@@ -34,17 +34,9 @@ import jax
 from flax import struct
 
 __all__ = [
-    "BuiltLevel",
-    "EditorObservation",
-    "EditorState",
-    "EnvState",
-    "Environment",
-    "Level",
-    "LevelEditor",
-    "Mutation",
-    "Observation",
-    "Timestep",
-]
+    "BuiltLevel", "EditorObservation", "EditorState", "EnvState", "Environment", "Level", "LevelEditor", "Mutation",
+    "Observation", "Timestep",
+]  # fmt: skip
 
 Level = TypeVar("Level")
 EnvState = TypeVar("EnvState")

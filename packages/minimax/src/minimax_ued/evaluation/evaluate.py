@@ -31,18 +31,9 @@ from paperloop.errors import UserError
 from paperloop.seeds import fold_seed
 
 __all__ = [
-    "MAZE_SUITES",
-    "OOD_MAZES",
-    "OOD_MAZES_DCD",
-    "Episodes",
-    "HeldOut",
-    "OODMazes",
-    "OwnLevels",
-    "Policy",
-    "expand_mazes",
-    "offered_levels",
-    "play",
-]
+    "MAZE_SUITES", "OOD_MAZES", "OOD_MAZES_DCD", "Episodes", "HeldOut", "OODMazes", "OwnLevels", "Policy",
+    "expand_mazes", "offered_levels", "play",
+]  # fmt: skip
 
 #: The twelve test mazes of Parker-Holder et al. 2022 (arXiv 2203.01302), hand-made and procedural.
 OOD_MAZES = (

@@ -1,7 +1,7 @@
 """Held-out solvable random levels.
 
 They are kept as maps and not as seeds, because the same key gives other levels under another version of JAX.
-`python -m minimax_ued.levels.make` is how they were drawn.
+`python -m benchmarks.minimax_levels` in the repository is how they were drawn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class HeldOutSet:
         n_walls: wall draws a level.
         n: number of levels.
         n_hard: how many of them make up the hard subset: those with the largest `min_actions`.
-        seed: from which `make` draws them.
+        seed: from which they were drawn.
     """
 
     file: str

@@ -32,18 +32,9 @@ from minimax_ued.support.registry import add, look_up
 from paperloop.errors import UserError, setting
 
 __all__ = [
-    "SCORES",
-    "EpisodeStatistics",
-    "Need",
-    "Rollout",
-    "Score",
-    "check_prioritization",
-    "episode_means",
-    "episode_statistics",
-    "episode_sums",
-    "get_score",
-    "register_score",
-]
+    "SCORES", "EpisodeStatistics", "Need", "Rollout", "Score", "check_prioritization", "episode_means",
+    "episode_statistics", "episode_sums", "get_score", "register_score",
+]  # fmt: skip
 
 #: What a score may need besides the plain rollout; see the fields of `Rollout` of the same names.
 Need = Literal["optimal_returns", "update_norms", "value_std"]

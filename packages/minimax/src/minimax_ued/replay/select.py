@@ -9,14 +9,9 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
-    "MAX_AGE",
-    "add_ages",
-    "draw",
-    "draw_batch",
-    "proportional_distribution",
-    "rank_distribution",
+    "MAX_AGE", "add_ages", "draw", "draw_batch", "proportional_distribution", "rank_distribution",
     "staleness_distribution",
-]
+]  # fmt: skip
 
 #: Ages stop here instead of wrapping round: the largest int32.
 MAX_AGE = 2**31 - 1

@@ -7,19 +7,7 @@ from minimax_ued.envs.maze.mutate import MUTATIONS, register_mutation
 from minimax_ued.envs.maze.observe import Observation, PreparedLevel
 
 __all__ = [
-    "ACTIONS",
-    "MUTATIONS",
-    "EditorState",
-    "Level",
-    "Maze",
-    "MazeEditor",
-    "MazeState",
-    "Observation",
-    "PreparedLevel",
-    "check_level",
-    "pack_levels",
-    "pad_level",
-    "register_mutation",
-    "stack_levels",
+    "ACTIONS", "MUTATIONS", "EditorState", "Level", "Maze", "MazeEditor", "MazeState", "Observation",
+    "PreparedLevel", "check_level", "pack_levels", "pad_level", "register_mutation", "stack_levels",
     "unpack_levels",
-]
+]  # fmt: skip

@@ -12,17 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 
 __all__ = [
-    "bit_rows",
-    "count_bits",
-    "map_bits",
-    "pack_bits",
-    "select_bit",
-    "set_of_cells",
-    "shift_columns",
-    "shift_rows",
-    "unpack_bits",
-    "window",
-]
+    "bit_rows", "count_bits", "map_bits", "pack_bits", "select_bit", "set_of_cells", "shift_columns", "shift_rows",
+    "unpack_bits", "window",
+]  # fmt: skip
 
 
 def pack_bits(cells: jax.Array) -> jax.Array:

@@ -27,14 +27,8 @@ from minimax_ued.nets.products import Precision, contract, dot, product
 from minimax_ued.nets.recurrent.gates import keep_mask, orthogonal_per_gate
 
 __all__ = [
-    "LSTMCarry",
-    "LSTMCore",
-    "LSTMParams",
-    "lstm_projected",
-    "lstm_sequence",
-    "lstm_sequence_autodiff",
-    "lstm_step",
-]
+    "LSTMCarry", "LSTMCore", "LSTMParams", "lstm_projected", "lstm_sequence", "lstm_sequence_autodiff", "lstm_step",
+]  # fmt: skip
 
 
 class LSTMParams(NamedTuple):

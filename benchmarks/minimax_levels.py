@@ -1,7 +1,7 @@
-"""Draw the held-out levels: `python -m minimax_ued.levels.make --out FOLDER [NAME ...]`.
+"""Draw the held-out levels of minimax-ued: `python -m benchmarks.minimax_levels --out FOLDER [NAME ...]`.
 
-The files in the package came from here. A new draw gives the same levels only under the version of JAX that is recorded
-in them; they are data from then on and are not drawn again.
+The files in `minimax_ued/levels/data` came from here. A new draw gives the same levels only under the version of
+JAX that is recorded in them; they are data from then on and are not drawn again.
 """
 
 from __future__ import annotations
