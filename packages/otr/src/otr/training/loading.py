@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from otr.training.config import TrainConfig
 from otr.training.programs import make_programs
 from otr.training.report import saved_training
 from paperloop.errors import UserError
-from paperloop.settings import did_you_mean
+from paperloop.loop.runner import restore
+from paperloop.settings import did_you_mean, load_config
 
 if TYPE_CHECKING:
     from policy_finetune.envs.acting import Policy
@@ -64,7 +66,7 @@ class LoadedTraining:
 
 
 def load_run(folder: str | Path) -> LoadedTraining:
-    """Return a training of `otr train`; the labelled data in its folder are read.
+    """Return a training of `otr train`, with the labelled data in its folder, which may have been moved.
 
     Raises:
         UserError: it is not such a folder, or policy-finetune is missing.
@@ -73,6 +75,15 @@ def load_run(folder: str | Path) -> LoadedTraining:
     folder = Path(folder)
     config, seed = saved_training(folder)
     names = [program.name for program in make_programs(config)]  # which says where policy-finetune is missing
-    from policy_finetune.trainers.loading import load_run as load_learner
+    return LoadedTraining(config, seed, {name: _load_learner(folder, name) for name in names})
 
-    return LoadedTraining(config, seed, {name: load_learner(folder / name) for name in names})
+
+def _load_learner(folder: Path, name: str) -> LoadedRun:
+    from policy_finetune.config import OfflineConfig
+    from policy_finetune.trainers.loading import LoadedRun
+    from policy_finetune.trainers.sessions import offline_trainer
+
+    config = load_config(OfflineConfig, folder / name)
+    files = tuple(str(folder / "data" / Path(file).name) for file in config.data)
+    trainer, spec = offline_trainer(dataclasses.replace(config, data=files), quiet=True)
+    return LoadedRun(trainer, restore(trainer, folder / name), spec)
