@@ -111,6 +111,8 @@ def test_export_as_a_command(home, tmp_path, capsys):
     assert out.read_bytes() == first
     assert cli.main([*command[:2], "--out", str(tmp_path / "x.npz"), "--agent", "2"]) == 2
     assert "has 2 agents, numbered from 0" in capsys.readouterr().err
+    assert cli.main(["evaluate", str(out)]) == 2
+    assert "is a file, and evaluate takes run folders" in capsys.readouterr().err
     assert cli.main(["export", str(tmp_path), "--out", str(tmp_path / "x.npz")]) == 2
     assert "is not a run folder" in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.settings import load_config
 from paperloop_data import normalised_score
@@ -77,6 +78,8 @@ def evaluate_runs(runs: Sequence[str | Path], *, episodes: int, noise: float, se
 
 
 def _measure(folder: Path, episodes: int, noise: float, seed: int) -> Measured:
+    if folder.is_file():  # evaluation.json would have no place
+        raise UserError(f"{folder} is a file, and evaluate takes run folders: name the one that training wrote.")
     policy, labels = load_policies(folder)
     spec = policy.spec
     with RolloutEnvs(spec) as envs:
@@ -87,11 +90,11 @@ def _measure(folder: Path, episodes: int, noise: float, seed: int) -> Measured:
 
 def _pairs_of(run: Measured, measured: Sequence[Measured]) -> Pairs | None:
     """Return the run that another started from, if it was measured too, else the first one; None for no partner."""
-    if config_type(run.folder).endswith("OnlineConfig"):
-        config = load_config(OnlineConfig, run.folder / "config.json")
-        place = seen_from(run.folder, config.start).resolve() if config.start else None
+    config = _online_config(run.folder)
+    if config is not None and config.start:
+        place = seen_from(run.folder, config.start).resolve()
         for before in measured:
-            if place is not None and before is not run and before.folder.resolve() == place:
+            if before is not run and before.folder.resolve() == place:
                 starts = tuple(agent.start for agent in config.agents)
                 starts = starts or tuple(p for p in range(len(before.labels)) for _ in range(config.seeds))
                 return Pairs(before, starts, "differences: each agent and the one that it started from")
@@ -100,6 +103,15 @@ def _pairs_of(run: Measured, measured: Sequence[Measured]) -> Pairs | None:
     if first is run or not alike:
         return None
     return Pairs(first, tuple(range(len(run.labels))), "differences: agents of equal number")
+
+
+def _online_config(folder: Path) -> OnlineConfig | None:
+    """Return the configuration of an online run; None for others, and where this version cannot read it."""
+    try:
+        online = config_type(folder).endswith("OnlineConfig")
+        return load_config(OnlineConfig, folder / "config.json") if online else None
+    except UserError:
+        return None
 
 
 def _by_arm(run: Measured, values: np.ndarray) -> dict[str, np.ndarray]:
