@@ -24,7 +24,7 @@ import numpy as np
 file = np.load("policy.npz")
 
 def act(observation):
-    x, i = (observation - file["obs_mean"]) / file["obs_std"], 0
+    x, i = (np.float32(observation) - file["obs_mean"]) / file["obs_std"], 0
     while f"w{i}" in file:
         x, i = np.maximum(file[f"w{i}"] @ x + file[f"b{i}"], 0), i + 1
     low, high = file["action_low"], file["action_high"]
@@ -74,7 +74,7 @@ def test_ten_lines_of_numpy_act_as_the_trainer_does(home, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     reader = {}
     exec(READER, reader)
-    rows = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(20, 3))  # float64, as many environments give them
     acted = run.policies[1].predict(rows)
     assert np.abs(acted).max() > 1e-3
     np.testing.assert_allclose(acted, run.trainer.policy(run.state).agent(1).predict(rows))
