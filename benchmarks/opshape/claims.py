@@ -51,7 +51,7 @@ __all__ = ["ARMS", "TIERS", "main", "verdicts"]
 _COINS = {"meta.population": 32, "trial.games": 4, "trial.episodes": 40, "generations": 100}
 _PPO = {
     "shaper.type": "mfos", "meta.type": "ppo", "trial.co_players": 32, "trial.episodes": 20, "trial.steps": 30,
-    "generations": 200,
+    "generations": 250,
 }  # fmt: skip
 #: Meulemans et al. 2025, in small: 16 games with one learner, whose episodes are short.
 _COALA = {
