@@ -55,7 +55,7 @@ ARMS = {
 }
 TIERS: dict[str, dict[str, Any]] = {
     "smoke": {"seeds": 2, "cycles": 3, "arms": ("uniform", "reducible_learnability")},
-    "cpu": {"seeds": 3, "cycles": 400},
+    "cpu": {"seeds": 3, "cycles": 150},
     "gpu": {"seeds": 10, "cycles": 8000},
 }
 
