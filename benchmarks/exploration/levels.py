@@ -151,7 +151,9 @@ def train(arm: str, tier: Mapping[str, Any], seed: int) -> Json:
     score = _evidence_score(arm) if arm not in _SCORES else _SCORES[arm]
     _SCORES[arm] = score
     # Equal scores share their ranks, so that the arm without scores replays at random.
-    config = replace_in(PRESETS["small_plr"], {"score": score, "seeds": tier["seeds"], "buffer.ties": "share"})
+    # Four episodes or more of a rollout: with one, a maze is solved always or never, and p (1 - p) is 0.
+    shape = {"env.max_steps": 32, "rollout_steps": 128, "n_envs": 64}
+    config = replace_in(PRESETS["small_plr"], {"score": score, "seeds": tier["seeds"], "buffer.ties": "share", **shape})
     trainer = UEDTrainer(config, env=NoisyMaze(Maze(config.env)))
     buffer = LevelBuffer(config.buffer, trainer.env.level_hash, trainer.env.same_level, score=score)
     state = trainer.init(seed)
