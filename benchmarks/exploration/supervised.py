@@ -1,7 +1,7 @@
 """Does the reducible loss learn sooner, and where does each criterion fail? Three tiers.
 
     python -m benchmarks.exploration.supervised --tier smoke   # seconds: everything runs
-    python -m benchmarks.exploration.supervised --tier cpu     # mazes and digits, five seeds, all arms: an hour of a core
+    python -m benchmarks.exploration.supervised --tier cpu     # mazes and digits, all arms, five seeds: an hour
     python -m benchmarks.exploration.supervised --tier gpu     # ten times the data, a wider network, 20,000 steps
 
 Runs are folders below --runs and continue where they were stopped. The claims, seed by seed in the median:
