@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exploration.speed")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args(argv)
-    peer = ChildProcess("jaxued", ["benchmarks/peers/exploration_jaxued_draws.py"], peer="jaxued")
+    peer = ChildProcess("jaxued", ["benchmarks/peers/exploration_jaxued_draws.py"], peer="jaxued", source="src")
     draws, checked = alternate([_draws("sample"), _draws("sample_in_turn"), peer], args.rounds, _check)
     scoring, _ = alternate([_scoring("uniform"), _scoring("reducible_loss")], args.rounds)
     ratios: dict[str, Any] = {}

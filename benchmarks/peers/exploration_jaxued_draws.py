@@ -12,12 +12,14 @@ SLOTS, DRAWS, REPEATS = 4000, 32, 50
 
 def setup() -> tuple[dict, object]:
     """Fill a sampler, compile, and return what one trial does."""
-    sampler = LevelSampler(SLOTS, staleness_coeff=0.3, temperature=0.3, prioritization="rank")
+    sampler = LevelSampler(
+        SLOTS, staleness_coeff=0.3, prioritization="rank", prioritization_params={"temperature": 0.3}
+    )
     state = sampler.initialize(jnp.zeros(4), {"max_return": jnp.zeros(())})
     scores = jax.random.uniform(jax.random.key(0), (SLOTS,))
-    state["scores"], state["size"] = scores, jnp.asarray(SLOTS, state["size"].dtype)
+    state["scores"], state["size"] = scores, jnp.asarray(SLOTS, jnp.int32)
     state["timestamps"] = (jnp.arange(SLOTS) * 7919) % SLOTS
-    state["episode_count"] = jnp.asarray(SLOTS, state["episode_count"].dtype)
+    state["episode_count"] = jnp.asarray(SLOTS, jnp.int32)
     weights = [float(w) for w in sampler.level_weights(state)[:200]]
     draw = jax.jit(lambda state, key: sampler.sample_replay_levels(state, key, DRAWS))
     jax.block_until_ready(draw(state, jax.random.PRNGKey(0)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from generalized_exploration.criteria.catalogue import Criterion
 from generalized_exploration.criteria.evidence import Evidence, namespace
-from generalized_exploration.samplers.weights import ranks
+from generalized_exploration.samplers.weights import order
 from paperloop.errors import UserError
 
 __all__ = ["Selector", "top_k", "without_replacement"]
@@ -21,7 +21,7 @@ def top_k(scores: Any, k: int, valid: Any = None) -> Any:
     """
     xp = namespace(scores)
     valid = xp.ones(scores.shape, dtype=bool) if valid is None else valid
-    return xp.argsort(ranks(scores, valid), stable=True)[:k]
+    return order(scores, valid)[:k]
 
 
 def without_replacement(uniform: Any, weights: Any, k: int) -> Any:

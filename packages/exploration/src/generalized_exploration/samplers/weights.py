@@ -23,10 +23,22 @@ def _ordered_key(scores: Any, valid: Any) -> Any:
     return xp.where(valid, clean, -xp.inf)
 
 
+def order(scores: Any, valid: Any) -> Any:
+    """Return slots [n] from the highest score to the lowest; among equals the lower comes first, empty slots last."""
+    xp = namespace(scores, valid)
+    return xp.argsort(-_ordered_key(scores, valid), stable=True)
+
+
 def ranks(scores: Any, valid: Any) -> Any:
     """1 for the highest score, 2 for the next ...; among equals the lower slot comes first, empty slots last."""
     xp = namespace(scores, valid)
-    return xp.argsort(xp.argsort(-_ordered_key(scores, valid), stable=True), stable=True) + 1
+    slots = order(scores, valid)
+    places = xp.arange(1, slots.shape[0] + 1)
+    if hasattr(slots, "at"):
+        return places.at[slots].set(places)
+    found = xp.empty_like(places)
+    found[slots] = places
+    return found
 
 
 def _normalised(weights: Any, valid: Any) -> Any:
