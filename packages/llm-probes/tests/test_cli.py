@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llm_probes.cli import app
-from llm_probes.config import ImplicatureOptions
+from llm_probes.commands.options import ImplicatureOptions
 from paperloop.settings import SettingsError
 
 ROWS = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from llm_probes.config import (
-    CounterConfig,
+from llm_probes.commands.options import (
     DemoOptions,
     DiversityOptions,
     DocstringOptions,
@@ -14,11 +13,10 @@ from llm_probes.config import (
     GenerateOptions,
     HarnessOptions,
     ImplicatureOptions,
-    PcfgConfig,
-    TrainConfig,
     WorldOptions,
     WrappedOptions,
 )
+from llm_probes.config import CounterConfig, PcfgConfig, TrainConfig
 from paperloop.cli import App, RunOptions, select_device
 from paperloop.errors import UserError
 

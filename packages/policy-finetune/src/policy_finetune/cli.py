@@ -8,13 +8,21 @@ import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from paperloop.cli import App, Device, Positional, RunOptions, start_jax
+from paperloop.cli import App, RunOptions, start_jax
 from paperloop.errors import UserError, printable, running_command, setting
 from paperloop.files import check_is_file
-from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Seed, fault, settings
 from paperloop.signals import leaving_with
+from policy_finetune.commands.options import (
+    DemoOptions,
+    DiagnoseOptions,
+    EvaluateOptions,
+    ExportOptions,
+    MakeDataOptions,
+    ReportOptions,
+    StudyOptions,
+)
 from policy_finetune.commands.start import with_network_of_start
 from policy_finetune.commands.unused import refuse_idle_constraint, unused_settings
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
@@ -203,29 +211,6 @@ def _random_steps(config: OnlineConfig) -> int:
     return config.block * -(-steps // config.block)
 
 
-@settings
-class EvaluateOptions:
-    """What `evaluate` takes.
-
-    Attributes:
-        runs: run folders; each run's newest checkpoint is measured
-        episodes: episodes for each agent
-        noise: standard deviation of Gaussian noise on the actions
-        seed: of the starts of episodes, and the noise
-    """
-
-    runs: Positional[tuple[Path, ...]]
-    episodes: Count = 100
-    noise: NotNegative = 0.0
-    seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        if not self.runs:
-            raise fault(
-                self, "runs", text="evaluate needs at least one run folder: policy-finetune evaluate runs/NAME."
-            )
-
-
 @app.command(options=EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> None:
     """Measure the agents of runs in many episodes: `policy-finetune evaluate runs/pre runs/tuned`.
@@ -237,23 +222,6 @@ def evaluate(options: EvaluateOptions) -> None:
     from policy_finetune.report.evaluation import evaluate_runs
 
     evaluate_runs(options.runs, episodes=options.episodes, noise=options.noise, seed=options.seed)
-
-
-@settings
-class ExportOptions:
-    """What `export` takes.
-
-    Attributes:
-        run: the run folder; the policy of its newest checkpoint is written
-        out: the npz file to write
-        agent: which of the run's agents, from 0 on
-        overwrite: replace OUT
-    """
-
-    run: Positional[Path]
-    out: Path
-    agent: CountOrZero = 0
-    overwrite: bool = False
 
 
 @app.command(options=ExportOptions)
@@ -274,59 +242,6 @@ def export(options: ExportOptions) -> None:
     label = labels[options.agent]
     export_policy(policy.agent(options.agent), options.out, label=label, overwrite=options.overwrite)
     print(printable(f"{options.out}: agent {options.agent} of {len(labels)} ({label}), {policy.spec.env_id}"))
-
-
-@settings
-class MakeDataOptions:
-    """What `make-data` takes.
-
-    Attributes:
-        out: the file to write, such as hopper-medium.hdf5 (D4RL's layout)
-        env_id: gymnasium's name of the environment (None: Hopper-v5)
-        quality: random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA (None: medium)
-        steps: environment steps in all
-        seed: of resets, noise and random actions (None: 0)
-        policies: policy files in the order of training, such as `train` writes; empty: those that come with the package
-        replay: a run of `train` or `finetune`: the oldest `steps` transitions in its replay buffer are the dataset, a
-            true medium-replay; a buffer that was filled to its capacity has lost those before them, and may begin in
-            mid-episode
-        agent: which of that run's agents, from 0 on (None: 0)
-        noise: standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)
-        workers: processes (None: 1); the file does not depend on it
-        compress: gzip the arrays
-        quiet: no progress bar, no table; warnings are shown all the same
-    """
-
-    out: Path
-    env_id: str | None = None
-    quality: str | None = None
-    steps: Count = 200_000
-    seed: Seed | None = None
-    policies: tuple[Path, ...] = ()
-    replay: Path | None = None
-    agent: CountOrZero | None = None
-    noise: NotNegative | None = None
-    workers: Count | None = None
-    compress: bool = False
-    quiet: bool = False
-
-    def __post_init__(self) -> None:
-        if self.replay is None:
-            if self.agent is not None:
-                raise fault(
-                    self,
-                    "agent",
-                    text="{agent} names an agent of a run: give the run with {replay}, or leave {agent} out.",
-                )
-            return
-        made = ("env_id", "quality", "seed", "policies", "noise", "workers")
-        given = [name for name in made if getattr(self, name) not in (None, ())]
-        if given:
-            named = ", ".join(f"{{{name}}}" for name in given)
-            raise fault(
-                self, given[0], text=f"{{replay}} takes transitions that a run has made already, so {named} would have "
-                f"no effect: leave {'it' if len(given) == 1 else 'them'} out.",
-            )  # fmt: skip
 
 
 @app.command(options=MakeDataOptions)
@@ -376,31 +291,6 @@ def make_data(options: MakeDataOptions) -> None:
         describe_dataset(data, options.out, env_id)
 
 
-@settings
-class DiagnoseOptions:
-    """What `diagnose` takes.
-
-    Attributes:
-        data: the dataset that the agents learned from
-        run: their run folder; without it the data alone are looked at, and nothing is recommended
-        env_id: of the data alone: gymnasium's name of the environment, where the file does not say
-        loading: of the data alone: how they are read; with a run, as it read them
-        episodes: episodes for each agent
-        seed: of the starts of episodes
-        out: where the figure and the findings go (None: RUN/plots; of the data alone, nowhere)
-        device: where the agents are restored
-    """
-
-    data: Positional[Path]
-    run: Positional[Path | None] = None
-    env_id: str = ""
-    loading: DataOptions = DataOptions()
-    episodes: Annotated[int, Ge(2)] = 20
-    seed: Seed = 0
-    out: Path | None = None
-    device: Device = "cpu"
-
-
 @app.command(options=DiagnoseOptions)
 def diagnose(options: DiagnoseOptions) -> None:
     """Compare a dataset with the policy learned from it, and recommend replay and constraint for fine-tuning.
@@ -427,23 +317,6 @@ def diagnose(options: DiagnoseOptions) -> None:
     )  # fmt: skip
 
 
-@settings
-class StudyOptions:
-    """What `study` takes next to the study.
-
-    Attributes:
-        out: the study's folder: made if absent, continued if it holds this study
-        seed: everything random follows from it
-        jobs: programs at once; on a CPU as many as cores, together with --parts
-        device: where to compute
-    """
-
-    out: Path
-    seed: Seed = 0
-    jobs: Count = 1
-    device: Device = "auto"
-
-
 @app.command(options=StudyOptions, config=StudyConfig)
 def study(options: StudyOptions, config: StudyConfig) -> None:
     """Run {dataset} x {pre-trainer} x {online learner} x {replay} x {constraint} over seeds, and report.
@@ -456,19 +329,6 @@ def study(options: StudyOptions, config: StudyConfig) -> None:
 
     run_study(config, options.out, seed=options.seed, jobs=options.jobs, device=options.device)
     report_study(options.out)
-
-
-@settings
-class ReportOptions:
-    """What `report` takes.
-
-    Attributes:
-        folder: a study's folder, or a run's
-        curves: CORL's published fine-tuning curves (results/bin/finetune_scores.pickle): prints its table from them
-    """
-
-    folder: Positional[Path | None] = None
-    curves: Path | None = None
 
 
 @app.command(options=ReportOptions)
@@ -504,21 +364,6 @@ def learners() -> None:
         where = "" if name in online else " [pretrain only]"
         where = where if name in offline else " [finetune and train only]"
         print(f"{name:<{width}}  {text}{where}")
-
-
-@settings
-class DemoOptions:
-    """What `demo` takes.
-
-    Attributes:
-        out: where the study and its figures go
-        seed: everything random follows from it
-        device: where to compute
-    """
-
-    out: Path = Path("demo/policy-finetune")
-    seed: Seed = 0
-    device: Device = "cpu"
 
 
 @app.command(options=DemoOptions)

@@ -175,7 +175,7 @@ def summarise(
         low, high = _of_task(random, task, "random"), None if expert is None else _of_task(expert, task, "expert")
         for (run, given), scores in zip(named.items(), aligned.scores, strict=True):
             name = f"{task}/{run}"
-            # A NaN at a step that the others lack is a failed run all the same.
+            # A NaN at a step that the others lack is still a failed run.
             bad = not np.isfinite(np.asarray(given[1], float)).all()
             scores = np.full_like(scores, np.nan) if bad else scores
             item = collapse_metrics(aligned.steps, scores, random=low, expert=high, threshold=threshold, window=window)

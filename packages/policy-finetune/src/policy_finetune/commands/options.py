@@ -1,0 +1,175 @@
+"""What each command of `policy-finetune` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from paperloop.cli import Device, Positional
+from paperloop.settings import Count, CountOrZero, Ge, NotNegative, Seed, fault, settings
+from policy_finetune.config import DataOptions
+
+__all__ = []
+
+
+@settings
+class EvaluateOptions:
+    """What `evaluate` takes.
+
+    Attributes:
+        runs: run folders; each run's newest checkpoint is measured
+        episodes: episodes for each agent
+        noise: standard deviation of Gaussian noise on the actions
+        seed: of the starts of episodes, and the noise
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    episodes: Count = 100
+    noise: NotNegative = 0.0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise fault(
+                self, "runs", text="evaluate needs at least one run folder: policy-finetune evaluate runs/NAME."
+            )
+
+
+@settings
+class ExportOptions:
+    """What `export` takes.
+
+    Attributes:
+        run: the run folder; the policy of its newest checkpoint is written
+        out: the npz file to write
+        agent: which of the run's agents, from 0 on
+        overwrite: replace OUT
+    """
+
+    run: Positional[Path]
+    out: Path
+    agent: CountOrZero = 0
+    overwrite: bool = False
+
+
+@settings
+class MakeDataOptions:
+    """What `make-data` takes.
+
+    Attributes:
+        out: the file to write, such as hopper-medium.hdf5 (D4RL's layout)
+        env_id: gymnasium's name of the environment (None: Hopper-v5)
+        quality: random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA (None: medium)
+        steps: environment steps in all
+        seed: of resets, noise and random actions (None: 0)
+        policies: policy files in the order of training, such as `train` writes; empty: those that come with the package
+        replay: a run of `train` or `finetune`: the oldest `steps` transitions in its replay buffer are the dataset, a
+            true medium-replay; a buffer that was filled to its capacity has lost those before them, and may begin in
+            mid-episode
+        agent: which of that run's agents, from 0 on (None: 0)
+        noise: standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)
+        workers: processes (None: 1); the file does not depend on it
+        compress: gzip the arrays
+        quiet: no progress bar, no table; warnings are shown all the same
+    """
+
+    out: Path
+    env_id: str | None = None
+    quality: str | None = None
+    steps: Count = 200_000
+    seed: Seed | None = None
+    policies: tuple[Path, ...] = ()
+    replay: Path | None = None
+    agent: CountOrZero | None = None
+    noise: NotNegative | None = None
+    workers: Count | None = None
+    compress: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if self.replay is None:
+            if self.agent is not None:
+                raise fault(
+                    self,
+                    "agent",
+                    text="{agent} names an agent of a run: give the run with {replay}, or leave {agent} out.",
+                )
+            return
+        made = ("env_id", "quality", "seed", "policies", "noise", "workers")
+        given = [name for name in made if getattr(self, name) not in (None, ())]
+        if given:
+            named = ", ".join(f"{{{name}}}" for name in given)
+            raise fault(
+                self, given[0], text=f"{{replay}} takes transitions that a run has made already, so {named} would have "
+                f"no effect: leave {'it' if len(given) == 1 else 'them'} out.",
+            )  # fmt: skip
+
+
+@settings
+class DiagnoseOptions:
+    """What `diagnose` takes.
+
+    Attributes:
+        data: the dataset that the agents learned from
+        run: their run folder; without it the data alone are looked at, and nothing is recommended
+        env_id: of the data alone: gymnasium's name of the environment, where the file does not say
+        loading: of the data alone: how they are read; with a run, as it read them
+        episodes: episodes for each agent
+        seed: of the starts of episodes
+        out: where the figure and the findings go (None: RUN/plots; of the data alone, nowhere)
+        device: where the agents are restored
+    """
+
+    data: Positional[Path]
+    run: Positional[Path | None] = None
+    env_id: str = ""
+    loading: DataOptions = DataOptions()
+    episodes: Annotated[int, Ge(2)] = 20
+    seed: Seed = 0
+    out: Path | None = None
+    device: Device = "cpu"
+
+
+@settings
+class StudyOptions:
+    """What `study` takes next to the study.
+
+    Attributes:
+        out: the study's folder: made if absent, continued if it holds this study
+        seed: everything random follows from it
+        jobs: programs at once; on a CPU as many as cores, together with --parts
+        device: where to compute
+    """
+
+    out: Path
+    seed: Seed = 0
+    jobs: Count = 1
+    device: Device = "auto"
+
+
+@settings
+class ReportOptions:
+    """What `report` takes.
+
+    Attributes:
+        folder: a study's folder, or a run's
+        curves: CORL's published fine-tuning curves (results/bin/finetune_scores.pickle): prints its table from them
+    """
+
+    folder: Positional[Path | None] = None
+    curves: Path | None = None
+
+
+@settings
+class DemoOptions:
+    """What `demo` takes.
+
+    Attributes:
+        out: where the study and its figures go
+        seed: everything random follows from it
+        device: where to compute
+    """
+
+    out: Path = Path("demo/policy-finetune")
+    seed: Seed = 0
+    device: Device = "cpu"
