@@ -19,7 +19,8 @@ from paperloop.errors import UserError
 from paperloop_data.dataset import EpisodeDataset
 from paperloop_data.formats.d4rl import read_d4rl, write_d4rl
 from paperloop_data.formats.hdf5 import is_hdf5
-from paperloop_data.formats.minari import DATASET_ID, MAIN_FILE, data_folder, read_minari, write_minari
+from paperloop_data.formats.minari import DATASET_ID, MAIN_FILE, data_folder, read_minari
+from paperloop_data.formats.minari_writing import write_minari
 from paperloop_data.formats.npz import read_npz, write_npz
 from paperloop_data.formats.writing import refuse_existing, saving
 from paperloop_data.text import shown
