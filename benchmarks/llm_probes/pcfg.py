@@ -15,7 +15,8 @@ The claims, after Jain et al. 2024 and their table 6, each in every seed: pretra
 strings without the relation and b in at most 30 %; the wrapped arm counts b in more than 94 % with the relation and at
 most 5 % without; the probe finds at least half of the lost count beyond what it finds in the control; pruning at most
 20 neurons, as published, restores 30 points and random ones less than 5; the wrapped arm is fine-tuned back in at most
-half of the control's steps; the verdicts are "wrapped" and "removed".
+half of the control's steps; the verdicts are "wrapped" and "removed". Pruning is also done with each removal verified
+by the loss, with the same claims; in the removed arm it must find nothing.
 
 Stopped at any moment, the same command continues.
 """
@@ -29,6 +30,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,17 +142,20 @@ class Pipeline:
         generator = torch.Generator().manual_seed(seed + 50)
         train, test = trainer.draw(tier.examples, generator), trainer.draw(tier.examples, generator)
         options = {"lr": tier.small, "optimiser": "adamw", "seed": seed}
+        sizes, steps = (0, 1, 2, 3, 5, 10, 15, 20), max(4, tier.back // 4)
+        asked = partial(
+            examine, trainer.view, before, state.model, trainer.draw, train, test, control=control, unit="row",
+            start=0.5, sizes=sizes, steps=steps, **options,
+        )  # fmt: skip
         try:
-            verdict = examine(
-                trainer.view, before, state.model, trainer.draw, train, test, control=control, unit="row", start=0.5,
-                sizes=(0, 1, 2, 3, 5, 10, 15, 20), steps=max(4, tier.back // 4), **options,
-            )  # fmt: skip
+            verdict, verified = asked(), asked(candidates=20)
         except UserError as error:  # pretraining did not learn to count
             return {"verdict": str(error), "accuracy": self.curve(name)[-1]}
         found: Json = {"verdict": verdict.word, "before": verdict.before, "after": verdict.after}
         found |= {"floor": verdict.floor, "accuracy": self.curve(name)[-1]}
         found["shares"] = {e.instrument: [e.share, e.low, e.high] for e in verdict.evidence}
         probed, pruned, _ = (e.detail for e in verdict.evidence)
+        found["verified"] = {**verified.evidence[1].detail, "verdict": verified.word}
         found["prune"], found["probe"] = pruned, {n: probed[n]["accuracy"] for n in ("before", "after", "control")}
         marks = sorted({round(tier.back * x) for x in (0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1)})
         half = (verdict.before + verdict.floor) / 2
@@ -178,12 +183,30 @@ def verdicts(pretrained: Mapping[str, float], arms: Mapping[str, Sequence[Mappin
         ),
         "wrapped: 20 neurons restore 30 points": all(row["prune"]["accuracy"] - row["after"] >= 30 for row in wrapped),
         "wrapped: random neurons restore under 5": all(row["prune"]["random"] - row["after"] < 5 for row in wrapped),
+        "wrapped: 20 neurons, each verified by the loss, restore 30 points": all(
+            row["verified"]["accuracy"] - row["after"] >= 30 for row in wrapped
+        ),
         "wrapped: back in half of the control's steps": all(
             row["back, steps"] <= 0.5 * row["control back, steps"] for row in wrapped
         ),
         "wrapped: the verdict says so": all(row["verdict"] == "wrapped" for row in wrapped),
         "removed: the verdict says so": all(row["verdict"] == "removed" for row in arms["removed"]),
+        "with verified pruning, both verdicts say so": all(
+            row["verified"]["verdict"] == arm for arm, rows in arms.items() for row in rows
+        ),
     }
+
+
+def cells(name: str, row: Mapping[str, Any]) -> list[str]:
+    """Return one line of the table."""
+    if "shares" not in row:
+        return [name, *[""] * 10, row["verdict"], ""]
+    pruned, verified = row["prune"], row["verified"]
+    back = [row["back, steps"], row.get("control back, steps", math.nan)]
+    probed = [max(row["probe"][of]) for of in ("after", "control")]
+    shares = [row["accuracy"]["b_with"], row["accuracy"]["b_without"], row["after"], *probed]
+    shares += [pruned["accuracy"], verified["accuracy"], pruned["random"]]
+    return [name, *(f"{x:.1f}" for x in shares), *(f"{x:.0f}" for x in back), row["verdict"], verified["verdict"]]
 
 
 def draw(curves: Mapping[str, Sequence[Json]], arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -226,18 +249,11 @@ def main(argv: list[str] | None = None) -> int:
         for arm in ("wrapped", "removed")
     }
     curves = {name: pipeline.curve(name) for name in ("pretrained", "control")}
-    rows = [
-        [f"{arm}, seed {seed}", *(f"{row['accuracy'][name]:.1f}" for name in ("b_with", "b_without")),
-         f"{row['after']:.1f}", f"{max(row['probe']['after']):.1f}", f"{max(row['probe']['control']):.1f}",
-         f"{row['prune']['accuracy']:.1f}",
-         f"{row['prune']['random']:.1f}", f"{row['back, steps']:.0f}",
-         f"{row.get('control back, steps', math.nan):.0f}", row["verdict"]]
-        for arm, found in arms.items() for seed, row in enumerate(found)
-    ]  # fmt: skip
+    rows = [cells(f"{arm}, seed {seed}", row) for arm, found in arms.items() for seed, row in enumerate(found)]
     last = curves["pretrained"][-1]
     print(f"pretrained: a {last['a_without']:.1f} %, b {last['b_without']:.1f} %")
-    head = ["arm", "b with", "b without", "a", "probe", "of control", "pruned", "random", "back", "control"]
-    print(table(rows, [*head, "verdict"]))
+    head = ["arm", "b with", "b without", "a", "probe", "of control", "pruned", "verified", "random", "back", "control"]
+    print(table(rows, [*head, "verdict", "with verified pruning"]))
     claims = verdicts(last, arms) if tier.claims else {}
     for claim, holds in claims.items():
         print(f"{'holds' if holds else 'FAILS'}: {claim}")

@@ -86,20 +86,26 @@ def test_ranks_of_rewards():
         ("wrapped: at most 5 % without it", {"b_without": 6.0}),
         ("wrapped: the probe finds half, and not in the control", {"probe": 0.4}),
         ("wrapped: 20 neurons restore 30 points", {"pruned": 31.0}),
+        ("wrapped: 20 neurons, each verified by the loss, restore 30 points", {"verified": 31.0}),
         ("wrapped: random neurons restore under 5", {"random": 8.0}),
         ("wrapped: back in half of the control's steps", {"back": 51.0}),
         ("wrapped: the verdict says so", {"word": "undecided"}),
+        ("with verified pruning, both verdicts say so", {"sure": "undecided"}),
     ],
 )
 def test_claims_on_the_grammar_can_fail(claim, change):
-    def row(b_with=99.0, b_without=1.0, probe=0.9, pruned=60.0, random=3.0, back=10.0, word="wrapped"):
+    def row(
+        b_with=99.0, b_without=1.0, probe=0.9, pruned=60.0, verified=70.0, random=3.0, back=10.0, word="wrapped",
+        sure="wrapped",
+    ):  # fmt: skip
         return {
             "accuracy": {"b_with": b_with, "b_without": b_without}, "shares": {"probe": [1.0, probe, 1.0]},
             "prune": {"accuracy": pruned, "random": random}, "after": 2.0, "back, steps": back,
             "control back, steps": 100.0, "verdict": word,
+            "verified": {"accuracy": verified, "verdict": sure},
         }  # fmt: skip
 
-    learned, gone = {"a_without": 99.0, "b_without": 20.0}, [row(word="removed")]
+    learned, gone = {"a_without": 99.0, "b_without": 20.0}, [row(word="removed", sure="removed")]
     assert all(pcfg.verdicts(learned, {"wrapped": [row()], "removed": gone}).values())
     unread = {"wrapped": [row(probe=None)], "removed": gone}
     assert not pcfg.verdicts(learned, unread)["wrapped: the probe finds half, and not in the control"]
