@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from matplotlib.figure import Figure
 
 from benchmarks.harness import Json, figure_path, record, table, write_result
 from generalized_exploration import criterion
@@ -34,7 +35,7 @@ from minimax_ued.envs.maze import Maze
 from minimax_ued.replay.buffer import LevelBuffer
 from minimax_ued.replay.scores import Rollout, register_score
 from paperloop.settings import replace_in
-from paperloop_lab.plots import new_figure, save_figure
+from paperloop_lab.plots import legend, new_figure, save_figure, style
 from paperloop_lab.stats import stratified_bootstrap
 
 __all__ = ["ARMS", "NoisyMaze", "main", "verdicts"]
@@ -195,6 +196,20 @@ def verdicts(found: Mapping[str, Json]) -> dict[str, bool]:
     return claims
 
 
+def draw(found: Mapping[str, Json]) -> Figure:
+    """Return the mean share of noise in the replay over a run, and thin lines for single seeds."""
+    figure, axes = new_figure(8, 4)
+    for number, (arm, result) in enumerate(found.items()):
+        looks = style(number)
+        axes.plot(np.mean(result["curve"], 0), lw=2, label=arm.replace("_", " "), **looks)
+        for seed in result["curve"]:
+            axes.plot(seed, lw=0.7, alpha=0.5, **looks)
+    axes.axhline(NOISE, color="#888888", lw=1, ls=":")
+    axes.set(xlabel="dispatches", ylabel="share of replay that noisy levels have", ylim=(0, 1))
+    legend(axes)
+    return figure
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run a tier; 0 if its claims hold, or if it has none."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exploration.levels")
@@ -222,13 +237,7 @@ def main(argv: list[str] | None = None) -> int:
         name = f"exploration_levels-{args.tier}"
         origin = record("benchmarks.exploration.levels", sys.argv[1:] if argv is None else argv, ["jax", "minimax-ued"])
         write_result(name, {"record": origin, "noise": NOISE, "arms": found, "claims": claims})
-        figure, axes = new_figure(7, 4)
-        for arm, result in found.items():
-            axes.plot(np.mean(result["curve"], 0), label=arm.replace("_", " "))
-        axes.axhline(NOISE, color="#888888", lw=1, ls=":")
-        axes.set(xlabel="dispatches", ylabel="share of replay that noisy levels have", ylim=(0, 1))
-        axes.legend(frameon=False, fontsize=8)
-        save_figure(figure, figure_path(name))
+        save_figure(draw(found), figure_path(name))
     return 0 if all(claims.values()) else 1
 
 
