@@ -222,6 +222,8 @@ def draw(curves: Mapping[str, Sequence[Json]], arms: Mapping[str, Sequence[Mappi
         for row in (row for row in rows if "shares" in row):
             label = arm if row is rows[0] else None
             middle.plot(*zip(*row["prune"]["curve"], strict=True), color=f"C{number}", marker="o", ms=3, label=label)
+            each = label and f"{label}, each verified"
+            middle.plot(*zip(*row["verified"]["curve"], strict=True), color=f"C{number}", ls="--", label=each)
             right.plot(*zip(*row["back"], strict=True), color=f"C{number}", marker="o", ms=3, label=label)
             if label == "wrapped":
                 right.plot(*zip(*row["control back"], strict=True), color="0.6", ls="--", label="never counted a")
