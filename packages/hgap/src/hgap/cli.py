@@ -1,4 +1,4 @@
-"""The command `hgap`: make-policies, make-data, train, plan, evaluate, demo."""
+"""The command `hgap`: make-policies, make-data, convert, train, plan, evaluate, demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["main"]
 app = App("hgap", "A generalist planner from unlabelled motion: one model, any objective at test time.")
 
 #: The bodies, as `hgap.envs.bodies` has them; named here because that module loads NumPy.
-Body = Literal["HalfCheetah-v5", "Walker2d-v5", "Humanoid-v5"]
+Body = Literal["HalfCheetah-v5", "Walker2d-v5", "Humanoid-v5", "CMUHumanoid"]
 
 
 @settings
@@ -90,6 +90,36 @@ def make_data(options: MakeDataOptions) -> None:
     from hgap.evaluation.commands import make_data
 
     make_data(options)
+
+
+@settings
+class ConvertOptions:
+    """What `convert` takes.
+
+    Attributes:
+        files: MoCapAct's HDF5 files, or AMC files of CMU's motion capture
+        out: the file to write: a dataset for `train` of HDF5 files, poses for `evaluate --starts` of AMC files
+        actions: of MoCapAct: those executed, or the experts' means
+        limit: of MoCapAct: rollouts of each snippet and kind of start (None: all)
+        ground: of AMC: the feet's lowest point is put on the floor over the whole clip, in each pose, or not at all
+    """
+
+    files: Positional[tuple[Path, ...]]
+    out: Path
+    actions: Literal["actions", "mean_actions"] = "actions"
+    limit: Count | None = None
+    ground: Literal["clip", "frame", "none"] = "clip"
+
+
+@app.command(options=ConvertOptions)
+def convert(options: ConvertOptions) -> None:
+    """Turn files of MoCapAct into a dataset, or motion capture into poses: `hgap convert CMU_*.hdf5 --out data.npz`.
+
+    Both are of the CMU humanoid, whose model comes with the extra `humanoid`.
+    """
+    from hgap.evaluation.commands import convert
+
+    convert(options)
 
 
 @settings

@@ -37,6 +37,7 @@ BEHAVIOURS: dict[str, dict[str, Objective]] = {
         "forward": Weighted({"velocity": 1.0, "upright": 0.5}),
         "backward": Weighted({"backwards": 1.0, "upright": 0.5}),
     },
+    "CMUHumanoid": {"stand": Weighted({"stillness": 0.5, "upright": 1.0})},
 }
 
 
@@ -86,7 +87,7 @@ def learn(
     while state.iteration < iterations:
         state = improve(
             state, simulator, objective, directions=16, top=8, sigma=0.03, step=0.02, steps=steps,
-            alive_bonus=0.0 if body.height is None else 1.0, seed=seed,
+            alive_bonus=float(body.falls), seed=seed,
         )  # fmt: skip
         done = int(state.iteration)
         if done % every == 0:

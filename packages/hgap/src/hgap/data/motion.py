@@ -107,7 +107,7 @@ def _play(
         for name, row in zip(rows, (observation, action, chosen), strict=True):
             rows[name].append(row)
         states, observation = after.states[:, -1], after.observations[:, -1]
-        fell = standing & simulator.body.fallen(observation)
+        fell = standing & simulator.fallen(states)
         length[fell] = t + 1
         standing &= ~fell
     stacked = {name: np.stack(row, 1) for name, row in rows.items()}  # (COPIES, T, ...)

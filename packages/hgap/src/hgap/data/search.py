@@ -87,7 +87,7 @@ def play(
         standing.append(alive)
         seen.append(observation)
         done.append(action)
-        alive = alive & ~simulator.body.fallen(observation)
+        alive = alive & ~simulator.fallen(states)
     return np.stack(seen, 1), np.stack(done, 1), np.stack(standing, 1)
 
 

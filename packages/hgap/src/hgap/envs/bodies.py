@@ -1,6 +1,6 @@
-"""What a body is: its model, how its observation is read off positions and velocities, and what the slices are called.
+"""What a body is: its model, how its observation is read off its state, and what the slices are called.
 
-Observations are those of gymnasium's `HalfCheetah-v5`, `Walker2d-v5` and `Humanoid-v5` (the last one with
+Observations of `GymBody` are those of gymnasium's `HalfCheetah-v5`, `Walker2d-v5` and `Humanoid-v5` (the last one with
 `include_cinert_in_observation=False` and the other three likewise): positions without the root's place on the ground,
 and velocities. All of it is a function of `qpos` and `qvel`, in metres, radians and seconds.
 """
@@ -10,20 +10,64 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
+from hgap.envs.cmu import CMUHumanoid
 from paperloop.errors import UserError
 from paperloop.settings import did_you_mean
 
-__all__ = ["BODIES", "Body", "find_body"]
+__all__ = ["BODIES", "Body", "GymBody", "find_body"]
 
 Slices = Mapping[str, tuple[int, int]]
 
 
+class Body(Protocol):
+    """A body in plain MuJoCo. A state is time, positions, velocities, activations and, if it senses, its sensors.
+
+    Attributes:
+        env_id: its name.
+        frame_skip: physics steps in a control step.
+        max_steps: control steps of an episode.
+        slices: name -> (start, stop) within an observation.
+        senses: whether observations need the model's sensors.
+        falls: whether it can fall.
+    """
+
+    @property
+    def env_id(self) -> str: ...  # noqa: D102
+    @property
+    def frame_skip(self) -> int: ...  # noqa: D102
+    @property
+    def max_steps(self) -> int: ...  # noqa: D102
+    @property
+    def slices(self) -> Slices: ...  # noqa: D102
+    @property
+    def senses(self) -> bool: ...  # noqa: D102
+    @property
+    def falls(self) -> bool: ...  # noqa: D102
+
+    def compile(self, mujoco: Any) -> Any:
+        """Return the model."""
+        ...
+
+    def begin(self, model: Any, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions and velocities of `count` starts."""
+        ...
+
+    def observe(self, model: Any, states: np.ndarray) -> np.ndarray:
+        """Return observations [..., S] of states."""
+        ...
+
+    def fallen(self, model: Any, states: np.ndarray) -> np.ndarray:
+        """Return whether the body has fallen or its simulation has blown up, booleans [...]."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
-class Body:
-    """A body in plain MuJoCo.
+class GymBody:
+    """A body of gymnasium's.
 
     Attributes:
         env_id: gymnasium's name of it.
@@ -50,21 +94,35 @@ class Body:
     pitch: tuple[float, float] | None
     slices: Slices
     max_steps: int = 1000
+    senses: bool = False
 
     @property
-    def model_path(self) -> Path:
-        """Where the installed gymnasium keeps the model."""
-        from gymnasium.envs import mujoco
+    def falls(self) -> bool:
+        """Whether there are limits."""
+        return self.height is not None
 
-        return Path(str(mujoco.__file__)).with_name("assets") / self.file
+    def compile(self, mujoco: Any) -> Any:
+        """Return the model that the installed gymnasium has."""
+        from gymnasium.envs import mujoco as theirs
 
-    def observe(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
-        """Return observations [..., S] of positions [..., nq] and velocities [..., nv]."""
-        limit = self.velocity_limit
-        return np.concatenate([qpos[..., self.skip :], np.clip(qvel, -limit, limit)], -1)
+        return mujoco.MjModel.from_xml_path(str(Path(str(theirs.__file__)).with_name("assets") / self.file))
 
-    def fallen(self, observations: np.ndarray) -> np.ndarray:
-        """Return whether the body has fallen, booleans [...]; never for a body without limits."""
+    def begin(self, model: Any, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return positions and velocities of `count` starts as gymnasium draws them."""
+        noise = self.reset_noise
+        positions = model.qpos0 + rng.uniform(-noise, noise, (count, model.nq))
+        if self.velocity_noise is None:
+            return positions, noise * rng.standard_normal((count, model.nv))
+        return positions, rng.uniform(-self.velocity_noise, self.velocity_noise, (count, model.nv))
+
+    def observe(self, model: Any, states: np.ndarray) -> np.ndarray:
+        """Return observations [..., S] of states."""
+        qpos, qvel = states[..., 1 : 1 + model.nq], states[..., 1 + model.nq : 1 + model.nq + model.nv]
+        return np.concatenate([qpos[..., self.skip :], np.clip(qvel, -self.velocity_limit, self.velocity_limit)], -1)
+
+    def fallen(self, model: Any, states: np.ndarray) -> np.ndarray:
+        """Return whether the body has fallen, booleans [...]; without limits, whether the simulation blew up."""
+        observations = self.observe(model, states)
         bad = np.asarray(~np.isfinite(observations).all(-1))
         for name, limits in (("height", self.height), ("pitch", self.pitch)):
             if limits is not None:
@@ -89,15 +147,15 @@ _WALKER = ("right_thigh", "right_leg", "right_foot", "left_thigh", "left_leg", "
 BODIES: dict[str, Body] = {
     body.env_id: body
     for body in (
-        Body(
+        GymBody(
             env_id="HalfCheetah-v5", file="half_cheetah.xml", frame_skip=5, skip=1, velocity_limit=np.inf,
             reset_noise=0.1, velocity_noise=None, height=None, pitch=None, slices=_planar(_LEGS),
         ),
-        Body(
+        GymBody(
             env_id="Walker2d-v5", file="walker2d_v5.xml", frame_skip=4, skip=1, velocity_limit=10.0,
             reset_noise=5e-3, velocity_noise=5e-3, height=(0.8, 2.0), pitch=(-1.0, 1.0), slices=_planar(_WALKER),
         ),
-        Body(
+        GymBody(
             env_id="Humanoid-v5", file="humanoid.xml", frame_skip=5, skip=2, velocity_limit=np.inf,
             reset_noise=1e-2, velocity_noise=1e-2, height=(1.0, 2.0), pitch=None,
             slices={
@@ -106,16 +164,19 @@ BODIES: dict[str, Body] = {
                 "yaw_rate": (27, 28), "joint_velocities": (28, 45),
             },
         ),
+        CMUHumanoid(),
     )
 }  # fmt: skip
 
 
-def find_body(name: str) -> Body:
-    """Return the body of an environment's name.
+def find_body(name: str, objective: str = "") -> Body:
+    """Return the body of an environment's name, for one of whose objectives falls may not count.
 
     Raises:
         UserError: there is none.
     """
     if name not in BODIES:
         raise UserError(f"There is no body {name!r}{did_you_mean(name, BODIES)}; there are {', '.join(BODIES)}.")
+    if name == "CMUHumanoid" and objective in ("rotate_x", "rotate_z"):
+        return CMUHumanoid(contact_ends=False)
     return BODIES[name]

@@ -2,7 +2,9 @@
 
 An objective is any callable that takes a `Trajectory` and returns rewards [..., T], which are summed, or totals [...].
 The terms here are written in the array API, so that JAX traces them and NumPy runs them on what a simulator returned:
-the planner and the evaluation use the same function.
+the planner and the evaluation use the same function. On the CMU humanoid, which senses its motion in its own frame,
+the terms are the rewards of H-GAP's tasks (`left` is its shift_left, `turn` its rotate_y), whose projections leave out
+a second term, as in the released code.
 """
 
 from __future__ import annotations
@@ -57,23 +59,37 @@ class Trajectory:
 Objective = Callable[[Trajectory], Any]
 
 
+def component(name: str, index: int, sign: float = 1.0) -> Objective:
+    """Return a term that is a number of a named part of the state, or minus it."""
+    return lambda trajectory: sign * trajectory[name][..., index]
+
+
+def _level(trajectory: Trajectory, axis: int, other: int) -> Any:
+    """Return the velocity along an axis times u_y / |(u_y, u_other)|, u being up in the body's frame."""
+    up, moved = trajectory["world_zaxis"], trajectory["sensors_velocimeter"][..., axis]
+    length = trajectory.xp.sqrt(up[..., 1] ** 2 + up[..., other] ** 2)
+    return up[..., 1] / trajectory.xp.clip(length, 1e-12, None) * moved
+
+
 def velocity(trajectory: Trajectory) -> Any:
-    """Return the velocity along x, m/s."""
-    return trajectory["velocity_x"]
+    """Return the velocity along x, m/s; ahead for a body that senses its own."""
+    return _level(trajectory, 2, 2) if trajectory.has("world_zaxis") else trajectory["velocity_x"]
 
 
 def backwards(trajectory: Trajectory) -> Any:
-    """Return the velocity along -x, m/s."""
-    return -trajectory["velocity_x"]
+    """Return minus `velocity`, m/s."""
+    return -velocity(trajectory)
 
 
 def sideways(trajectory: Trajectory) -> Any:
-    """Return the velocity along y, m/s."""
-    return trajectory["velocity_y"]
+    """Return the velocity along y, m/s; to the left for a body that senses its own."""
+    return _level(trajectory, 0, 0) if trajectory.has("world_zaxis") else trajectory["velocity_y"]
 
 
 def speed(trajectory: Trajectory) -> Any:
     """Return the length of the root's velocity, m/s."""
+    if trajectory.has("sensors_velocimeter"):
+        return trajectory.xp.sqrt((trajectory["sensors_velocimeter"] ** 2).sum(-1) + 1e-12)
     parts = [trajectory[name] ** 2 for name in ("velocity_x", "velocity_y", "velocity_z") if trajectory.has(name)]
     return trajectory.xp.sqrt(sum(parts[1:], parts[0]) + 1e-12)
 
@@ -85,7 +101,11 @@ def stillness(trajectory: Trajectory) -> Any:
 
 def jump(trajectory: Trajectory) -> Any:
     """Return the upward part of the vertical velocity, m/s."""
-    return trajectory.xp.clip(trajectory["velocity_z"], 0.0, None)
+    if trajectory.has("world_zaxis"):
+        rising = (trajectory["sensors_velocimeter"] * trajectory["world_zaxis"]).sum(-1)
+    else:
+        rising = trajectory["velocity_z"]
+    return trajectory.xp.clip(rising, 0.0, None)
 
 
 def height(trajectory: Trajectory) -> Any:
@@ -95,11 +115,15 @@ def height(trajectory: Trajectory) -> Any:
 
 def turn(trajectory: Trajectory) -> Any:
     """Return the turning rate to the left, or forwards over the head for a body in the plane, rad/s."""
+    if trajectory.has("sensors_gyro"):
+        return trajectory["sensors_gyro"][..., 1]
     return trajectory["yaw_rate" if trajectory.has("yaw_rate") else "pitch_rate"]
 
 
 def upright(trajectory: Trajectory) -> Any:
     """Return the vertical component of the body's up axis, in [-1, 1]."""
+    if trajectory.has("world_zaxis"):
+        return trajectory["world_zaxis"][..., 1]
     if trajectory.has("orientation"):
         quaternion = trajectory["orientation"]
         return 1 - 2 * (quaternion[..., 1] ** 2 + quaternion[..., 2] ** 2)
@@ -174,6 +198,13 @@ OBJECTIVES: dict[str, Objective] = {
     "slow": Weighted({near("velocity_x", 1.0, 0.5): 1.0}),
     "tall": Weighted({"height": 1.0}),
     "upright_forward": Weighted({"velocity": 1.0, "upright": 1.0}),
+    # The other tasks of H-GAP's humanoid; falls do not end the first two.
+    "rotate_x": component("sensors_gyro", 0),
+    "rotate_z": component("sensors_gyro", 2),
+    "x_vel": component("sensors_velocimeter", 0),
+    "y_vel": component("sensors_velocimeter", 1),
+    "z_vel": component("sensors_velocimeter", 2),
+    "negative_z_vel": component("sensors_velocimeter", 2, -1.0),
 }
 
 

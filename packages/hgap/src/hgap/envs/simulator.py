@@ -33,7 +33,7 @@ def _compile(body: Body) -> Any:
     before = mujoco.get_mju_user_warning()
     mujoco.set_mju_user_warning(lambda message: None)
     try:
-        return mujoco.MjModel.from_xml_path(str(body.model_path))
+        return body.compile(mujoco)
     finally:
         mujoco.set_mju_user_warning(before)
 
@@ -45,8 +45,9 @@ class Simulator:
         states = simulator.reset(8, np.random.default_rng(0))
         after = simulator.roll(states, actions)          # actions [8, T, A] in the model's range
 
-    A full physics state is MuJoCo's `mjSTATE_FULLPHYSICS`: time, positions, velocities and actuators. Solver warm
-    starts are not in it, so a state determines what follows up to the solver's tolerance and not to the last bit.
+    A state is MuJoCo's `mjSTATE_FULLPHYSICS` (time, positions, velocities and actuators) and, for a body that senses,
+    its sensors. Solver warm starts are not in it, so a state determines what follows up to the solver's tolerance and
+    not to the last bit.
 
     Args:
         body: what is simulated.
@@ -55,47 +56,61 @@ class Simulator:
 
     def __init__(self, body: Body, threads: int | None = None) -> None:
         self.body = body
-        self.model = _compile(body)
-        self._data = [mujoco.MjData(self.model) for _ in range(threads or min(2, os.cpu_count() or 1))]
+        self.model = model = _compile(body)
+        self._data = [mujoco.MjData(model) for _ in range(threads or min(2, os.cpu_count() or 1))]
         self.spec = mujoco.mjtState.mjSTATE_FULLPHYSICS
-        self.state_size = mujoco.mj_stateSize(self.model, self.spec)
-        self.action_size = int(self.model.nu)
-        low, high = self.model.actuator_ctrlrange.T
+        self.physics_size = mujoco.mj_stateSize(model, self.spec)
+        self.state_size = self.physics_size + (model.nsensordata if body.senses else 0)
+        self.action_size = int(model.nu)
+        low, high = model.actuator_ctrlrange.T
         self.action_low, self.action_high = low.copy(), high.copy()
-        self._q, self._v = 1, 1 + self.model.nq  # the time comes first
-        self.observation_size = self.model.nq - body.skip + self.model.nv
-        self.control_step = self.model.opt.timestep * body.frame_skip
+        self.control_step = model.opt.timestep * body.frame_skip
+        self.observation_size = self.observe(self.states_of(model.qpos0[None], np.zeros((1, model.nv)))).shape[-1]
 
     def reset(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return `count` starts as gymnasium draws them, full physics states [count, nstate]."""
-        body, model = self.body, self.model
-        states = np.zeros((count, self.state_size))
-        noise = body.reset_noise
-        states[:, self._q : self._v] = model.qpos0 + rng.uniform(-noise, noise, (count, model.nq))
-        if body.velocity_noise is None:
-            speed = noise * rng.standard_normal((count, model.nv))
-        else:
-            speed = rng.uniform(-body.velocity_noise, body.velocity_noise, (count, model.nv))
-        states[:, self._v : self._v + model.nv] = speed
-        return states
+        """Return `count` starts as the body draws them, states [count, nstate]."""
+        return self.states_of(*self.body.begin(self.model, count, rng))
+
+    def states_of(self, qpos: np.ndarray, qvel: np.ndarray) -> np.ndarray:
+        """Return the states [B, nstate] of positions [B, nq] and velocities [B, nv], before any control."""
+        physics = np.zeros((len(qpos), self.physics_size))
+        physics[:, 1 : 1 + self.model.nq] = qpos
+        physics[:, 1 + self.model.nq : 1 + self.model.nq + self.model.nv] = qvel
+        if not self.body.senses:
+            return physics
+        options, flags = self.model.opt, self.model.opt.disableflags
+        options.disableflags = flags | mujoco.mjtDisableBit.mjDSBL_ACTUATION
+        _, sensors = self._rollout(physics, np.zeros((len(qpos), 1, self.action_size)))
+        options.disableflags = flags
+        return np.concatenate([physics, sensors[:, 0]], -1)
 
     def observe(self, states: np.ndarray) -> np.ndarray:
-        """Return the observations [..., S] of full physics states [..., nstate]."""
-        qpos, qvel = states[..., self._q : self._v], states[..., self._v : self._v + self.model.nv]
-        return self.body.observe(qpos, qvel)
+        """Return the observations [..., S] of states [..., nstate]."""
+        return self.body.observe(self.model, states)
+
+    def fallen(self, states: np.ndarray) -> np.ndarray:
+        """Return which bodies have fallen, booleans [...] of states [..., nstate]."""
+        return self.body.fallen(self.model, states)
 
     def roll(self, states: np.ndarray, actions: np.ndarray) -> Rollout:
         """Apply T actions each to B copies.
 
         Args:
-            states: full physics states [B, nstate].
+            states: [B, nstate].
             actions: [B, T, A], clipped to the model's range; each is held for a control step.
         """
         skip = self.body.frame_skip
         control = np.repeat(np.clip(actions, self.action_low, self.action_high), skip, axis=1)
-        visited, _ = rollout.rollout(
-            self.model, self._data, np.ascontiguousarray(states, np.float64), np.ascontiguousarray(control, np.float64),
-            persistent_pool=True,
+        if self.body.senses:  # one physics step more: MuJoCo computes a state's sensors when it leaves it
+            control = np.concatenate([control, control[:, -1:]], 1)
+        visited, sensors = self._rollout(states[:, : self.physics_size], control)
+        physics = visited[:, skip - 1 :: skip]
+        if self.body.senses:
+            physics = np.concatenate([physics, sensors[:, skip::skip]], -1)
+        return Rollout(physics, self.observe(physics))
+
+    def _rollout(self, physics: np.ndarray, control: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return rollout.rollout(
+            self.model, self._data, np.ascontiguousarray(physics, np.float64),
+            np.ascontiguousarray(control, np.float64), persistent_pool=True,
         )  # fmt: skip
-        visited = visited[:, skip - 1 :: skip]
-        return Rollout(visited, self.observe(visited))

@@ -84,10 +84,33 @@ def _same_request(parts: Path, asked: dict[str, str]) -> None:
     write_json(record, asked)
 
 
+def convert(options: Any) -> None:
+    """Write a dataset of MoCapAct's files, or poses of AMC files."""
+    if options.out.exists():
+        raise UserError(f"{options.out} exists: choose another file, or remove it.")
+    kinds = {path.suffix.lower() for path in options.files}
+    if kinds == {".amc"}:
+        from hgap.data.amc import save_poses, to_poses
+
+        simulator = Simulator(find_body("CMUHumanoid"))
+        poses = {path.stem: to_poses(path, simulator, ground=options.ground) for path in options.files}
+        save_poses(options.out, poses)
+        for name, found in poses.items():
+            print(f"{name}: {len(found.qpos)} poses, {found.clipped:.1%} of joint angles clipped")
+    elif kinds <= {".hdf5", ".h5"}:
+        from hgap.data.mocapact import read_mocapact
+
+        data = read_mocapact(options.files, actions=options.actions, limit=options.limit)
+        data.save(options.out)
+        print(f"Wrote {data.num_episodes} episodes, {data.num_steps} steps: {options.out}")
+    else:
+        raise UserError(f"{setting('files')} are {', '.join(sorted(kinds))}: give .hdf5 files, or .amc files.")
+
+
 def plan_command(options: Any, config: PlanConfig) -> None:
     """Play one episode with a planner, and write its motion, a figure and a film."""
     model = load(options.run, seed=options.model)
-    simulator, objective = _simulator(model), find_objective(options.objective)
+    simulator, objective = _simulator(model, options.objective), find_objective(options.objective)
     planner = Planner(model, objective, config)
     played = play(simulator, Planned(planner), episodes=1, steps=options.steps, seed=options.start)
     measured = score(played, objective, model.slices)
@@ -123,13 +146,13 @@ def write_motion(
     return files
 
 
-def _simulator(model: Model) -> Simulator:
+def _simulator(model: Model, objective: str) -> Simulator:
     if model.env_id is None:
         raise UserError(
             "The model's data do not say which body they are of, so that there is no simulator for it: train with "
             "env_id, or plan in your own environment with hgap.Planner."
         )
-    simulator = Simulator(find_body(model.env_id))
+    simulator = Simulator(find_body(model.env_id, objective))
     if simulator.observation_size != model.autoencoder.state_size:
         raise UserError(
             f"The model's states have {model.autoencoder.state_size} numbers and those of {model.env_id} "
@@ -141,10 +164,9 @@ def _simulator(model: Model) -> Simulator:
 def evaluate_command(options: Any, config: PlanConfig) -> None:
     """Measure a model and rivals on objectives, print a table, and write it."""
     model = load(options.run)
-    simulator = _simulator(model)
     results: dict[str, dict[str, Measured]] = {}
     for name in options.objectives:
-        objective = find_objective(name)
+        objective, simulator = find_objective(name), _simulator(model, name)
         for rival, controller in _controllers(options, config, model, simulator, objective).items():
             found = measure(
                 simulator, controller, objective, episodes=options.episodes, steps=options.steps, seed=options.start

@@ -74,7 +74,7 @@ def play(simulator: Simulator, controller: Controller, *, episodes: int, steps: 
         seen.append(observations)
         done.append(action)
         physics.append(states)
-        standing = standing & ~simulator.body.fallen(observations)
+        standing = standing & ~simulator.fallen(states)
         if not standing.any():
             break
     missing = steps - len(seen)

@@ -58,7 +58,7 @@ def draw_film(
     chosen = physics[:: max(1, -(-len(physics) // frames))]
     images = []
     for state in chosen:
-        mujoco.mj_setState(model, data, state, simulator.spec)
+        mujoco.mj_setState(model, data, state[: simulator.physics_size], simulator.spec)
         mujoco.mj_forward(model, data)
         images.append(_frame(model, data, size))
     pause = round(1000 * simulator.control_step * len(physics) / len(chosen))
