@@ -12,8 +12,9 @@ __all__ = ["REPO", "SERVICE_EXTRAS", "Member", "members"]
 
 REPO = Path(__file__).resolve().parent.parent
 
-#: Extras that no development environment gets: an accelerator's libraries, a cluster, other people's web services.
-SERVICE_EXTRAS = frozenset({"cuda", "peft", "ray", "sentence-transformers", "trl", "wandb"})
+#: Extras that no development environment gets: an accelerator's libraries, a cluster, other people's web services, and
+#: what is under the GPL.
+SERVICE_EXTRAS = frozenset({"atari", "cuda", "peft", "ray", "sentence-transformers", "trl", "wandb"})
 
 
 @dataclass(frozen=True)

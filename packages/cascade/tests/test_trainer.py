@@ -17,7 +17,6 @@ from cascade_explore.config import (
     FourRooms,
     Gym,
     InfoGain,
-    LabelConfig,
     LogDet,
     NearestNeighbours,
     Plan2Explore,
@@ -32,10 +31,8 @@ from cascade_explore.explore import payment
 from cascade_explore.explore.diversity import variance
 from cascade_explore.explore.imagination import Imagined, imagine
 from cascade_explore.reports.runs import explored_report
-from cascade_explore.tasks.labels import find_label, label_rows
-from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episodes
 from cascade_explore.trainer import ExploreTrainer
-from paperloop import CheckpointError, UserError, run
+from paperloop import UserError
 from paperloop.conformance import check_trainer
 from paperloop.settings import replace_in, save_config
 
@@ -425,61 +422,3 @@ def test_environments_that_cannot_be_explored_are_refused():
         ExploreTrainer(replace_in(TINY, {"env.type": "gym", "env.id": "Taxi-v4"}))
     assert isinstance(TINY.env, FourRooms)
     assert isinstance(Gym().id, str)
-
-
-# Tasks
-
-
-def test_a_task_is_learned_on_a_model_that_stays_as_it_is(trainer, tmp_path):
-    run(trainer, tmp_path / "run", steps=2, progress=False)
-    file = tmp_path / "mine.py"
-    file.write_text("def look_up(rows):\n    return (rows['observation'][..., -1] == 3).astype('float32')\n")
-    asked = LabelConfig(
-        run=str(tmp_path / "run"), tasks=("reward", f"{file}:look_up"), actor=ACTOR, updates=4, updates_per_step=2
-    )
-    trainer = TaskTrainer(asked)
-    assert trainer.filled == 1
-    up = np.asarray(trainer.data.reward[..., 1])
-    rows = jax.device_get(trainer.data)
-    np.testing.assert_array_equal(up, (rows.observation[..., -1] == 3) & ~rows.first)
-    assert up[:, 0].any()
-    before = jax.device_get(trainer.frozen)
-    state = run(trainer, tmp_path / "run" / "tasks", steps=2, progress=False)
-    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get(trainer.frozen))
-    halves = trainer.init(0)
-    for _ in range(2):
-        halves, metrics = trainer.step(halves)
-    jax.tree.map(
-        np.testing.assert_array_equal, *(jax.device_get((s.heads, s.agents)) for s in (state, halves))
-    )  # fmt: skip
-    assert metrics["reward_loss"].shape == (1,)
-    trainer.checksum = trainer.checksum + 1
-    with pytest.raises(CheckpointError, match="another world model"):
-        trainer.restore(next((tmp_path / "run" / "tasks" / "checkpoints").glob("*/payload")), halves)
-    found = TrueReturn(trainer, 3).returns(state, 0)
-    assert found.shape == (1, 2, 3)
-    assert (found[:, 1] <= 12).all()
-
-
-def test_labels_that_cannot_be_are_refused(tmp_path):
-    rows = {"first": np.array([[True, False]]), "reward": np.array([[5.0, 1.0]])}
-    np.testing.assert_array_equal(label_rows("reward", find_label("reward"), rows), [[0.0, 1.0]])
-    for label, message in (
-        (lambda r: r["reward"][:, :1], "shape"),
-        (lambda r: r["reward"] * np.nan, "finite"),
-        (lambda r: r["colour"], "fails: KeyError"),
-    ):
-        with pytest.raises(UserError, match=message):
-            label_rows("mine", label, rows)
-    with pytest.raises(UserError, match="no file"):
-        find_label(str(tmp_path / "absent.py:f"))
-    (tmp_path / "there.py").write_text("x = 1\n")
-    with pytest.raises(UserError, match="no function"):
-        find_label(f"{tmp_path / 'there.py'}:f")
-    with pytest.raises(UserError, match="is not a task"):
-        find_label("fly")
-
-
-def test_only_the_first_episode_of_a_stream_counts():
-    first = np.array([[True, False, True, False], [True, False, False, False]])
-    np.testing.assert_array_equal(first_episodes(first), [[True, True, False, False], [True] * 4])

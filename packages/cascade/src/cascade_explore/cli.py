@@ -46,7 +46,8 @@ class LabelOptions:
 
     Attributes:
         run: the run folder of `train`
-        task: reward, the environment's own, or FILE.py:FUNCTION; several are learned in one program
+        task: by name (reward; at:X,Y in a grid; stand walk run flip; Crafter's achievements) or FILE.py:FUNCTION;
+            several are learned in one program
         out: a folder for the tasks' run (None: tasks/ in the run folder)
         updates: of reward heads and policies
         episodes: of each task and seed to try it in the environment
@@ -72,7 +73,7 @@ def label(options: LabelOptions) -> None:
     """Learn tasks from what a run found, without further interaction: zero-shot.
 
     Labels the replay, trains a reward head and a policy for each task in the frozen world model, and tries the policies
-    in the environment. A task is a function of your own: rows, a dictionary of arrays [streams, steps, ...], to rewards
+    in the environment. A function of your own takes rows, a dictionary of arrays [streams, steps, ...], to rewards
     [streams, steps]. Continues what is in the folder.
     """
     start_jax(options.device)

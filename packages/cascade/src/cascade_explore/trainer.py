@@ -13,14 +13,14 @@ import optax
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cascade_explore.config import Gym, KeyCorridor, Random, TrainConfig
+from cascade_explore.config import Crafter, Gym, KeyCorridor, Random, TrainConfig, Walker
 from cascade_explore.deploy import measures, replay
 from cascade_explore.deploy.acting import Memory, act, fingerprint, start
 from cascade_explore.deploy.collect import Collected, collect
 from cascade_explore.deploy.host import collect_host
 from cascade_explore.envs.families import episode_limit, make_layouts
 from cascade_explore.envs.grid import Grid, make_grid
-from cascade_explore.envs.gymnasium_envs import HostEnvs
+from cascade_explore.envs.host import HostEnvs
 from cascade_explore.explore.learner import Learner
 from cascade_explore.explore.payment import Scales, make_reward, start_scales
 from cascade_explore.world.losses import disagreement
@@ -92,9 +92,11 @@ class TrainState(NamedTuple):
 def make_env(config: TrainConfig) -> Grid | HostEnvs:
     """Return the environment that settings describe."""
     env = config.env
-    if isinstance(env, Gym):
-        return HostEnvs(env.id, config.seeds * config.agents * config.envs)
-    return make_grid(make_layouts(env), limit=episode_limit(env), picks_up=isinstance(env, KeyCorridor))
+    if isinstance(env, Gym | Walker | Crafter):
+        return HostEnvs(env, config.seeds * config.agents * config.envs)
+    return make_grid(
+        make_layouts(env), limit=episode_limit(env), picks_up=isinstance(env, KeyCorridor), pixels=env.pixels
+    )  # fmt: skip
 
 
 class ExploreTrainer:
@@ -197,7 +199,7 @@ class ExploreTrainer:
     # One seed
 
     def _start(self, key: Array) -> TrainState:
-        config = self.config
+        config, env = self.config, self.env
         one, two, three, key = jax.random.split(key, 4)
         world, ensemble = self.world.init(one), self.world.init_ensemble(two)
         streams = config.agents * config.envs
@@ -214,7 +216,9 @@ class ExploreTrainer:
             ensemble_opt=self._ensemble_opt.init(ensemble),
             agents=self.learner.init(three) if self.learner else (),
             scales=start_scales(),
-            replay=replay.empty(k, streams, config.stream_steps, self.env.observation, self.env.actions),
+            replay=replay.empty(
+                k, streams, config.stream_steps, env.observation, env.actions, facts=len(getattr(env, "facts", ()))
+            ),
             visits=jnp.zeros((k, config.agents, *(() if self.cells is None else self.cells.shape)), jnp.int32),
             ledger=ledger,
             shown={name: jnp.zeros(()) for name in names},

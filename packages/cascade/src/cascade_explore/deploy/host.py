@@ -11,7 +11,7 @@ from jax import Array
 
 from cascade_explore.deploy.acting import Memory
 from cascade_explore.deploy.replay import Rows
-from cascade_explore.envs.gymnasium_envs import HostEnvs
+from cascade_explore.envs.host import HostEnvs
 
 __all__ = ["collect_host"]
 
@@ -39,10 +39,11 @@ def collect_host(
     for step_key in jax.random.split(key, steps):
         came = np.asarray(memory.action).reshape(len(envs.envs), -1)
         action = came.argmax(-1).astype(np.uint8) if discrete else came
-        seen, reward, first, terminal, _ = envs.step(action)
+        row = envs.step(action)
         shape = (seeds, agents, each)
-        memory = choose(memory, seen.reshape(*shape, -1), first.reshape(shape), step_key)
-        rows = Rows._make([seen, action, reward.astype(np.float32), first, terminal])
+        memory = choose(memory, row.observation.reshape(*shape, -1), row.first.reshape(shape), step_key)
+        facts = row.facts if envs.facts else ()
+        rows = Rows._make([row.observation, action, row.reward, row.first, row.terminal, facts])
         found.append(jax.tree.map(lambda x: x.reshape(seeds, agents * each, *x.shape[1:]), rows))
     stacked = jax.tree.map(lambda *parts: np.stack(parts, 1), *found)
     return stacked, stacked.first[:, 1:].sum((1, 2))

@@ -7,13 +7,13 @@ between episodes (which rows mark) but never those between streams.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cascade_explore.envs.spec import Actions, Numbers, Symbols
+from cascade_explore.envs.spec import Actions, Numbers, Observed
 from cascade_explore.world.model import Batch
 
 __all__ = ["Replay", "Rows", "draw", "empty", "to_batch", "write"]
@@ -23,11 +23,13 @@ class Rows(NamedTuple):
     """Rows of W streams, `[T, W, ...]` when collected, `[K, W, T, ...]` in a replay.
 
     Attributes:
-        observation: uint8 symbols or float32 numbers, `[..., n]`.
+        observation: uint8 symbols or pixels, or float32 numbers, `[..., n]`.
         action: that led here: an index `[...]`, or numbers `[..., A]`.
         reward: of the environment, for labels; nothing is trained on it before `label`.
         first: an episode begins here.
         terminal: an episode ended here for good (one that was only cut is not terminal).
+        facts: what the environment says of its state besides, for labels, float32 `[..., F]`; empty where it says
+            nothing.
     """
 
     observation: Array
@@ -35,19 +37,22 @@ class Rows(NamedTuple):
     reward: Array
     first: Array
     terminal: Array
+    facts: Any = ()
 
 
 Replay = Rows
 
 
-def empty(deployments: int, streams: int, steps: int, observation: Symbols | Numbers, actions: Actions) -> Replay:
+def empty(
+    deployments: int, streams: int, steps: int, observation: Observed, actions: Actions, *, facts: int = 0
+) -> Replay:
     """Return a replay for K deployments."""
     shape = (deployments, streams, steps)
-    seen = jnp.uint8 if isinstance(observation, Symbols) else jnp.float32
+    seen = jnp.float32 if isinstance(observation, Numbers) else jnp.uint8
     acted = jnp.zeros(shape, jnp.uint8) if actions.discrete else jnp.zeros((*shape, actions.size))
     return Rows(
         jnp.zeros((*shape, observation.size), seen), acted, jnp.zeros(shape), jnp.zeros(shape, bool),
-        jnp.zeros(shape, bool),
+        jnp.zeros(shape, bool), jnp.zeros((*shape, facts)) if facts else (),
     )  # fmt: skip
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from jax import Array
 
 from cascade_explore.envs.layouts import BALL, DIRECTIONS, DOOR, EMPTY, GOAL, KEY, LOCKED, WALL, Layout, reachable
-from cascade_explore.envs.spec import Actions, Symbols
+from cascade_explore.envs.pictures import draw_view
+from cascade_explore.envs.spec import Actions, Pixels, Symbols
 
-__all__ = ["ACTIONS", "VIEW", "Grid", "GridState", "make_grid", "observe", "step"]
+__all__ = ["ACTIONS", "VIEW", "Grid", "GridState", "make_grid", "observe", "step", "view"]
 
 VIEW = 7
 ACTIONS = Actions(7, discrete=True)
@@ -55,17 +56,19 @@ class Grid(NamedTuple):
         reachable: bool `[L, W, H]`.
         limit: steps after which an episode is cut.
         picks_up: an episode ends with the ball picked up, and not at a goal.
+        pixels: the view is shown as an image.
     """
 
     starts: GridState
     reachable: Array
     limit: int
     picks_up: bool
+    pixels: bool = False
 
     @property
-    def observation(self) -> Symbols:
+    def observation(self) -> Symbols | Pixels:
         """What is observed."""
-        return OBSERVATION
+        return Pixels(3) if self.pixels else OBSERVATION
 
     @property
     def actions(self) -> Actions:
@@ -82,11 +85,11 @@ class Grid(NamedTuple):
         return step(state, action, limit=self.limit, picks_up=self.picks_up)
 
     def observe(self, state: GridState) -> Array:
-        """Return the observation, uint8 `[148]`."""
-        return observe(state)
+        """Return the observation, uint8: symbols `[148]`, or a flat image."""
+        return draw_view(view(state)).ravel() if self.pixels else observe(state)
 
 
-def make_grid(layouts: list[Layout], *, limit: int, picks_up: bool = False) -> Grid:
+def make_grid(layouts: list[Layout], *, limit: int, picks_up: bool = False, pixels: bool = False) -> Grid:
     """Return the environment of some layouts of equal size."""
     n = len(layouts)
     starts = GridState(
@@ -97,7 +100,7 @@ def make_grid(layouts: list[Layout], *, limit: int, picks_up: bool = False) -> G
         time=jnp.zeros(n, jnp.int32),
         layout=jnp.arange(n, dtype=jnp.int32),
     )
-    return Grid(starts, jnp.array(np.stack([reachable(layout) for layout in layouts])), limit, picks_up)
+    return Grid(starts, jnp.array(np.stack([reachable(layout) for layout in layouts])), limit, picks_up, pixels)
 
 
 def step(state: GridState, action: Array, *, limit: int, picks_up: bool) -> tuple[GridState, Array, Array, Array]:
@@ -137,6 +140,12 @@ def step(state: GridState, action: Array, *, limit: int, picks_up: bool) -> tupl
 
 def observe(state: GridState) -> Array:
     """Return objects, colours and states of the view `[x, y]`, row by row of x, then the direction; uint8 `[148]`."""
+    flat = view(state).reshape(VIEW * VIEW, 3).T.ravel()
+    return jnp.concatenate([flat, state.direction[None].astype(jnp.uint8)])
+
+
+def view(state: GridState) -> Array:
+    """Return what the agent sees in front of it, and what it carries at its own place, uint8 `[7, 7, 3]`, x first."""
     forward = jnp.asarray(DIRECTIONS, jnp.int32)[state.direction]
     right = jnp.stack([-forward[1], forward[0]])
     up, across = VIEW - 1 - _VIEW_Y, _VIEW_X - VIEW // 2
@@ -149,9 +158,7 @@ def observe(state: GridState) -> Array:
     seen = jnp.where(inside[..., None], seen, wall)
     opaque = (seen[..., 0] == WALL) | ((seen[..., 0] == DOOR) & (seen[..., 2] != 0))
     shown = jnp.where(_visible(~opaque)[..., None], seen, jnp.uint8(0))
-    shown = shown.at[VIEW // 2, VIEW - 1].set(state.carried)
-    flat = shown.reshape(VIEW * VIEW, 3).T.ravel()
-    return jnp.concatenate([flat, state.direction[None].astype(jnp.uint8)])
+    return shown.at[VIEW // 2, VIEW - 1].set(state.carried)
 
 
 def _visible(clear: Array) -> Array:

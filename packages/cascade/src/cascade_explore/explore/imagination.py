@@ -26,12 +26,15 @@ class Policies:
         actions: what can be done.
         width: of a state's features.
         agents: B.
+        precision: in which layers compute.
     """
 
-    def __init__(self, config: Actor, actions: Actions, width: int, agents: int) -> None:
+    def __init__(self, config: Actor, actions: Actions, width: int, agents: int, precision: str = "float32") -> None:
         self.actions, self.width, self.agents = actions, width, agents
-        self.actor = MLP(actions.size if actions.discrete else 2 * actions.size, config.units, config.layers)
-        self.critic = MLP(1, config.units, config.layers)
+        out = actions.size if actions.discrete else 2 * actions.size
+        self.actor, self.critic = (
+            MLP(size, config.units, config.layers, dtype=precision) for size in (out, 1)
+        )  # fmt: skip
 
     def init(self, key: Array) -> tuple[Any, Any]:
         """Return the parameters of actors and critics; every agent has a key of its own."""

@@ -52,7 +52,7 @@ class Learner:
 
     def __init__(self, config: Actor, world: World, agents: int) -> None:
         self.config, self.world = config, world
-        self.policies = Policies(config, world.actions, world.width, agents)
+        self.policies = Policies(config, world.actions, world.width, agents, world.config.precision)
         through = {"auto": not world.actions.discrete, "reinforce": False, "dynamics": True}
         self.through_model = through[config.gradient]
         self._actor, self._critic = (

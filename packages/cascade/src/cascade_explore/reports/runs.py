@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from cascade_explore.config import Gym, LabelConfig
+from cascade_explore.config import Crafter, FourRooms, KeyCorridor, LabelConfig, MultiRoom
 from cascade_explore.envs.families import make_layouts
 from cascade_explore.envs.layouts import WALL
+from cascade_explore.reports.achievements import achievements_report
+from cascade_explore.reports.dreams import save_dream
 from cascade_explore.reports.folders import made
 from cascade_explore.reports.tabular import interval, owner_map
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn
@@ -37,7 +39,11 @@ def ledger_rows(trainer: ExploreTrainer, state: Any) -> list[dict[str, Any]]:
 
 
 def explored_report(trainer: ExploreTrainer, state: Any, out: Path, *, quiet: bool = False) -> None:
-    """Write ledger.json and, where cells can be counted, coverage.png and who-went-where.png; print a table."""
+    """Write ledger.json and what else there is to show, and print a table.
+
+    Where cells can be counted coverage.png and who-went-where.png, where pictures are seen dream.gif, in Crafter
+    achievements.json and achievements.png.
+    """
     rows = ledger_rows(trainer, state)
     write_json(made(out) / "ledger.json", rows)
     files = ["ledger.json"]
@@ -50,6 +56,10 @@ def explored_report(trainer: ExploreTrainer, state: Any, out: Path, *, quiet: bo
         save_figure(figure, out / "coverage.png")
         save_figure(_went_where(trainer, state, len(rows)), out / "who-went-where.png")
         files += ["coverage.png", "who-went-where.png"]
+    if save_dream(trainer, state, out / "dream.gif") is not None:
+        files.append("dream.gif")
+    if isinstance(trainer.config.env, Crafter):
+        files += achievements_report(trainer, state, out, quiet=quiet)
     if quiet:
         return
     names = [n for n in ("env_steps", "episodes", "reward", "coverage", "entropy", "distinct") if n in rows[0]]
@@ -62,7 +72,7 @@ def explored_report(trainer: ExploreTrainer, state: Any, out: Path, *, quiet: bo
 def _went_where(trainer: ExploreTrainer, state: Any, made: int) -> Any:
     """Return a map for each deployment of the first seed and layout: the colour of a cell is its foremost visitor."""
     env = trainer.config.env
-    assert not isinstance(env, Gym)
+    assert isinstance(env, FourRooms | MultiRoom | KeyCorridor)
     walls = make_layouts(env)[0].cells[..., 0] == WALL
     visits = np.asarray(jax.device_get(state.visits))[0, :, :, 0]
     figure, panels = new_figure(2.6 * made, 2.9, 1, made)

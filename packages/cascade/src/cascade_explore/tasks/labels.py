@@ -1,4 +1,4 @@
-"""Labels of a replay: the environment's own reward, or a function of the user's."""
+"""Labels of a replay: tasks that the environment knows by name, or functions of the user's."""
 
 from __future__ import annotations
 
@@ -9,26 +9,56 @@ from typing import Any
 
 import numpy as np
 
+from cascade_explore.config import Walker
+from cascade_explore.deploy.replay import Rows
+from cascade_explore.envs.grid import Grid
+from cascade_explore.envs.host import HostEnvs
+from cascade_explore.tasks.places import places
+from cascade_explore.tasks.walking import WALKING
 from paperloop.errors import UserError
 
-__all__ = ["Label", "find_label", "label_rows"]
+__all__ = ["Label", "describe", "find_label", "label_rows"]
 
-#: Arrays of rows in time order, `[N, T, ...]`, by the names of `deploy.replay.Rows` -> rewards `[N, T]`.
+#: Arrays of rows in time order, `[N, T, ...]`, by the names that `describe` gives -> rewards `[N, T]`.
 Label = Callable[[Mapping[str, np.ndarray]], Any]
 
 
-def find_label(name: str) -> Label:
-    """Return what a task's name stands for: "reward", the environment's own, or FILE.py:FUNCTION.
+def describe(rows: Rows, env: Grid | HostEnvs) -> dict[str, np.ndarray]:
+    """Return rows `[N, T, ...]` as labels see them, by name.
+
+    These are the names of `Rows`, those of the environment's facts, and in a grid `place` and `layout`.
+    """
+    named = {name: np.asarray(x) for name, x in rows._asdict().items() if name != "facts"}
+    if isinstance(env, Grid):
+        return named | places(env, named["observation"], named["action"], named["first"])
+    return named | {name: np.asarray(rows.facts)[..., i] for i, name in enumerate(env.facts)}
+
+
+def known_tasks(env: Grid | HostEnvs) -> dict[str, Label]:
+    """Return the tasks that an environment knows by name; a grid knows at:X,Y besides."""
+    tasks: dict[str, Label] = {"reward": lambda rows: rows["reward"]}
+    if isinstance(env, HostEnvs) and isinstance(env.config, Walker):
+        return tasks | WALKING
+    names = () if isinstance(env, Grid) else env.facts
+    return tasks | {name: lambda rows, name=name: rows[name] for name in names}
+
+
+def find_label(name: str, env: Grid | HostEnvs) -> Label:
+    """Return what a task's name stands for: one that the environment knows, or FILE.py:FUNCTION.
 
     Raises:
-        UserError: there is no such file or function.
+        UserError: there is no such task, file or function.
     """
-    if name == "reward":
-        return lambda rows: rows["reward"]
+    known = known_tasks(env)
+    if name in known:
+        return known[name]
+    if isinstance(env, Grid) and name.startswith("at:"):
+        return _at(name, env)
     file, _, function = name.rpartition(":")
     path = Path(file)
     if not file or path.suffix != ".py":
-        raise UserError(f"{name} is not a task: it is reward, or FILE.py:FUNCTION with a function of your own.")
+        names = ", ".join([*known, *(["at:X,Y"] if isinstance(env, Grid) else [])])
+        raise UserError(f"{name} is not a task: it is {names}, or FILE.py:FUNCTION with a function of your own.")
     if not path.is_file():
         raise UserError(f"There is no file {path}, which the task {name} names.")
     spec = importlib.util.spec_from_file_location(f"cascade_explore_task_{path.stem}", path)
@@ -43,6 +73,17 @@ def find_label(name: str) -> Label:
     if not callable(found):
         raise UserError(f"{path} has no function {function}.")
     return found
+
+
+def _at(name: str, grid: Grid) -> Label:
+    """Return the task of being at a cell."""
+    x, _, y = name.removeprefix("at:").partition(",")
+    width, height = grid.reachable.shape[1:]
+    if not (x.isdigit() and y.isdigit() and int(x) < width and int(y) < height):
+        raise UserError(f"{name} is not a cell: give at:X,Y, X below {width} and Y below {height}.")
+    if not bool(grid.reachable[:, int(x), int(y)].any()):
+        raise UserError(f"{name} cannot be reached in any layout.")
+    return lambda rows: (rows["place"] == (int(x), int(y))).all(-1)
 
 
 def label_rows(name: str, label: Label, rows: Mapping[str, np.ndarray]) -> np.ndarray:

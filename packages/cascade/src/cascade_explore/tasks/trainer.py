@@ -20,10 +20,10 @@ from cascade_explore.deploy.collect import collect
 from cascade_explore.deploy.host import collect_host
 from cascade_explore.deploy.replay import Rows
 from cascade_explore.envs.grid import Grid
-from cascade_explore.envs.gymnasium_envs import HostEnvs
+from cascade_explore.envs.host import HostEnvs
 from cascade_explore.explore.imagination import Imagined
 from cascade_explore.explore.learner import AgentState, Learner
-from cascade_explore.tasks.labels import find_label, label_rows
+from cascade_explore.tasks.labels import describe, find_label, label_rows
 from cascade_explore.trainer import ExploreTrainer, TrainState
 from cascade_explore.world.losses import weighted_mean
 from cascade_explore.world.model import features
@@ -92,7 +92,7 @@ class TaskTrainer:
         self.filled = 1 + (done - 1) // self.explored.config.dispatches
         self.frozen, self.key = state.world, state.key
         self.checksum = np.asarray(jax.vmap(fingerprint)(state.world))
-        self.labels = {name: find_label(name) for name in config.tasks}
+        self.labels = {name: find_label(name, self.explored.env) for name in config.tasks}
         self.data = self._label(state.replay)
         world = self.explored.world
         tasks = len(config.tasks)
@@ -106,10 +106,9 @@ class TaskTrainer:
         """Return the replay with the tasks' rewards `[S, K, W, T, tasks]` in place of the environment's."""
         host = jax.device_get(data)
         seeds, _, streams, steps = host.first.shape
-        flat = {
-            name: np.asarray(x[:, : self.filled]).reshape(-1, steps, *x.shape[4:])
-            for name, x in host._asdict().items()
-        }  # fmt: skip
+        flat = describe(
+            jax.tree.map(lambda x: x[:, : self.filled].reshape(-1, steps, *x.shape[4:]), host), self.explored.env
+        )  # fmt: skip
         rewards = np.zeros((*host.first.shape, len(self.labels)), np.float32)
         for i, (name, label) in enumerate(self.labels.items()):
             found = label_rows(name, label, flat)
@@ -229,7 +228,10 @@ class TrueReturn:
         keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.arange(seeds))
         rows = self._rows(state.agents.actors, keys)
         steps = rows.first.shape[1]
-        flat = {name: np.moveaxis(x, 1, 2).reshape(-1, steps, *x.shape[3:]) for name, x in rows._asdict().items()}
+        flat = describe(
+            jax.tree.map(lambda x: np.moveaxis(x, 1, 2).reshape(-1, steps, *x.shape[3:]), rows),
+            self.trainer.explored.env,
+        )  # fmt: skip
         kept = first_episodes(flat["first"]).reshape(seeds, tasks, self.episodes, steps)
         found = []
         for i, (name, label) in enumerate(self.trainer.labels.items()):
@@ -243,7 +245,7 @@ class TrueReturn:
         if isinstance(explored.env, Grid):
             return jax.device_get(self._play(self.trainer.frozen, actors, keys))
         tasks, seeds = len(self.trainer.config.tasks), explored.config.seeds
-        envs = HostEnvs(explored.env.name, seeds * tasks * self.episodes)
+        envs = HostEnvs(explored.env.config, seeds * tasks * self.episodes)
         memory = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (seeds, *x.shape)), start(explored.world, tasks, self.episodes)
         )  # fmt: skip

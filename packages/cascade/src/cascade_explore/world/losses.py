@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cascade_explore.envs.spec import Numbers, Symbols
+from cascade_explore.envs.spec import Numbers, Observed, Pixels, Symbols
 
 __all__ = [
-    "as_input", "continue_loss", "decoder_loss", "disagreement", "ensemble_loss", "symbol_accuracy", "symlog",
+    "as_input", "continue_loss", "decoder_loss", "disagreement", "ensemble_loss", "most_probable", "symlog",
     "weighted_mean",
 ]  # fmt: skip
 
@@ -20,8 +20,10 @@ def symlog(x: Array) -> Array:
     return jnp.sign(x) * jnp.log1p(jnp.abs(x))
 
 
-def as_input(observation: Array, kind: Symbols | Numbers) -> Array:
-    """Return observations as the encoder takes them: one-hot vectors of symbols, symlog of numbers."""
+def as_input(observation: Array, kind: Observed) -> Array:
+    """Return observations as the encoder takes them: one-hot symbols, symlog of numbers, pixels from -.5 to .5."""
+    if isinstance(kind, Pixels):
+        return observation.astype(jnp.float32) / 255.0 - 0.5
     if isinstance(kind, Numbers):
         return symlog(observation)
     entry, symbol, at = [], [], 0
@@ -40,15 +42,15 @@ def _groups(flat: Array, kind: Symbols) -> list[Array]:
     return parts
 
 
-def decoder_loss(output: Array, target: Array, kind: Symbols | Numbers) -> Array:
-    """Return -log p(observation), summed over entries: categorical for symbols, Gaussian of unit variance for numbers.
+def decoder_loss(output: Array, target: Array, kind: Observed) -> Array:
+    """Return -log p(observation), summed over entries: categorical for symbols, otherwise Gaussian of unit variance.
 
     Args:
         output: of the decoder, `[..., width]`.
         target: the observation as `as_input` gives it, `[..., width]`.
         kind: of the observation.
     """
-    if isinstance(kind, Numbers):
+    if not isinstance(kind, Symbols):
         return 0.5 * jnp.square(output - target).sum(-1)
     pairs = zip(_groups(output, kind), _groups(target, kind), strict=True)
     total = jnp.zeros(output.shape[:-1])
@@ -57,13 +59,9 @@ def decoder_loss(output: Array, target: Array, kind: Symbols | Numbers) -> Array
     return total
 
 
-def symbol_accuracy(output: Array, target: Array, kind: Symbols) -> Array:
-    """Return the share of entries whose most probable symbol is the right one, `[...]`."""
-    pairs = zip(_groups(output, kind), _groups(target, kind), strict=True)
-    right = jnp.zeros(output.shape[:-1])
-    for o, t in pairs:
-        right += (o.argmax(-1) == t.argmax(-1)).sum(-1)
-    return right / kind.size
+def most_probable(output: Array, kind: Symbols) -> Array:
+    """Return the most probable symbols of a decoder's output, uint8 `[..., n]`."""
+    return jnp.concatenate([o.argmax(-1) for o in _groups(output, kind)], -1).astype(jnp.uint8)
 
 
 def continue_loss(logit: Array, terminal: Array) -> Array:

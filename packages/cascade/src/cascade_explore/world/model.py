@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from cascade_explore.config import WorldModel
-from cascade_explore.envs.spec import Actions, Numbers, Symbols
+from cascade_explore.envs.spec import Actions, Observed, Pixels
 from cascade_explore.world import losses
 from cascade_explore.world.categorical import balanced_kl, sample
-from cascade_explore.world.nets import MLP, RSSM, apply
+from cascade_explore.world.nets import MLP, RSSM, ImageDecoder, ImageEncoder, apply
 
 __all__ = ["Batch", "Latents", "World", "features"]
 
@@ -59,16 +59,19 @@ class World:
         actions: what can be done.
     """
 
-    def __init__(self, config: WorldModel, observation: Symbols | Numbers, actions: Actions) -> None:
+    def __init__(self, config: WorldModel, observation: Observed, actions: Actions) -> None:
         c = self.config = config
         self.observation, self.actions = observation, actions
         self.latent = c.groups * c.classes
         self.width = c.deter + self.latent
         self.rssm = RSSM(c)
-        self.encoder = MLP(0, c.units, c.layers, c.norm)
-        self.decoder = MLP(observation.width, c.units, c.layers, c.norm)
-        self.ender = MLP(1, c.units, c.layers, c.norm)
-        self.head = MLP(self.latent, c.units, c.layers, c.norm)
+        sizes = (c.units, c.layers, c.norm, c.precision)
+        if isinstance(observation, Pixels):
+            self.encoder = ImageEncoder(observation.channels, c.depth, c.units, c.precision)
+            self.decoder = ImageDecoder(observation.channels, c.depth, c.precision)
+        else:
+            self.encoder, self.decoder = MLP(0, *sizes), MLP(observation.width, *sizes)
+        self.ender, self.head = MLP(1, *sizes), MLP(self.latent, *sizes)
 
     def init(self, key: Array) -> dict[str, Any]:
         """Return the parameters of encoder, RSSM, decoder and continue head."""

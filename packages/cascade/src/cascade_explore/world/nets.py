@@ -1,4 +1,4 @@
-"""Networks of the world model, in flax linen."""
+"""Networks of the world model, in flax linen. Parameters and outputs are float32; layers may compute in bfloat16."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jax import Array
 from cascade_explore.config import WorldModel
 from cascade_explore.world.categorical import mix_uniform
 
-__all__ = ["MLP", "RSSM", "LayerNormGRU", "apply", "dense"]
+__all__ = ["MLP", "RSSM", "ImageDecoder", "ImageEncoder", "LayerNormGRU", "apply", "dense"]
 
 
 def apply(module: nn.Module, params: Any, *inputs: Array, method: Any = None) -> Any:
@@ -20,26 +20,65 @@ def apply(module: nn.Module, params: Any, *inputs: Array, method: Any = None) ->
     return module.apply(params, *inputs, method=method)
 
 
-def dense(width: int) -> nn.Dense:
+def dense(width: int, dtype: str = "float32") -> nn.Dense:
     """Return a linear layer with the initial weights of DreamerV2's, uniform after Glorot and Bengio (2010)."""
-    return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())
+    return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform(), dtype=jnp.dtype(dtype))
 
 
 class MLP(nn.Module):
-    """Dense layers with ELU, then a linear one unless `out` is 0."""
+    """Dense layers with ELU, then a linear one unless `out` is 0. LayerNorm is computed in float32."""
 
     out: int
     units: int
     layers: int
     norm: bool = False
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Return the output, `[..., out]`."""
         for _ in range(self.layers):
-            x = dense(self.units)(x)
-            x = nn.elu(nn.LayerNorm()(x) if self.norm else x)
-        return dense(self.out)(x) if self.out else x
+            x = dense(self.units, self.dtype)(x)
+            x = nn.elu(nn.LayerNorm(dtype=jnp.float32)(x) if self.norm else x)
+        return (dense(self.out, self.dtype)(x) if self.out else x).astype(jnp.float32)
+
+
+class ImageEncoder(nn.Module):
+    """DreamerV2's four convolutions of stride 2, 64 x 64 to 2 x 2, and a dense layer; `[..., 64 · 64 · C]` flat."""
+
+    channels: int
+    depth: int
+    units: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return the embedding, `[..., units]`."""
+        shape, dtype = x.shape[:-1], jnp.dtype(self.dtype)
+        x = x.reshape(-1, 64, 64, self.channels)
+        for i in range(4):
+            x = nn.elu(nn.Conv(self.depth * 2**i, (4, 4), 2, padding="VALID", dtype=dtype)(x))
+        x = nn.elu(dense(self.units, self.dtype)(x.reshape(*shape, -1)))
+        return x.astype(jnp.float32)
+
+
+class ImageDecoder(nn.Module):
+    """DreamerV2's four transposed convolutions, 1 x 1 to 5, 13, 30 and 64."""
+
+    channels: int
+    depth: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return the mean image, flat, `[..., 64 · 64 · C]`."""
+        shape, dtype, last = x.shape[:-1], jnp.dtype(self.dtype), 3
+        x = dense(32 * self.depth, self.dtype)(x).reshape(-1, 1, 1, 32 * self.depth)
+        widths = (4 * self.depth, 2 * self.depth, self.depth, self.channels)
+        for i, (width, kernel) in enumerate(zip(widths, (5, 5, 6, 6), strict=True)):
+            x = nn.ConvTranspose(width, (kernel, kernel), (2, 2), padding="VALID", dtype=dtype)(x)
+            x = x if i == last else nn.elu(x)
+        return x.reshape(*shape, -1).astype(jnp.float32)
 
 
 class LayerNormGRU(nn.Module):
@@ -50,12 +89,13 @@ class LayerNormGRU(nn.Module):
     """
 
     width: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, h: Array, x: Array) -> Array:
         """Return the next state `[..., width]`."""
-        parts = nn.LayerNorm()(dense(3 * self.width)(jnp.concatenate([x, h], -1)))
-        reset, candidate, update = jnp.split(parts, 3, -1)
+        parts = dense(3 * self.width, self.dtype)(jnp.concatenate([x, h], -1))
+        reset, candidate, update = jnp.split(nn.LayerNorm(dtype=jnp.float32)(parts), 3, -1)
         candidate = jnp.tanh(jax.nn.sigmoid(reset) * candidate)
         update = jax.nn.sigmoid(update - 1.0)
         return update * candidate + (1.0 - update) * h
@@ -69,10 +109,10 @@ class RSSM(nn.Module):
     def setup(self) -> None:
         """Make the parts."""
         c = self.config
-        self.enter = MLP(0, c.hidden, 1, c.norm)
-        self.cell = LayerNormGRU(c.deter)
-        self.prior_net = MLP(c.groups * c.classes, c.hidden, 1, c.norm)
-        self.post_net = MLP(c.groups * c.classes, c.hidden, 1, c.norm)
+        self.enter = MLP(0, c.hidden, 1, c.norm, c.precision)
+        self.cell = LayerNormGRU(c.deter, c.precision)
+        self.prior_net = MLP(c.groups * c.classes, c.hidden, 1, c.norm, c.precision)
+        self.post_net = MLP(c.groups * c.classes, c.hidden, 1, c.norm, c.precision)
 
     def advance(self, h: Array, z: Array, action: Array) -> tuple[Array, Array]:
         """Return the next recurrent state `[..., D]` and the logits of its prior `[..., G, C]`; z is flat."""

@@ -1,0 +1,107 @@
+"""Several copies of one environment, stepped on the host."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cascade_explore.config import Crafter, Gym, Walker
+from cascade_explore.envs.crafter import CrafterEnv
+from cascade_explore.envs.gymnasium_envs import GymEnv
+from cascade_explore.envs.spec import HostEnv, Pixels, Symbols
+from cascade_explore.envs.walker import WalkerEnv
+from paperloop.errors import UserError
+
+__all__ = ["HostEnvs", "Stepped"]
+
+
+class Stepped(NamedTuple):
+    """A row of every copy, NumPy arrays `[W, ...]`; `deploy.replay.Rows` says what they are.
+
+    Attributes:
+        observation: `[W, n]`.
+        reward: float32.
+        first: an episode begins here.
+        terminal: it ended here for good.
+        facts: float32 `[W, F]`.
+    """
+
+    observation: np.ndarray
+    reward: np.ndarray
+    first: np.ndarray
+    terminal: np.ndarray
+    facts: np.ndarray
+
+
+def make_one(config: Gym | Walker | Crafter) -> HostEnv:
+    """Return one environment of some settings."""
+    if isinstance(config, Gym):
+        return GymEnv(config.id)
+    return WalkerEnv(config) if isinstance(config, Walker) else CrafterEnv(config)
+
+
+class HostEnvs:
+    """Several copies of one environment. Actions are indices, or numbers in [-1, 1].
+
+    After the last row of an episode, the next call resets instead of stepping: no first observation is ever taken for
+    the result of an action.
+
+    Args:
+        config: which environment.
+        count: copies.
+
+    Attributes:
+        name: what messages call it.
+        observation: what is observed.
+        actions: what can be done.
+        limit: steps after which an episode is cut.
+        facts: names of what labels may read besides.
+
+    Raises:
+        UserError: a package is missing, there is no such environment, or its spaces are of another kind.
+    """
+
+    def __init__(self, config: Gym | Walker | Crafter, count: int) -> None:
+        self.config, self.name = config, getattr(config, "id", config.type)
+        self.envs = [make_one(config) for _ in range(count)]
+        one = self.envs[0]
+        self.observation, self.actions, self.limit, self.facts = one.observation, one.actions, one.limit, one.facts
+        self._over = np.ones(count, bool)
+        self._seeds: list[int | None] = [None] * count
+
+    def begin(self, seeds: np.ndarray) -> None:
+        """Make the next `step` start new episodes from these seeds, whatever was going on."""
+        self._over[:] = True
+        self._seeds = [int(seed) for seed in seeds]
+
+    def step(self, actions: np.ndarray) -> Stepped:
+        """Return the next row of every copy.
+
+        Raises:
+            UserError: an environment fails, or what it returns is not of its own space.
+        """
+        count = len(self.envs)
+        dtype = np.uint8 if isinstance(self.observation, Symbols | Pixels) else np.float32
+        seen, reward = np.zeros((count, self.observation.size), dtype), np.zeros(count, np.float32)
+        first, terminal, cut = self._over.copy(), np.zeros(count, bool), np.zeros(count, bool)
+        facts = np.zeros((count, len(self.facts)), np.float32)
+        for i, env in enumerate(self.envs):
+            try:
+                if first[i]:
+                    observation, self._seeds[i] = env.reset(self._seeds[i]), None
+                else:
+                    observation, reward[i], terminal[i], cut[i] = env.step(actions[i])
+                seen[i] = np.asarray(observation, dtype).ravel()
+                facts[i] = env.measure()
+            except Exception as error:  # the simulator's own
+                raise UserError(f"{self.name} fails in {'reset' if first[i] else 'step'}: {error}") from error
+        if not np.isfinite(seen).all():
+            raise UserError(f"{self.name} returns an observation that is not finite.")
+        self._over = terminal | cut
+        return Stepped(seen, reward, first, terminal, facts)
+
+    def close(self) -> None:
+        """Release the environments."""
+        for env in self.envs:
+            env.close()

@@ -1,0 +1,62 @@
+"""Environments on the host: what they show, their facts, and what is refused."""
+
+import jax
+import numpy as np
+import pytest
+
+from cascade_explore.config import Actor, Crafter, Plan2Explore, TrainConfig, Walker, WorldModel
+from cascade_explore.envs.gymnasium_envs import to_square
+from cascade_explore.envs.host import HostEnvs
+from cascade_explore.trainer import ExploreTrainer
+
+WORLD = WorldModel(deter=8, groups=2, classes=3, hidden=8, units=8, layers=1, heads=2, batch=2, length=4, depth=1)
+ACTOR = Actor(horizon=2, starts=4, units=8, layers=1)
+
+
+def test_images_are_reduced_by_means_over_areas():
+    image = np.random.default_rng(0).integers(0, 256, (128, 192, 3)).astype(np.uint8)
+    expected = image.reshape(64, 2, 64, 3, 3).mean((1, 3))
+    np.testing.assert_allclose(to_square(image), np.floor(expected))
+    assert to_square(image[:70, :65]).shape == (64, 64, 3)
+
+
+def test_the_walker_falls_and_is_cut_and_starts_from_its_seed():
+    pytest.importorskip("mujoco")
+    pytest.importorskip("dm_control")
+    envs = HostEnvs(Walker(seconds=1), 2)
+    assert envs.limit == 20
+    envs.begin(np.array([3, 3]))
+    rows = [envs.step(np.zeros((2, 6))) for _ in range(23)]
+    assert [bool(row.first[0]) for row in rows] == [True, *[False] * 20, True, False]
+    assert not any(row.terminal.any() for row in rows)
+    np.testing.assert_array_equal(rows[7].observation[0], rows[7].observation[1])
+    assert np.abs(rows[21].observation[0] - rows[0].observation[0]).max() > 0.1  # another pose
+    height, upright, speed, _ = rows[20].facts[0]
+    assert height == rows[20].observation[0, 14] < rows[0].facts[0, 0]
+    assert upright == pytest.approx(rows[20].observation[0, 0], abs=1e-5)  # in the plane, zz of the torso is xx
+    assert abs(speed) < 5
+
+
+def test_crafters_facts_are_its_new_achievements():
+    pytest.importorskip("crafter")
+    envs = HostEnvs(Crafter(max_steps=30), 1)
+    assert len(envs.facts) == 22
+    envs.begin(np.array([1]))
+    rows = [envs.step(np.array([6])) for _ in range(32)]  # sleep, and wake up at some time
+    assert rows[0].observation.shape == (1, 64 * 64 * 3)
+    assert [bool(row.first[0]) for row in rows].count(True) == 2
+    assert all(row.facts.sum(0).max() <= 1 for row in rows)
+
+
+@pytest.mark.slow
+def test_crafter_is_explored_in_pixels():
+    pytest.importorskip("crafter")
+    config = TrainConfig(env=Crafter(max_steps=6), world=WORLD, explorer=Plan2Explore(actor=ACTOR), deployments=2,
+                         env_steps=8, envs=1, updates=2, updates_per_step=2)  # fmt: skip
+    trainer = ExploreTrainer(config)
+    state = trainer.init(0)
+    for _ in range(3):
+        state, metrics = trainer.step(state)
+    assert state.replay.observation.dtype == np.uint8
+    assert state.replay.facts.shape == (1, 2, 1, 8, 22)
+    assert all(np.isfinite(value).all() for value in jax.device_get(metrics).values())
