@@ -3,6 +3,7 @@
     python -m benchmarks.cascade.rooms --tier smoke               # a minute: everything runs
     python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER   # an hour of one core; the same command resumes
     python -m benchmarks.cascade.rooms --tier gpu --runs FOLDER   # ten agents, larger model, six rooms, ten deployments
+    python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER --zero-shot   # goals learned from those runs
 
 Every arm gets the same steps in the environment, the same streams of data, the same model and the same updates; the
 first deployment is random in all. What counts is the share of reachable cells visited by the deployments' data.
@@ -18,12 +19,14 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from benchmarks.cascade.zero_shot import study
 from benchmarks.harness import figure_path, record, table, write_result
 from cascade_explore.config import (
     Actor,
@@ -98,6 +101,11 @@ def _with(base: TrainConfig, explorer: Any, envs: int) -> TrainConfig:
     return TrainConfig(**{**values, "explorer": explorer, "envs": envs})
 
 
+def folder_of(runs: Path, arm: str, seed: int) -> Path:
+    """Return where the run of an arm and seed is kept."""
+    return runs / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
+
+
 def explore(trainer: ExploreTrainer, folder: Path, seed: int) -> Json:
     """Return what one run found, continuing what is in its folder."""
     state = run(trainer, folder, steps=trainer.config.steps, seed=seed, progress=False, keep=1)
@@ -140,16 +148,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tier", choices=list(TIERS), default="cpu")
     parser.add_argument("--runs", type=Path, help="where the runs are kept; none: a temporary folder")
     parser.add_argument("--seeds", type=int, help="of every arm (default: the tier's)")
+    parser.add_argument("--zero-shot", action="store_true", help="learn goals from the runs that are there, instead")
+    parser.add_argument("--updates", type=int, default=500, help="of the goals' policies")
     parser.add_argument("--only", nargs="*", help="some of the arms; the result has its own name")
     args = parser.parse_args(argv)
     tier = TIERS[args.tier]
     chosen = {name: config for name, config in arms(tier).items() if not args.only or name in args.only}
+    seeds, part = range(args.seeds or tier.seeds), "-only" if args.only else ""
+    if args.zero_shot:
+        if args.runs is None:
+            parser.error("--zero-shot needs --runs")
+        folders = {name: [folder_of(args.runs, name, seed) for seed in seeds] for name in chosen}
+        actor = replace(tier.actor, entropy=3e-3)
+        return study(chosen, folders, actor, name=f"cascade_zero_shot-{args.tier}{part}", updates=args.updates,
+                     argv=sys.argv[1:] if argv is None else argv)  # fmt: skip
     trainers = {name: ExploreTrainer(config) for name, config in chosen.items()}
     numbers: dict[str, list[Json]] = {name: [] for name in chosen}
     with tempfile.TemporaryDirectory() as temporary:
-        for seed in range(args.seeds or tier.seeds):
+        for seed in seeds:
             for name, trainer in trainers.items():
-                folder = (args.runs or Path(temporary)) / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+                folder = folder_of(args.runs or Path(temporary), name, seed)
                 numbers[name].append(explore(trainer, folder, seed))
                 print(f"seed {seed}, {name}: {np.round(numbers[name][-1]['coverage'], 3)}", file=sys.stderr, flush=True)
     rows = []
@@ -164,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     for claim, holds in claims.items():
         print(f"{'holds' if holds else 'FAILS'}: {claim}")
     if args.tier != "smoke":
-        name = f"cascade_rooms-{args.tier}" + ("-only" if args.only else "")
+        name = f"cascade_rooms-{args.tier}{part}"
         origin = record("benchmarks.cascade.rooms", sys.argv[1:] if argv is None else argv, ["jax", "cascade-explore"])
         write_result(name, {"record": origin, "arms": numbers, "claims": claims})
         draw(numbers).savefig(figure_path(name), dpi=150)
