@@ -46,6 +46,7 @@ def test_symbols_and_pixels_show_the_same_picture():
     np.testing.assert_array_equal(to_images(symbols, OBSERVATION), to_images(pixels, Pixels(3)))
 
 
+@pytest.mark.slow
 def test_a_model_of_images_is_trained_and_dreams(tmp_path):
     trainer = ExploreTrainer(TINY)
     state = trainer.step(trainer.init(0))[0]
@@ -61,7 +62,7 @@ def test_a_model_of_images_is_trained_and_dreams(tmp_path):
 
     file = save_dream(trainer, state, tmp_path / "dream.gif", context=2, length=5, count=2)
     with Image.open(file) as image:
-        assert image.n_frames == 5
+        assert 2 <= image.n_frames <= 5  # equal frames are joined
         assert image.size == (2 * 2 * 66, 2 * (2 * 66 + 4))
 
 

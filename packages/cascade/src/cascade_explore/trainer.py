@@ -121,7 +121,8 @@ class ExploreTrainer:
     """
 
     donates = True
-    resume_ignores = ("devices",)
+    # Runs from before images have none of the last three: another value of the first two does not fit their arrays.
+    resume_ignores = ("devices", "env.pixels", "world.depth", "world.precision")
     headlines: Sequence[str] = ("coverage", "visitation_entropy", "distinct_explorers")
 
     def __init__(self, config: TrainConfig) -> None:
