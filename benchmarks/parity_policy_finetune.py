@@ -84,16 +84,17 @@ def run_ours(name: str, data: Arrays, dtype: str) -> Arrays:
     import jax
     import jax.numpy as jnp
 
-    from policy_finetune.agents.weights import weights_of
+    from policy_finetune.agents.structure import weights_of
     from policy_finetune.learners.registry import Batch, make_learner
     from policy_finetune.presets import learner as preset
 
     config = preset("iql" if name.startswith("iql") else name)
-    if config.name == "iql":
-        config = replace(config, actor_lr_steps=ACTOR_LR_STEPS, expectile=EXPECTILE, stale_value=name == "iql-stale")
-    config = replace(
-        config, target_noise=0.0, discount=DISCOUNT, network=replace(config.network, hidden=(HIDDEN, HIDDEN))
-    )
+    changes: dict[str, Any] = {"target_noise": 0.0}
+    if config.type == "iql":
+        stale = name == "iql-stale"
+        changes = {"actor_lr_steps": ACTOR_LR_STEPS, "expectile": EXPECTILE, "stale_value": stale}
+    network = replace(config.network, hidden=(HIDDEN, HIDDEN))
+    config = replace(config, discount=DISCOUNT, network=network, **changes)
     tensors = {name: jnp.asarray(value, dtype) for name, value in data.items() if value.dtype.kind == "f"}
 
     def layers(prefix: str) -> list[Any]:
@@ -105,7 +106,7 @@ def run_ours(name: str, data: Arrays, dtype: str) -> Arrays:
         "actor": {"hidden": hidden, "mean": mean},
         "critic": jax.tree.map(lambda a, b: jnp.stack([a, b]), *pair),
     }
-    if config.name == "iql":
+    if config.type == "iql":
         params["actor"]["log_std"] = tensors["log_std"]
         params["value"] = layers("value")
     learner: Any = make_learner(config, OBS, ACT)

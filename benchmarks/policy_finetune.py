@@ -35,7 +35,7 @@ import numpy as np
 from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves
-from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
+from policy_finetune.config import AppendReplay, DropReplay, DualConstraint, SwitchConfig, TD3Config
 from policy_finetune.envs.references import random_return
 from policy_finetune.presets import LEARNERS
 from policy_finetune.study.config import StudyArm, StudyConfig
@@ -43,17 +43,16 @@ from policy_finetune.study.config import StudyArm, StudyConfig
 EPSILONS = (1e-4, 1e-3, 5e-3)
 
 
-def constrained(epsilon: float) -> LearnerConfig:
+def constrained(epsilon: float) -> TD3Config:
     """Return TD3-C with another ε."""
-    learner = LEARNERS["td3c"]
-    return dataclasses.replace(learner, constraint=dataclasses.replace(learner.constraint, epsilon=epsilon))
+    return TD3Config(constraint=DualConstraint(epsilon=epsilon))
 
 
 def arms(narrow: tuple[int, ...]) -> tuple[StudyArm, ...]:
     """Return the arms: learners by replay, and on the narrow datasets the sweep of ε."""
-    drop, append = ReplayConfig(kind="drop"), ReplayConfig(kind="append")
+    drop, append = DropReplay(), AppendReplay()
     out = [
-        StudyArm(label=f"{name} {replay.kind}", learner=LEARNERS[name], replay=replay)
+        StudyArm(label=f"{name} {replay.type}", learner=LEARNERS[name], replay=replay)
         for name in ("td3", "td3bc", "td3c")
         for replay in (append, drop)
     ]
@@ -140,8 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true", help="write no result into benchmarks/results")
     options = parser.parse_args(arguments)
     from paperloop_lab.plots import save_figure
-    from policy_finetune.report.run import report_study
-    from policy_finetune.study.report import curves_figure, read_study, study_tables
+    from policy_finetune.report.study import curves_figure, report_study, study_tables
+    from policy_finetune.study.curves import read_study
     from policy_finetune.study.run import run_study
 
     tier = TIERS[options.tier]
@@ -176,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "benchmark": name,
             **record("benchmarks.policy_finetune", given, ["policy-finetune"]),
             "tier": dataclasses.asdict(tier),
-            "constraint": dataclasses.asdict(LEARNERS["td3c"].constraint),
+            "constraint": dataclasses.asdict(DualConstraint()),
             "minutes_of_last_call": round(minutes, 1),
             "claims": claims,
             "datasets": data.describe(files),

@@ -15,24 +15,21 @@ from pathlib import Path
 
 import numpy as np
 
-import paperloop
 from paperloop.seeds import fold_seed
 from paperloop.settings import load_config, read_json
-from policy_finetune.config import OfflineConfig, OnlineConfig
+from policy_finetune.config import SCHEMA, OfflineConfig, OnlineConfig
+from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.envs.rollouts import evaluate
 from policy_finetune.measures.collapse import collapse_metrics
-from policy_finetune.study.report import StudyCurve
-from policy_finetune.trainers.sessions import load_trainer
+from policy_finetune.study.curves import StudyCurve
 
 FROZEN = "no training"
 
 
 def returns_of(run: Path, episodes: int, seed: int) -> np.ndarray:
     """Return the undiscounted returns (A, episodes) of a run's agents at its newest checkpoint."""
-    trainer, spec = load_trainer(run)
-    return np.asarray(
-        evaluate(trainer.policy(paperloop.restore(trainer, run)), spec, episodes=episodes, seed=seed).returns
-    )
+    policy, _ = load_policies(run)
+    return np.asarray(evaluate(policy, policy.spec, episodes=episodes, seed=seed).returns)
 
 
 def frozen_curves(
@@ -52,7 +49,7 @@ def frozen_curves(
     out = []
     for name, run in read_json(study / "plan.json")["pretrain"].items():
         folder = study / "pretrain" / run
-        agents = load_config(OfflineConfig, folder / "config.json").agents
+        agents = load_config(OfflineConfig, folder / "config.json", SCHEMA).agents
         steps = by_start[name, 0].steps
         shape = len(agents), len(seeds), len(steps), episodes
         every = returns_of(folder, int(np.prod(shape[1:])), fold_seed(0, "frozen")).reshape(shape).mean(-1)
@@ -80,7 +77,7 @@ def measured_again(study: Path, like: Sequence[StudyCurve], *, episodes: int) ->
     out = []
     for run in plan["finetune"]:
         folder = study / "finetune" / run
-        config = load_config(OnlineConfig, folder / "config.json")
+        config = load_config(OnlineConfig, folder / "config.json", SCHEMA)
         name = names[Path(config.start).name]
         after = returns_of(folder, episodes, seed).mean(1)
         steps = np.array([0.0, config.env_steps])

@@ -55,7 +55,7 @@ def make(
             "--out", run, "--quiet",
         )  # fmt: skip
         if not diverse.exists():
-            command("make-data", "--replay", run, "--steps", steps, "--out", diverse, "--quiet")
+            command("replay-data", run, "--steps", steps, "--out", diverse, "--quiet")
         if not narrow.exists():
             command(
                 "make-data", "--env-id", ENV, "--quality", "medium", "--policies", medium_snapshot(run), "--noise", 0.1,

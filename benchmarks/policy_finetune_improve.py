@@ -30,7 +30,17 @@ from typing import Any
 from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves, measured_again
-from policy_finetune.config import LearnerConfig, ReplayConfig, SwitchConfig
+from policy_finetune.config import (
+    AppendReplay,
+    DropReplay,
+    DualConstraint,
+    Fade,
+    Growth,
+    Offline,
+    SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
+)
 from policy_finetune.presets import LEARNERS
 from policy_finetune.study.config import StudyArm, StudyConfig
 
@@ -75,10 +85,8 @@ TASKS = {
 def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
     """Return the arms of one kind of network."""
     td3c, half = LEARNERS["td3c"], task.env_steps // 2
-    ramp = dataclasses.replace(
-        td3c, constraint=dataclasses.replace(td3c.constraint, epsilon_final=1e-2, epsilon_steps=half)
-    )
-    drop = ReplayConfig(kind="drop")
+    ramp = TD3Config(constraint=DualConstraint(growth=Growth(to=1e-2, steps=half)))
+    drop = DropReplay()
     warm = SwitchConfig(warmup_env_steps=task.warmup, critic_warmup=2 * task.warmup)
     out = [
         StudyArm(label=f"td3{label}", learner=LEARNERS["td3"], replay=drop),
@@ -88,9 +96,9 @@ def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
     ]
     if not label:
         out += [
-            StudyArm(label="td3bc append", learner=LEARNERS["td3bc"], replay=ReplayConfig(kind="append")),
+            StudyArm(label="td3bc append", learner=LEARNERS["td3bc"], replay=AppendReplay()),
             StudyArm(label="td3c critic-warmup", learner=td3c, replay=drop, switch=warm),
-            StudyArm(label="td3c symmetric", learner=td3c, replay=ReplayConfig(kind="symmetric")),
+            StudyArm(label="td3c symmetric", learner=td3c, replay=SymmetricReplay()),
         ]
     return tuple(out)
 
@@ -98,31 +106,28 @@ def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
 def closer_arms(task: Task, label: str) -> tuple[StudyArm, ...]:
     """Return the arms of the second round: nearer to the policy that is there, and to its data."""
 
-    def td3c(bc_weight: float = 0.0, **constraint: Any) -> LearnerConfig:
-        base = LEARNERS["td3c"]
-        return dataclasses.replace(
-            base, constraint=dataclasses.replace(base.constraint, **constraint), bc_weight=bc_weight,
-            q_weight=2.5 if bc_weight else base.q_weight,
-        )  # fmt: skip
+    def td3c(bc_weight: float = 0.0, **constraint: Any) -> TD3Config:
+        weights = {"bc_weight": bc_weight, "q_weight": 2.5} if bc_weight else {}
+        return TD3Config(constraint=DualConstraint(**constraint), **weights)
 
-    append = ReplayConfig(kind="append")
+    append = AppendReplay()
     both = StudyArm(label=f"td3bc+c append{label}", learner=td3c(1.0), replay=append)
     if label:
         return (StudyArm(label=f"td3bc append{label}", learner=LEARNERS["td3bc"], replay=append), both)
-    fading = dataclasses.replace(td3c(1.0), bc_decay_steps=task.env_steps, bc_floor=0.2)
+    fading = dataclasses.replace(td3c(1.0), bc_fade=Fade(steps=task.env_steps, floor=0.2))
     return (
         both,
         StudyArm(label="td3bc+c fading append", learner=fading, replay=append),
         StudyArm(label="td3c append", learner=td3c(), replay=append),
         StudyArm(label="td3c ε=1e-4 append", learner=td3c(epsilon=1e-4), replay=append),
-        StudyArm(label="td3c offline reference append", learner=td3c(reference="offline", epsilon=1e-2), replay=append),
+        StudyArm(label="td3c offline reference append", learner=td3c(reference=Offline(), epsilon=1e-2), replay=append),
         StudyArm(label="td3c per action append", learner=td3c(distance="mse_per_dim"), replay=append),
     )
 
 
 def ensemble_arms() -> tuple[StudyArm, ...]:
     """Return the arms of the third round, for several critics with LayerNorm."""
-    append = ReplayConfig(kind="append")
+    append = AppendReplay()
     names = {"td3": (0.0, False), "td3bc": (1.0, False), "td3c": (0.0, True), "td3bc+c": (1.0, True)}
     out = []
     for name, (bc_weight, constrained) in names.items():
@@ -182,8 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true")
     options = parser.parse_args(arguments)
     from paperloop_lab.plots import save_figure
-    from policy_finetune.report.run import random_return
-    from policy_finetune.study.report import curves_figure, read_study, study_tables
+    from policy_finetune.envs.references import random_return
+    from policy_finetune.report.study import curves_figure, study_tables
+    from policy_finetune.study.curves import read_study
     from policy_finetune.study.run import run_study
 
     task = TASKS[options.task]

@@ -24,7 +24,7 @@ from paperloop.loop.metrics_file import read_metrics
 from paperloop.settings import save_config
 from paperloop_data import normalised_score
 from paperloop_lab import stats
-from policy_finetune.config import LearnerConfig, OfflineConfig
+from policy_finetune.config import SCHEMA, LearnerConfig, OfflineConfig
 from policy_finetune.presets import LEARNERS
 
 TASKS = ("HalfCheetah", "Hopper", "Walker2d")
@@ -142,7 +142,7 @@ def _train(tier: Tier, out: Path, jobs: int, device: str) -> None:
         folder = out / "runs" / f"{task}-{quality}-{arm}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         path = out / "runs" / f"{task}-{quality}-{arm}.config.json"
-        save_config(config, path)
+        save_config(config, path, SCHEMA)
         command("pretrain", "--config", path, "--out", folder, "--device", device, "--quiet", "--eval-every",
                 max(1, config.num_steps // 4))  # fmt: skip
 

@@ -39,13 +39,13 @@ NO_EXPERT = ("InvertedDoublePendulum-v5",)
 MEDIUM = 1 / 3
 #: Snapshots before the medium one that are kept.
 EARLIER = 4
-FOLDER = REPO / "packages" / "policy-finetune" / "src" / "policy_finetune" / "policies"
+FOLDER = REPO / "packages" / "policy-finetune" / "src" / "policy_finetune" / "data" / "policies"
 
 
 def grades(run: Path) -> dict[str, Path]:
     """Return grade -> policy file of a run."""
     from policy_finetune.data.policies import load_policy
-    from policy_finetune.report.run import random_return
+    from policy_finetune.envs.references import random_return
 
     files = sorted((run / "policies").glob("step-*.npz"))
     policies = {file: load_policy(file) for file in files}

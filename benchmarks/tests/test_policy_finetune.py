@@ -17,9 +17,10 @@ from benchmarks.harness import alternate
 from benchmarks.policy_finetune_data import ENV
 from paperloop.files import write_json
 from paperloop.settings import save_config
+from policy_finetune.config import SCHEMA
 from policy_finetune.measures.collapse import collapse_metrics
 from policy_finetune.study.config import offline_runs, online_runs
-from policy_finetune.study.report import StudyCurve
+from policy_finetune.study.curves import StudyCurve
 
 
 @pytest.mark.slow
@@ -101,7 +102,7 @@ def test_the_arm_without_training_and_the_second_measurement(tmp_path, monkeypat
     (online,) = online_runs(study, {"td3bc": "pretrain/before"})
     for name, config in (("pretrain/before", offline), ("finetune/after", online)):
         (tmp_path / name).mkdir(parents=True)
-        save_config(config, tmp_path / name / "config.json")
+        save_config(config, tmp_path / name / "config.json", SCHEMA)
     write_json(tmp_path / "plan.json", {"seed": 0, "pretrain": {"td3bc": "before"}, "finetune": ["after"]})
     asked = []
 

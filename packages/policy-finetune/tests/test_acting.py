@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig
+from policy_finetune.config import ActorNetwork, BCConfig, OfflineConfig
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.rollouts import evaluate
 from policy_finetune.envs.spec import EnvSpec
@@ -86,7 +86,7 @@ def test_what_cannot_be_asked_is_one_sentence(spec, network):
 
 
 def test_a_trainer_without_an_environment_says_what_to_give(spec, make_dataset):
-    learner = LearnerConfig(name="bc", policy_delay=1, network=NetworkConfig(hidden=(4,)), batch_size=8)
+    learner = BCConfig(network=ActorNetwork(hidden=(4,)), batch_size=8)
     config = OfflineConfig(learner=learner, updates=4, updates_per_step=4)
     data = make_dataset(obs=2)
     bare, knows = OfflineTrainer(config, data), OfflineTrainer(config, data, spec=spec)

@@ -13,11 +13,11 @@ from policy_finetune.agents.programs import AgentLayout
 
 CODE = """
 import jax, numpy as np
-from policy_finetune.config import *
+from policy_finetune.config import GuardConfig, NetworkConfig, OfflineConfig, OnlineConfig, SwitchConfig, TD3Config
 from policy_finetune.envs.pool import EnvSpec
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
-from policy_finetune.trainers.switch import Pretrained
+from policy_finetune.trainers.pretrained import Pretrained
 from paperloop_data import EpisodeDataset
 rng = np.random.default_rng(0)
 ends = np.arange(100) % 10 == 9
@@ -25,7 +25,7 @@ data = EpisodeDataset(
     observations=rng.normal(size=(100, 3)), actions=rng.uniform(-1, 1, (100, 1)), rewards=rng.normal(size=100),
     terminated=np.zeros(100), truncated=ends, next_observations=rng.normal(size=(100, 3)))
 net = NetworkConfig(hidden=(16,))
-learner = LearnerConfig(network=net, batch_size=8)
+learner = TD3Config(network=net, batch_size=8)
 out = {}
 for devices in (1, 2):
     trainer = OfflineTrainer(OfflineConfig(learner=learner, updates_per_step=4, seeds=4, devices=devices), data)
@@ -33,7 +33,7 @@ for devices in (1, 2):
     assert len(state.key.sharding.device_set) == devices
     start = Pretrained.of(trainer, state)
     config = OnlineConfig(learner=learner, block=4, env_steps=40, switch=SwitchConfig(warmup_env_steps=8),
-                          devices=devices, guard=GuardConfig(enabled=True))
+                          devices=devices, guard=GuardConfig())
     online = OnlineTrainer(config, EnvSpec.of("Pendulum-v1"), start=start, data=data)
     now = online.init(0)
     for _ in range(5):

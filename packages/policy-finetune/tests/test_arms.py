@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from policy_finetune.config import OfflineAgent, OnlineAgent, ReplayConfig
+from policy_finetune.config import DropReplay, OfflineAgent, OnlineAgent
 from policy_finetune.presets import LEARNERS
 from policy_finetune.trainers.arms import apart, offline_labels, online_labels
-from policy_finetune.trainers.switch import Pretrained
+from policy_finetune.trainers.pretrained import Pretrained
 
 TD3, TD3C, IQL = LEARNERS["td3"], LEARNERS["td3c"], LEARNERS["iql"]
 
@@ -41,7 +41,7 @@ def test_settings_that_no_name_shows_get_a_number():
 
 
 def test_online_arms_are_learner_and_replay():
-    drop = ReplayConfig(kind="drop")
+    drop = DropReplay()
     agents = [OnlineAgent(learner=TD3), OnlineAgent(learner=TD3C, seed=1), OnlineAgent(learner=TD3C, replay=drop)]
     assert online_labels(agents, None) == ("td3 append", "td3c append", "td3c drop")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from policy_finetune.config import ReplayConfig
+from policy_finetune.config import BalancedReplay
 from policy_finetune.replay.balanced import Balanced, draw_by_priority, priority_sums, ratio_loss
 from policy_finetune.replay.packing import Layout
 
@@ -47,7 +47,7 @@ def test_the_ratio_loss_is_the_papers():
 
 
 def balanced(rho=0.25, temperature=5.0, ratio_lr=3e-4):
-    replay = ReplayConfig(kind="balanced", rho=rho, temperature=temperature, ratio_lr=ratio_lr)
+    replay = BalancedReplay(rho=rho, temperature=temperature, ratio_lr=ratio_lr)
     return Balanced(replay, LAYOUT, batch=32, offline_size=50, capacity=40)
 
 

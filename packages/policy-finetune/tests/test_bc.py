@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from policy_finetune.agents.weights import weights_of
-from policy_finetune.config import LearnerConfig, NetworkConfig
+from policy_finetune.agents.structure import weights_of
+from policy_finetune.config import ActorNetwork, BCConfig
 from policy_finetune.learners.networks import actor_mean
 from policy_finetune.learners.registry import BC, Batch
 
@@ -32,7 +32,7 @@ def fit(config, steps):
 
 
 def test_the_squared_error_is_a_mean_over_batch_and_dimensions_and_adam_descends_it():
-    config = LearnerConfig(name="bc", network=NetworkConfig(hidden=(16,)), policy_delay=1)
+    config = BCConfig(network=ActorNetwork(hidden=(16,)))
     learner, batch = BC(config, 1, 1), teacher()
     state = learner.init(jax.random.key(0))
     loss = lambda actor: jnp.mean((actor_mean(actor, batch.obs) - batch.action) ** 2)  # noqa: E731
@@ -53,14 +53,7 @@ def test_the_squared_error_is_a_mean_over_batch_and_dimensions_and_adam_descends
 @pytest.mark.slow
 def test_both_losses_find_the_teacher():
     for kind in ("mse", "mle"):
-        config = LearnerConfig(
-            name="bc",
-            network=NetworkConfig(hidden=(32,)),
-            policy_delay=1,
-            bc_loss=kind,
-            actor_lr=1e-2,
-            actor_lr_steps=1500,
-        )
+        config = BCConfig(network=ActorNetwork(hidden=(32,)), actor_lr=1e-2, actor_lr_steps=1500, loss=kind)
         state, info = fit(config, 1500)
         assert float(info["bc_distance"][-1]) < 1e-3
         assert int(state.updates) == 1500
@@ -68,7 +61,7 @@ def test_both_losses_find_the_teacher():
 
 
 def test_a_longer_round_learns_from_all_of_its_batches():
-    config = LearnerConfig(name="bc", network=NetworkConfig(hidden=(16,)), policy_delay=2)
+    config = BCConfig(network=ActorNetwork(hidden=(16,)), policy_delay=2)
     learner, batch = BC(config, 1, 1), teacher()
     state = learner.init(jax.random.key(0))
     twice = jax.tree.map(lambda x: jnp.stack([x, x]), batch)

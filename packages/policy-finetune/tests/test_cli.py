@@ -17,11 +17,11 @@ def test_every_field_of_every_command_is_refused_in_the_words_typed():
 def test_help_shows_what_most_people_need_and_the_rest_on_request(command, capsys):
     assert cli.main([command, "--help"]) == 0
     short = capsys.readouterr().out
-    assert "--learner.bc-floor" not in short
+    assert "--learner.bc-weight" not in short
     assert "--data" in short
     assert cli.main([command, "--help-all"]) == 0
     whole = capsys.readouterr().out
-    assert "--learner.bc-floor" in whole
+    assert "--learner.bc-weight" in whole
     assert "--loading.observation-keys" in whole
 
 
@@ -37,10 +37,14 @@ def test_advice_is_in_the_words_of_whoever_runs(tmp_path, capsys):
     """No text is rewritten: what looks like a setting stays as it is."""
     assert cli.main(["train", "--out", str(tmp_path / "run")]) == 2
     assert "name it with --env-id, or a pre-trained run with --start" in capsys.readouterr().err
-    assert cli.main(["train", "--out", "x", "--env-id", "Pendulum-v1", "--learner.constraint.epsilon", "1"]) == 2
-    said = capsys.readouterr().err
-    assert "--learner.constraint.epsilon is 1.0, but the constraint is not enabled: give " in said
-    assert "--learner.constraint.enabled" in said
+
+
+def test_settings_of_another_member_are_unknown(capsys):
+    train = ["train", "--out", "x", "--env-id", "Pendulum-v1"]
+    assert cli.main([*train, "--learner.expectile", "0.8"]) == 2
+    assert "--learner.expectile" in capsys.readouterr().err
+    assert cli.main([*train, "--replay.type", "drop", "--replay.rho", "0.3"]) == 2
+    assert "--replay.rho" in capsys.readouterr().err
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, capsys):

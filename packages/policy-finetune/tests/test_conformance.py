@@ -7,36 +7,39 @@ import pytest
 from paperloop.conformance import check_trainer, fingerprint
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import (
-    ConstraintConfig,
+    BCConfig,
+    CQLConfig,
+    DecayReplay,
+    DualConstraint,
     GuardConfig,
-    LearnerConfig,
+    IQLConfig,
     NetworkConfig,
     OfflineAgent,
     OfflineConfig,
     OnlineAgent,
     OnlineConfig,
-    ReplayConfig,
+    SACConfig,
     SwitchConfig,
+    TD3Config,
 )
 from policy_finetune.envs.spec import EnvSpec
+from policy_finetune.study.config import REPLAYS
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
-from policy_finetune.trainers.switch import Pretrained
+from policy_finetune.trainers.pretrained import Pretrained
 
 NET = NetworkConfig(hidden=(16,))
 SMALL = {"network": NET, "batch_size": 8}
 ENSEMBLE = NetworkConfig(hidden=(16,), critics=3, layer_norm=True)
-TD3 = LearnerConfig(**SMALL)
-TD3BC = LearnerConfig(**SMALL, q_weight=2.5, bc_weight=1.0)
-TD3C = LearnerConfig(**SMALL, constraint=ConstraintConfig(enabled=True))
+TD3 = TD3Config(**SMALL)
+TD3BC = TD3Config(**SMALL, q_weight=2.5, bc_weight=1.0)
+TD3C = TD3Config(**SMALL, constraint=DualConstraint())
 OTHERS = {
-    "iql": LearnerConfig(
-        name="iql", policy_delay=1, network=NetworkConfig(hidden=(16,), actor_dropout=0.1), batch_size=8
-    ),
-    "bc": LearnerConfig(name="bc", policy_delay=1, bc_loss="mle", **SMALL),
-    "sac": LearnerConfig(name="sac", policy_delay=1, actor_q="min", **SMALL),
-    "rlpd": LearnerConfig(name="sac", policy_delay=5, target_subset=2, actor_q="mean", network=ENSEMBLE, batch_size=8),
-    "calql": LearnerConfig(name="sac", policy_delay=1, cql_alpha=5.0, cql_actions=2, calibrated=True, **SMALL),
+    "iql": IQLConfig(network=NET, actor_dropout=0.1, batch_size=8),
+    "bc": BCConfig(**SMALL, loss="mle"),
+    "sac": SACConfig(**SMALL),
+    "rlpd": SACConfig(policy_delay=5, target_subset=2, actor_q="mean", network=ENSEMBLE, batch_size=8),
+    "calql": SACConfig(**SMALL, cql=CQLConfig(weight=5.0, actions=2, calibrated=True)),
 }
 
 
@@ -69,9 +72,9 @@ FAMILY = OfflineConfig(
 ARMS = OnlineConfig(
     block=4,
     env_steps=4000,
-    guard=GuardConfig(enabled=True, episodes=1),
+    guard=GuardConfig(episodes=1),
     agents=tuple(
-        OnlineAgent(label=str(i), learner=c, replay=ReplayConfig(kind=kind), switch=SwitchConfig(warmup_env_steps=8))
+        OnlineAgent(label=str(i), learner=c, replay=REPLAYS[kind](), switch=SwitchConfig(warmup_env_steps=8))
         for i, (c, kind) in enumerate(((TD3, "append"), (TD3C, "symmetric")))
     ),
 )
@@ -120,13 +123,13 @@ def test_every_learner_resumes_exactly(name, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("learner", "kind", "overlap"),
-    [(TD3C, "append", False), (OTHERS["calql"], "decay", False), (TD3C, "balanced", True)],
-    ids=["td3c", "sac", "balanced-overlap"],
+    ("learner", "kind"),
+    [(TD3C, "append"), (OTHERS["calql"], "decay"), (TD3C, "balanced")],
+    ids=["td3c", "sac", "balanced"],
 )
-def test_every_online_family_resumes_exactly(learner, kind, overlap, tmp_path):
-    replay = ReplayConfig(kind=kind, decay_steps=10)
+def test_every_online_family_resumes_exactly(learner, kind, tmp_path):
+    replay = DecayReplay(decay_steps=10) if kind == "decay" else REPLAYS[kind]()
     config = OnlineConfig(
-        learner=learner, replay=replay, block=4, env_steps=400, switch=SwitchConfig(warmup_env_steps=8), overlap=overlap
+        learner=learner, replay=replay, block=4, env_steps=400, switch=SwitchConfig(warmup_env_steps=8)
     )
     check_resume(online(config), tmp_path)

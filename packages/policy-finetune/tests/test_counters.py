@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, ReplayConfig
+from policy_finetune.config import DropReplay, NetworkConfig, OfflineConfig, OnlineConfig, TD3Config
 from policy_finetune.envs.spec import EnvSpec
-from policy_finetune.learners.base import LARGEST, actor_rate, counted, folded
-from policy_finetune.learners.td3 import ramp
+from policy_finetune.learners.base import LARGEST, cosine_rate, counted, folded, ramp
+from policy_finetune.presets import LEARNERS
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
 
@@ -37,8 +37,7 @@ def test_a_folded_counter_keeps_its_place_in_the_period(period):
 
 
 def test_schedules_have_ended_and_stay_so():
-    weights = {"actor_lr": jnp.asarray(1e-3), "actor_lr_steps": jnp.asarray(1e6)}
-    assert float(actor_rate(weights, i32(LARGEST))) == pytest.approx(0.0, abs=1e-9)
+    assert float(cosine_rate(1e-3, i32(LARGEST), steps=jnp.asarray(1e6))) == pytest.approx(0.0, abs=1e-9)
     assert float(ramp(1.0, jnp.asarray(0.25), jnp.asarray(1e6), counted(i32(LARGEST)))) == 0.25
 
 
@@ -47,7 +46,8 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("iql", "sac")]
 
 @pytest.mark.parametrize("name", ["bc", "td3", *SLOW])
 def test_learners_go_on_past_the_end_of_their_counters(name, make_dataset):
-    learner = LearnerConfig(name=name, policy_delay=1, network=TINY, batch_size=8)
+    network = dataclasses.replace(LEARNERS[name].network, hidden=TINY.hidden)
+    learner = dataclasses.replace(LEARNERS[name], policy_delay=1, network=network, batch_size=8)
     trainer = OfflineTrainer(OfflineConfig(learner=learner, updates=10**10, updates_per_step=1000), make_dataset())
     state = trainer.init(0)
     inner = dataclasses.replace(
@@ -64,10 +64,10 @@ def test_learners_go_on_past_the_end_of_their_counters(name, make_dataset):
 
 
 def test_a_long_online_run_counts_exactly_and_keeps_its_ring():
-    learner = LearnerConfig(network=TINY, batch_size=8, policy_delay=2)
+    learner = TD3Config(network=TINY, batch_size=8, policy_delay=2)
     config = OnlineConfig(
         learner=learner, env_id="Pendulum-v1", env_steps=5 * 10**9, block=10, utd=2.0,
-        replay=ReplayConfig(kind="drop", capacity=70),
+        replay=DropReplay(capacity=70),
     )  # fmt: skip
     trainer = OnlineTrainer(config, EnvSpec.of("Pendulum-v1"))
     state = dataclasses.replace(trainer.init(0), block=4 * 10**8)

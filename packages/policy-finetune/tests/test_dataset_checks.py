@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -11,7 +10,6 @@ from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions
 from policy_finetune.data.checks import check_dataset, load_for, load_options
-from policy_finetune.data.make import make_dataset
 from policy_finetune.data.policies import load_policy
 from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.replay.packing import OfflineData
@@ -213,37 +211,6 @@ def test_single_numbers_a_step_become_vectors():
     assert data.observations.shape == data.actions.shape == (20, 1)
 
 
-def test_another_version_of_the_pendulum_is_named():
-    """Its observations lost two constraint forces from v4 to v5."""
-    old = make_dataset("InvertedDoublePendulum-v4", "random", 20)
-    with pytest.raises(UserError, match=r"shape \(11,\) .* has 9 .*\(InvertedDoublePendulum-v4 has that many\)"):
-        check_dataset(old.replace(attributes={}), EnvSpec.of("InvertedDoublePendulum-v5"))
-
-
-@pytest.mark.parametrize("env_id", ["InvertedDoublePendulum-v5", "Hopper-v5", "HalfCheetah-v5"])
-def test_a_dataset_of_this_version_passes_the_replay(env_id):
-    data = make_dataset(env_id, "random", 300)
-    said = check_dataset(data, EnvSpec.of(env_id))[1]
-    assert [sentence for sentence in said if "never change" not in sentence] == []  # the pendulum's contact force
-
-
-def test_other_rewards_are_found_by_replay():
-    """Hopper-v4 pays for being healthy in the step that falls too, v5 does not."""
-    data = make_dataset("Hopper-v4", "random", 300)
-    said = check_dataset(data, EnvSpec.of("Hopper-v5"))[1]
-    assert len(said) == 2
-    assert "The data are of Hopper-v4" in said[0]
-    assert "at the end of terminated episodes in Hopper-v5 gives other rewards (by 1 in the median)" in said[1]
-    assert len(check_dataset(data, EnvSpec.of("Hopper-v5"), replay=False)[1]) == 1
-    said = check_dataset(data.replace(rewards=data.rewards * 2), EnvSpec.of("Hopper-v4"))[1]
-    assert any("spread over the data" in sentence for sentence in said)
-    said = check_dataset(data.replace(actions=data.actions[::-1].copy()), EnvSpec.of("Hopper-v4"))[1]
-    assert any("other next observations" in sentence for sentence in said)
-    other = {"infos/qpos": np.zeros((data.num_steps, 9)), "infos/qvel": np.zeros((data.num_steps, 9))}
-    said = check_dataset(data.replace(extras=other), EnvSpec.of("Hopper-v4"))[1]
-    assert any("are of another model" in sentence for sentence in said)
-
-
 def test_real_demonstrations_call_the_time_limit_terminal():
     folder = next(
         (
@@ -286,15 +253,11 @@ def test_the_four_transitions_that_d4rl_drops(tmp_path):
     assert found.transitions("exact").terminals.sum() == 1
 
 
-def test_gymnasium_knows_the_versions_used_here():
-    assert {"Hopper-v4", "Hopper-v5", "InvertedDoublePendulum-v4"} <= set(gymnasium.registry)
-
-
 def test_one_step_episodes_load():
     """Each step is an episode of its own, so that no step lies inside one."""
     one = toy(episodes=12, length=1, terminated=np.ones(12, bool), truncated=np.zeros(12, bool))
     assert one.next_observations is not None
-    data, said = check_dataset(one, SPEC, replay=False)
+    data, said = check_dataset(one, SPEC)
     assert data.lengths.tolist() == [1] * 12
     assert not [s for s in said if "shuffled" in s]
     packed = OfflineData.pack([data])

@@ -6,7 +6,7 @@ from policy_finetune.config import GuardConfig
 from policy_finetune.envs.pool import EnvState
 from policy_finetune.trainers.guard import Guard
 
-ON = GuardConfig(enabled=True, episodes=3, drop=0.5, max_returns=2)
+ON = GuardConfig(episodes=3, drop=0.5, max_returns=2)
 
 
 def env(agents=1, gained=0.0, step=0):

@@ -11,14 +11,12 @@ import pytest
 import policy_finetune.cli as cli
 from paperloop.errors import UserError
 from paperloop.settings import save_config
-from policy_finetune.config import OnlineConfig, SwitchConfig
-from policy_finetune.data.make import _read_chunk
-from policy_finetune.data.npz_files import read_arrays
+from paperloop_data import read_arrays
+from policy_finetune.config import SCHEMA, OnlineConfig, SwitchConfig
 from policy_finetune.data.policies import load_policy
-from policy_finetune.measures.curves import read_corl_curves
 from policy_finetune.report.health import findings
 from policy_finetune.report.run import conclude
-from policy_finetune.study.report import read_study
+from policy_finetune.study.curves import read_study
 
 
 def npy(shape, data=b"\0" * 64):
@@ -38,20 +36,19 @@ def archive(path, **members):
 @pytest.mark.parametrize("shape", [(10**12,), (10**6, 10**6), (2**62, 4)])
 def test_a_header_that_claims_more_than_there_is(tmp_path, shape):
     path = archive(tmp_path / "huge.npz", w0=npy(shape))
-    with pytest.raises(UserError, match=r"huge\.npz is damaged or not an npz file \(w0\.npy claims an array of"):
+    with pytest.raises(UserError, match=r"huge\.npz is damaged, cut short, or not an npz archive \(w0\.npy claims"):
         load_policy(path)
-    assert _read_chunk(path) is None  # which is then made again
 
 
 def test_an_archive_that_unpacks_to_more_than_it_may(tmp_path):
     path = archive(tmp_path / "bomb.npz", w0=npy((2**20,), b"\0" * 2**22))
-    read_arrays(path, "a policy")  # four megabytes of zeros are harmless
+    read_arrays(path)  # four megabytes of zeros are harmless
     content = bytearray(path.read_bytes())
     at = content.rindex(b"PK\x01\x02") + 24  # the size that the central directory states
     content[at : at + 4] = (2**31).to_bytes(4, "little")
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match=r"claims 2147483648 bytes"):
-        read_arrays(path, "a policy")
+        read_arrays(path)
 
 
 def test_metadata_nested_ten_thousand_deep(tmp_path):
@@ -73,9 +70,8 @@ def odd(tmp_path):
 
 @pytest.mark.parametrize("name", ["pipe.npz", "folder.npz", "circle.npz"])
 def test_paths_of_the_wrong_kind_are_refused_before_they_are_opened(odd, name, capsys):
-    for read in (load_policy, read_corl_curves):
-        with pytest.raises(UserError, match=name):
-            read(odd / name)
+    with pytest.raises(UserError, match=name):
+        load_policy(odd / name)
     for arguments in (
         ["make-data", "--policies", odd / name, "--env-id", "Pendulum-v1", "--out", odd / "x.hdf5"],
         ["evaluate", odd / name],
@@ -95,7 +91,7 @@ def test_paths_of_the_wrong_kind_are_refused_before_they_are_opened(odd, name, c
 def run(folder, rows):
     folder.mkdir()
     config = OnlineConfig(env_id="Pendulum-v1", env_steps=400, block=50, switch=SwitchConfig(warmup_env_steps=100))
-    save_config(config, folder / "config.json")
+    save_config(config, folder / "config.json", SCHEMA)
     (folder / "metrics.jsonl").write_text("".join(json.dumps({"wall": 0.0, **row}) + "\n" for row in rows))
     return folder
 
@@ -104,10 +100,10 @@ def run(folder, rows):
 def test_an_evaluation_without_a_return_for_each_agent_is_named(tmp_path, value):
     rows = [{"step": 0, "split": "evaluation", "return": [1.0]}, {"step": 2, "split": "evaluation", "return": value}]
     if value is None:  # an agent whose return is not a number is a value that is not there
-        conclude(run(tmp_path / "run", rows), x="env_steps", quiet=True)
+        conclude(run(tmp_path / "run", rows), quiet=True)
         return
     with pytest.raises(UserError, match=r"metrics\.jsonl: the evaluation at step 2 does not hold a return for each"):
-        conclude(run(tmp_path / "run", rows), x="env_steps", quiet=True)
+        conclude(run(tmp_path / "run", rows), quiet=True)
 
 
 def test_odd_metrics_cost_what_they_say_and_not_the_report():

@@ -7,8 +7,8 @@ import optax
 import pytest
 import scipy.stats
 
-from policy_finetune.agents.weights import weights_of
-from policy_finetune.config import LearnerConfig, NetworkConfig
+from policy_finetune.agents.structure import weights_of
+from policy_finetune.config import ActorNetwork, BCConfig, IQLConfig, NetworkConfig
 from policy_finetune.learners.bc import gaussian_log_prob
 from policy_finetune.learners.iql import expectile_loss
 from policy_finetune.learners.registry import BC, IQL, Batch
@@ -36,16 +36,14 @@ def stacked(batch):
 
 def test_expectile_loss():
     d = jnp.array([-2.0, -0.5, 0.0, 1.0, 3.0])
-    np.testing.assert_allclose(expectile_loss(d, 0.5), 0.5 * d**2)
-    np.testing.assert_allclose(expectile_loss(d, 0.9), [0.4, 0.025, 0.0, 0.9, 8.1], rtol=1e-6)
+    np.testing.assert_allclose(expectile_loss(d, expectile=0.5), 0.5 * d**2)
+    np.testing.assert_allclose(expectile_loss(d, expectile=0.9), [0.4, 0.025, 0.0, 0.9, 8.1], rtol=1e-6)
 
 
 @pytest.mark.slow
 def test_the_value_is_the_upper_expectile_of_a_bandit():
     # Arms of reward 0 and 1, equally often: the τ-expectile m solves τ (1 - m) = (1 - τ) m, so m = τ.
-    config = LearnerConfig(
-        name="iql", network=NET, policy_delay=1, discount=0.0, expectile=0.9, critic_lr=3e-3, tau=0.1
-    )
+    config = IQLConfig(network=NET, discount=0.0, expectile=0.9, critic_lr=3e-3, tau=0.1)
     learner = IQL(config, OBS, ACT)
     arm = jnp.tile(jnp.array([0.0, 1.0]), B // 2)
     batch = Batch(jnp.ones((B, OBS)), jnp.tile(2 * arm[:, None] - 1, (1, ACT)), jnp.ones((B, OBS)), arm, jnp.ones(B),
@@ -75,9 +73,9 @@ def test_gaussian_log_prob_is_scipys():
 
 @pytest.mark.slow
 def test_temperature_zero_is_behaviour_cloning():
-    config = LearnerConfig(name="iql", network=NET, policy_delay=1, temperature=0.0)
+    config = IQLConfig(network=NET, temperature=0.0)
     iql, batch = IQL(config, OBS, ACT), one_batch()
-    cloning = BC(LearnerConfig(name="bc", network=NET, policy_delay=1, bc_loss="mle"), OBS, ACT)
+    cloning = BC(BCConfig(network=ActorNetwork(hidden=NET.hidden, init=NET.init), loss="mle"), OBS, ACT)
     state = iql.init(jax.random.key(0))
     plain = cloning.init(jax.random.key(9))
     plain = plain.replace(params={"actor": state.params["actor"]})
@@ -140,7 +138,7 @@ def straight_line(config, state, batch, stale):
 @pytest.mark.parametrize("stale", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_an_update_equals_the_formulas_in_their_order(stale):
     rates = {"actor_lr": 0.05, "critic_lr": 0.05, "adam_eps": 0.1}  # steps that depend on the size of gradients
-    config = LearnerConfig(name="iql", network=NET, policy_delay=1, stale_value=stale, **rates)
+    config = IQLConfig(network=NET, stale_value=stale, **rates)
     learner, batch = IQL(config, OBS, ACT), one_batch()
     state = learner.init(jax.random.key(0))
     formulas = jax.jit(lambda state, stale: straight_line(config, state, batch, stale), static_argnums=1)
@@ -154,7 +152,7 @@ def test_an_update_equals_the_formulas_in_their_order(stale):
 
 
 def test_the_actors_rate_falls_by_a_cosine():
-    config = LearnerConfig(name="iql", network=NET, policy_delay=1, actor_lr_steps=4)
+    config = IQLConfig(network=NET, actor_lr_steps=4)
     learner, batch = IQL(config, OBS, ACT), one_batch()
     state = learner.init(jax.random.key(0))
 
@@ -174,7 +172,7 @@ def test_the_actors_rate_falls_by_a_cosine():
 
 @pytest.mark.slow
 def test_dropout_is_random_and_off_when_acting():
-    config = LearnerConfig(name="iql", network=NetworkConfig(hidden=(16,), actor_dropout=0.5), policy_delay=1)
+    config = IQLConfig(network=NetworkConfig(hidden=(16,)), actor_dropout=0.5)
     learner, batch = IQL(config, OBS, ACT), one_batch()
     state = learner.init(jax.random.key(0))
     step = jax.jit(learner.round)

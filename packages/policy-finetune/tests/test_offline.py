@@ -8,14 +8,23 @@ import pytest
 
 from paperloop.errors import CheckpointError, NonFiniteError, UserError
 from paperloop.loop.runner import restore, run
-from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineAgent, OfflineConfig
+from policy_finetune.config import (
+    CQLConfig,
+    DualConstraint,
+    NetworkConfig,
+    OfflineAgent,
+    OfflineConfig,
+    SACConfig,
+    TD3Config,
+)
+from policy_finetune.presets import LEARNERS
 from policy_finetune.replay.packing import OfflineData
 from policy_finetune.trainers.offline import OfflineTrainer
 
 NET = NetworkConfig(hidden=(16,))
-TD3 = LearnerConfig(network=NET, batch_size=8)
-TD3BC = LearnerConfig(network=NET, batch_size=8, q_weight=2.5, bc_weight=1.0)
-TD3C = LearnerConfig(network=NET, batch_size=8, constraint=ConstraintConfig(enabled=True, nu0=0.3))
+TD3 = TD3Config(network=NET, batch_size=8)
+TD3BC = TD3Config(network=NET, batch_size=8, q_weight=2.5, bc_weight=1.0)
+TD3C = TD3Config(network=NET, batch_size=8, constraint=DualConstraint(nu0=0.3))
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +116,17 @@ def test_agents_that_do_not_fit_together_are_refused(data):
     def train(*agents, **changes):
         return OfflineTrainer(OfflineConfig(agents=agents, updates_per_step=4, **changes), data)
 
-    wide = LearnerConfig(network=NetworkConfig(hidden=(32,)), batch_size=8)
+    wide = TD3Config(network=NetworkConfig(hidden=(32,)), batch_size=8)
     with pytest.raises(UserError, match=r"Agents of one program differ in learner\.network"):
         train(OfflineAgent(learner=TD3), OfflineAgent(learner=wide))
     with pytest.raises(UserError, match=r"Dataset 1 has 10 transitions to learn from, fewer than a batch of 16"):
-        train(OfflineAgent(learner=LearnerConfig(network=NET, batch_size=16), dataset=1, top_fraction=0.2))
+        train(OfflineAgent(learner=TD3Config(network=NET, batch_size=16), dataset=1, top_fraction=0.2))
     with pytest.raises(UserError, match="learns from dataset 2, but there are 2"):
         train(OfflineAgent(learner=TD3, dataset=2))
 
 
 def test_calibrated_agents_share_the_discount_of_the_returns(data):
-    calql = LearnerConfig(name="sac", policy_delay=1, network=NET, batch_size=8, cql_alpha=5.0, calibrated=True)
+    calql = SACConfig(network=NET, batch_size=8, cql=CQLConfig(weight=5.0, calibrated=True))
     agents = tuple(OfflineAgent(learner=dataclasses.replace(calql, discount=d)) for d in (0.99, 0.9))
     with pytest.raises(UserError, match=r"discount is 0.9, but the returns to go .* were packed with 0.99"):
         OfflineTrainer(OfflineConfig(updates_per_step=4, agents=agents), data)
@@ -156,7 +165,7 @@ def test_a_state_is_saved_into_a_folder_that_is_not_there_yet(program, tmp_path)
 @pytest.mark.slow
 def test_numbers_out_of_hand_stop_the_run_and_keep_the_last_good_checkpoint(data, tmp_path):
     # The learning rate is data: the first steps are taken at 0, then one at 1e30.
-    learner = LearnerConfig(network=NET, batch_size=8, critic_lr=0.0)
+    learner = TD3Config(network=NET, batch_size=8, critic_lr=0.0)
     trainer = OfflineTrainer(OfflineConfig(learner=learner, updates_per_step=2), data)
     step, done = trainer.step, []
 
@@ -182,7 +191,8 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("td3", "sac")]
 @pytest.mark.parametrize("name", ["iql", "bc", *SLOW])
 def test_values_may_begin_at_the_mean_return_to_go(data, name):
     """Critics, targets and value are raised by one number each dataset has; nothing else differs."""
-    learner = LearnerConfig(name=name, network=NET, batch_size=8)
+    network = dataclasses.replace(LEARNERS[name].network, hidden=(16,))
+    learner = dataclasses.replace(LEARNERS[name], network=network, batch_size=8)
     starts = {
         kind: OfflineTrainer(OfflineConfig(learner=learner, updates_per_step=4, initial_value=kind), data).init(0)
         for kind in ("zero", "mean")

@@ -11,26 +11,29 @@ import pytest
 from paperloop.conformance import fingerprint
 from paperloop.errors import UserError
 from policy_finetune.config import (
-    ConstraintConfig,
+    AppendReplay,
+    Best,
     DataOptions,
+    DropReplay,
+    DualConstraint,
     GuardConfig,
-    LearnerConfig,
     NetworkConfig,
     OfflineConfig,
     OnlineAgent,
     OnlineConfig,
-    ReplayConfig,
     SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
 )
 from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.replay.packing import OfflineData
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
-from policy_finetune.trainers.switch import Pretrained
+from policy_finetune.trainers.pretrained import Pretrained
 
 NET = NetworkConfig(hidden=(16,))
-TD3 = LearnerConfig(network=NET, batch_size=8)
-TD3C = LearnerConfig(network=NET, batch_size=8, constraint=ConstraintConfig(enabled=True, reference="best"))
+TD3 = TD3Config(network=NET, batch_size=8)
+TD3C = TD3Config(network=NET, batch_size=8, constraint=DualConstraint(reference=Best()))
 SWITCH = SwitchConfig(warmup_env_steps=10)
 
 
@@ -82,12 +85,10 @@ def advance(trainer, steps, seed=0, state=None):
 
 
 ARMS = (
-    OnlineAgent(label="td3", learner=TD3, replay=ReplayConfig(kind="append"), switch=SWITCH, start=0, seed=0),
-    OnlineAgent(
-        label="td3c", learner=TD3C, replay=ReplayConfig(kind="symmetric", rho=0.25), switch=SWITCH, start=0, seed=0
-    ),
-    OnlineAgent(label="td3", learner=TD3, replay=ReplayConfig(kind="drop"), switch=SWITCH, start=1, seed=0),
-    OnlineAgent(label="td3", learner=TD3, replay=ReplayConfig(kind="append"), switch=SWITCH, start=0, seed=1),
+    OnlineAgent(label="td3", learner=TD3, replay=AppendReplay(), switch=SWITCH, start=0, seed=0),
+    OnlineAgent(label="td3c", learner=TD3C, replay=SymmetricReplay(rho=0.25), switch=SWITCH, start=0, seed=0),
+    OnlineAgent(label="td3", learner=TD3, replay=DropReplay(), switch=SWITCH, start=1, seed=0),
+    OnlineAgent(label="td3", learner=TD3, replay=AppendReplay(), switch=SWITCH, start=0, seed=1),
 )
 
 
@@ -189,29 +190,6 @@ def test_one_compilation_without_copies_to_the_host_or_unused_donations(spec, st
     assert fetched == [sum(np.prod(x.shape) for x in jax.tree.leaves(actor))]
 
 
-@pytest.mark.slow
-def test_overlap_acts_with_the_policy_of_the_block_before(spec, start):
-    agents = tuple(dataclasses.replace(a, switch=SWITCH) for a in ARMS[:1])
-    plain, late = (build(spec, start, agents, overlap=o, exploration_noise=0.0) for o in (False, True))
-    a, _ = advance(plain, 3)
-    b, _ = advance(late, 3)
-    same(a.device.learner, b.device.learner)  # the first updates see the same data
-    frozen = start[0].learner.params["actor"]["mean"]["w"][0]
-    np.testing.assert_array_equal(b.device.behaviour["mean"]["w"][0], frozen)
-    jax.tree.map(np.testing.assert_array_equal, late._acting(b), jax.device_get(b.device.behaviour))
-    before = jax.device_get(b.device.learner.params["actor"])
-    b, _ = advance(late, 1, state=b)
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(b.device.behaviour), before)
-    jax.tree.map(np.testing.assert_array_equal, late._acting(b), before)
-    late._ahead = None  # as after a restore: the device's copy says the same
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(late._acting(b)), before)
-    # A block of steps from the frozen policy, although the newest one has learned already.
-    rows = late.layout.split(np.asarray(b.device.replay.rows))
-    policy = late.canonical_policy(late.init(0))
-    obs = rows.obs[:, 15:20] * late.std[:, None] + late.mean[:, None]
-    np.testing.assert_allclose(rows.action[:, 15:20], policy(obs), atol=1e-5)
-
-
 def test_random_steps_first(spec):
     config = OnlineConfig(
         learner=TD3, block=50, env_steps=500, random_env_steps=200, switch=SwitchConfig(warmup_env_steps=0), seeds=2
@@ -226,7 +204,7 @@ def test_random_steps_first(spec):
 
 @pytest.mark.slow
 def test_the_guard_starts_where_the_policy_does(spec):
-    guard = GuardConfig(enabled=True, episodes=2)
+    guard = GuardConfig(episodes=2)
     config = OnlineConfig(
         learner=TD3, block=50, env_steps=500, random_env_steps=200, switch=SwitchConfig(warmup_env_steps=0), guard=guard
     )
@@ -262,7 +240,7 @@ def test_an_environment_that_crashes_leaves_a_state_that_can_be_saved(spec, star
 
 @pytest.mark.slow
 def test_the_guard_brings_the_policy_home(spec, start):
-    guard = GuardConfig(enabled=True, episodes=2, drop=0.5, nu_boost=2.0)
+    guard = GuardConfig(episodes=2, drop=0.5, nu_boost=2.0)
     trainer = build(spec, start, ARMS[:2], guard=guard)
     state, _ = advance(trainer, 4)
     home = jax.device_get(state.device.home)
@@ -305,7 +283,7 @@ def test_from_scratch_online_data_is_treated_as_the_packed_data_was(spec, make_d
     trainer = OnlineTrainer(
         OnlineConfig(learner=TD3, block=10, switch=SwitchConfig(warmup_env_steps=0)), spec, data=data
     )
-    np.testing.assert_array_equal(trainer.mean, data.mean)
+    np.testing.assert_array_equal(trainer.units.mean, data.mean)
     state, _ = advance(trainer, 1)
     batch = trainer.layout.split(np.asarray(state.device.replay.rows[0, :10]))
     np.testing.assert_allclose(batch.reward, 2 * (2 * batch.action[:, 0]), atol=1e-4)
@@ -313,7 +291,7 @@ def test_from_scratch_online_data_is_treated_as_the_packed_data_was(spec, make_d
 
 
 def test_networks_of_another_shape_are_refused_before_anything_runs(spec, start):
-    wide = LearnerConfig(network=NetworkConfig(hidden=(8,), critics=3), batch_size=8)
+    wide = TD3Config(network=NetworkConfig(hidden=(8,), critics=3), batch_size=8)
     agent = OnlineAgent(learner=wide, switch=SWITCH)
     with pytest.raises(UserError, match=r"layers of 16, the online learner of 8: give learner.network.hidden=\(16,\)"):
         build(spec, start, (agent,))
@@ -358,6 +336,6 @@ def test_what_does_not_fit_is_refused(spec, start, make_dataset):
         build(spec, (start[0], same_normaliser))
     with pytest.raises(UserError, match="learned from 1 datasets and 0 are given"):
         build(spec, (start[0], []))
-    wide = LearnerConfig(network=NetworkConfig(hidden=(8,)), batch_size=8)
+    wide = TD3Config(network=NetworkConfig(hidden=(8,)), batch_size=8)
     with pytest.raises(UserError, match=r"differ in learner\.network"):
         build(spec, start, (ARMS[0], dataclasses.replace(ARMS[1], learner=wide)))

@@ -5,7 +5,7 @@ import pytest
 
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
-from policy_finetune.config import DataOptions, LearnerConfig, OfflineAgent, OfflineConfig
+from policy_finetune.config import DataOptions, OfflineAgent, OfflineConfig, TD3Config
 from policy_finetune.replay.packing import Layout, OfflineData, discounted_to_go
 
 
@@ -138,7 +138,7 @@ def test_d4rls_semantics_without_next_observations(make_dataset):
 
 
 def test_returns_to_go_have_the_discount_of_the_agents(make_dataset):
-    learner = LearnerConfig(discount=0.5)
+    learner = TD3Config(discount=0.5)
     data = make_dataset(0, episodes=2, length=2)
     packed = OfflineData.of([data], OfflineConfig(agents=(OfflineAgent(learner=learner),)))
     best = data.episode(int(np.argmax(data.returns()))).rewards

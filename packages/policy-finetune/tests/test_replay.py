@@ -6,17 +6,28 @@ import numpy as np
 import pytest
 
 from paperloop.errors import CheckpointError, UserError
-from policy_finetune.agents.weights import stack_weights, weights_of
-from policy_finetune.config import LearnerConfig, OnlineAgent, OnlineConfig, ReplayConfig, SwitchConfig
+from policy_finetune.agents.structure import stack_weights, weights_of
+from policy_finetune.config import (
+    AppendReplay,
+    BalancedReplay,
+    DecayReplay,
+    DropReplay,
+    OnlineAgent,
+    OnlineConfig,
+    SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
+)
 from policy_finetune.replay.buffers import Replay
 from policy_finetune.replay.packing import OfflineData
+from policy_finetune.study.config import REPLAYS
 
 B = 16
 
 
 def build(make_dataset, *replays, env_steps=200, data=True, datasets=None):
     """Return a replay for one agent a policy, and the offline rows."""
-    learner = LearnerConfig(batch_size=B)
+    learner = TD3Config(batch_size=B)
     agents = tuple(
         OnlineAgent(learner=learner, replay=r, switch=SwitchConfig(warmup_env_steps=20), seed=i)
         for i, r in enumerate(replays)
@@ -48,7 +59,7 @@ def offline(rows):
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.5, 1.0])
 def test_symmetric_has_exactly_its_share_in_every_batch(make_dataset, rho):
-    replay, own = build(make_dataset, ReplayConfig(kind="symmetric", rho=rho))
+    replay, own = build(make_dataset, SymmetricReplay(rho=rho))
     rows = draws(replay, own, block=3)
     np.testing.assert_array_equal(offline(rows).sum(1), int(np.floor(rho * B + 1e-9)))
     online = rows[~offline(rows)][:, 0] - 1000
@@ -57,7 +68,7 @@ def test_symmetric_has_exactly_its_share_in_every_batch(make_dataset, rho):
 
 
 def test_append_draws_uniformly_from_both(make_dataset):
-    replay, own = build(make_dataset, ReplayConfig(kind="append"))
+    replay, own = build(make_dataset, AppendReplay())
     for block in (0, 9):
         found = offline(draws(replay, own, block)).mean()
         expected = 60 / (60 + (block + 1) * 10)
@@ -65,8 +76,8 @@ def test_append_draws_uniformly_from_both(make_dataset):
 
 
 def test_drop_is_online_only_and_decay_falls(make_dataset):
-    decay = ReplayConfig(kind="decay", rho=0.75, rho_final=0.25, decay_steps=100)
-    replay, own = build(make_dataset, ReplayConfig(kind="drop"), decay)
+    decay = DecayReplay(rho=0.75, rho_final=0.25, decay_steps=100)
+    replay, own = build(make_dataset, DropReplay(), decay)
     assert not offline(draws(replay, own, 2)).any()
     for updates, expected in ((0, 12), (50, 8), (100, 4), (5000, 4)):
         np.testing.assert_array_equal(offline(draws(replay, own, 2, updates, agent=1)).sum(1), expected)
@@ -75,7 +86,7 @@ def test_drop_is_online_only_and_decay_falls(make_dataset):
 def test_the_best_episodes_of_the_agents_own_dataset(make_dataset):
     all_offline = {"kind": "symmetric", "rho": 1.0}
     replay, own = build(
-        make_dataset, ReplayConfig(**all_offline, top_fraction=0.3), ReplayConfig(**all_offline), datasets=[0, 1]
+        make_dataset, AppendReplay(**all_offline, top_fraction=0.3), AppendReplay(**all_offline), datasets=[0, 1]
     )
     lookup = {row.tobytes(): i for i, row in enumerate(np.asarray(replay.offline_rows))}
     for agent, expected in ((0, range(20)), (1, range(60, 90))):  # the best 2 of 6 episodes; all 3 of the other file
@@ -84,7 +95,7 @@ def test_the_best_episodes_of_the_agents_own_dataset(make_dataset):
 
 
 def test_the_ring_overwrites_its_oldest_block(make_dataset):
-    replay, _ = build(make_dataset, ReplayConfig(capacity=25))
+    replay, _ = build(make_dataset, AppendReplay(capacity=25))
     assert replay.capacity == 30  # whole blocks
     rings = jnp.zeros((1, 30, replay.layout.width))
     insert = jax.jit(replay.insert)
@@ -95,14 +106,14 @@ def test_the_ring_overwrites_its_oldest_block(make_dataset):
 
 
 def test_a_ring_no_longer_than_the_run(make_dataset):
-    replay, _ = build(make_dataset, ReplayConfig(), env_steps=45)
+    replay, _ = build(make_dataset, AppendReplay(), env_steps=45)
     assert replay.capacity == 50
 
 
 def test_a_longer_run_takes_over_a_shorter_ones_ring(make_dataset):
     for kind in ("append", "balanced"):
-        short, _ = build(make_dataset, ReplayConfig(kind=kind), env_steps=40)
-        longer, _ = build(make_dataset, ReplayConfig(kind=kind), env_steps=100)
+        short, _ = build(make_dataset, REPLAYS[kind](), env_steps=40)
+        longer, _ = build(make_dataset, REPLAYS[kind](), env_steps=100)
         state = short.init([jax.random.key(0)])
         marked = type(state)(state.rows + 1.0, state.balanced)
         grown = longer.resize(marked, 40)
@@ -117,16 +128,16 @@ def test_a_longer_run_takes_over_a_shorter_ones_ring(make_dataset):
 
 def test_what_cannot_be_drawn_is_refused(make_dataset):
     with pytest.raises(UserError, match="Replay 'symmetric' needs offline data and none is given"):
-        build(make_dataset, ReplayConfig(kind="symmetric"), data=False)
+        build(make_dataset, SymmetricReplay(), data=False)
     with pytest.raises(UserError, match="Balanced replay is a program of its own"):
-        build(make_dataset, ReplayConfig(kind="balanced"), ReplayConfig())
+        build(make_dataset, BalancedReplay(), AppendReplay())
     with pytest.raises(UserError, match="same rho, temperature and ratio_lr"):
-        build(make_dataset, ReplayConfig(kind="balanced", rho=0.1), ReplayConfig(kind="balanced"))
+        build(make_dataset, BalancedReplay(rho=0.1), BalancedReplay())
     with pytest.raises(UserError, match=r"the same replay\.capacity"):
-        build(make_dataset, ReplayConfig(capacity=100), ReplayConfig())
+        build(make_dataset, AppendReplay(capacity=100), AppendReplay())
     with pytest.raises(UserError, match="needs dataset 5, but there are 2"):
-        build(make_dataset, ReplayConfig(), datasets=[5])
-    learner = LearnerConfig(batch_size=64)
+        build(make_dataset, AppendReplay(), datasets=[5])
+    learner = TD3Config(batch_size=64)
     config = OnlineConfig(block=10, learner=learner, switch=SwitchConfig(warmup_env_steps=20))
     with pytest.raises(UserError, match="first batch of 64 would be drawn from 30 online transitions alone"):
         Replay(config, (OnlineAgent(learner=learner),), OfflineData.pack([make_dataset(0)]).layout, None, [0])

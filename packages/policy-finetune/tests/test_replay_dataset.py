@@ -1,4 +1,4 @@
-"""`make-data --replay`: a training run's replay buffer as a dataset."""
+"""`replay-data`: a training run's replay buffer as a dataset."""
 
 import dataclasses
 
@@ -9,8 +9,7 @@ import pytest
 import paperloop
 import policy_finetune.cli as cli
 from paperloop_data import EpisodeDataset
-from policy_finetune.config import LearnerConfig, NetworkConfig, OnlineConfig, ReplayConfig, SwitchConfig
-from policy_finetune.replay.recorded import OverwrittenWarning
+from policy_finetune.config import DropReplay, NetworkConfig, OnlineConfig, SwitchConfig, TD3Config
 from policy_finetune.trainers.sessions import load_trainer, online_trainer
 
 
@@ -20,7 +19,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "two"
     config = OnlineConfig(
         env_id="Pendulum-v1", seeds=2, env_steps=300, random_env_steps=250,
-        learner=LearnerConfig(network=NetworkConfig(hidden=(8,)), batch_size=16),
+        learner=TD3Config(network=NetworkConfig(hidden=(8,)), batch_size=16),
         switch=SwitchConfig(warmup_env_steps=0),
     )  # fmt: skip
     trainer, _ = online_trainer(config)
@@ -29,7 +28,7 @@ def run(tmp_path_factory):
 
 
 def make(run, out, *arguments):
-    return cli.main(["make-data", "--replay", str(run), "--out", str(out), "--quiet", *arguments])
+    return cli.main(["replay-data", str(run), "--out", str(out), "--quiet", *arguments])
 
 
 def test_each_agents_buffer_is_written_as_it_is(run, tmp_path):
@@ -52,7 +51,7 @@ def test_a_buffer_that_has_wrapped_says_what_it_has_lost(run, tmp_path, capsys):
     assert make(run, tmp_path / "whole.hdf5") == 0
     assert "note:" not in capsys.readouterr().err
     small = tmp_path / "small"
-    config = dataclasses.replace(load_trainer(run)[0].config, replay=ReplayConfig(kind="drop", capacity=100))
+    config = dataclasses.replace(load_trainer(run)[0].config, replay=DropReplay(capacity=100))
     trainer, _ = online_trainer(config)
     paperloop.run(trainer, small, steps=5, progress=False)
     assert make(small, tmp_path / "small.hdf5") == 0
@@ -64,8 +63,6 @@ def test_a_buffer_that_has_wrapped_says_what_it_has_lost(run, tmp_path, capsys):
     assert last.lengths.tolist() == [50, 50]  # 150 of the first episode's 200 steps are gone
     np.testing.assert_array_equal(last.observations, whole.observations[150:])
     np.testing.assert_array_equal(last.rewards, whole.rewards[150:])
-    with pytest.warns(OverwrittenWarning):
-        trainer.replay_data(paperloop.restore(trainer, small), 1)
 
 
 def test_steps_and_compression_are_honoured(run, tmp_path):
@@ -84,38 +81,10 @@ def test_steps_and_compression_are_honoured(run, tmp_path):
         (["--agent", "2"], "--agent is 2, but {run} has 2 agents, numbered from 0."),
         (["--agent", "-1"], "--agent is -1; it must be at least 0"),
         (["--steps", "0"], "--steps is 0; it must be at least 1."),
-        (
-            ["--quality", "expert"],
-            "--replay takes transitions that a run has made already, so --quality would have no effect: leave it out.",
-        ),
-        (["--quality", "medium"], "so --quality would have no effect"),  # what it would be without
-        (
-            ["--seed", "0", "--workers", "1", "--noise", "0", "--env-id", "Hopper-v5", "--policies", "x.npz"],
-            "so --env-id, --seed, --policies, --noise, --workers would have no effect: leave them out.",
-        ),
     ],
 )
-def test_what_has_no_effect_or_is_not_there_is_refused(run, tmp_path, capsys, arguments, says):
+def test_what_is_not_there_is_refused(run, tmp_path, capsys, arguments, says):
     out = tmp_path / "out.hdf5"
     assert make(run, out, *arguments) == 2
     assert says.format(run=run) in capsys.readouterr().err
     assert not out.exists()
-
-
-def test_an_agent_without_a_run_is_refused(tmp_path, capsys):
-    out = tmp_path / "out.hdf5"
-    assert cli.main(["make-data", "--out", str(out), "--agent", "1"]) == 2
-    assert "--agent names an agent of a run: give the run with --replay" in capsys.readouterr().err
-    assert not out.exists()
-
-
-def test_what_is_not_given_is_as_the_help_says(monkeypatch, tmp_path):
-    import policy_finetune.data.make as make_data
-
-    seen = []
-    monkeypatch.setattr(make_data, "write_dataset", lambda plan, out, **options: seen.append((plan, options)))
-    assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet"]) == 0
-    assert cli.main(["make-data", "--out", str(tmp_path / "a.hdf5"), "--quiet", "--workers", "2", "--seed", "3"]) == 0
-    (plan, options), (other, others) = seen
-    assert (plan.env_id, plan.quality, plan.seed, options["workers"]) == ("Hopper-v5", "medium", 0, 1)
-    assert (other.seed, others["workers"]) == (3, 2)

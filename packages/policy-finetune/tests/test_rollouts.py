@@ -9,7 +9,7 @@ from paperloop.seeds import fold_seed
 from policy_finetune.envs import rollouts
 from policy_finetune.envs.acting import HostPolicy
 from policy_finetune.envs.pool import episode_seed
-from policy_finetune.envs.rollouts import RolloutEnvs, evaluate, evaluation_seeds
+from policy_finetune.envs.rollouts import RolloutEnvs, evaluate
 from policy_finetune.envs.spec import EnvSpec
 
 
@@ -85,6 +85,10 @@ def test_policies_that_do_not_fit_together(make, says):
         make()
 
 
+def evaluation_seeds(seed, episodes):
+    return [fold_seed(seed, "evaluation", number) for number in range(episodes)]
+
+
 def plain(policy, agent, env_id, seed, noise=None):
     env = gymnasium.make(env_id)
     half = env.action_space.high
@@ -104,8 +108,8 @@ def plain(policy, agent, env_id, seed, noise=None):
 def test_an_evaluation_is_a_plain_loop_bit_for_bit(env_id, monkeypatch):
     spec = EnvSpec.of(env_id)
     policy = random_policy(2, spec.obs_dim, spec.act_dim)
-    seeds = [5, 6, 7]
-    found = evaluate(policy, spec, seeds=seeds)
+    seeds = evaluation_seeds(4, 3)
+    found = evaluate(policy, spec, episodes=3, seed=4)
     assert found.returns.shape == found.lengths.shape == (2, 3)
     for agent in range(2):
         for number, seed in enumerate(seeds):
@@ -115,7 +119,7 @@ def test_an_evaluation_is_a_plain_loop_bit_for_bit(env_id, monkeypatch):
     np.testing.assert_allclose(found.mean, found.returns.mean(axis=1))
     np.testing.assert_allclose(found.std, found.returns.std(axis=1))
     monkeypatch.setattr(rollouts, "MAX_ENVS", 3)  # one episode at a time side by side
-    np.testing.assert_array_equal(evaluate(policy, spec, seeds=seeds).returns, found.returns)
+    np.testing.assert_array_equal(evaluate(policy, spec, episodes=3, seed=4).returns, found.returns)
 
 
 def test_environments_are_used_again_and_carry_nothing_over():

@@ -9,11 +9,11 @@ import scipy.integrate
 import scipy.special
 import scipy.stats
 
-from policy_finetune.agents.weights import weights_of
-from policy_finetune.config import LearnerConfig, NetworkConfig
+from policy_finetune.agents.structure import weights_of
+from policy_finetune.config import CQLConfig, NetworkConfig, SACConfig
 from policy_finetune.learners.networks import q_values
 from policy_finetune.learners.registry import SAC, Batch
-from policy_finetune.learners.sac import sample_action, squashed_log_prob
+from policy_finetune.learners.sac import calibrated, sample_action, soft_maximum, squashed_log_prob
 
 OBS, ACT, B = 3, 2, 6
 NET = NetworkConfig(hidden=(16,))
@@ -53,10 +53,10 @@ def test_squashed_density_is_the_change_of_variables_and_integrates_to_one():
 
 
 def test_targets_and_critic_step():
-    config = LearnerConfig(name="sac", network=NET, policy_delay=1, init_alpha=0.3, **RATES)
+    config = SACConfig(network=NET, init_alpha=0.3, **RATES)
     learner, batch = SAC(config, OBS, ACT), one_batch()
     state, key, step_key = learner.init(jax.random.key(0)), jax.random.key(5), jax.random.key(7)
-    hard = LearnerConfig(name="sac", network=NET, policy_delay=1, backup_entropy=False)
+    hard = SACConfig(network=NET, backup_entropy=False)
 
     @jax.jit
     def both(state):
@@ -87,9 +87,7 @@ def test_targets_and_critic_step():
 
 @pytest.mark.slow
 def test_actor_and_temperature_steps():
-    config = LearnerConfig(
-        name="sac", network=NET, policy_delay=1, actor_q="min", init_alpha=0.5, alpha_lr=0.05, **RATES
-    )
+    config = SACConfig(network=NET, init_alpha=0.5, alpha_lr=0.05, **RATES)
     learner, batch, key = SAC(config, OBS, ACT), one_batch(), jax.random.key(3)
     state = learner.init(jax.random.key(0)).replace(updates=jnp.int32(1))
 
@@ -109,21 +107,24 @@ def test_actor_and_temperature_steps():
     gradient = 0.5 * (float(info["entropy"]) + ACT)
     move = -0.05 * gradient / (abs(gradient) + 0.1)
     np.testing.assert_allclose(after.params["log_alpha"] - state.params["log_alpha"], move, rtol=1e-3)
-    still = numbers(LearnerConfig(name="sac", network=NET, alpha_lr=0.0))
+    still = numbers(SACConfig(network=NET, alpha_lr=0.0))
     assert learner._actor_step(state, batch, key, still)[0].params["log_alpha"] == state.params["log_alpha"]
 
 
 @pytest.mark.slow
 def test_cqls_soft_maximum_against_a_loop():
-    config = LearnerConfig(name="sac", network=NET, policy_delay=1, cql_alpha=2.0, cql_actions=3, cql_temperature=0.7)
+    config = SACConfig(network=NET, cql=CQLConfig(weight=2.0, actions=3, temperature=0.7))
     learner, batch = SAC(config, OBS, ACT), one_batch()
     state = learner.init(jax.random.key(0))
     critic = state.params["critic"]
-    actions, density = learner._cql_actions(state, batch, jax.random.key(1))
+    actions, density = learner._cql_actions(state, batch, jax.random.key(1), 3)
     assert actions.shape == (9, B, ACT)
     np.testing.assert_allclose(density[:3], -ACT * np.log(2.0), rtol=1e-6)  # uniform in [-1, 1]²
     assert float(jnp.abs(actions).max()) <= 1
-    found, q = np.asarray(learner._soft_maximum(critic, batch, actions, density)), jax.jit(q_values)
+    q = jax.jit(q_values)
+    obs = jnp.broadcast_to(batch.obs, (9, B, OBS)).reshape(-1, OBS)
+    sampled = q(critic, obs, actions.reshape(-1, ACT)).reshape(2, 9, B)
+    found = np.asarray(soft_maximum(sampled, density, temperature=0.7))
     for i in range(2):
         for b in range(B):
             terms = [
@@ -131,7 +132,7 @@ def test_cqls_soft_maximum_against_a_loop():
                 for k in range(9)
             ]
             np.testing.assert_allclose(found[i, b], 0.7 * scipy.special.logsumexp(terms), rtol=1e-4)
-    plain = LearnerConfig(name="sac", network=NET, policy_delay=1)
+    plain = SACConfig(network=NET)
     key = jax.random.key(2)
     gap = (found - np.asarray(q_values(critic, batch.obs, batch.action))).mean(1).sum()
     learner._cql_actions = lambda *_: (actions, density)
@@ -143,30 +144,34 @@ def test_cqls_soft_maximum_against_a_loop():
 
 @pytest.mark.slow
 def test_cal_ql_raises_the_policys_actions_only_and_never_binds_where_nothing_is_known():
-    kind = {"name": "sac", "network": NET, "policy_delay": 1, "cql_alpha": 5.0, "cql_actions": 2}
-    plain, calibrated = (SAC(LearnerConfig(calibrated=c, **kind), OBS, ACT) for c in (False, True))
-    state = plain.init(jax.random.key(0))
+    config = SACConfig(network=NET, cql=CQLConfig(actions=2, calibrated=True))
+    learner, batch = SAC(config, OBS, ACT), one_batch()
+    state = learner.init(jax.random.key(0))
     critic = state.params["critic"]
-    actions, density = plain._cql_actions(state, one_batch(), jax.random.key(1))
-
-    def soft(learner, to_go):
-        return np.asarray(learner._soft_maximum(critic, one_batch(to_go=to_go), actions, density))
-
-    np.testing.assert_array_equal(soft(calibrated, -np.inf), soft(plain, 0.0))  # online rows
-    high = 7.0
-    obs = jnp.broadcast_to(one_batch().obs, (6, B, OBS)).reshape(-1, OBS)
-    q = np.array(q_values(critic, obs, actions.reshape(-1, ACT))).reshape(2, 6, B)
-    q[:, 2:] = np.maximum(q[:, 2:], high)
-    expected = scipy.special.logsumexp(q - np.asarray(density), axis=1)
-    np.testing.assert_allclose(soft(calibrated, high), expected, rtol=1e-5)
-    gradient = jax.grad(lambda c: calibrated._soft_maximum(c, one_batch(to_go=-np.inf), actions, density).sum())(critic)
+    actions, density = learner._cql_actions(state, batch, jax.random.key(1), 2)
+    obs = jnp.broadcast_to(batch.obs, (6, B, OBS)).reshape(-1, OBS)
+    q = q_values(critic, obs, actions.reshape(-1, ACT)).reshape(2, 6, B)
+    np.testing.assert_array_equal(calibrated(q, jnp.full(B, -jnp.inf), uniform=2), q)  # online rows
+    raised = np.array(q)
+    raised[:, 2:] = np.maximum(raised[:, 2:], 7.0)
+    np.testing.assert_array_equal(calibrated(q, jnp.full(B, 7.0), uniform=2), raised)
+    q_data = q_values(critic, batch.obs, batch.action)
+    gap = learner._cql_gap(critic, one_batch(to_go=7.0), q_data, actions, density)
+    expected = scipy.special.logsumexp(raised - np.asarray(density), axis=1) - np.asarray(q_data)
+    np.testing.assert_allclose(gap, expected.mean(1).sum(), rtol=1e-5)
+    online = one_batch(to_go=-np.inf)
+    gradient = jax.grad(lambda c: learner._cql_gap(c, online, q_values(c, obs[:B], batch.action), actions, density))(
+        critic
+    )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 @pytest.mark.slow
 def test_a_long_round_scans_and_counts():
-    config = LearnerConfig(name="sac", network=NetworkConfig(hidden=(16,), critics=4, layer_norm=True), policy_delay=6,
-                           target_subset=2, actor_q="mean", batch_size=B)  # fmt: skip
+    config = SACConfig(
+        network=NetworkConfig(hidden=(16,), critics=4, layer_norm=True), policy_delay=6, target_subset=2,
+        actor_q="mean", batch_size=B,
+    )  # fmt: skip
     learner = SAC(config, OBS, ACT)
     batch = jax.tree.map(lambda x: jnp.stack([x] * 6), one_batch())
     state, info = jax.jit(learner.round)(learner.init(jax.random.key(0)), batch, jax.random.key(1), numbers(config))

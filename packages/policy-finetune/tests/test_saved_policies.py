@@ -9,17 +9,21 @@ import pytest
 import paperloop
 import policy_finetune.cli as cli
 from paperloop.errors import CheckpointError, UserError
-from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, SwitchConfig
+from policy_finetune.config import (
+    ActorNetwork,
+    BCConfig,
+    NetworkConfig,
+    OfflineConfig,
+    OnlineConfig,
+    SwitchConfig,
+    TD3Config,
+)
 from policy_finetune.data.make import make_dataset
 from policy_finetune.data.saved_policies import load_policies, saved_environment
 from policy_finetune.envs.rollouts import evaluate
-from policy_finetune.trainers.sessions import (
-    environment_at,
-    load_trainer,
-    offline_trainer,
-    online_trainer,
-    pretrained_of,
-)
+from policy_finetune.trainers.loading import load_run
+from policy_finetune.trainers.runs import environment_of_run, load_start
+from policy_finetune.trainers.sessions import load_trainer, offline_trainer, online_trainer
 
 TINY = NetworkConfig(hidden=(8,))
 HEAVY = {"id": "Pendulum-v1", "kwargs": {"g": 2.0}, "max_episode_steps": 50}
@@ -34,12 +38,12 @@ def home(tmp_path_factory):
     data.replace(attributes={"env_spec": HEAVY}).save(home / "d" / "heavy.npz")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        bc = LearnerConfig(name="bc", policy_delay=1, network=TINY, batch_size=16)
+        bc = BCConfig(network=ActorNetwork(hidden=(8,)), batch_size=16)
         config = OfflineConfig(learner=bc, data=("d/heavy.npz",), updates=4, updates_per_step=4, seeds=2)
         paperloop.run(offline_trainer(config)[0], "r/before", steps=1, progress=False)
         online = OnlineConfig(
             start="r/before", env_steps=100, block=50, switch=SwitchConfig(warmup_env_steps=50),
-            learner=LearnerConfig(network=TINY, batch_size=16),
+            learner=TD3Config(network=TINY, batch_size=16),
         )  # fmt: skip
         paperloop.run(online_trainer(online)[0], "r/after", steps=1, progress=False)
     return home
@@ -56,7 +60,7 @@ def test_saved_policies_are_those_of_the_state(home, run):
     rows = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
     expected = trainer.canonical_policy(paperloop.restore(trainer, home / "r" / run))(rows)
     np.testing.assert_array_equal(policy.canonical(rows), expected)
-    assert saved_environment(home / "r" / run).to_json() == environment_at(home / "r" / run).to_json()
+    assert saved_environment(home / "r" / run).to_json() == environment_of_run(home / "r" / run).to_json()
 
 
 def test_evaluation_needs_neither_data_nor_working_folder(home, tmp_path, monkeypatch, capsys):
@@ -81,11 +85,17 @@ def test_evaluation_needs_neither_data_nor_working_folder(home, tmp_path, monkey
     assert next(iter(before["means"].values()))["point"] == pytest.approx(np.mean(before["returns"]))
     with pytest.raises(UserError, match=r"d/heavy\.npz"):  # which a trainer needs
         load_trainer("before")
+    run = load_run("before")  # which needs none
+    assert run.pretrained.num_agents == len(run.policies) == 2
+    with pytest.raises(UserError, match=r"d/heavy\.npz"):
+        _ = run.trainer
+    moved = load_run("before", data=[home / "d" / "heavy.npz"])
+    assert moved.trainer.progress(moved.state) == {"updates": 4}
 
 
 def test_what_a_run_was_made_from_is_found_from_the_run(home, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    start, spec, config = pretrained_of(home / "r" / "before")
+    start, spec, config = load_start(home / "r" / "before")
     assert start.num_agents == 2
     assert spec.kwargs == {"g": 2.0}
     assert config.data == ("d/heavy.npz",)  # as it was typed: the run's configuration is what it was
@@ -110,7 +120,7 @@ def test_folders_that_hold_no_policies_are_one_sentence(home, tmp_path):
 def test_a_trainer_that_knows_no_environment_saves_what_it_knows(tmp_path, make_dataset):
     from policy_finetune.trainers.offline import OfflineTrainer
 
-    bc = LearnerConfig(name="bc", policy_delay=1, network=TINY, batch_size=16)
+    bc = BCConfig(network=ActorNetwork(hidden=(8,)), batch_size=16)
     trainer = OfflineTrainer(OfflineConfig(learner=bc, updates=4, updates_per_step=4), make_dataset())
     paperloop.run(trainer, tmp_path / "run", steps=1, progress=False)
     assert saved_environment(tmp_path / "run") is None

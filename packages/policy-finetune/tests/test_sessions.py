@@ -1,16 +1,18 @@
 """From configurations to trainers: paths as str or Path, notes on data, the scale of the guard."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 import policy_finetune.trainers.sessions as sessions
 from paperloop.errors import UserError
 from paperloop.settings import save_config
-from policy_finetune.config import GuardConfig, LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig
+from policy_finetune.config import SCHEMA, GuardConfig, NetworkConfig, OfflineConfig, OnlineConfig, TD3Config
 from policy_finetune.data.make import make_dataset
+from policy_finetune.trainers.runs import environment_of_run, load_start, seen_from
 
-LEARNER = LearnerConfig(network=NetworkConfig(hidden=(8,)), batch_size=16)
+LEARNER = TD3Config(network=NetworkConfig(hidden=(8,)), batch_size=16)
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +28,11 @@ def test_notes_on_data_are_said_and_not_said_again(file, tmp_path, capsys):
     config = OfflineConfig(learner=LEARNER, data=(str(file),), env_id="Pendulum-v1", updates=10, updates_per_step=10)
     sessions.offline_trainer(config)
     assert "outside the bounds of Pendulum-v1" in capsys.readouterr().err
-    save_config(config, tmp_path / "config.json")
+    save_config(config, tmp_path / "config.json", SCHEMA)
     for folder in (tmp_path, str(tmp_path)):
         trainer, spec = sessions.load_trainer(folder)
         assert trainer.config == config
-        assert spec.env_id == sessions.environment_at(folder) == "Pendulum-v1"
+        assert spec.env_id == environment_of_run(folder) == "Pendulum-v1"
     assert capsys.readouterr().err == ""
 
 
@@ -39,16 +41,16 @@ def test_a_folder_without_a_run_is_named(tmp_path, kind):
     with pytest.raises(UserError, match="is not a run folder"):
         sessions.load_trainer(kind(tmp_path / "none"))
     with pytest.raises(UserError, match="is not a run folder"):
-        sessions.pretrained_of(kind(tmp_path / "none"))
+        load_start(kind(tmp_path / "none"))
 
 
 def test_only_the_guard_asks_what_a_random_policy_gets(monkeypatch):
     asked = []
-    monkeypatch.setattr(sessions, "random_return", lambda env_id: asked.append(env_id) or -1200.0)
+    monkeypatch.setattr(sessions, "random_return", lambda spec: asked.append(spec.env_id) or -1200.0)
     config = OnlineConfig(learner=LEARNER, env_id="Pendulum-v1")
     assert sessions.online_trainer(config)[0]._guard.random_return == 0.0
     assert asked == []
-    watched = dataclasses.replace(config, guard=GuardConfig(enabled=True))
+    watched = dataclasses.replace(config, guard=GuardConfig())
     assert sessions.online_trainer(watched)[0]._guard.random_return == -1200.0
     assert asked == ["Pendulum-v1"]
 
@@ -57,9 +59,9 @@ def test_paths_of_a_run_are_found_from_above_it(tmp_path, monkeypatch):
     (tmp_path / "runs" / "pre").mkdir(parents=True)
     (tmp_path / "runs" / "tuned").mkdir()
     run = tmp_path / "runs" / "tuned"
-    assert sessions.seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
-    assert sessions.seen_from(run, "runs/none") == sessions.Path("runs/none")  # whoever opens it says so
+    assert seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
+    assert seen_from(run, "runs/none") == Path("runs/none")  # whoever opens it says so
     monkeypatch.chdir(tmp_path)
-    assert sessions.seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
-    assert sessions.seen_from(None, "runs/pre") == sessions.Path("runs/pre")  # what has no run is as it is typed
-    assert sessions.seen_from(run, str(tmp_path / "runs" / "none")) == tmp_path / "runs" / "none"
+    assert seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
+    assert seen_from(None, "runs/pre") == Path("runs/pre")  # what has no run is as it is typed
+    assert seen_from(run, str(tmp_path / "runs" / "none")) == tmp_path / "runs" / "none"

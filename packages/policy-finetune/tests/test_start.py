@@ -8,7 +8,7 @@ import policy_finetune.cli as cli
 from paperloop.loop.runner import restore
 from paperloop.settings import load_config, save_config
 from policy_finetune.commands.start import with_network_of_start
-from policy_finetune.config import LearnerConfig, NetworkConfig, OfflineConfig, OnlineConfig, SwitchConfig
+from policy_finetune.config import SCHEMA, NetworkConfig, OfflineConfig, OnlineConfig, SwitchConfig, TD3Config
 from policy_finetune.data.make import make_dataset
 from policy_finetune.presets import online_presets
 from policy_finetune.trainers.sessions import load_trainer
@@ -18,7 +18,7 @@ from policy_finetune.trainers.sessions import load_trainer
 def start(tmp_path):
     """A run folder whose agents have small networks with LayerNorm."""
     network = NetworkConfig(hidden=(8,), critics=3, layer_norm=True)
-    save_config(OfflineConfig(learner=LearnerConfig(network=network)), tmp_path / "config.json")
+    save_config(OfflineConfig(learner=TD3Config(network=network)), tmp_path / "config.json", SCHEMA)
     return tmp_path
 
 
@@ -58,7 +58,7 @@ def test_from_a_local_minari_dataset_to_fine_tuning(tmp_path, monkeypatch, capsy
     finetune += ["--switch.warmup-env-steps", "50", *small[2:]]
     assert cli.main(finetune) == 0
     assert "note: the networks are those of r/pre: --learner.network.hidden 8" in capsys.readouterr().err
-    assert load_config(OnlineConfig, tmp_path / "r" / "tuned" / "config.json").learner.network.hidden == (8,)
+    assert load_config(OnlineConfig, tmp_path / "r" / "tuned" / "config.json", SCHEMA).learner.network.hidden == (8,)
     trainer, spec = load_trainer("r/pre")
     assert spec.env_id == "Pendulum-v1"
     assert trainer.progress(restore(trainer, "r/pre")) == {"updates": 4}

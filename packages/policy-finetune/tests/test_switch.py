@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, SwitchConfig
+from policy_finetune.config import (
+    ActorNetwork,
+    BCConfig,
+    DualConstraint,
+    IQLConfig,
+    NetworkConfig,
+    SACConfig,
+    SwitchConfig,
+    TD3Config,
+)
 from policy_finetune.learners.registry import make_learner
 from policy_finetune.trainers.switch import switch_notes, take_over
 
 NET = NetworkConfig(hidden=(8,))
-TD3C = LearnerConfig(network=NET, constraint=ConstraintConfig(enabled=True))
+TD3C = TD3Config(network=NET, constraint=DualConstraint())
 
 
 def trained(config, seed=1):
@@ -34,7 +43,7 @@ def switch(old, new, **settings):
 
 
 def test_td3bc_to_td3c_carries_networks_targets_and_moments():
-    old = trained(LearnerConfig(network=NET, bc_weight=1.0))
+    old = trained(TD3Config(network=NET, bc_weight=1.0))
     fresh, state, notes = switch(old, TD3C)
     assert notes == []
     assert equal(state.params["actor"], old.params["actor"])
@@ -48,18 +57,8 @@ def test_td3bc_to_td3c_carries_networks_targets_and_moments():
     assert len(set(pointers)) == len(pointers)  # a donated state must not hold one buffer twice
 
 
-@pytest.mark.parametrize("which", ["none", "actor", "critic", "all"])
-def test_optimisers_start_anew_where_asked(which):
-    old = trained(LearnerConfig(network=NET))
-    fresh, state, _ = switch(old, TD3C, reset_optimizer=which)
-    for name in ("actor", "critic"):
-        kept = which not in (name, "all")
-        assert equal(state.opt[name], (old if kept else fresh).opt[name])
-        assert equal(state.params[name], old.params[name])
-
-
 def test_critics_are_forgotten_where_asked():
-    old = trained(LearnerConfig(network=NET))
+    old = trained(TD3Config(network=NET))
     fresh, state, _ = switch(old, TD3C, critic_reinit=True)
     for part in ("params", "target", "opt"):
         assert equal(getattr(state, part)["critic"], getattr(fresh, part)["critic"])
@@ -67,7 +66,7 @@ def test_critics_are_forgotten_where_asked():
 
 
 def test_iql_to_td3_takes_the_mean_and_makes_targets():
-    old = trained(LearnerConfig(name="iql", network=NET, policy_delay=1))
+    old = trained(IQLConfig(network=NET))
     _, state, notes = switch(old, TD3C)
     assert notes == [
         "Adam's moments of the actor start from scratch: the pre-trained ones are of another form",
@@ -80,7 +79,7 @@ def test_iql_to_td3_takes_the_mean_and_makes_targets():
 
 
 def test_what_cannot_be_taken_over_is_said():
-    old = trained(LearnerConfig(name="bc", network=NET, policy_delay=1))
+    old = trained(BCConfig(network=ActorNetwork(hidden=(8,))))
     fresh, state, notes = switch(old, TD3C)
     assert notes == [
         "the target actor starts as a copy of the actor: the pre-trained agent has none",
@@ -88,8 +87,8 @@ def test_what_cannot_be_taken_over_is_said():
     ]
     assert equal(state.target["actor"], state.params["actor"])
     assert equal(state.params["critic"], fresh.params["critic"])
-    ensemble = LearnerConfig(name="sac", network=NetworkConfig(hidden=(8,), critics=4), policy_delay=1)
-    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), ensemble, allow_new=True)
+    ensemble = SACConfig(network=NetworkConfig(hidden=(8,), critics=4))
+    fresh, state, notes = switch(trained(TD3Config(network=NET)), ensemble, allow_new=True)
     assert notes == [
         "the actor's spread starts from scratch: the pre-trained one has another form of it",
         "Adam's moments of the actor start from scratch: the pre-trained ones are of another form",
@@ -97,26 +96,26 @@ def test_what_cannot_be_taken_over_is_said():
     ]
     assert equal(state.params["actor"]["log_std"], fresh.params["actor"]["log_std"])
     assert equal(state.opt["actor"], fresh.opt["actor"])
-    wide = LearnerConfig(network=NetworkConfig(hidden=(16,)))
-    fresh, state, notes = switch(trained(LearnerConfig(network=NET)), wide, allow_new=True)
+    wide = TD3Config(network=NetworkConfig(hidden=(16,)))
+    fresh, state, notes = switch(trained(TD3Config(network=NET)), wide, allow_new=True)
     assert notes[0] == "the pre-trained actor starts from scratch: its hidden layers are of 8, not 16"
     assert equal(state.params, fresh.params)
 
 
 def test_networks_that_do_not_fit_are_refused_with_the_option_that_mends_it():
-    old = trained(LearnerConfig(network=NET))
-    wide = LearnerConfig(network=NetworkConfig(hidden=(16, 4)))
+    old = trained(TD3Config(network=NET))
+    wide = TD3Config(network=NetworkConfig(hidden=(16, 4)))
     with pytest.raises(UserError, match=r"of 8, the online learner of 16 4: give learner.network.hidden=\(8,\)"):
         switch(old, wide)
     with pytest.raises(UserError, match="hidden layers of 8"):
         switch(old, wide, critic_reinit=True)  # that is for critics
-    many = LearnerConfig(network=NetworkConfig(hidden=(8,), critics=4, layer_norm=True))
+    many = TD3Config(network=NetworkConfig(hidden=(8,), critics=4, layer_norm=True))
     with pytest.raises(UserError, match=r"give learner.network.critics=2 and .*layer_norm=False, .*reinit"):
         switch(old, many)
     fresh, state, notes = switch(old, many, critic_reinit=True)
     assert notes == []
     assert equal(state.params["critic"], fresh.params["critic"])
-    other = make_learner(LearnerConfig(network=NET), 3, 1).init(jax.random.key(0))
+    other = make_learner(TD3Config(network=NET), 3, 1).init(jax.random.key(0))
     with pytest.raises(UserError, match="gives actions of 2 numbers, not 1: it is of another task"):
         take_over(other, old, SwitchConfig(allow_new=True))
 
@@ -124,15 +123,15 @@ def test_networks_that_do_not_fit_are_refused_with_the_option_that_mends_it():
 def test_notes_come_from_shapes_alone():
     learner = make_learner(TD3C, 3, 2)
     shapes = jax.eval_shape(learner.init, jax.random.key(0))
-    for name in ("iql", "bc", "td3"):
-        old = trained(LearnerConfig(name=name, network=NET, policy_delay=1))
+    for config in (IQLConfig(network=NET), BCConfig(network=ActorNetwork(hidden=(8,))), TD3Config(network=NET)):
+        old = trained(config)
         old_shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), old)
         _, _, notes = switch(old, TD3C)
         assert switch_notes(shapes, old_shapes, SwitchConfig()) == notes
 
 
 def test_sac_to_sac_carries_its_temperature():
-    config = LearnerConfig(name="sac", network=NET, policy_delay=1)
+    config = SACConfig(network=NET)
     old = trained(config)
     _, state, notes = switch(old, config)
     assert notes == []

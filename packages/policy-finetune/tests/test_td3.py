@@ -7,8 +7,18 @@ import optax
 import pytest
 
 from paperloop_data import EpisodeDataset
-from policy_finetune.agents.weights import weights_of
-from policy_finetune.config import ConstraintConfig, LearnerConfig, NetworkConfig, OfflineConfig
+from policy_finetune.agents.structure import weights_of
+from policy_finetune.config import (
+    DualConstraint,
+    Fade,
+    FixedPenalty,
+    NetworkConfig,
+    Offline,
+    OfflineConfig,
+    Periodic,
+    TD3Config,
+)
+from policy_finetune.learners import td3
 from policy_finetune.learners.base import q_over_bound, value_to_climb
 from policy_finetune.learners.registry import TD3, Batch
 from policy_finetune.learners.td3 import multiplier
@@ -18,7 +28,7 @@ OBS, ACT, B = 3, 2, 8
 NET = NetworkConfig(hidden=(16,))
 # A large ε makes Adam's steps depend on the size of gradients, not on their signs alone.
 BASE = {"network": NET, "target_noise": 0, "adam_eps": 0.1, "actor_lr": 0.05, "critic_lr": 0.03, "policy_delay": 2}
-CONSTRAINT = ConstraintConfig(enabled=True, epsilon=1e-3)
+CONSTRAINT = DualConstraint(epsilon=1e-3)
 
 
 def numbers(config, act=ACT):
@@ -98,11 +108,11 @@ def straight_line(config, state, data, rounds):
             size = jax.lax.stop_gradient(jnp.mean(jnp.abs(q))) + 1e-6 if config.normalize_q else 1.0
             loss = -config.q_weight * q.mean() / size
             loss += config.bc_weight * jnp.mean((pi - a) ** 2)  # noqa: B023
-            return loss + (jnp.sum(lam * apart(actor)) if c.enabled else 0.0)  # noqa: B023
+            return loss + (jnp.sum(lam * apart(actor)) if c else 0.0)  # noqa: B023
 
-        distance = apart(actor) if c.enabled else None
+        distance = apart(actor) if c else None
         actor, m_actor = adam_step(actor, jax.grad(actor_loss)(actor), m_actor, config.actor_lr, config)
-        if c.enabled:
+        if c:
             gradient = jax.grad(lambda nu: jnp.sum(jax.nn.softplus(nu) * (c.epsilon - distance)))(nu)  # noqa: B023
             nu, m_nu = adam_step(nu, gradient, m_nu, c.dual_lr, config)
             reference = soft(reference, actor, 0.005)
@@ -110,22 +120,22 @@ def straight_line(config, state, data, rounds):
         if config.target_update == "with_actor":
             t_critic = soft(t_critic, critic, 0.005)
     out = {"actor": actor, "critic": critic, "target actor": t_actor, "target critic": t_critic}
-    return out | ({"nu": nu, "reference": reference} if c.enabled else {})
+    return out | ({"nu": nu, "reference": reference} if c else {})
 
 
 @pytest.mark.parametrize(
     "config",
     [
-        pytest.param(LearnerConfig(normalize_q=False, **BASE), marks=pytest.mark.slow),
-        pytest.param(LearnerConfig(q_weight=2.5, bc_weight=1.0, **BASE | {"policy_delay": 3}), marks=pytest.mark.slow),
-        LearnerConfig(
+        pytest.param(TD3Config(normalize_q=False, **BASE), marks=pytest.mark.slow),
+        pytest.param(TD3Config(q_weight=2.5, bc_weight=1.0, **BASE | {"policy_delay": 3}), marks=pytest.mark.slow),
+        TD3Config(
             target_update="every_step", constraint=CONSTRAINT,
             **BASE | {"network": NetworkConfig(hidden=(16,), critics=3)},
         ),
         pytest.param(
-            LearnerConfig(
+            TD3Config(
                 max_grad_norm=0.05, **BASE | {"policy_delay": 1},
-                constraint=ConstraintConfig(enabled=True, distance="mse_per_dim", epsilon=1e-3, nu0=2.0),
+                constraint=DualConstraint(distance="mse_per_dim", epsilon=1e-3, nu0=2.0),
             ),
             marks=pytest.mark.slow,
         ),
@@ -147,7 +157,7 @@ def test_rounds_equal_the_formulas_written_out(config):
         state, info = step(state, part, jax.random.key(i), numbers(config))
     found = {"actor": state.params["actor"], "critic": state.params["critic"]}
     found |= {"target actor": state.target["actor"], "target critic": state.target["critic"]}
-    if config.constraint.enabled:
+    if config.constraint:
         found |= {"nu": state.params["nu"], "reference": state.reference}
         assert float(info["lambda"]) > 0
     assert found.keys() == expected.keys()
@@ -166,7 +176,7 @@ def action_reader(scale, critics=1):
 
 
 def test_smoothing_noise_is_clipped_shared_and_keeps_actions_in_bounds():
-    config = LearnerConfig(network=NET, target_noise=1.0, noise_clip=0.3, discount=1.0)
+    config = TD3Config(network=NET, target_noise=1.0, noise_clip=0.3, discount=1.0)
     learner, data = TD3(config, OBS, ACT), jax.tree.map(lambda x: x[0], batches(1))
     state = learner.init(jax.random.key(0))
     clean = np.asarray(policy(state.target["actor"], data.next_obs)).sum(1)
@@ -188,7 +198,7 @@ def test_smoothing_noise_is_clipped_shared_and_keeps_actions_in_bounds():
 
 
 def test_the_target_is_the_minimum_of_a_random_subset():
-    config = LearnerConfig(network=NetworkConfig(hidden=(2,), critics=4), target_noise=0, target_subset=2, discount=1.0)
+    config = TD3Config(network=NetworkConfig(hidden=(2,), critics=4), target_noise=0, target_subset=2, discount=1.0)
     learner, data = TD3(config, OBS, ACT), jax.tree.map(lambda x: x[0], batches(1))
     state = learner.init(jax.random.key(0))
     data = data._replace(reward=jnp.zeros(B), mask=jnp.ones(B))
@@ -208,23 +218,13 @@ def test_the_actor_climbs_what_it_is_told_to():
     critics = action_reader([1.0, -2.0, 4.0], 3)
     s, a = jnp.zeros((B, OBS)), jnp.full((B, ACT), 0.25)
     for actor_q, expected in (("first", 0.5), ("min", -1.0), ("mean", 0.5)):
-        config = LearnerConfig(network=NetworkConfig(hidden=(2,), critics=3), actor_q=actor_q)
-        np.testing.assert_allclose(value_to_climb(config, critics, s, a), expected, atol=1e-6)
+        np.testing.assert_allclose(value_to_climb(critics, s, a, how=actor_q), expected, atol=1e-6)
 
 
-class KnownQ(TD3):
-    """TD3 whose critic is a given function of the action."""
-
-    known = None
-
-    def actor_q(self, critics, obs, action):
-        return self.known(action[:, 0])
-
-
-def actor_steps(config, known, steps, seed=0):
-    """Do actor steps only, in one state of the world; return the action before each, and λ after each."""
-    learner = KnownQ(config, 1, 1)
-    learner.known = known
+def actor_steps(config, known, steps, monkeypatch, seed=0):
+    """Do actor steps only, in one state of the world with a known Q; return the action before each, and λ after."""
+    monkeypatch.setattr(td3, "value_to_climb", lambda critics, obs, action, how: known(action[:, 0]))
+    learner = TD3(config, 1, 1)
     state = learner.init(jax.random.key(seed))
     batch = Batch(jnp.zeros((4, 1)), jnp.zeros((4, 1)), jnp.zeros((4, 1)), jnp.zeros(4), jnp.ones(4), jnp.zeros(4))
     state, weights = state.replace(updates=jnp.int32(1)), numbers(config, 1)
@@ -239,12 +239,12 @@ def actor_steps(config, known, steps, seed=0):
 
 
 @pytest.mark.slow
-def test_the_constrained_step_finds_the_optimum_and_multiplier_of_the_bandit():
+def test_the_constrained_step_finds_the_optimum_and_multiplier_of_the_bandit(monkeypatch):
     # Q(a) = -(a - a*)²; a is to stay within √ε of a0: a = a0 ± min(|a* - a0|, √ε), λ = |a* - a0| / √ε - 1 if active.
     def solve(goal, epsilon):
-        constraint = ConstraintConfig(enabled=True, epsilon=epsilon, reference="offline", dual_lr=1e-2)
-        config = LearnerConfig(network=NET, normalize_q=False, actor_lr=3e-4, constraint=constraint)
-        action, lam, _ = actor_steps(config, lambda a: -jnp.square(a - goal), 12_000)
+        constraint = DualConstraint(epsilon=epsilon, reference=Offline(), dual_lr=1e-2)
+        config = TD3Config(network=NET, normalize_q=False, actor_lr=3e-4, constraint=constraint)
+        action, lam, _ = actor_steps(config, lambda a: -jnp.square(a - goal), 12_000, monkeypatch)
         return action[0], action[-3000:].mean(), lam[-3000:].mean()
 
     start, end, lam = solve(0.7, 0.04)
@@ -255,24 +255,24 @@ def test_the_constrained_step_finds_the_optimum_and_multiplier_of_the_bandit():
     assert lam < 1e-3
 
 
-def test_a_trailing_reference_makes_a_speed_limit():
+def test_a_trailing_reference_makes_a_speed_limit(monkeypatch):
     tau, epsilon = 0.005, 1e-3
-    constraint = ConstraintConfig(enabled=True, epsilon=epsilon, nu0=15.0, dual_lr=1e-2)
-    config = LearnerConfig(network=NET, normalize_q=False, tau=tau, actor_lr=3e-4, constraint=constraint)
-    action, _, _ = actor_steps(config, lambda a: a, 3000)
+    constraint = DualConstraint(epsilon=epsilon, nu0=15.0, dual_lr=1e-2)
+    config = TD3Config(network=NET, normalize_q=False, tau=tau, actor_lr=3e-4, constraint=constraint)
+    action, _, _ = actor_steps(config, lambda a: a, 3000, monkeypatch)
     assert (action[-1] - action[-1001]) / 1000 == pytest.approx(tau * epsilon**0.5, rel=0.02)
 
 
 @pytest.mark.slow
-def test_other_references_and_penalties():
+def test_other_references_and_penalties(monkeypatch):
     base = {"network": NET, "normalize_q": False, "actor_lr": 1e-3}
-    periodic = ConstraintConfig(enabled=True, reference="periodic", reference_period=3)
+    periodic = DualConstraint(reference=Periodic(period=3))
     for steps, equal in ((2, False), (3, True), (4, False)):
-        _, _, state = actor_steps(LearnerConfig(constraint=periodic, **base), lambda a: a, steps)
+        _, _, state = actor_steps(TD3Config(constraint=periodic, **base), lambda a: a, steps, monkeypatch)
         same = jax.tree.map(lambda a, b: bool((a == b).all()), state.reference, state.params["actor"])
         assert all(jax.tree.leaves(same)) == equal
-    fixed = ConstraintConfig(enabled=True, penalty="fixed", coefficient=2.0, decay_steps=100, coefficient_floor=0.5)
-    config = LearnerConfig(constraint=fixed, **base)
+    fixed = FixedPenalty(coefficient=2.0, fade=Fade(steps=100, floor=0.25))
+    config = TD3Config(constraint=fixed, **base)
     learner = TD3(config, 1, 1)
     state = learner.init(jax.random.key(0))
     for updates, expected in ((0, 2.0), (50, 1.25), (100, 0.5), (1000, 0.5)):
@@ -282,10 +282,9 @@ def test_other_references_and_penalties():
 
 @pytest.mark.slow
 def test_the_targets_penalty_is_that_of_the_online_actor():
-    fixed = {"enabled": True, "penalty": "fixed", "coefficient": 3.0}
     config, plain = (
-        LearnerConfig(
-            network=NET, target_noise=0, discount=0.9, constraint=ConstraintConfig(penalize_target=p, **fixed)
+        TD3Config(
+            network=NET, target_noise=0, discount=0.9, constraint=FixedPenalty(coefficient=3.0, penalize_target=p)
         )
         for p in (True, False)
     )
@@ -305,9 +304,8 @@ def test_the_targets_penalty_is_that_of_the_online_actor():
 
 @pytest.mark.slow
 def test_a_fixed_penalty_is_measured_against_no_epsilon():
-    for penalty, limited in (("fixed", False), ("dual", True)):
-        constraint = ConstraintConfig(enabled=True, penalty=penalty)
-        config = LearnerConfig(network=NET, constraint=constraint)
+    for constraint, limited in ((FixedPenalty(), False), (DualConstraint(), True)):
+        config = TD3Config(network=NET, constraint=constraint)
         learner = TD3(config, OBS, ACT)
         state = learner.init(jax.random.key(0)).replace(updates=jnp.int32(1))
         state = state.replace(reference=jax.tree.map(lambda x: x + 0.1, state.reference))
@@ -325,7 +323,7 @@ def test_divergence_is_measured_by_the_mean_size_of_q():
     assert float(q_over_bound(entropy, reward, 0.9)["q_over_bound"]) == pytest.approx(30 / ((3 + 2) / 0.1))
     assert float(q_over_bound(entropy, 0 * reward, 0.9)["q_over_bound"]) == 0
     assert q_over_bound({"actor_loss": reward}, reward, 0.9) == {}
-    config = LearnerConfig(network=NET, target_noise=0)
+    config = TD3Config(network=NET, target_noise=0)
     learner, data = TD3(config, OBS, ACT), jax.tree.map(lambda x: x[0], batches(1))
     state = learner.init(jax.random.key(0))
     _, info = learner._critic_step(state, data, jax.random.key(0), numbers(config))
@@ -333,20 +331,9 @@ def test_divergence_is_measured_by_the_mean_size_of_q():
     np.testing.assert_allclose(info["q_abs"], jnp.abs(q).mean(), rtol=1e-5)
 
 
-def test_the_kl_distance_is_that_of_two_gaussians():
-    constraint = ConstraintConfig(enabled=True, distance="gauss_kl", kl_sigma=0.3)
-    config = LearnerConfig(network=NET, constraint=constraint)
-    learner = TD3(config, OBS, ACT)
-    state, s = learner.init(jax.random.key(0)), jnp.zeros((1, OBS))
-    mean = np.asarray(policy(state.reference, s))
-    action = jnp.array([[0.3, -0.2]])
-    expected = ((np.asarray(action) - mean) ** 2).sum() / (2 * 0.3**2)  # KL(N(a, σ²I) || N(b, σ²I)) = |a - b|² / 2σ²
-    np.testing.assert_allclose(learner._apart(state, action, s, numbers(config)), [[expected]], rtol=1e-5)
-
-
 @pytest.mark.slow
 def test_a_critic_warm_up_moves_the_critics_only():
-    config = LearnerConfig(network=NET, constraint=CONSTRAINT)
+    config = TD3Config(network=NET, constraint=CONSTRAINT)
     learner = TD3(config, OBS, ACT)
     state = first = learner.init(jax.random.key(0))
     weights = numbers(config) | {"critic_warmup": jnp.float32(4)}
@@ -362,9 +349,7 @@ def test_a_critic_warm_up_moves_the_critics_only():
 
 
 def test_decaying_weights_and_rates():
-    config = LearnerConfig(
-        network=NET, bc_weight=1.0, bc_decay_steps=100, bc_floor=0.2, q_weight=0.0, actor_lr_steps=10
-    )
+    config = TD3Config(network=NET, bc_weight=1.0, bc_fade=Fade(steps=100, floor=0.2), q_weight=0.0, actor_lr_steps=10)
     learner = TD3(config, OBS, ACT)
     data, state = jax.tree.map(lambda x: x[0], batches(1)), learner.init(jax.random.key(0))
     losses, step = [], jax.jit(learner._actor_step)
@@ -394,7 +379,7 @@ def test_a_time_limit_bootstraps_and_a_terminal_state_does_not():
         episode_starts=np.concatenate([np.arange(0, n // 2, 4), np.arange(n // 2, n)]),
         next_observations=observations,
     )
-    learner = LearnerConfig(
+    learner = TD3Config(
         network=NET, discount=0.9, tau=0.05, critic_lr=3e-3, actor_lr=1e-3, batch_size=64, target_noise=0.0
     )
     trainer = OfflineTrainer(OfflineConfig(learner=learner, updates_per_step=4000, normalize_observations=False), data)

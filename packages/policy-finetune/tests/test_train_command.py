@@ -72,7 +72,7 @@ def test_replay_is_not_changed_in_silence(begun, capsys):
     assert begun[0].replay == OnlineConfig().replay
     assert train("--preset", "rlpd") == 2
     assert "Replay 'symmetric' needs offline data: name a dataset with --data" in capsys.readouterr().err
-    assert train("--preset", "rlpd", "--replay.kind", "drop") == 0
+    assert train("--preset", "rlpd", "--replay.type", "drop") == 0
     assert train("--preset", "rlpd", "--data", "x.hdf5") == 0
     assert begun[-1].replay == online_presets()["rlpd"].replay
     assert len(begun) == 3
@@ -85,21 +85,3 @@ def test_a_run_without_updates_is_refused(begun, capsys):
         in capsys.readouterr().err
     )
     assert begun == []
-
-
-def test_settings_in_vain_are_refused_or_said(capsys, tmp_path):
-    common = (
-        "pretrain",
-        "--out",
-        str(tmp_path / "run"),
-        "--data",
-        str(tmp_path / "none.hdf5"),
-        "--env-id",
-        "Hopper-v5",
-    )
-    assert cli.main([*common, "--learner.constraint.epsilon", "0.1"]) == 2
-    assert "the constraint is not enabled" in capsys.readouterr().err
-    assert cli.main([*common, "--learner.expectile", "0.8"]) == 2
-    said = capsys.readouterr().err
-    assert "note: --learner.expectile has no effect with td3." in said
-    assert "There is no dataset at" in said

@@ -46,6 +46,8 @@ class Trainer(Protocol[State]):
             why no update was made. They are shown as warnings when the run ends, and kept in run.json.
         resume_ignores: optional; dotted names of configuration fields that may differ when a run resumes, because the
             results up to there do not depend on them. Absent means none.
+        schema: optional; the schema number of the configuration, raised when a field changes its meaning: run folders
+            of another number are refused. Absent means 1.
     """
 
     config: Any

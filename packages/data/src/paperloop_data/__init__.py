@@ -24,10 +24,12 @@ if TYPE_CHECKING:
         download,
         format_of,
         load,
+        read_arrays,
         read_d4rl,
         read_minari,
         read_npz,
         save,
+        write_arrays,
         write_d4rl,
         write_minari,
         write_npz,
@@ -36,7 +38,8 @@ if TYPE_CHECKING:
 __all__ = [
     "REFERENCE_SCORES", "Episode", "EpisodeDataset", "Reading", "RecordedEnvironment", "Transitions",
     "UnusedOptionWarning", "dataset_path", "download", "environment_of", "findings", "format_of", "load", "next_rows",
-    "normalised_score", "read_d4rl", "read_minari", "read_npz", "save", "write_d4rl", "write_minari", "write_npz",
+    "normalised_score", "read_arrays", "read_d4rl", "read_minari", "read_npz", "save", "write_arrays", "write_d4rl",
+    "write_minari", "write_npz",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from paperloop import files
 from paperloop.errors import UserError
 from paperloop_data.dataset import EpisodeDataset
+from paperloop_data.formats.archive import read_arrays, write_arrays
 from paperloop_data.formats.d4rl import read_d4rl, write_d4rl
 from paperloop_data.formats.hdf5 import is_hdf5
 from paperloop_data.formats.minari import DATASET_ID, MAIN_FILE, data_folder, read_minari
@@ -26,8 +27,8 @@ from paperloop_data.formats.writing import refuse_existing, saving
 from paperloop_data.text import shown
 
 __all__ = [
-    "Format", "dataset_path", "download", "format_of", "load", "read_d4rl", "read_minari", "read_npz", "save",
-    "write_d4rl", "write_minari", "write_npz",
+    "Format", "dataset_path", "download", "format_of", "load", "read_arrays", "read_d4rl", "read_minari", "read_npz",
+    "save", "write_arrays", "write_d4rl", "write_minari", "write_npz",
 ]  # fmt: skip
 
 Format = Literal["d4rl", "minari", "npz"]

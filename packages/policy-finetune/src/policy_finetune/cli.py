@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,18 @@ from typing import Any
 from paperloop.cli import App, RunOptions, start_jax
 from paperloop.errors import UserError, printable, running_command, setting
 from paperloop.files import check_is_file
-from paperloop.signals import leaving_with
 from policy_finetune.commands.options import (
     DemoOptions,
     DiagnoseOptions,
     EvaluateOptions,
     ExportOptions,
     MakeDataOptions,
+    ReplayDataOptions,
     ReportOptions,
     StudyOptions,
 )
 from policy_finetune.commands.start import with_network_of_start
-from policy_finetune.commands.unused import refuse_idle_constraint, unused_settings
-from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
+from policy_finetune.config import SCHEMA, DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
 from policy_finetune.study.config import StudyConfig
 
@@ -46,29 +44,19 @@ def _say(notes: Iterable[str]) -> None:
         print(printable(f"note: {note}"), file=sys.stderr)
 
 
-def _command_line() -> str:
-    return " ".join(["policy-finetune", *sys.argv[1:]])
-
-
 def _check_files(files: Iterable[str]) -> None:
     """Name a dataset that is missing or cannot be one, before anything slow begins."""
     for file in files:
         if not os.path.lexists(file):
-            from policy_finetune.data.checks import check_there
+            from paperloop_data import dataset_path
 
-            check_there(file)
+            dataset_path(file)
         elif not os.path.isdir(file):
             check_is_file(file)
 
 
 class _Presets(dict[str, Any]):
-    """The presets of a phase, which say where a learner of the other phase belongs.
-
-    Args:
-        presets: name -> configuration.
-        others: those of the other phase.
-        advice: what to say of a name that only `others` has, "{name}" in it.
-    """
+    """The presets of a phase, which say where a learner of the other phase belongs."""
 
     def __init__(self, presets: Mapping[str, Any], others: Mapping[str, Any], advice: str) -> None:
         super().__init__(presets)
@@ -76,21 +64,21 @@ class _Presets(dict[str, Any]):
 
     def __contains__(self, name: object) -> bool:
         if name in self._others:
-            raise UserError(self._advice.format(name=name))
+            raise UserError(f"{name} {self._advice}")
         return super().__contains__(name)
 
 
 OFFLINE_PRESETS = _Presets(
     offline_presets(), online_presets(),
-    "{name} learns online only: use it with finetune or train, and pretrain another learner.",
+    "learns online only: use it with finetune or train, and pretrain another learner.",
 )  # fmt: skip
 ONLINE_PRESETS = _Presets(
-    online_presets(), offline_presets(), "{name} learns from data only: use it with pretrain, and another learner here."
+    online_presets(), offline_presets(), "learns from data only: use it with pretrain, and another learner here."
 )
 
 
 @app.command(
-    options=RunOptions, config=OfflineConfig, presets=OFFLINE_PRESETS, preset_help=LEARNER_HELP,
+    options=RunOptions, config=OfflineConfig, presets=OFFLINE_PRESETS, preset_help=LEARNER_HELP, schema=SCHEMA,
     essentials=("data", "env_id", "updates", "seeds", "top_fraction", "loading.semantics", "loading.observation_keys"),
 )  # fmt: skip
 def pretrain(options: RunOptions, config: OfflineConfig) -> None:
@@ -98,71 +86,64 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
 
     Continues what is in the run folder. `policy-finetune finetune --start runs/x` continues from there online.
     """
-    refuse_idle_constraint(config)
-    _say(unused_settings(config))
     updates = config.num_steps * config.updates_per_step
     if updates > config.updates:
+        rounded = f"{config.updates} updates are rounded up to {updates}"
+        _say([f"{rounded}: {setting('updates_per_step')} is {config.updates_per_step}"])
+    rounds = updates // config.structure.policy_delay
+    if config.structure.actor_lr_steps > rounds:
+        falls = f"the actor's learning rate falls over {config.structure.actor_lr_steps} of its updates"
         _say(
-            [f"{config.updates} updates are rounded up to {updates}: {setting('updates_per_step')} is "
-             f"{config.updates_per_step}"]
-        )  # fmt: skip
+            [f"{falls}, and this run has {rounds}; {setting('learner.actor_lr_steps', rounds)} lets it fall to the end"]
+        )
     _check_files(config.data)
     start_jax(options.device, config.devices)
-    from paperloop.loop.runner import run
-    from paperloop_lab.sinks import make_sinks
-    from policy_finetune.report.run import conclude
     from policy_finetune.trainers.evaluators import EvaluationReturns
     from policy_finetune.trainers.sessions import offline_trainer
 
     trainer, spec = offline_trainer(config)
-    arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
-    arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 20)
-    evaluators = {"evaluation": EvaluationReturns(trainer, spec, episodes=config.eval_episodes)}
-    run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
-    conclude(options.out, x="updates", quiet=options.quiet)
+    every = options.eval_every or max(1, trainer.num_steps // 20)
+    _train(options, trainer, EvaluationReturns(trainer, spec, episodes=config.eval_episodes), eval_every=every)
 
 
-def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
-    refuse_idle_constraint(config)
-    _say(unused_settings(config))
-    _check_files(config.data)
-    start_jax(options.device, config.devices)
+def _train(options: RunOptions, trainer: Any, evaluator: Any, **arguments: Any) -> None:
     from paperloop.loop.runner import run
     from paperloop_lab.sinks import make_sinks
     from policy_finetune.report.run import conclude
+
+    arguments = options.run_arguments() | {"sinks": make_sinks(options.sinks)} | arguments
+    run(trainer, options.out, steps=trainer.num_steps, evaluators={"evaluation": evaluator}, **arguments)
+    conclude(options.out, quiet=options.quiet)
+
+
+def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
+    _check_files(config.data)
+    start_jax(options.device, config.devices)
     from policy_finetune.trainers.evaluators import EvaluationReturns, PolicySnapshots
     from policy_finetune.trainers.sessions import evaluation_blocks, online_trainer
 
     trainer, spec = online_trainer(config)
     _say(trainer.start_notes)
-    returns = EvaluationReturns(
-        trainer, spec, episodes=config.eval_episodes, noise=0.0 if snapshots else config.exploration_noise
-    )
-    evaluator: Any = returns
+    noise = 0.0 if snapshots else config.exploration_noise
+    evaluator: Any = EvaluationReturns(trainer, spec, episodes=config.eval_episodes, noise=noise)
     if snapshots:
-        evaluator = PolicySnapshots(
-            trainer, returns, options.out / "policies", algorithm=config.learner.name, seed=options.seed,
-            command=_command_line(),
-        )  # fmt: skip
-    arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
-    arguments["log_every"] = options.log_every or max(1, trainer.num_steps // 200)
+        about = {"algorithm": config.learner.type, "seed": options.seed}
+        about["command"] = " ".join(["policy-finetune", *sys.argv[1:]])
+        evaluator = PolicySnapshots(trainer, evaluator, options.out / "policies", **about)
+    arguments: dict[str, Any] = {"log_every": options.log_every or max(1, trainer.num_steps // 200)}
     if options.eval_every is None:
         arguments["eval_at"] = evaluation_blocks(config)
-    run(
-        trainer, options.out, steps=trainer.num_steps, evaluators={"evaluation": evaluator},
-        parent=Path(config.start) if config.start else None, **arguments,
-    )  # fmt: skip
-    conclude(options.out, x="env_steps", quiet=options.quiet)
+    _train(options, trainer, evaluator, parent=Path(config.start) if config.start else None, **arguments)
 
 
 @app.command(
-    options=RunOptions, config=OnlineConfig, presets=ONLINE_PRESETS, preset_help=LEARNER_HELP,
-    essentials=("start", "data", "env_steps", "seeds", "replay.kind", "learner.constraint.epsilon"),
+    options=RunOptions, config=OnlineConfig, presets=ONLINE_PRESETS, preset_help=LEARNER_HELP, schema=SCHEMA,
+    essentials=("start", "data", "env_steps", "seeds", "replay.type", "learner.type", "learner.constraint"),
 )  # fmt: skip
 def finetune(options: RunOptions, config: OnlineConfig) -> None:
     """Go on online from pre-trained agents: `policy-finetune finetune --preset td3c --start runs/x --out runs/y`.
 
-    Says at the end what was lost and won: start, minimum, recovery, area under the curve, final.
+    Says at the end what was lost and won: start, minimum, recovery, final.
     """
     if not config.start:
         raise UserError(
@@ -180,8 +161,8 @@ def finetune(options: RunOptions, config: OnlineConfig) -> None:
 
 
 @app.command(
-    options=RunOptions, config=OnlineConfig, presets=ONLINE_PRESETS, preset_help=LEARNER_HELP,
-    essentials=("env_id", "data", "env_steps", "seeds", "replay.kind", "learner.constraint.epsilon"),
+    options=RunOptions, config=OnlineConfig, presets=ONLINE_PRESETS, preset_help=LEARNER_HELP, schema=SCHEMA,
+    essentials=("env_id", "data", "env_steps", "seeds", "replay.type", "learner.type", "learner.constraint"),
 )  # fmt: skip
 def train(options: RunOptions, config: OnlineConfig) -> None:
     """Learn online from nothing: `policy-finetune train --preset td3 --env-id Hopper-v5 --out runs/x`.
@@ -191,24 +172,19 @@ def train(options: RunOptions, config: OnlineConfig) -> None:
     """
     if config.start:
         raise UserError(f"train begins from nothing, but {setting('start')} is given: use finetune.")
-    kinds = [agent.replay.kind for agent in config.agents] or [config.replay.kind]
+    kinds = [agent.replay.type for agent in config.agents] or [config.replay.type]
     needy = [kind for kind in kinds if kind not in ("append", "drop")]
     if needy and not config.data:
         raise UserError(
             f"Replay {needy[0]!r} needs offline data: name a dataset with {setting('data')}, or learn from online data "
-            f"alone with {setting('replay.kind', 'drop')}."
+            f"alone with {setting('replay.type', 'drop')}."
         )
     if config.random_env_steps is None:
-        config = dataclasses.replace(config, random_env_steps=_random_steps(config))
+        warmup = config.warmup_env_steps  # the preset's, where it has its own
+        steps = warmup if warmup > SwitchConfig().warmup_env_steps else RANDOM_ENV_STEPS
+        config = dataclasses.replace(config, random_env_steps=config.block * -(-steps // config.block))
         _say([f"the first {config.random_env_steps} actions are uniform ({setting('random_env_steps')})"])
     _go_online(options, config, snapshots=True)
-
-
-def _random_steps(config: OnlineConfig) -> int:
-    """Return how many uniform actions learning from nothing begins with: the preset's warm-up, if it has its own."""
-    warmup = config.warmup_env_steps
-    steps = warmup if warmup > SwitchConfig().warmup_env_steps else RANDOM_ENV_STEPS
-    return config.block * -(-steps // config.block)
 
 
 @app.command(options=EvaluateOptions)
@@ -231,7 +207,7 @@ def export(options: ExportOptions) -> None:
     The file holds the layers, the observations' normaliser and the bounds of the actions; the README has the ten lines
     that run it.
     """
-    from policy_finetune.data.exported import export_policy
+    from policy_finetune.data.policies import export_policy
     from policy_finetune.data.saved_policies import load_policies
 
     policy, labels = load_policies(options.run)
@@ -248,46 +224,38 @@ def export(options: ExportOptions) -> None:
 def make_data(options: MakeDataOptions) -> None:
     """Make a dataset: `policy-finetune make-data --env-id Hopper-v5 --quality medium-replay --out hopper.hdf5`.
 
-    Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package. Killed and called
-    again, it continues, and the file has the same bytes.
+    Graded policies for Hopper, HalfCheetah, Walker2d and the double pendulum come with the package.
     """
     from policy_finetune.data.make import DataPlan, write_dataset
-    from policy_finetune.data.plan import make_data_command
 
-    if options.replay is not None:
-        start_jax("cpu")
-        from policy_finetune.replay.recorded import OverwrittenWarning
-        from policy_finetune.report.run import describe_dataset, write_replay
-
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", OverwrittenWarning)
-            data, env_id = write_replay(
-                options.replay, options.out, options.steps, agent=options.agent or 0, compress=options.compress
-            )
-        for warning in caught:
-            if issubclass(warning.category, OverwrittenWarning):
-                _say([str(warning.message)])
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        if not options.quiet:
-            describe_dataset(data, options.out, env_id)
-        return
-    env_id = "Hopper-v5" if options.env_id is None else options.env_id
-    quality = "medium" if options.quality is None else options.quality
-    workers = 1 if options.workers is None else options.workers
-    seed = options.seed or 0
-    command = make_data_command(
-        env_id, quality, options.steps, seed=seed, policies=options.policies, noise=options.noise
-    )
     plan = DataPlan.of(
-        env_id, quality, options.steps, seed=seed, policies=options.policies or None, noise=options.noise,
-        command=command,
+        options.env_id, options.quality, options.steps, seed=options.seed, policies=options.policies,
+        noise=options.noise,
     )  # fmt: skip
-    leaving_with("interrupted; the same command continues from what is done")
-    data = write_dataset(plan, options.out, workers=workers, progress=not options.quiet, compress=options.compress)
+    data = write_dataset(
+        plan, options.out, workers=options.workers, progress=not options.quiet, compress=options.compress
+    )
     if not options.quiet:
         from policy_finetune.report.run import describe_dataset
 
+        describe_dataset(data, options.out, options.env_id)
+
+
+@app.command(options=ReplayDataOptions)
+def replay_data(options: ReplayDataOptions) -> None:
+    """Write a run's replay buffer as a dataset, a true medium-replay: `policy-finetune replay-data RUN --out FILE`.
+
+    A buffer that was filled to its capacity has lost the first transitions, and may begin in the middle of an episode.
+    """
+    start_jax("cpu")
+    from policy_finetune.commands.replay_data import write_replay
+    from policy_finetune.report.run import describe_dataset
+
+    data, env_id, notes = write_replay(
+        options.run, options.out, options.steps, agent=options.agent, compress=options.compress
+    )
+    _say(notes)
+    if not options.quiet:
         describe_dataset(data, options.out, env_id)
 
 
@@ -304,27 +272,25 @@ def diagnose(options: DiagnoseOptions) -> None:
         )
     start_jax(options.device)
     from policy_finetune.diagnosis.diagnose import diagnose_data, diagnose_run
+    from policy_finetune.report.diagnosis import show_data, show_diagnosis
 
-    if options.run is None:
-        diagnose_data(
-            options.data, env_id=options.env_id, loading=options.loading, episodes=options.episodes,
-            seed=options.seed, out=options.out,
-        )  # fmt: skip
+    about = {"episodes": options.episodes, "seed": options.seed}
+    if options.run is not None:
+        found = diagnose_run(options.data, options.run, **about)
+        show_diagnosis(found, options.run, options.out or options.run / "plots", **about)
         return
-    diagnose_run(
-        options.data, options.run, episodes=options.episodes, seed=options.seed,
-        out=options.out or options.run / "plots",
-    )  # fmt: skip
+    data, chance, warnings = diagnose_data(options.data, env_id=options.env_id, loading=options.loading, **about)
+    show_data(data, chance, warnings, options.out, **about)
 
 
-@app.command(options=StudyOptions, config=StudyConfig)
+@app.command(options=StudyOptions, config=StudyConfig, schema=SCHEMA)
 def study(options: StudyOptions, config: StudyConfig) -> None:
     """Run {dataset} x {pre-trainer} x {online learner} x {replay} x {constraint} over seeds, and report.
 
     Continues what is in the folder.
     """
     _check_files(config.data)
-    from policy_finetune.report.run import report_study
+    from policy_finetune.report.study import report_study
     from policy_finetune.study.run import run_study
 
     run_study(config, options.out, seed=options.seed, jobs=options.jobs, device=options.device)
@@ -333,26 +299,18 @@ def study(options: StudyOptions, config: StudyConfig) -> None:
 
 @app.command(options=ReportOptions)
 def report(options: ReportOptions) -> None:
-    """Report a study or a run once more, or CORL's published table from its published curves."""
-    from policy_finetune.report.run import conclude, print_corl, report_study
+    """Report a study or a run once more: `policy-finetune report runs/x`."""
+    folder = options.folder
+    if (folder / "study.json").exists():
+        from policy_finetune.report.study import report_study
 
-    if options.curves is not None:
-        print_corl(options.curves)
+        report_study(folder)
         return
-    if options.folder is None:
-        raise UserError(f"report needs a folder, or {setting('curves')} FILE.")
-    if (options.folder / "study.json").exists():
-        report_study(options.folder)
-    else:
-        conclude(options.folder, x="updates" if _is_offline(options.folder) else "env_steps", quiet=False)
-
-
-def _is_offline(folder: Path) -> bool:
-    from policy_finetune.measures.readings import config_type
-
     if not (folder / "config.json").exists():
         raise UserError(f"{folder} is neither a study nor a run folder: name a folder that study or training wrote.")
-    return config_type(folder).endswith("OfflineConfig")
+    from policy_finetune.report.run import conclude
+
+    conclude(folder, quiet=False)
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """Configuration: frozen data, checked when it is made. Imports neither jax nor gymnasium.
 
 Numbers that only weigh terms of a loss, or steer sampling, are *data* of the compiled program: agents that differ in
-them run side by side in one program (`policy_finetune.agents.weights`). What changes the program itself - networks, the
-learner's family, how many updates a round has - is *structure*, and must be the same for all agents of a program.
+them run side by side in one program (`policy_finetune.agents.structure`). What changes the program itself - networks,
+the learner's family, how many updates a round has - is *structure*, and must be the same for all agents of a program.
 """
 
 from __future__ import annotations
@@ -10,23 +10,48 @@ from __future__ import annotations
 from typing import Literal
 
 from paperloop.settings import Count, CountOrZero, NotNegative, Positive, PositiveShare, Seed, fault, settings
-from policy_finetune.settings.learners import ConstraintConfig, LearnerConfig, LearnerName, NetworkConfig
-from policy_finetune.settings.phases import DataOptions, GuardConfig, ReplayConfig, SwitchConfig
+from policy_finetune.settings.learners import (
+    ActorNetwork,
+    BCConfig,
+    Best,
+    Constraint,
+    CQLConfig,
+    DualConstraint,
+    Fade,
+    FixedPenalty,
+    Growth,
+    IQLConfig,
+    LearnerConfig,
+    NetworkConfig,
+    Offline,
+    OnlineLearner,
+    Periodic,
+    SACConfig,
+    Target,
+    TD3Config,
+)
+from policy_finetune.settings.phases import (
+    AppendReplay,
+    BalancedReplay,
+    DataOptions,
+    DecayReplay,
+    DropReplay,
+    GuardConfig,
+    ReplayConfig,
+    SwitchConfig,
+    SymmetricReplay,
+)
 
 __all__ = [
-    "ConstraintConfig",
-    "DataOptions",
-    "GuardConfig",
-    "LearnerConfig",
-    "LearnerName",
-    "NetworkConfig",
-    "OfflineAgent",
-    "OfflineConfig",
-    "OnlineAgent",
-    "OnlineConfig",
-    "ReplayConfig",
-    "SwitchConfig",
-]
+    "SCHEMA", "ActorNetwork", "AppendReplay", "BCConfig", "BalancedReplay", "Best", "CQLConfig", "Constraint",
+    "DataOptions", "DecayReplay", "DropReplay", "DualConstraint", "Fade", "FixedPenalty", "Growth", "GuardConfig",
+    "IQLConfig", "LearnerConfig", "NetworkConfig", "Offline", "OfflineAgent", "OfflineConfig", "OnlineAgent",
+    "OnlineConfig", "OnlineLearner", "Periodic", "ReplayConfig", "SACConfig", "SwitchConfig", "SymmetricReplay",
+    "TD3Config", "Target",
+]  # fmt: skip
+
+#: Of saved configurations: raised when a field changes its meaning, so that older files are refused.
+SCHEMA = 2
 
 
 @settings
@@ -35,14 +60,14 @@ class OfflineAgent:
 
     Attributes:
         label: the arm it belongs to, for tables
-        learner: who learns; agents of one program differ only in what is data (`policy_finetune.agents.weights`)
+        learner: who learns; agents of one program differ only in what is data (`Traced`)
         dataset: index of its dataset
         seed: its randomness, together with the run's seed
         top_fraction: learn from the best episodes only
     """
 
     label: str = ""
-    learner: LearnerConfig = LearnerConfig()
+    learner: LearnerConfig = TD3Config()
     dataset: CountOrZero = 0
     seed: Seed = 0
     top_fraction: PositiveShare = 1.0
@@ -74,7 +99,7 @@ class OfflineConfig:
         devices: agents are spread over so many devices (CPU: virtual ones, one a core)
     """
 
-    learner: LearnerConfig = LearnerConfig()
+    learner: LearnerConfig = TD3Config()
     data: tuple[str, ...] = ()
     loading: DataOptions = DataOptions()
     env_id: str = ""
@@ -96,11 +121,12 @@ class OfflineConfig:
         if self.updates_per_step % delay:
             raise fault(self, "updates_per_step", f"a multiple of {{learner.policy_delay}} = {delay}")
         for learner in [agent.learner for agent in self.agents] or [self.learner]:
-            reference = learner.constraint.reference
-            if learner.constraint.enabled and reference in ("offline", "best"):
+            limit = learner.constraint if isinstance(learner, TD3Config) else None
+            if limit is not None and isinstance(limit.reference, Offline | Best):
                 raise fault(
-                    self, "learner.constraint.reference", text=f"{{learner.constraint.reference}} is {reference}, "
-                    "which offline would stay the untrained policy for good: choose target or periodic.",
+                    self, "learner.constraint.reference.type", text=f"{{learner.constraint.reference.type}} is "
+                    f"{limit.reference.type}, which offline would stay the untrained policy for good: choose target or "
+                    "periodic.",
                 )  # fmt: skip
 
     @property
@@ -120,7 +146,7 @@ class OnlineAgent:
 
     Attributes:
         label: the arm it belongs to, for tables
-        learner: who learns; agents of one program differ only in what is data (`policy_finetune.agents.weights`)
+        learner: who learns; agents of one program differ only in what is data (`Traced`)
         replay: what its batches hold
         switch: how it starts; the warm-up in environment steps is the same for all
         start: index of the pre-trained agent that it goes out from
@@ -128,8 +154,8 @@ class OnlineAgent:
     """
 
     label: str = ""
-    learner: LearnerConfig = LearnerConfig()
-    replay: ReplayConfig = ReplayConfig()
+    learner: OnlineLearner = TD3Config()
+    replay: ReplayConfig = AppendReplay()
     switch: SwitchConfig = SwitchConfig()
     start: CountOrZero = 0
     seed: Seed = 0
@@ -144,16 +170,13 @@ class OnlineConfig:
         learner: who learns online
         replay: what its batches hold
         switch: how it starts
-        guard: collapse detector
+        guard: collapse detector (None: none)
         start: run folder of the pre-trained agents (the command line's); empty: from scratch
         data: offline datasets (the command line's); empty: the pre-trained run's, and none from scratch
         loading: how they are read
         env_steps: environment steps an agent
         block: K, environment steps between updates; 1 is exact interleaving
         utd: critic updates an environment step
-        envs: who steps the environments; envpool is faster from about eight agents on, and its runs continue in new
-            episodes
-        overlap: act with the policy of the block before, while the device still learns from it
         exploration_noise: standard deviation of the Gaussian noise on the actions of deterministic policies, and of
             IQL's, which acts by its mean; SAC samples its own
         random_env_steps: first steps with uniform actions; None: 0, but `train` takes 10,000 (or
@@ -169,18 +192,16 @@ class OnlineConfig:
     """
 
     env_id: str = ""
-    learner: LearnerConfig = LearnerConfig()
-    replay: ReplayConfig = ReplayConfig()
+    learner: OnlineLearner = TD3Config()
+    replay: ReplayConfig = AppendReplay()
     switch: SwitchConfig = SwitchConfig()
-    guard: GuardConfig = GuardConfig()
+    guard: GuardConfig | None = None
     start: str = ""
     data: tuple[str, ...] = ()
     loading: DataOptions = DataOptions()
     env_steps: Count = 250_000
     block: Count = 50
     utd: Positive = 1.0
-    envs: Literal["gymnasium", "envpool"] = "gymnasium"
-    overlap: bool = False
     exploration_noise: NotNegative = 0.1
     random_env_steps: CountOrZero | None = None
     seeds: Count = 1
@@ -220,12 +241,7 @@ class OnlineConfig:
                 f"{self.env_steps} makes {updates} critic updates: the actor would never move; raise {{env_steps}}, or "
                 "lower it.",
             )  # fmt: skip
-        if any(learner.name == "bc" for learner in [agent.learner for agent in self.agents] or [self.learner]):
-            raise fault(
-                self, "learner.name", text="{learner.name} is bc, which learns from data alone: choose another online."
-            )
-        kinds = [agent.replay.kind for agent in self.agents] or [self.replay.kind]
-        if "drop" in kinds:
+        if any(isinstance(replay, DropReplay) for replay in [agent.replay for agent in self.agents] or [self.replay]):
             self.check_first_batch()
 
     def check_first_batch(self) -> None:
@@ -243,7 +259,7 @@ class OnlineConfig:
             )  # fmt: skip
 
     @property
-    def structure(self) -> LearnerConfig:
+    def structure(self) -> OnlineLearner:
         """The learner whose structure the program has: the first agent's, where agents are named one by one."""
         return self.agents[0].learner if self.agents else self.learner
 

@@ -5,65 +5,58 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policy_finetune.config import (
-    ConstraintConfig,
+    BCConfig,
+    CQLConfig,
+    DropReplay,
+    DualConstraint,
+    Fade,
+    FixedPenalty,
+    IQLConfig,
     LearnerConfig,
     NetworkConfig,
     OfflineConfig,
     OnlineConfig,
-    ReplayConfig,
+    Periodic,
+    SACConfig,
     SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
 )
 
 __all__ = ["LEARNERS", "LEARNER_HELP", "learner", "offline_presets", "online_presets"]
 
 _REDQ = NetworkConfig(critics=10, layer_norm=True)
-
 _LAYER_NORM = NetworkConfig(layer_norm=True)
+_ORTHOGONAL = NetworkConfig(init="orthogonal")
+_CALIBRATED = CQLConfig(calibrated=True)
+_RLPD = SACConfig(network=_REDQ, policy_delay=20, target_subset=2, actor_q="mean", target_entropy_scale=0.5)
 
 #: Name -> learner.
 LEARNERS: dict[str, LearnerConfig] = {
-    "td3": LearnerConfig(),
-    "td3bc": LearnerConfig(q_weight=2.5, bc_weight=1.0),
-    "td3c": LearnerConfig(constraint=ConstraintConfig(enabled=True)),
-    "td3-ln": LearnerConfig(network=_LAYER_NORM),
-    "td3bc-ln": LearnerConfig(network=_LAYER_NORM, q_weight=2.5, bc_weight=1.0),
-    "td3c-ln": LearnerConfig(network=_LAYER_NORM, constraint=ConstraintConfig(enabled=True)),
-    "td3c-acme": LearnerConfig(
-        target_update="every_step",
-        max_grad_norm=40.0,
-        actor_lr=1e-4,
-        critic_lr=1e-4,
-        constraint=ConstraintConfig(enabled=True, distance="mse_per_dim", reference="periodic", nu0=10.0),
+    "td3": TD3Config(),
+    "td3bc": TD3Config(q_weight=2.5, bc_weight=1.0),
+    "td3c": TD3Config(constraint=DualConstraint()),
+    "td3-ln": TD3Config(network=_LAYER_NORM),
+    "td3bc-ln": TD3Config(network=_LAYER_NORM, q_weight=2.5, bc_weight=1.0),
+    "td3c-ln": TD3Config(network=_LAYER_NORM, constraint=DualConstraint()),
+    "td3c-acme": TD3Config(
+        target_update="every_step", max_grad_norm=40.0, actor_lr=1e-4, critic_lr=1e-4,
+        constraint=DualConstraint(distance="mse_per_dim", reference=Periodic(), nu0=10.0),
     ),
-    "td3bc-decay": LearnerConfig(q_weight=2.5, bc_weight=1.0, bc_decay_steps=100_000, bc_floor=0.0),
-    "proto": LearnerConfig(
-        q_weight=2.5,
-        constraint=ConstraintConfig(
-            enabled=True, penalty="fixed", coefficient=2.0, decay_steps=1_111_111, penalize_target=True
-        ),
+    "td3bc-decay": TD3Config(q_weight=2.5, bc_weight=1.0, bc_fade=Fade(steps=100_000)),
+    "proto": TD3Config(
+        q_weight=2.5, constraint=FixedPenalty(coefficient=2.0, fade=Fade(steps=1_111_111), penalize_target=True)
     ),
-    "iql": LearnerConfig(name="iql", policy_delay=1, network=NetworkConfig(init="orthogonal")),
-    "iql-redq": LearnerConfig(name="iql", policy_delay=1, network=_REDQ),
-    "iql-antmaze": LearnerConfig(
-        name="iql", policy_delay=1, network=NetworkConfig(init="orthogonal"), expectile=0.9, temperature=10.0
-    ),
-    "bc": LearnerConfig(name="bc", policy_delay=1),
-    "sac": LearnerConfig(name="sac", policy_delay=1, actor_q="min"),
-    "rlpd": LearnerConfig(
-        name="sac", network=_REDQ, policy_delay=20, target_subset=2, actor_q="mean", target_entropy_scale=0.5,
-    ),
-    "wsrl": LearnerConfig(
-        name="sac", network=_REDQ, policy_delay=4, target_subset=2, actor_q="mean",
-        target_entropy_scale=0.5,
-    ),
-    "cql": LearnerConfig(name="sac", policy_delay=1, actor_q="min", cql_alpha=5.0, backup_entropy=False),
-    "calql": LearnerConfig(
-        name="sac", policy_delay=1, actor_q="min", cql_alpha=5.0, backup_entropy=False, calibrated=True
-    ),
-    "calql-redq": LearnerConfig(
-        name="sac", network=_REDQ, policy_delay=1, target_subset=2, actor_q="mean", target_entropy_scale=0.5,
-        cql_alpha=5.0, backup_entropy=False, calibrated=True,
-    ),
+    "iql": IQLConfig(network=_ORTHOGONAL),
+    "iql-redq": IQLConfig(network=_REDQ),
+    "iql-antmaze": IQLConfig(network=_ORTHOGONAL, expectile=0.9, temperature=10.0),
+    "bc": BCConfig(),
+    "sac": SACConfig(),
+    "rlpd": _RLPD,
+    "wsrl": replace(_RLPD, policy_delay=4),
+    "cql": SACConfig(cql=CQLConfig(), backup_entropy=False),
+    "calql": SACConfig(cql=_CALIBRATED, backup_entropy=False),
+    "calql-redq": replace(_RLPD, policy_delay=1, cql=_CALIBRATED, backup_entropy=False),
 }  # fmt: skip
 
 #: Name -> one line.
@@ -77,7 +70,7 @@ LEARNER_HELP: dict[str, str] = {
     "td3c-acme": "td3c with the multiplier's settings of Acme's MPO",
     "td3bc-decay": "TD3+BC whose BC term fades",
     "proto": "TD3 with a penalty on the distance to the trailing policy, in the target too, that decays over 1.1"
-    " million updates (after PROTO); for shorter runs lower learner.constraint.decay_steps",
+    " million updates (after PROTO); for shorter runs lower learner.constraint.fade.steps",
     "iql": "implicit Q-learning (Kostrikov et al. 2021), locomotion; online it explores with Gaussian noise of"
     " exploration_noise around its mean",
     "iql-redq": "iql with RLPD's networks (advantages by the minimum of all 10 critics): another start for wsrl",
@@ -115,7 +108,7 @@ def offline_presets() -> dict[str, OfflineConfig]:
         # The original IQL lets the actor's learning rate fall to 0 over its million steps. It scales locomotion's
         # rewards by the range of returns, and takes 1 from AntMaze's, which are 0 or 1.
         name: OfflineConfig(
-            learner=replace(config, actor_lr_steps=1_000_000) if config.name == "iql" else config,
+            learner=replace(config, actor_lr_steps=1_000_000) if isinstance(config, IQLConfig) else config,
             normalize_rewards=name in ("iql", "iql-redq"),
             reward_bias=-1.0 if name == "iql-antmaze" else 0.0,
         )
@@ -127,16 +120,18 @@ def offline_presets() -> dict[str, OfflineConfig]:
 def online_presets() -> dict[str, OnlineConfig]:
     """Return name -> configuration of online learning: each learner with the replay and switch that belong to it."""
     out = {
-        name: OnlineConfig(learner=config) for name, config in LEARNERS.items() if name not in ("bc", "rlpd", "wsrl")
+        name: OnlineConfig(learner=config)
+        for name, config in LEARNERS.items()
+        if not isinstance(config, BCConfig) and name not in ("rlpd", "wsrl")
     }
     for name in ("calql", "calql-redq"):
-        out[name] = replace(out[name], replay=ReplayConfig(kind="symmetric", rho=0.5))
+        out[name] = replace(out[name], replay=SymmetricReplay())
     out["rlpd"] = OnlineConfig(
-        learner=LEARNERS["rlpd"], replay=ReplayConfig(kind="symmetric", rho=0.5), utd=20.0, block=1,
+        learner=_RLPD, replay=SymmetricReplay(), utd=20.0, block=1,
         switch=SwitchConfig(warmup_env_steps=5000),
     )  # fmt: skip
     out["wsrl"] = OnlineConfig(
-        learner=LEARNERS["wsrl"], replay=ReplayConfig(kind="drop"), utd=4.0, block=1,
+        learner=replace(_RLPD, policy_delay=4), replay=DropReplay(), utd=4.0, block=1,
         switch=SwitchConfig(warmup_env_steps=5000),
     )  # fmt: skip
     return out

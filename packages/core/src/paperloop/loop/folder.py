@@ -108,7 +108,7 @@ class RunFolder:
             **provenance(),
         }
         with self.writing():
-            save_config(trainer.config, self.path / "config.json")
+            save_config(trainer.config, self.path / "config.json", _schema(trainer))
             write_json(self.path / "run.json", record)
 
     def finish(self, status: str, **facts: Any) -> None:
@@ -179,6 +179,11 @@ class RunFolder:
         saved = read_json(file)
         if not isinstance(saved, dict) or "config" not in saved:
             raise UserError(f"{file} is not a configuration: restore it, or start in a new run folder.")
+        if saved.get("schema") != _schema(trainer):
+            raise UserError(
+                f"{file} has schema {saved.get('schema')}, and this version has schema {_schema(trainer)}: resume it "
+                "with the version that wrote it, or train again in a new folder."
+            )
         for what, there, here in (
             ("of", record["method"], method_name(trainer)),
             ("with seed", record["seed"], seed),
@@ -195,6 +200,11 @@ class RunFolder:
                 f"with {f'--config {file}' if running_command.get() else f'the configuration in {file}'}, or choose "
                 "another folder."
             )
+
+
+def _schema(trainer: Any) -> int:
+    """Return the schema number of a trainer's configuration."""
+    return getattr(trainer, "schema", 1)
 
 
 def method_name(trainer: Any) -> str:

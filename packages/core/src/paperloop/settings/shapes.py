@@ -216,7 +216,7 @@ def shapes(cls: Any) -> dict[str, Shape]:
         hints = typing.get_type_hints(cls, include_extras=True)
         fields = [field for field in dataclasses.fields(cls) if field.init]
         known = {field.name: FieldInfo.from_annotated_attribute(hints[field.name], field) for field in fields}
-    texts = _texts(cls)
+    texts = {name: text for base in reversed(cls.__mro__) for name, text in _texts(base).items()}
     return {
         name: Shape(info.annotation, info.metadata, info.get_default(call_default_factory=True), texts.get(name, ""))
         for name, info in known.items()

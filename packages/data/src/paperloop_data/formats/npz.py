@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import re
-import zipfile
-from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop.files import check_is_file, write_atomically
 from paperloop_data import arrays
 from paperloop_data.dataset import EpisodeDataset
+from paperloop_data.formats.archive import read_arrays, write_arrays
 from paperloop_data.formats.flat import FIELDS, build_flat, rewards_or_default, wanted
-from paperloop_data.formats.reading import Reading, check_fits
-from paperloop_data.formats.writing import attributes_json, read_record, refuse_existing, saving, write_record
+from paperloop_data.formats.reading import Reading
+from paperloop_data.formats.writing import attributes_json, read_record, refuse_existing, write_record
 from paperloop_data.text import checked_attributes, names, shown
 
 __all__ = ["read_npz", "write_npz"]
@@ -43,9 +39,6 @@ ALIASES = {
 
 USED = {alias for aliases in ALIASES.values() for alias in aliases}
 
-#: Deflate makes data at most this many times smaller.
-DEFLATE_LIMIT = 1032
-
 
 def read_npz(path: str | Path, **options: Any) -> EpisodeDataset:
     """Read an npz archive in one of three layouts. Pickled objects in it are refused, never loaded.
@@ -67,8 +60,7 @@ def read_npz(path: str | Path, **options: Any) -> EpisodeDataset:
     """
     path = Path(path)
     where, reading = shown(path.name), Reading.of(path, options, minari=False)
-    with _opened(path, where) as archive:
-        found = {name: value for name in archive.files if isinstance(value := archive[name], np.ndarray)}
+    found = read_arrays(path)
     read = read_record(path, path, "npz", reading.changed())
     attributes: dict[str, Any] = {}
     if ATTRIBUTES in found and found[ATTRIBUTES].dtype.kind == "U" and found[ATTRIBUTES].ndim == 0:
@@ -89,55 +81,6 @@ def read_npz(path: str | Path, **options: Any) -> EpisodeDataset:
     if ignored or odd:
         attributes["not_loaded"] = sorted({*attributes.get("not_loaded", ()), *ignored, *odd})
     return build_flat(found, holds, attributes=attributes, read=read, reading=reading)
-
-
-@contextlib.contextmanager
-def _opened(path: Path, where: str) -> Generator[Any]:
-    """Open an archive; what is damaged in it, or pickled, is one sentence."""
-    check_is_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            check_fits(sum(member.file_size for member in archive.infolist()), where)
-            held = Counter(member.filename.removesuffix(".npy") for member in archive.infolist())
-            if twice := [name for name, count in held.items() if count > 1]:
-                raise UserError(
-                    f"{where} holds {shown(twice[0])} more than once; write it again with one of each name."
-                )
-            for member in archive.infolist():
-                _check_header(archive, member)
-        with np.load(path, allow_pickle=False) as archive:
-            yield archive
-    except UserError:
-        raise
-    except Exception as error:  # whatever zipfile, zlib, lzma and NumPy make of damaged bytes
-        if "allow_pickle" in str(error):
-            raise UserError(
-                f"{where} holds pickled objects, which can run code and are never loaded; write its arrays as numbers."
-            ) from None
-        reason = shown(str(error).splitlines()[0]) if str(error) else type(error).__name__
-        raise UserError(
-            f"{where} is damaged, cut short, or not an npz archive ({reason}); fetch or write it again."
-        ) from error
-
-
-def _check_header(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Raise if an array's header promises another size than its member has, or the member more than its bytes can hold.
-
-    Raises:
-        ValueError: it does. NumPy would allocate what the header says.
-    """
-    if not member.filename.endswith(".npy"):
-        return  # NumPy gives its bytes, which are not read further
-    ratio = 1 if member.compress_type == zipfile.ZIP_STORED else DEFLATE_LIMIT
-    if member.file_size > ratio * member.compress_size + DEFLATE_LIMIT and member.compress_type in (0, 8):
-        raise ValueError(f"{member.filename} claims {member.file_size} bytes in {member.compress_size}")
-    with archive.open(member) as file:
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read_header(file)
-        size = math.prod(shape) * dtype.itemsize
-        if not dtype.hasobject and size != member.file_size - file.tell():
-            raise ValueError(f"{member.filename} claims shape {shape}, which its {member.file_size} bytes do not hold")
 
 
 def _joined(found: Mapping[str, np.ndarray], reading: Reading, where: str) -> tuple[dict[str, Any], list[str]]:
@@ -219,8 +162,7 @@ def write_npz(data: EpisodeDataset, path: str | Path, *, overwrite: bool = False
     Raises:
         UserError: the path exists, cannot be written, or an extra has a name of the layout.
     """
-    path = Path(path)
-    refuse_existing(path, overwrite)
+    refuse_existing(Path(path), overwrite)
     reserved = [n for n in data.extras if n in (*FIELDS, ATTRIBUTES) or EPISODE_KEY.fullmatch(n)]
     if reserved:
         raise UserError(f"{data.where}: the extra {reserved[0]!r} has a name of the npz layout; rename it.")
@@ -229,17 +171,4 @@ def write_npz(data: EpisodeDataset, path: str | Path, *, overwrite: bool = False
     # First, and with the names of all arrays: an archive whose table of contents is damaged can lose members unnoticed.
     provenance = (*data.provenance, write_record("npz"))
     text = attributes_json({**data.attributes, NAMES: list(contents)}, provenance, data.where)
-    contents = {ATTRIBUTES: np.array(text), **contents}
-    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
-
-    def fill(temporary: Path) -> None:
-        with zipfile.ZipFile(temporary, "w", method) as archive:
-            for name, array in contents.items():
-                member = zipfile.ZipInfo(f"{name}.npy")  # its date is fixed, unlike that of numpy.savez
-                member.compress_type = method
-                with archive.open(member, "w", force_zip64=True) as file:
-                    np.lib.format.write_array(file, array, allow_pickle=False)
-
-    with saving(path):
-        write_atomically(path, fill)
-    return path
+    return write_arrays(path, {ATTRIBUTES: np.array(text), **contents}, overwrite=overwrite, compress=compress)

@@ -64,9 +64,7 @@ def load_labelled(spec: EnvSpec, path: Path, config: TrainConfig, key: str) -> E
     """Return what the learners get to see of a file in OUT/data: read as policy-finetune itself reads it."""
     from policy_finetune.data.checks import load_for
 
-    # What is worth saying of the data was said of the data itself; its states are not replayed for rewards that are
-    # not the simulator's.
-    data, _ = load_for(spec, path, batch_size=config.batch_size, replay=False, extras=False)
+    data, _ = load_for(spec, path, batch_size=config.batch_size, extras=False)  # what is worth saying was said before
     if data.attributes.get(KEY) != {"key": key}:
         raise UserError(
             f"{path} is not the file that this training made there: restore it, or choose another {setting('out')}."

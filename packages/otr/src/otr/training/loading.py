@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from otr.training.config import TrainConfig
 from otr.training.programs import make_programs
 from otr.training.report import saved_training
 from paperloop.errors import UserError
-from paperloop.loop.runner import restore
 from paperloop.settings import did_you_mean, load_config
 
 if TYPE_CHECKING:
@@ -79,11 +77,8 @@ def load_run(folder: str | Path) -> LoadedTraining:
 
 
 def _load_learner(folder: Path, name: str) -> LoadedRun:
-    from policy_finetune.config import OfflineConfig
-    from policy_finetune.trainers.loading import LoadedRun
-    from policy_finetune.trainers.sessions import offline_trainer
+    from policy_finetune import SCHEMA, OfflineConfig
+    from policy_finetune import load_run as load_learner
 
-    config = load_config(OfflineConfig, folder / name)
-    files = tuple(str(folder / "data" / Path(file).name) for file in config.data)
-    trainer, spec = offline_trainer(dataclasses.replace(config, data=files), quiet=True)
-    return LoadedRun(trainer, restore(trainer, folder / name), spec)
+    config = load_config(OfflineConfig, folder / name, SCHEMA)
+    return load_learner(folder / name, data=[folder / "data" / Path(file).name for file in config.data])

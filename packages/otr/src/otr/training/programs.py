@@ -118,9 +118,8 @@ def learner_config(name: str, config: TrainConfig) -> LearnerConfig:
     network = dataclasses.replace(base.network, hidden=config.hidden)
     changes: dict[str, Any] = {}
     if name == "iql" and config.domain == "adroit":
-        network = dataclasses.replace(network, actor_dropout=0.1)
-        changes["temperature"] = 0.5
-    if base.name == "iql":
+        changes = {"actor_dropout": 0.1, "temperature": 0.5}
+    if base.type == "iql":
         changes["actor_lr_steps"] = config.num_steps * config.dispatch // base.policy_delay
     return dataclasses.replace(base, network=network, batch_size=config.batch_size, **changes)
 

@@ -7,10 +7,11 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -92,6 +93,11 @@ class AgentLayout:
 def stack(trees: list[Any]) -> Any:
     """Return trees of one shape as one tree with a leading axis."""
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *trees)
+
+
+def stack_weights(agents: Sequence[Mapping[str, float]]) -> dict[str, Array]:
+    """Return the numbers of agents, each by name, as name -> [A] f32."""
+    return {name: jax.numpy.asarray(np.array([agent[name] for agent in agents], np.float32)) for name in agents[0]}
 
 
 def summary(infos: dict[str, Array], params: Any) -> dict[str, Array]:

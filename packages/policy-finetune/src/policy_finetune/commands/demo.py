@@ -39,8 +39,8 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "cpu") -> None:
     """
     from policy_finetune.data.make import DataPlan, write_dataset
     from policy_finetune.data.policies import shipped
-    from policy_finetune.report.run import report_study
-    from policy_finetune.study.report import read_study
+    from policy_finetune.report.study import report_study
+    from policy_finetune.study.curves import read_study
     from policy_finetune.study.run import run_study
 
     data = out / f"narrow-{seed}.hdf5"
@@ -49,7 +49,7 @@ def run_demo(out: Path, *, seed: int = 0, device: str = "cpu") -> None:
         if "medium" not in grades:
             raise UserError(f"No policy for {ENV_ID} comes with this installation: reinstall the package.")
         out.mkdir(parents=True, exist_ok=True)
-        write_dataset(DataPlan.of(ENV_ID, "medium", 20_000, seed=seed, command="policy-finetune demo"), data)
+        write_dataset(DataPlan.of(ENV_ID, "medium", 20_000, seed=seed), data)
     run_study(demo_study(data), out, seed=seed, device=device)
     report_study(out)
     lowest = {

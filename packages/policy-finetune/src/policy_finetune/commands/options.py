@@ -58,51 +58,48 @@ class MakeDataOptions:
 
     Attributes:
         out: the file to write, such as hopper-medium.hdf5 (D4RL's layout)
-        env_id: gymnasium's name of the environment (None: Hopper-v5)
-        quality: random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA (None: medium)
+        env_id: gymnasium's name of the environment
+        quality: random, medium, medium-replay, medium-expert, expert, full-replay, or noisy:SIGMA
         steps: environment steps in all
-        seed: of resets, noise and random actions (None: 0)
+        seed: of resets, noise and random actions
         policies: policy files in the order of training, such as `train` writes; empty: those that come with the package
-        replay: a run of `train` or `finetune`: the oldest `steps` transitions in its replay buffer are the dataset, a
-            true medium-replay; a buffer that was filled to its capacity has lost those before them, and may begin in
-            mid-episode
-        agent: which of that run's agents, from 0 on (None: 0)
         noise: standard deviation of Gaussian noise on the actions (None: a policy's own spread, or 0.1)
-        workers: processes (None: 1); the file does not depend on it
+        workers: processes; the file does not depend on it
         compress: gzip the arrays
-        quiet: no progress bar, no table; warnings are shown all the same
+        quiet: no progress bar, no table
     """
 
     out: Path
-    env_id: str | None = None
-    quality: str | None = None
+    env_id: str = "Hopper-v5"
+    quality: str = "medium"
     steps: Count = 200_000
-    seed: Seed | None = None
+    seed: Seed = 0
     policies: tuple[Path, ...] = ()
-    replay: Path | None = None
-    agent: CountOrZero | None = None
     noise: NotNegative | None = None
-    workers: Count | None = None
+    workers: Count = 1
     compress: bool = False
     quiet: bool = False
 
-    def __post_init__(self) -> None:
-        if self.replay is None:
-            if self.agent is not None:
-                raise fault(
-                    self,
-                    "agent",
-                    text="{agent} names an agent of a run: give the run with {replay}, or leave {agent} out.",
-                )
-            return
-        made = ("env_id", "quality", "seed", "policies", "noise", "workers")
-        given = [name for name in made if getattr(self, name) not in (None, ())]
-        if given:
-            named = ", ".join(f"{{{name}}}" for name in given)
-            raise fault(
-                self, given[0], text=f"{{replay}} takes transitions that a run has made already, so {named} would have "
-                f"no effect: leave {'it' if len(given) == 1 else 'them'} out.",
-            )  # fmt: skip
+
+@settings
+class ReplayDataOptions:
+    """What `replay-data` takes.
+
+    Attributes:
+        run: a run of `train` or `finetune`
+        out: the file to write, such as hopper-replay.hdf5 (D4RL's layout)
+        steps: the oldest so many transitions in the buffer, or all
+        agent: which of the run's agents, from 0 on
+        compress: gzip the arrays
+        quiet: no table; warnings are shown all the same
+    """
+
+    run: Positional[Path]
+    out: Path
+    steps: Count = 200_000
+    agent: CountOrZero = 0
+    compress: bool = False
+    quiet: bool = False
 
 
 @settings
@@ -116,7 +113,7 @@ class DiagnoseOptions:
         loading: of the data alone: how they are read; with a run, as it read them
         episodes: episodes for each agent
         seed: of the starts of episodes
-        out: where the figure and the findings go (None: RUN/plots; of the data alone, nowhere)
+        out: where diagnosis.json goes (None: RUN/plots; of the data alone, nowhere)
         device: where the agents are restored
     """
 
@@ -153,11 +150,9 @@ class ReportOptions:
 
     Attributes:
         folder: a study's folder, or a run's
-        curves: CORL's published fine-tuning curves (results/bin/finetune_scores.pickle): prints its table from them
     """
 
-    folder: Positional[Path | None] = None
-    curves: Path | None = None
+    folder: Positional[Path]
 
 
 @settings

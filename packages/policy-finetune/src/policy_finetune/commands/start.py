@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from pathlib import Path
 
 from paperloop.errors import setting
-from paperloop.settings import load_config
-from policy_finetune.config import NetworkConfig, OfflineConfig, OnlineConfig
+from policy_finetune.config import NetworkConfig, OnlineConfig
 
 __all__ = ["with_network_of_start"]
 
@@ -23,19 +21,17 @@ def with_network_of_start(config: OnlineConfig, given: Collection[str]) -> tuple
         config: the configuration, whose `start` is a run folder.
         given: paths of the settings that were typed.
     """
-    from policy_finetune.measures.readings import config_type
+    from policy_finetune.trainers.runs import run_config
 
-    start, network, default = Path(config.start), config.learner.network, NetworkConfig()
-    kinds = {"OfflineConfig": OfflineConfig, "OnlineConfig": OnlineConfig}
-    kind = next((kinds[name] for name in kinds if config_type(start).endswith(name)), None)
-    if kind is None or config.agents or config.switch.allow_new:
+    network, default = config.learner.network, NetworkConfig()
+    if config.agents or config.switch.allow_new:
         return config, []
-    before = load_config(kind, start / "config.json").structure.network
+    before = run_config(config.start).structure.network
     names = ("hidden",) if config.switch.critic_reinit else ("hidden", "critics", "layer_norm")
     taken = {
         name: getattr(before, name)
         for name in names
-        if getattr(network, name) == getattr(default, name) != getattr(before, name)
+        if getattr(network, name) == getattr(default, name) != getattr(before, name, getattr(default, name))
         and f"learner.network.{name}" not in given
     }
     if not taken:

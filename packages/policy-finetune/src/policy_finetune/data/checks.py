@@ -9,15 +9,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import warnings
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 
 from paperloop.errors import UserError, setting
@@ -26,20 +23,12 @@ from paperloop_data.formats.minari import DATASET_ID
 from paperloop_data.io import dataset_path
 from policy_finetune.config import DataOptions
 from policy_finetune.envs.recorded import differences, task_of
-from policy_finetune.envs.simulators import reset_env, step_env
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["check_dataset", "check_there", "is_minari", "load_for", "load_options", "replay_findings"]
+__all__ = ["check_dataset", "check_there", "is_minari", "load_for", "load_options"]
 
 #: Actions this far outside the bounds, as a part of half the range, are rounding and not counted.
 ROUNDING = 1e-5
-
-#: States that are replayed of each kind (any, last before a termination).
-REPLAYED = 48
-
-#: Replayed rewards and observations that differ by more than this (absolute plus relative) are others. Positions and
-#: velocities are stored as float32, which a simulator step enlarges to about 1e-3.
-TOLERANCE = 1e-2
 
 
 def load_options(loading: DataOptions) -> dict[str, Any]:
@@ -59,7 +48,6 @@ def load_for(
     actions: Literal["env", "canonical"] = "env",
     out_of_bounds: Literal["clip", "error"] = "clip",
     time_limits: bool = True,
-    replay: bool = True,
     drop_nonfinite: bool = False,
     **options: Any,
 ) -> tuple[EpisodeDataset, list[str]]:
@@ -72,8 +60,6 @@ def load_for(
         actions: the units of the file's actions; "canonical" for [-1, 1] whatever the environment's bounds.
         out_of_bounds: what is done with actions outside the bounds.
         time_limits: take ends at the environment's time limit that the file calls terminated for truncated.
-        replay: where the file has the simulator's positions and velocities (`infos/qpos`, `infos/qvel`), step the
-            environment from some of them and compare.
         drop_nonfinite: leave out episodes with NaN or infinity instead of refusing the file.
         options: passed to the reader, such as episode_ends="goal". `observation_keys` goes to the reader of Minari
             folders alone: other files hold one vector already.
@@ -113,7 +99,6 @@ def load_for(
         actions=actions,
         out_of_bounds=out_of_bounds,
         time_limits=time_limits,
-        replay=replay,
     )
     return data, said + findings
 
@@ -146,7 +131,6 @@ def check_dataset(
     actions: Literal["env", "canonical"] = "env",
     out_of_bounds: Literal["clip", "error"] = "clip",
     time_limits: bool = True,
-    replay: bool = True,
 ) -> tuple[EpisodeDataset, list[str]]:
     """Hold a dataset against an environment; the arguments are those of `load_for`.
 
@@ -173,8 +157,6 @@ def check_dataset(
     data = _canonical(data, spec, actions, out_of_bounds, said)
     said += data.findings(action_low=-1.0, action_high=1.0)
     _about_ends(data, spec, said)
-    if replay:
-        said += replay_findings(data, spec)
     return data, said
 
 
@@ -229,10 +211,9 @@ def _as_vectors(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> Episode
                 f"{data.where}: actions are discrete, but those of {spec.env_id} are vectors; give other data."
             )
         elif array.shape[1:] != (width,):
-            hint = _version_hint(data, spec) if name == "observations" else ""
             raise UserError(
-                f"{data.where}: {name} are of shape {array.shape[1:]} a step, but {spec.env_id} has {width} "
-                f"{name}{hint}; choose the environment that the data are of."
+                f"{data.where}: {name} are of shape {array.shape[1:]} a step, but {spec.env_id} has {width} {name}; "
+                "choose the environment that the data are of."
             )
         if array.dtype == np.float16:
             said.append(f"The {name} are stored as float16: about 3 digits, which is coarse for control.")
@@ -240,17 +221,6 @@ def _as_vectors(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> Episode
             said.append(f"The {name} are stored as {array.dtype} and are converted to float32.")
             changes[name] = array.astype(np.float32)
     return data.replace(**changes) if changes else data
-
-
-def _version_hint(data: EpisodeDataset, spec: EnvSpec) -> str:
-    """Other versions of the task whose observations have the length of those in the data."""
-    found = []
-    for env_id in sorted(gymnasium.registry):
-        if env_id != spec.env_id and task_of(env_id) == task_of(spec.env_id):
-            with contextlib.suppress(Exception):  # old versions need packages that are not there
-                if (EnvSpec.of(env_id).obs_dim,) == data.observations.shape[1:]:
-                    found.append(env_id)
-    return f" ({' and '.join(found)} has that many)" if found else ""
 
 
 def _time_limits(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> EpisodeDataset:
@@ -329,82 +299,3 @@ def _about_ends(data: EpisodeDataset, spec: EnvSpec, said: list[str]) -> None:
                 f"{len(torn)} steps inside episodes have a next observation that is not the next row, the first at row "
                 f"{int(torn[0])}: the rows are shuffled, or steps are missing."
             )
-
-
-@contextlib.contextmanager
-def _simulator(spec: EnvSpec) -> Generator[Any]:
-    env = spec.make()
-    try:
-        reset_env(env, 0)
-        yield env
-    finally:
-        env.close()
-
-
-def replay_findings(data: EpisodeDataset, spec: EnvSpec) -> list[str]:
-    """Step the environment from stored positions and velocities, and say where rewards or next states are others.
-
-    Half of the states are spread over the dataset, half are the last ones before a termination, where versions of
-    the MuJoCo tasks differ most.
-
-    Args:
-        data: with canonical actions.
-        spec: the environment.
-
-    Returns:
-        Nothing where the data fit, where they have no `infos/qpos` and `infos/qvel`, or where the environment cannot be
-        set to them.
-    """
-    if not {"infos/qpos", "infos/qvel"} <= data.extras.keys():
-        return []
-    qpos, qvel = data.extras["infos/qpos"], data.extras["infos/qvel"]
-    with _simulator(spec) as env:
-        inner = env.unwrapped
-        if not hasattr(inner, "set_state") or not hasattr(inner, "data"):
-            return []
-        if qpos.shape[1:] != inner.data.qpos.shape or qvel.shape[1:] != inner.data.qvel.shape:
-            return [
-                f"The data store {qpos.shape[1:]} positions and {qvel.shape[1:]} velocities, but {spec.env_id} has "
-                f"{inner.data.qpos.shape} and {inner.data.qvel.shape}: they are of another model."
-            ]
-        spread, ends = _some(np.flatnonzero(~data.terminated)), _some(np.flatnonzero(data.terminated))
-        return _compare(data, spec, env, "spread over the data", spread) + _compare(
-            data, spec, env, "at the end of terminated episodes", ends
-        )
-
-
-def _some(rows: np.ndarray) -> np.ndarray:
-    """At most `REPLAYED` of the rows, evenly spread."""
-    return rows[np.unique(np.linspace(0, len(rows) - 1, REPLAYED).astype(int))] if len(rows) else rows
-
-
-def _compare(data: EpisodeDataset, spec: EnvSpec, env: Any, which: str, rows: np.ndarray) -> list[str]:
-    following = data.next_observations
-    gaps, moved, ends = [], 0, 0
-    scale = data.observations.std(axis=0) + TOLERANCE
-    for row in rows.tolist():
-        reset_env(env, 0)  # TimeLimit counts again
-        env.unwrapped.set_state(
-            data.extras["infos/qpos"][row].astype(np.float64), data.extras["infos/qvel"][row].astype(np.float64)
-        )
-        seen, reward, terminated, _ = step_env(env, spec.to_env(data.actions[row]))
-        gaps.append(abs(reward - float(data.rewards[row])))
-        ends += terminated != bool(data.terminated[row])
-        if following is not None:
-            # Half of the dimensions, because contact forces depend on more than positions and velocities.
-            moved += float(np.median(np.abs(np.asarray(seen) - following[row]) / scale)) > TOLERANCE
-    gap = np.array(gaps)
-    other = gap > TOLERANCE * (1 + np.abs(data.rewards[rows]))
-    by = f"{float(np.median(gap[other])):.3g}" if other.any() else ""
-    said = []
-    for count, what in (
-        (int(other.sum()), f"other rewards (by {by} in the median)"),
-        (ends, "other ends of episodes"),
-        (moved, "other next observations"),
-    ):
-        if count > 0.1 * len(rows):
-            said.append(
-                f"Replaying {len(rows)} stored states {which} in {spec.env_id} gives {what} in {count} of them: the "
-                "data are of another version of the environment, or were changed."
-            )
-    return said

@@ -13,12 +13,11 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from paperloop.errors import UserError
-from paperloop.seeds import check_seed
 from paperloop.settings import did_you_mean
 from policy_finetune.data.policies import GradedPolicy, load_policy, shipped
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["QUALITIES", "DataPlan", "Noise", "Part", "make_data_command"]
+__all__ = ["QUALITIES", "DataPlan", "Noise", "Part"]
 
 #: What a dataset can be made of; besides, "noisy:SIGMA" is the best policy with Gaussian noise of that size.
 QUALITIES = ("random", "medium", "medium-replay", "medium-expert", "expert", "full-replay")
@@ -37,7 +36,7 @@ VERSIONED = ("policy-finetune", "paperloop", "gymnasium", "mujoco", "numpy")
 class Part:
     """A stretch of a dataset that one policy makes.
 
-    Args:
+    Attributes:
         policy: who acts; None for uniform actions.
         steps: at least so many; the last episode is always finished.
         noise: on its actions; without meaning for uniform ones.
@@ -46,15 +45,6 @@ class Part:
     policy: GradedPolicy | None
     steps: int
     noise: Noise = 0.0
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise UserError(f"A part of a dataset has at least 1 step; got {self.steps}.")
-        if self.noise == "sample":
-            if self.policy is not None and not self.policy.stochastic:
-                raise UserError(f"{self.policy.name} has no spread of its own to sample from; give noise as a number.")
-        elif not (isinstance(self.noise, int | float) and math.isfinite(self.noise) and self.noise >= 0):
-            raise UserError(f"The noise of a dataset is 'sample' or a number of at least 0; got {self.noise!r}.")
 
     def record(self) -> dict[str, Any]:
         """Return what provenance says about it."""
@@ -69,14 +59,14 @@ class Part:
 class DataPlan:
     """Everything that a dataset is a function of.
 
-    Args:
+    Attributes:
         env_id: the environment.
-        quality: what it is called: one of `QUALITIES`, "noisy:SIGMA", or a name of one's own with `parts` of one's own.
+        quality: one of `QUALITIES`, "noisy:SIGMA", or a name of one's own with `parts` of one's own.
         seed: of resets, noise and uniform actions.
         parts: who acts for how long, in the order of the file.
-        command: how it is made; only recorded, so that equal plans with equal commands give equal bytes.
-        chunk_steps: about how many steps are made in one go, by one worker; so much, for each worker, is lost in an
-            interruption. Episodes are numbered within chunks, so this changes which ones are made.
+        command: how it is made; only recorded.
+        chunk_steps: about how many steps are made in one go, by one worker. Episodes are numbered within chunks, so
+            this changes which ones are made.
     """
 
     env_id: str
@@ -86,25 +76,11 @@ class DataPlan:
     command: str = ""
     chunk_steps: int = 10_000
 
-    def __post_init__(self) -> None:
-        check_seed(self.seed)
-        if self.chunk_steps < 1:
-            raise UserError(f"DataPlan.chunk_steps is at least 1; got {self.chunk_steps}.")
-        if not self.parts:
-            raise UserError("A dataset is made of at least one part.")
-
     @classmethod
     def of(
-        cls,
-        env_id: str,
-        quality: str,
-        steps: int,
-        *,
-        seed: int = 0,
-        policies: Sequence[GradedPolicy | str | Path] | None = None,
-        noise: Noise | None = None,
-        command: str = "",
-    ) -> DataPlan:
+        cls, env_id: str, quality: str, steps: int, *, seed: int = 0,
+        policies: Sequence[GradedPolicy | str | Path] | None = None, noise: Noise | None = None,
+    ) -> DataPlan:  # fmt: skip
         """Plan a dataset of a named quality.
 
         - "random": uniform actions.
@@ -126,13 +102,13 @@ class DataPlan:
                 "expert" one, the replays any number. By default those that come with the package.
             noise: "sample", or σ of Gaussian noise on canonical actions. By default "sample" for policies that have a
                 spread of their own, else 0.1.
-            command: only recorded.
 
         Raises:
             UserError: an unknown quality, too few steps, policies that are missing or do not fit.
         """
         if steps < 1:
             raise UserError(f"A dataset has at least 1 step; got {steps}.")
+        command = _command(env_id, quality, steps, seed=seed, policies=policies, noise=noise)
         name, _, sigma = quality.partition(":")
         if name == "noisy":
             if noise is not None:
@@ -145,9 +121,14 @@ class DataPlan:
                 raise UserError("A random dataset takes no policies; leave them out or choose another quality.")
             return cls(env_id, quality, seed, (Part(None, steps),), command)
         chosen = _choose(env_id, name, policies)
+        if noise not in (None, "sample") and not 0 <= cast(float, noise) < math.inf:
+            raise UserError(f"The noise of a dataset is 'sample' or a number of at least 0; got {noise!r}.")
+        silent = next((policy.name for policy in chosen if policy.log_std is None), None)
+        if noise == "sample" and silent is not None:
+            raise UserError(f"{silent} has no spread of its own to sample from; give noise as a number.")
         shares = _shares(chosen, steps, by_training=name.endswith("replay"))
         parts = tuple(
-            Part(policy, share, noise if noise is not None else ("sample" if policy.stochastic else DEFAULT_NOISE))
+            Part(policy, share, noise if noise is not None else "sample" if policy.log_std else DEFAULT_NOISE)
             for policy, share in zip(chosen, shares, strict=True)
             if share
         )
@@ -174,23 +155,18 @@ class DataPlan:
         return spec
 
 
-def make_data_command(
-    env_id: str,
-    quality: str,
-    steps: int,
-    *,
-    seed: int = 0,
-    policies: Sequence[str | Path] = (),
-    noise: Noise | None = None,
+def _command(
+    env_id: str, quality: str, steps: int, *, seed: int, policies: Sequence[Any] | None, noise: Noise | None
 ) -> str:
     """Return the command that makes a dataset, for its provenance.
 
     It names what the data depend on and nothing else - no workers, no output, of policies the file names alone (their
-    digests are recorded next to it) - so that it is the same however often and in whatever way the command was given.
+    digests are recorded next to it) - so that it is the same however often and in whatever way it was asked for.
     """
     words = ["policy-finetune", "make-data", "--env-id", env_id, "--quality", quality, "--steps", str(steps)]
     words += ["--seed", str(seed)]
-    words += ["--policies", *(Path(policy).name for policy in policies)] if policies else []
+    names = [policy.name if isinstance(policy, GradedPolicy) else Path(policy).name for policy in policies or ()]
+    words += ["--policies", *names] if names else []
     words += ["--noise", str(noise)] if noise is not None else []
     return shlex.join(words)
 
@@ -209,11 +185,11 @@ def _sigma(text: str, quality: str) -> float:
 
 def _choose(env_id: str, name: str, policies: Sequence[GradedPolicy | str | Path] | None) -> list[GradedPolicy]:
     """The policies that a quality needs, in the order in which they act."""
-    if policies is not None:
+    if policies:
         found = [p if isinstance(p, GradedPolicy) else load_policy(p) for p in policies]
         wanted = {"medium-expert": 2, "medium-replay": None, "full-replay": None}.get(name, 1)
-        if not found or (wanted is not None and len(found) != wanted):
-            number = "at least 1 policy" if wanted is None else f"{wanted} polic{'y' if wanted == 1 else 'ies'}"
+        if wanted is not None and len(found) != wanted:
+            number = f"{wanted} polic{'y' if wanted == 1 else 'ies'}"
             raise UserError(f"The quality {name!r} takes {number}; got {len(found)}.")
         return found
     paths = shipped(env_id)

@@ -8,10 +8,15 @@ The arrays are those of an actor with ReLU between its layers, weights as `torch
 | w_mu, b_mu | (act, width), (act,): the action is tanh of this |
 | w_log_std, b_log_std | the same; optional: the action is drawn as tanh(μ + exp(clip(log σ, -20, 2)) ε) |
 | obs_mean, obs_std | (obs,); optional: observations are normalised first |
+| action_low, action_high | (act,); of exported policies: the bounds of the environment's actions |
 | metadata | JSON text; optional |
 
 A file without metadata is read as well, so that actors exported from other libraries (those of the Stable-Baselines3
-Zoo, for example) need only be saved under these names.
+Zoo, for example) need only be saved under these names. What `export_policy` writes, plain NumPy can run:
+
+    x = (observation - obs_mean) / obs_std
+    x = max(w0 x + b0, 0), max(w1 x + b1, 0), ...
+    action = (action_low + action_high) / 2 + (action_high - action_low) / 2 * tanh(w_mu x + b_mu)
 """
 
 from __future__ import annotations
@@ -20,134 +25,51 @@ import functools
 import hashlib
 import importlib.resources
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from paperloop.errors import UserError
-from policy_finetune.data.npz_files import read_arrays, write_arrays
-from policy_finetune.envs.acting import HostPolicy
-from policy_finetune.envs.rollouts import RolloutEnvs, evaluate
+from paperloop_data import read_arrays, write_arrays
+from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["METADATA_KEYS", "GradedPolicy", "arrays_of", "load_policy", "save_policy", "scored", "shipped"]
+__all__ = ["GradedPolicy", "export_policy", "load_policy", "read_exported", "save_policy", "shipped"]
 
-Layer = tuple[np.ndarray, np.ndarray]
-
-#: What the metadata of a policy that is shipped says.
-METADATA_KEYS = (
-    "env_id",
-    "algorithm",
-    "env_steps",
-    "seed",
-    "return_mean",
-    "return_std",
-    "episodes",
-    "command",
-    "versions",
-)
-
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+#: Limits of log standard deviations.
+LOG_STD = np.float32(-20), np.float32(2)
 
 
 @dataclass(frozen=True, eq=False)
 class GradedPolicy:
     """An actor and what is known about it.
 
-    Args:
-        hidden: (W (in, out), b (out,)) of each hidden layer.
-        mu: (W, b) of the mean before tanh.
-        log_std: (W, b) of the log standard deviation before tanh, or None for a deterministic policy. A spread that
-            does not depend on the observation has W = 0.
-        obs_mean: (obs,), or None.
-        obs_std: (obs,), positive, or None.
-        metadata: of types that JSON knows; see `METADATA_KEYS`.
+    Attributes:
+        host: tanh(μ(s)), one agent.
+        log_std: (W (in, act), b (act,)) of the log standard deviation before tanh, from the last hidden layer; None for
+            a deterministic policy.
+        metadata: of types that JSON knows, such as env_id, algorithm, env_steps, seed, return_mean and command.
         name: how messages and provenance call it.
-
-    Raises:
-        UserError: shapes that do not fit together, or numbers that are not finite.
     """
 
-    hidden: Sequence[tuple[Any, Any]]
-    mu: tuple[Any, Any]
-    log_std: tuple[Any, Any] | None = None
-    obs_mean: Any = None
-    obs_std: Any = None
+    host: HostPolicy
+    log_std: tuple[np.ndarray, np.ndarray] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     name: str = "policy"
 
     def __post_init__(self) -> None:
-        if not self.hidden:
-            raise UserError(f"{self.name}: the policy has no hidden layer; give at least w0 and b0.")
-        width = None
-        hidden = []
-        for number, layer in enumerate(self.hidden):
-            hidden.append(self._layer(layer, f"w{number}", width, None))
-            width = hidden[-1][0].shape[1]
-        object.__setattr__(self, "hidden", tuple(hidden))
-        object.__setattr__(self, "mu", self._layer(self.mu, "w_mu", width, None))
         if self.log_std is not None:
-            object.__setattr__(self, "log_std", self._layer(self.log_std, "w_log_std", width, self.act_dim))
-        for name in ("obs_mean", "obs_std"):
-            if getattr(self, name) is not None:
-                value = _frozen(getattr(self, name))
-                if value.shape != (self.obs_dim,) or not np.isfinite(value).all():
-                    raise UserError(f"{self.name}: {name} is {self.obs_dim} finite numbers, one for each observation.")
-                object.__setattr__(self, name, value)
-        if self.obs_std is not None and not (self.obs_std > 0).all():
-            raise UserError(f"{self.name}: obs_std is positive in every dimension.")
-        try:
-            plain = json.loads(json.dumps(dict(self.metadata), allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{self.name}: the metadata must be of types that JSON knows ({error}).") from None
-        object.__setattr__(self, "metadata", MappingProxyType(plain))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # For worker processes: a read-only mapping cannot be copied itself, and the caches need not be.
-        fields = (self.hidden, self.mu, self.log_std, self.obs_mean, self.obs_std, dict(self.metadata), self.name)
-        return GradedPolicy, fields
-
-    def _layer(self, layer: tuple[Any, Any], name: str, width: int | None, out: int | None) -> Layer:
-        weight, bias = (_frozen(array) for array in layer)
-        fits = weight.ndim == 2 and weight.shape[0] == (width or weight.shape[0])
-        if not fits or bias.shape != (weight.shape[1],) or (out is not None and weight.shape[1] != out):
-            wants = f"({out or 'out'}, {width or 'in'})"
-            raise UserError(
-                f"{self.name}: {name} is of shape {weight.T.shape} with a bias of {bias.shape}; give {wants} and "
-                f"({out or 'out'},), weights as torch.nn.Linear stores them."
-            )
-        if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-            raise UserError(
-                f"{self.name}: {name} or its bias holds NaN or infinity; the training that made it diverged."
-            )
-        return weight, bias
-
-    @classmethod
-    def of(cls, policy: HostPolicy, agent: int = 0, *, metadata: Mapping[str, Any], **fields: Any) -> GradedPolicy:
-        """Take one agent out of a `HostPolicy`; `fields` may add log_std and a name."""
-        one = policy.agent(agent)
-        layers = [(w[0], b[0, 0]) for w, b in one.layers]
-        mean, std = (None if value is None else np.reshape(value, (one.obs_dim,)) for value in (one.mean, one.std))
-        return cls(layers[:-1], layers[-1], obs_mean=mean, obs_std=std, metadata=metadata, **fields)
-
-    @property
-    def obs_dim(self) -> int:
-        """Length of an observation."""
-        return self.hidden[0][0].shape[0]
-
-    @property
-    def act_dim(self) -> int:
-        """Length of an action."""
-        return self.mu[0].shape[1]
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether the policy has a spread of its own."""
-        return self.log_std is not None
+            weight, bias = (np.asarray(array, np.float32) for array in self.log_std)
+            wanted = self.host.layers[-1][0].shape[1:]
+            if weight.shape != wanted or bias.shape != wanted[1:]:
+                raise UserError(
+                    f"{self.name}: w_log_std is of shape {weight.T.shape} with a bias of {bias.shape}; give those of "
+                    f"w_mu, {wanted[::-1]} and {wanted[1:]}."
+                )
+            object.__setattr__(self, "log_std", (weight, bias))
 
     @property
     def env_steps(self) -> int | None:
@@ -158,35 +80,24 @@ class GradedPolicy:
     def digest(self) -> str:
         """SHA-256 of the arrays, as hexadecimal digits; name and metadata do not count."""
         found = hashlib.sha256()
-        for name, array in sorted(arrays_of(self).items()):
+        for name, array in sorted(_arrays(self).items()):
             found.update(f"{name} {array.shape} ".encode())
             found.update(np.ascontiguousarray(array, "<f4").tobytes())
         return found.hexdigest()
 
     @functools.cached_property
-    def host(self) -> HostPolicy:
-        """The deterministic policy tanh(μ(s)), A = 1."""
-        return HostPolicy.single([*self.hidden, self.mu], self.obs_mean, self.obs_std)
-
-    @functools.cached_property
     def _pre_tanh(self) -> HostPolicy:
         """μ and log σ side by side."""
         assert self.log_std is not None
-        weight, bias = (np.concatenate([m, s], axis=-1) for m, s in zip(self.mu, self.log_std, strict=True))
-        return HostPolicy.single([*self.hidden, (weight, bias)], self.obs_mean, self.obs_std, output="linear")
+        *hidden, (w, b) = self.host.layers
+        both = np.concatenate([w, self.log_std[0][None]], -1), np.concatenate([b, self.log_std[1][None, None]], -1)
+        return HostPolicy([*hidden, both], self.host.mean, self.host.std, output="linear")
 
     def sample(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return one action (act,) drawn from the policy's own distribution for one observation (obs,).
-
-        Raises:
-            UserError: the policy is deterministic.
-        """
-        if self.log_std is None:
-            raise UserError(f"{self.name}: the policy has no spread of its own to sample from; give it noise instead.")
-        both = self._pre_tanh(observation[None])[0]
-        mu, log_std = both[: self.act_dim], both[self.act_dim :]
-        std = np.exp(np.minimum(np.maximum(log_std, np.float32(LOG_STD_MIN)), np.float32(LOG_STD_MAX)))
-        return np.tanh(mu + std * rng.standard_normal(self.act_dim, np.float32))
+        """Return one action (act,) drawn from the policy's own distribution for one observation (obs,)."""
+        mu, log_std = np.split(self._pre_tanh(observation[None])[0], 2)
+        std = np.exp(np.minimum(np.maximum(log_std, LOG_STD[0]), LOG_STD[1]))
+        return np.tanh(mu + std * rng.standard_normal(len(mu), np.float32))
 
     def check_fits(self, spec: EnvSpec) -> None:
         """Raise unless the policy acts in that environment.
@@ -194,10 +105,10 @@ class GradedPolicy:
         Raises:
             UserError: its observations or actions are of another length.
         """
-        if (self.obs_dim, self.act_dim) != (spec.obs_dim, spec.act_dim):
+        if (self.host.obs_dim, self.host.act_dim) != (spec.obs_dim, spec.act_dim):
             raise UserError(
-                f"{self.name}: the policy takes {self.obs_dim} observations and gives {self.act_dim} actions, but "
-                f"{spec.env_id} has {spec.obs_dim} and {spec.act_dim}; give a policy of that environment."
+                f"{self.name}: the policy takes {self.host.obs_dim} observations and gives {self.host.act_dim} "
+                f"actions, but {spec.env_id} has {spec.obs_dim} and {spec.act_dim}; give a policy of that environment."
             )
 
 
@@ -205,10 +116,10 @@ def load_policy(path: str | Path) -> GradedPolicy:
     """Read a policy.
 
     Raises:
-        UserError: there is no such file, or it is damaged, pickled, or misses an array.
+        UserError: there is no such file, or it is damaged, pickled, misses an array, or holds NaN.
     """
     path = Path(path)
-    arrays = read_arrays(path, "a policy")
+    arrays = read_arrays(path)
     try:
         metadata = json.loads(str(arrays["metadata"])) if "metadata" in arrays else {}
     except (ValueError, RecursionError):
@@ -223,36 +134,59 @@ def load_policy(path: str | Path) -> GradedPolicy:
             f"{path}: there is no {'w_mu' if hidden else 'w0'!r} (it holds {', '.join(sorted(arrays)) or 'nothing'}); "
             "a policy has w0, b0, ..., w_mu and b_mu."
         )
-    return GradedPolicy(
-        hidden,
-        _stored(arrays, "_mu", path),
-        _stored(arrays, "_log_std", path) if "w_log_std" in arrays else None,
-        arrays.get("obs_mean"),
-        arrays.get("obs_std"),
-        metadata,
-        path.name,
-    )
+    log_std = _stored(arrays, "_log_std", path) if "w_log_std" in arrays else None
+    try:
+        layers = [*hidden, _stored(arrays, "_mu", path)]
+        host = HostPolicy.single(layers, arrays.get("obs_mean"), arrays.get("obs_std"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return GradedPolicy(host, log_std, metadata, path.name)
 
 
-def save_policy(policy: GradedPolicy, path: str | Path, *, overwrite: bool = False) -> Path:
+def _stored(arrays: Mapping[str, np.ndarray], suffix: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    weight, bias = arrays[f"w{suffix}"], arrays.get(f"b{suffix}")
+    if bias is None:
+        raise UserError(f"{path}: there is w{suffix} but no b{suffix}; add it.")
+    if weight.dtype.kind not in "fiu" or bias.dtype.kind not in "fiu":
+        raise UserError(f"{path}: w{suffix} or b{suffix} holds no numbers; save the policy's weights as float32.")
+    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+        raise UserError(f"{path}: w{suffix} or its bias holds NaN or infinity; the training that made it diverged.")
+    return weight.T, bias
+
+
+def _arrays(policy: GradedPolicy) -> dict[str, np.ndarray]:
+    """Return the arrays of the file, weights (out, in)."""
+    *hidden, mu = [(w[0], b[0, 0]) for w, b in policy.host.layers]
+    layers = {f"{number}": layer for number, layer in enumerate(hidden)} | {"_mu": mu}
+    if policy.log_std is not None:
+        layers["_log_std"] = policy.log_std
+    found = {}
+    for suffix, (weight, bias) in layers.items():
+        found[f"w{suffix}"], found[f"b{suffix}"] = np.ascontiguousarray(weight.T), bias
+    for name, value in (("obs_mean", policy.host.mean), ("obs_std", policy.host.std)):
+        if value is not None:
+            found[name] = value.reshape(-1)
+    return found
+
+
+def save_policy(
+    policy: GradedPolicy, path: str | Path, *, overwrite: bool = False, more: Mapping[str, np.ndarray] | None = None
+) -> Path:
     """Write a policy atomically. Equal policies give equal bytes: no time is recorded.
+
+    Args:
+        policy: the policy.
+        path: the file, whose name ends in .npz.
+        overwrite: replace a file that is there.
+        more: further arrays.
 
     Raises:
         UserError: the path exists, does not end in .npz, or cannot be written.
     """
-    contents: dict[str, np.ndarray] = arrays_of(policy)
-    contents["metadata"] = np.array(json.dumps(dict(policy.metadata)))
-    return write_arrays(path, contents, overwrite=overwrite)
-
-
-def scored(policy: GradedPolicy, spec: EnvSpec, *, episodes: int = 10, seed: int = 0) -> GradedPolicy:
-    """Return the policy with the mean and deviation of its deterministic returns in the metadata."""
-    policy.check_fits(spec)
-    with RolloutEnvs(spec) as envs:
-        found = evaluate(policy.host, spec, episodes=episodes, seed=seed, envs=envs)
-    score = {"return_mean": float(found.mean[0]), "return_std": float(found.std[0]), "episodes": episodes}
-    fields = {name: getattr(policy, name) for name in ("hidden", "mu", "log_std", "obs_mean", "obs_std", "name")}
-    return GradedPolicy(**fields, metadata={**policy.metadata, "env_id": spec.env_id, **score})
+    if Path(path).suffix != ".npz":
+        raise UserError(f"{path}: a policy is an npz file; give a name that ends in .npz.")
+    about = {"metadata": np.array(json.dumps(dict(policy.metadata), allow_nan=False))}
+    return write_arrays(path, _arrays(policy) | dict(more or {}) | about, overwrite=overwrite, compress=True)
 
 
 def shipped(env_id: str) -> dict[str, Path]:
@@ -266,30 +200,38 @@ def shipped(env_id: str) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: (steps[item[0]] or 0, item[0])))
 
 
-def _frozen(array: Any) -> np.ndarray:
-    copied = np.array(array, np.float32, order="C")
-    copied.flags.writeable = False
-    return copied
+def export_policy(policy: Policy, path: str | Path, *, label: str = "", overwrite: bool = False) -> Path:
+    """Write one agent's policy to an npz file that plain NumPy can run, normaliser and bounds included.
+
+    Args:
+        policy: of one agent: `policy.agent(0)`.
+        path: the file, whose name ends in .npz.
+        label: the agent's arm, for those who read the file.
+        overwrite: replace a file that is there.
+
+    Raises:
+        UserError: there are several agents, its numbers are not finite, or the file exists or cannot be written.
+    """
+    if policy.num_agents != 1:
+        raise UserError(f"One agent goes into a file, and these are {policy.num_agents}: take policy.agent(0).")
+    spec, host = policy.spec, policy.canonical
+    if not all(np.isfinite(array).all() for layer in host.layers for array in layer):
+        raise UserError("The policy holds NaN or infinity; the training that made it diverged.")
+    normaliser = {"obs_mean": np.zeros(spec.obs_dim, np.float32), "obs_std": np.ones(spec.obs_dim, np.float32)}
+    graded = GradedPolicy(host, None, {"env_id": spec.env_id, "agent": label, "environment": spec.to_json()})
+    missing = {name: value for name, value in normaliser.items() if name not in _arrays(graded)}
+    bounds = {"action_low": spec.low, "action_high": spec.high}
+    return save_policy(graded, path, overwrite=overwrite, more=missing | bounds)
 
 
-def _stored(arrays: Mapping[str, np.ndarray], suffix: str, path: Path) -> Layer:
-    weight, bias = arrays[f"w{suffix}"], arrays.get(f"b{suffix}")
-    if bias is None:
-        raise UserError(f"{path}: there is w{suffix} but no b{suffix}; add it.")
-    if weight.dtype.kind not in "fiu" or bias.dtype.kind not in "fiu":
-        raise UserError(f"{path}: w{suffix} or b{suffix} holds no numbers; save the policy's weights as float32.")
-    return weight.T, bias
+def read_exported(path: str | Path) -> tuple[Policy, str]:
+    """Return the policy that `export_policy` wrote, A = 1, and its label.
 
-
-def arrays_of(policy: GradedPolicy) -> dict[str, np.ndarray]:
-    """Return the arrays of the file, weights (out, in)."""
-    layers = {f"{number}": layer for number, layer in enumerate(policy.hidden)} | {"_mu": policy.mu}
-    if policy.log_std is not None:
-        layers["_log_std"] = policy.log_std
-    found = {}
-    for suffix, (weight, bias) in layers.items():
-        found[f"w{suffix}"], found[f"b{suffix}"] = np.ascontiguousarray(weight.T), bias
-    for name in ("obs_mean", "obs_std"):
-        if getattr(policy, name) is not None:
-            found[name] = getattr(policy, name)
-    return found
+    Raises:
+        UserError: it is not such a file, or damaged.
+    """
+    graded = load_policy(path)
+    if "environment" not in graded.metadata:
+        raise UserError(f"{path} does not say in which environment its policy acts: export it from its run again.")
+    spec = EnvSpec.from_json(graded.metadata["environment"], str(path))
+    return Policy(graded.host, spec), str(graded.metadata.get("agent", ""))

@@ -14,12 +14,12 @@ import numpy as np
 
 from paperloop.errors import CheckpointError, UserError
 from paperloop.loop.folder import RunFolder
-from policy_finetune.data.exported import read_exported
-from policy_finetune.data.npz_files import read_arrays
+from paperloop_data import read_arrays
+from policy_finetune.data.policies import read_exported
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["load_policies", "saved_environment", "write_policies"]
+__all__ = ["load_policies", "payload_of", "saved_environment", "saved_labels", "write_policies"]
 
 FILE = "policies.npz"
 
@@ -52,7 +52,7 @@ def load_policies(folder: str | Path) -> tuple[Policy, tuple[str, ...]]:
         policy, label = read_exported(folder)
         return policy, (label,)
     file, arrays = _read(folder)
-    spec, about = _about(file, arrays)
+    spec, labels = _about(file, arrays)
     if spec is None:
         raise UserError(
             f"{folder} does not say in which environment its agents act: evaluate them in Python, with a trainer of "
@@ -63,7 +63,7 @@ def load_policies(folder: str | Path) -> tuple[Policy, tuple[str, ...]]:
         policy = Policy(HostPolicy(layers, arrays.get("mean"), arrays.get("std")), spec)
     except (KeyError, UserError) as error:
         raise CheckpointError(f"{file} does not hold policies ({error}): restore the run folder.") from None
-    return policy, tuple(about["labels"])
+    return policy, labels
 
 
 def saved_environment(folder: str | Path) -> EnvSpec | None:
@@ -74,24 +74,39 @@ def saved_environment(folder: str | Path) -> EnvSpec | None:
         return None
 
 
-def _read(folder: str | Path) -> tuple[Path, dict[str, np.ndarray]]:
+def saved_labels(folder: str | Path) -> tuple[str, ...]:
+    """Return the labels of the agents in a run's newest checkpoint."""
+    return _about(*_read(folder))[1]
+
+
+def payload_of(folder: str | Path) -> Path:
+    """Return where the files of a run's newest checkpoint lie, verified byte by byte.
+
+    Raises:
+        UserError: it is not a run folder.
+        CheckpointError: the checkpoint is damaged or missing.
+    """
     run = RunFolder(Path(folder))
     if run.record() is None:
         raise UserError(f"{folder} is not a run folder (no run.json): name the folder that training wrote.")
     step = run.checkpoints.find()
     if step is None:
         raise CheckpointError(f"{folder} has no checkpoint yet: train it first.")
-    file = run.checkpoints.path(step) / "payload" / FILE
+    return run.checkpoints.path(step) / "payload"
+
+
+def _read(folder: str | Path) -> tuple[Path, dict[str, np.ndarray]]:
+    file = payload_of(folder) / FILE
     if not file.is_file():
         raise UserError(f"{folder} holds no policies ({file.name}): it is a run of another package or version.")
-    return file, read_arrays(file, "policies")
+    return file, read_arrays(file)
 
 
-def _about(file: Path, arrays: dict[str, np.ndarray]) -> tuple[EnvSpec | None, dict]:
+def _about(file: Path, arrays: dict[str, np.ndarray]) -> tuple[EnvSpec | None, tuple[str, ...]]:
     try:
         about = json.loads(str(arrays["about"]))
-        labels = [str(label) for label in about["labels"]]
+        labels = tuple(str(label) for label in about["labels"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} is damaged ({error}): restore the run folder.") from None
     stated = about.get("environment")
-    return None if stated is None else EnvSpec.from_json(stated, str(file)), {"labels": labels}
+    return None if stated is None else EnvSpec.from_json(stated, str(file)), labels

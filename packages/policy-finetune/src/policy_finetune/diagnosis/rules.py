@@ -21,14 +21,14 @@ promises too much need not mislead: a constant error moves no action. So the rul
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from policy_finetune.config import LearnerConfig
-from policy_finetune.diagnosis.measures import Estimate, Optimism
+from policy_finetune.config import BCConfig, LearnerConfig
+from policy_finetune.diagnosis.measures import Estimate
+from policy_finetune.presets import LEARNERS
 
-__all__ = ["LIMITS", "AgentDiagnosis", "DataDiagnosis", "Diagnosis", "Recommendation", "Regime", "recommend"]
+__all__ = ["LIMITS", "NARROW", "AgentDiagnosis", "DataDiagnosis", "Diagnosis", "Recommendation", "Regime", "recommend"]
 
 Regime = Literal["superior", "comparable", "inferior"]
 
@@ -51,6 +51,10 @@ LIMITS = (
     "sparse reward. Where the stakes are high, run `policy-finetune study` on your own data."
 )
 
+#: Options by what is kept.
+DROP, WARM = ("--replay.type", "drop"), ("--switch.warmup-env-steps", "5000")
+SHARE = ("--replay.type", "symmetric", "--replay.rho", "0.5")
+
 
 @dataclass(frozen=True)
 class DataDiagnosis:
@@ -68,10 +72,6 @@ class DataDiagnosis:
         terminated: the share of episodes that the environment ended ...
         truncated: ... and of those that a time limit ended; the rest were cut off.
         action_spread: how much actions vary where the state is the same, as a standard deviation (0.58: uniform).
-        behaviours: the effective number of different episodes (Vendi score of their mean observations and actions).
-        rank: the effective rank of the observations, of `obs_dim`.
-        obs_dim: length of an observation.
-        gap: median distance of a state to the nearest one of another episode, in standard deviations.
     """
 
     file: str
@@ -85,10 +85,6 @@ class DataDiagnosis:
     terminated: float
     truncated: float
     action_spread: float
-    behaviours: float
-    rank: float
-    obs_dim: int
-    gap: float
 
 
 @dataclass(frozen=True)
@@ -99,33 +95,19 @@ class AgentDiagnosis:
         index: its place in the run.
         label: its arm.
         returns: of the deterministic policy.
-        noisy: of the same under the noise that it will explore with.
         difference: returns minus the data's.
         length: mean length of an episode.
         terminated: share of its episodes that the environment ended.
-        beyond: share of the states it visits that are farther from the data than 95 % of the data's own.
-        gap: median distance of a visited state to the data, in standard deviations.
-        action_distance: root mean square of π(s) - a over the data.
         greedy: returns of following its first critic alone (the best of sampled actions); None without critics.
-        greedy_distance: root mean square of that action minus π(s), over the data.
-        optimism: of the critics; None without critics, or where episodes are too short to tell.
-        preference: mean over the data of Q(s, π(s)) - Q(s, a), divided by the optimism's scale.
     """
 
     index: int
     label: str
     returns: Estimate
-    noisy: Estimate
     difference: Estimate
     length: float
     terminated: float
-    beyond: float
-    gap: float
-    action_distance: float
     greedy: Estimate | None = None
-    greedy_distance: float | None = None
-    optimism: Optimism | None = None
-    preference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -200,8 +182,7 @@ class Diagnosis:
     @property
     def fragile(self) -> bool:
         """Whether an unconstrained actor should be expected to lose the policy at the switch."""
-        misled = self.misled
-        return self.narrow or (misled is not None and misled > MISLED)
+        return self.narrow or (self.misled is not None and self.misled > MISLED)
 
 
 @dataclass(frozen=True)
@@ -213,8 +194,6 @@ class Recommendation:
         options: of `policy-finetune finetune`, besides --start and --out, or of `train`, besides --env-id, --data and
             --out.
         because: one sentence, with the numbers it rests on.
-        numbers: those numbers by name.
-        certain: False where it is a toss-up.
         uncertainty: what speaks against relying on it; empty where nothing measured does.
         complete: False for options that go with those of another entry.
         program: who takes the options; `train` begins from nothing.
@@ -223,30 +202,16 @@ class Recommendation:
     title: str
     options: tuple[str, ...]
     because: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
-    certain: bool = True
     uncertainty: str = ""
     complete: bool = True
     program: Literal["finetune", "train"] = "finetune"
 
-    @property
-    def command(self) -> str:
-        """The options as one line."""
-        return " ".join(self.options)
-
-
-WARM = ("--switch.warmup-env-steps", "5000")
-DROP = ("--replay.kind", "drop")
-SHARE = ("--replay.kind", "symmetric", "--replay.rho", "0.5")
-
 
 def recommend(diagnosis: Diagnosis) -> tuple[Recommendation, ...]:
-    """Return ways to fine-tune, the recommended one first; at least one.
-
-    A toss-up between regimes gives the way of each, marked as uncertain. The last entry of a fragile start is the
-    collapse detector, which goes with any of them.
-    """
-    if _nothing_learned(diagnosis):
+    """Return the ways that fit, the likeliest first; more than one where the measurements leave it open."""
+    # The margin counts only where it is not itself derived from these returns.
+    chance = diagnosis.random.high + (diagnosis.margin if diagnosis.scale_is == "expert" else 0.0)
+    if diagnosis.returns.low <= chance and diagnosis.data.returns.low <= chance:
         return (_from_scratch(diagnosis),)
     regimes = diagnosis.regimes
     if regimes == ("comparable",):  # both work, so neither is in doubt
@@ -257,31 +222,15 @@ def recommend(diagnosis: Diagnosis) -> tuple[Recommendation, ...]:
     return tuple(ways)
 
 
-def _nothing_learned(diagnosis: Diagnosis) -> bool:
-    """Whether the intervals leave it open that neither the policies nor the data are better than random.
-
-    The margin counts only where it is not itself derived from these returns.
-    """
-    limit = diagnosis.random.high + (diagnosis.margin if diagnosis.scale_is == "expert" else 0.0)
-    return diagnosis.returns.low <= limit and diagnosis.data.returns.low <= limit
-
-
 def _from_scratch(diagnosis: Diagnosis) -> Recommendation:
-    learner = _family(diagnosis.learner)
-    preset = "sac" if learner == "sac" else "td3"
+    preset = "sac" if _family(diagnosis.learner) == "sac" else "td3"
     return Recommendation(
         title="nothing to keep: learn from scratch, with the data in the replay",
-        options=("--preset", preset, *_fitting(diagnosis.learner, preset), "--replay.kind", "append"),
+        options=("--preset", preset, *_fitting(diagnosis.learner, preset), "--replay.type", "append"),
         because=(
             f"Neither the policy ({diagnosis.returns}) nor the data ({diagnosis.data.returns}) are clearly better than "
             f"random actions ({diagnosis.random}), so there is nothing that fine-tuning could lose."
         ),
-        numbers={
-            "returns": diagnosis.returns.point,
-            "data_returns": diagnosis.data.returns.point,
-            "random": diagnosis.random.point,
-        },
-        certain=False,
         uncertainty=(
             f"The best tenth of the data reaches {diagnosis.data.top:.1f}, and a sparse reward may hide what the "
             "policy can do; `policy-finetune finetune --start` with the same options may do as well."
@@ -291,40 +240,24 @@ def _from_scratch(diagnosis: Diagnosis) -> Recommendation:
 
 
 def _way(diagnosis: Diagnosis, regime: Regime, *, first: bool) -> Recommendation:
-    family, fragile = _family(diagnosis.learner), diagnosis.fragile
-    keeps_data = regime != "superior"
+    family = _family(diagnosis.learner)
     # What holds the policy: the data themselves where these are better (BC, Cal-QL), else the policy that is there.
-    hold = {
-        "td3": "td3bc" if regime == "inferior" else "td3c",
-        "sac": "calql",
-        "iql": "iql",
-    }[family] if fragile else {"td3": "td3", "sac": "sac", "iql": "iql"}[family]  # fmt: skip
-    options = ["--preset", hold, *_fitting(diagnosis.learner, hold), *(SHARE if keeps_data else (*DROP, *WARM))]
-    if (
-        diagnosis.learner.name == "bc"
-    ):  # its critics start from scratch, and know nothing when the actor would first climb them
+    held = {"td3": "td3bc" if regime == "inferior" else "td3c", "sac": "calql", "iql": "iql"}
+    hold = held[family] if diagnosis.fragile else family
+    options = ["--preset", hold, *_fitting(diagnosis.learner, hold)]
+    options += [*DROP, *WARM] if regime == "superior" else SHARE
+    if isinstance(diagnosis.learner, BCConfig):  # its critics know nothing when the actor would first climb them
         options += ["--switch.critic-warmup", "5000"]
-    title = {
+    keeps = {
         "superior": "keep the policy, drop the data",
         "comparable": "keep half a batch of the data",
         "inferior": "keep the data",
-    }[regime]
-    title += {"td3c": ", constrain the policy", "td3bc": ", with a BC term", "calql": ", stay conservative"}.get(
-        hold, ""
-    )
-    numbers = {
-        "returns": diagnosis.returns.point, "data_returns": diagnosis.data.returns.point,
-        "difference": diagnosis.difference.point, "difference_low": diagnosis.difference.low,
-        "difference_high": diagnosis.difference.high, "margin": diagnosis.margin,
-        "action_spread": diagnosis.data.action_spread,
-    }  # fmt: skip
-    if diagnosis.misled is not None:
-        numbers["misled"] = diagnosis.misled
-    doubts = _doubts(diagnosis, regime, first=first)
+    }
+    besides = {"td3c": ", constrain the policy", "td3bc": ", with a BC term", "calql": ", stay conservative"}
     return Recommendation(
-        title=title, options=tuple(options),
+        title=keeps[regime] + besides.get(hold, ""), options=tuple(options),
         because=f"{_about_returns(diagnosis, regime)} {_about_hold(diagnosis, hold)}",
-        numbers=numbers, certain=not doubts, uncertainty=" ".join(doubts),
+        uncertainty=" ".join(_doubts(diagnosis, regime, first=first)),
     )  # fmt: skip
 
 
@@ -348,14 +281,13 @@ def _about_returns(diagnosis: Diagnosis, regime: Regime) -> str:
 
 def _about_hold(diagnosis: Diagnosis, hold: str) -> str:
     spread = f"actions at a state vary by {diagnosis.data.action_spread:.2f} (uniform: 0.58, narrow below {NARROW})"
-    misled = diagnosis.misled
-    follow = ""
+    misled, follow = diagnosis.misled, ""
     if misled is not None:
         verb = "loses" if misled >= 0 else "adds"
         follow = f"following the critic alone {verb} {100 * abs(misled):.0f} % of the gain over random"
     if not diagnosis.fragile:
         return f"No constraint: {spread}{' and ' + follow if follow else ''}."
-    reasons = ([f"{spread}"] if diagnosis.narrow else []) + ([follow] if misled is not None and misled > MISLED else [])
+    reasons = ([spread] if diagnosis.narrow else []) + ([follow] if misled is not None and misled > MISLED else [])
     how = {
         "td3c": "Constrained", "td3bc": "Held to the data", "calql": "Conservative",
         "iql": "IQL never asks its critics about actions outside the data",
@@ -373,8 +305,9 @@ def _doubts(diagnosis: Diagnosis, regime: Regime, *, first: bool) -> list[str]:
         )
     if not first:
         return said
-    apart = {_sign(agent.difference, diagnosis.margin) for agent in diagnosis.agents} - {0}
-    if len(apart) > 1:
+    margin = diagnosis.margin
+    better = any(agent.difference.low > margin for agent in diagnosis.agents)
+    if better and any(agent.difference.high < -margin for agent in diagnosis.agents):
         said.append("The agents disagree: some are better than the data, some worse; fine-tune them apart.")
     if diagnosis.misled_is_open and not diagnosis.narrow:
         said.append("Whether the critics mislead is open: the interval of following them holds the limit.")
@@ -383,41 +316,27 @@ def _doubts(diagnosis: Diagnosis, regime: Regime, *, first: bool) -> list[str]:
     return said
 
 
-def _sign(difference: Estimate, margin: float) -> int:
-    """Return 1 or -1 where a whole interval lies beyond the margin, else 0."""
-    return int(difference.low > margin) - int(difference.high < -margin)
-
-
 def _guard(diagnosis: Diagnosis) -> Recommendation:
     return Recommendation(
         title="with any of them: the collapse detector",
-        options=("--guard.enabled",),
+        options=("--guard",),
         because=(
             f"Training returns that fall by half of the gain over random ({diagnosis.random.point:.1f}) bring back the "
-            "policy of the switch (with constraint.reference best: the best one so far); it costs nothing where "
-            "nothing collapses."
+            "policy of the switch (with learner.constraint.reference.type best: the best one so far); it costs nothing "
+            "where nothing collapses."
         ),
-        numbers={"random": diagnosis.random.point},
         complete=False,
     )
 
 
 def _family(learner: LearnerConfig) -> str:
     """Who continues from such a learner: behaviour cloning has no critics and continues with TD3."""
-    return {"bc": "td3", "iql": "iql", "sac": "sac"}.get(learner.name, "td3")
+    return {"bc": "td3"}.get(learner.type, learner.type)
 
 
 def _fitting(learner: LearnerConfig, preset: str) -> list[str]:
-    """Return the options that make a preset's networks those of the pre-trained agents, which are else lost."""
-    from policy_finetune.presets import LEARNERS
-
-    usual, out = LEARNERS[preset], []
-    if learner.network.hidden != usual.network.hidden:
-        out += ["--learner.network.hidden", *map(str, learner.network.hidden)]
-    if learner.name != "bc" and learner.network.critics != usual.network.critics:
-        out += ["--learner.network.critics", str(learner.network.critics)]
-    if learner.name != "bc" and learner.network.layer_norm != usual.network.layer_norm:
-        out.append(f"--learner.network.{'' if learner.network.layer_norm else 'no-'}layer-norm")
-    if learner.discount != usual.discount:
-        out += ["--learner.discount", repr(learner.discount)]
-    return out
+    """Return the options that a preset lacks; `finetune` takes the networks of the pre-trained agents by itself."""
+    usual = LEARNERS[preset]
+    if isinstance(learner, BCConfig) or isinstance(usual, BCConfig) or learner.discount == usual.discount:
+        return []
+    return ["--learner.discount", repr(learner.discount)]

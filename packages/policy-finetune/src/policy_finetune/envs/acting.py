@@ -116,6 +116,13 @@ class HostPolicy:
 
         return HostPolicy([(w[pick], b[pick]) for w, b in self.layers], of(self.mean), of(self.std), self.output)
 
+    def normalised(self, observations: np.ndarray) -> np.ndarray:
+        """Return observations (A, ..., obs) as the network sees them."""
+        shape = (-1, *(1,) * (observations.ndim - 2), self.obs_dim)
+        if self.mean is not None:
+            observations = observations - self.mean.reshape(shape)
+        return observations if self.std is None else observations / self.std.reshape(shape)
+
     def __call__(self, observations: Any) -> np.ndarray:
         """Return canonical actions.
 
@@ -135,11 +142,7 @@ class HostPolicy:
                 f"({self.num_agents}, ..., {self.obs_dim}); got {x.shape}."
             )
         batch = x.shape[:-1]
-        x = x.reshape(self.num_agents, -1, 1, self.obs_dim)
-        if self.mean is not None:
-            x = x - self.mean.reshape(-1, 1, 1, self.obs_dim)
-        if self.std is not None:
-            x = x / self.std.reshape(-1, 1, 1, self.obs_dim)
+        x = self.normalised(x.reshape(self.num_agents, -1, 1, self.obs_dim))
         last = len(self.layers) - 1
         for number, (weight, bias) in enumerate(self.layers):
             # (A, E, 1, in) @ (A, 1, in, out): np.matmul is 1.5 to 5 times as fast as np.einsum here.

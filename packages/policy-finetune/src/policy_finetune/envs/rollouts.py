@@ -19,7 +19,7 @@ from policy_finetune.envs.acting import Policy
 from policy_finetune.envs.simulators import reset_env, step_env
 from policy_finetune.envs.spec import EnvSpec, as_vector
 
-__all__ = ["ActingPolicy", "Returns", "RolloutEnvs", "evaluate", "evaluation_seeds"]
+__all__ = ["ActingPolicy", "Returns", "RolloutEnvs", "UniformPolicy", "evaluate"]
 
 #: Environments that run side by side. More save little: the simulator takes most of the time, acting the rest.
 MAX_ENVS = 64
@@ -36,6 +36,19 @@ class ActingPolicy(Protocol):
     def __call__(self, observations: np.ndarray) -> np.ndarray:
         """Return canonical actions (A, n, act) for observations (A, n, obs)."""
         ...
+
+
+class UniformPolicy:
+    """Uniformly random actions, as one agent."""
+
+    num_agents = 1
+
+    def __init__(self, spec: EnvSpec, seed: int) -> None:
+        self._act_dim, self._rng = spec.act_dim, np.random.default_rng(fold_seed(seed, "random actions"))
+
+    def __call__(self, observations: np.ndarray) -> np.ndarray:
+        """Return actions (1, n, act)."""
+        return self._rng.uniform(-1, 1, (*observations.shape[:-1], self._act_dim)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,18 +106,12 @@ class RolloutEnvs:
         self.close()
 
 
-def evaluation_seeds(seed: int, episodes: int) -> tuple[int, ...]:
-    """Return the reset seeds of the evaluation `seed`: a stream of their own, never one of training's."""
-    return tuple(fold_seed(seed, "evaluation", number) for number in range(episodes))
-
-
 def evaluate(
     policy: ActingPolicy | Policy,
     spec: EnvSpec,
     *,
     episodes: int = 10,
     seed: int = 0,
-    seeds: Sequence[int] | None = None,
     noise: float = 0.0,
     envs: RolloutEnvs | None = None,
 ) -> Returns:
@@ -117,8 +124,7 @@ def evaluate(
         policy: the policies; deterministic. A callable gives canonical actions.
         spec: the environment.
         episodes: E.
-        seed: what the resets and the noise derive from.
-        seeds: the E reset seeds themselves, in place of `episodes`.
+        seed: what the resets and the noise derive from: a stream of their own, never one of training's.
         noise: σ of Gaussian noise on the canonical actions, which are clipped after it. Tasks whose starts hardly vary
             (MuJoCo's) give nearly equal episodes without it, so that a policy on a knife's edge looks safe.
         envs: environments to use again; by default they are made here and closed.
@@ -129,9 +135,9 @@ def evaluate(
     """
     if isinstance(policy, Policy):
         policy = policy.canonical
-    seeds = evaluation_seeds(seed, episodes) if seeds is None else tuple(seeds)
-    if not seeds:
+    if episodes < 1:
         raise UserError("An evaluation has at least one episode; give episodes of 1 or more.")
+    seeds = [fold_seed(seed, "evaluation", number) for number in range(episodes)]
     if not (np.isfinite(noise) and noise >= 0):
         raise UserError(f"The noise of an evaluation is at least 0 and finite; got {noise}.")
     agents, count = policy.num_agents, len(seeds)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from policy_finetune.config import LearnerConfig, NetworkConfig
+from policy_finetune.config import NetworkConfig
 from policy_finetune.learners.networks import Layer, init_layers, q_values
 
 __all__ = [
@@ -21,14 +21,17 @@ __all__ = [
     "Learner",
     "LearnerState",
     "Optimiser",
-    "actor_rate",
+    "bellman_target",
+    "cosine_rate",
     "counted",
     "each_batch",
     "folded",
     "init_critics",
     "polyak",
     "q_over_bound",
-    "target_critics",
+    "ramp",
+    "some_critics",
+    "squared_error",
     "value_to_climb",
 ]
 
@@ -95,7 +98,7 @@ class LearnerState:
 class Learner(Protocol):
     """One way of learning from batches. A round is `config.policy_delay` critic updates and one actor update."""
 
-    config: LearnerConfig
+    config: Any
 
     def init(self, key: Array) -> LearnerState:
         """Return the state before the first round."""
@@ -110,8 +113,8 @@ class Learner(Protocol):
             state: what `init` or the round before returned.
             batches: fields with leading axes [policy_delay, B]; the actor learns from the last one.
             key: the randomness of this round.
-            weights: the numbers by which agents of one program may differ (`policy_finetune.agents.weights`), f32
-                scalars.
+            weights: the numbers by which agents of one program may differ (`policy_finetune.agents.structure`),
+                f32 scalars.
         """
         ...
 
@@ -119,9 +122,9 @@ class Learner(Protocol):
 class Optimiser:
     """Adam as optax has it, for one network at a time; the learning rate may be a traced number."""
 
-    def __init__(self, config: LearnerConfig) -> None:
-        steps = [optax.clip_by_global_norm(config.max_grad_norm)] if config.max_grad_norm else []
-        self.transform = optax.chain(*steps, optax.scale_by_adam(eps=config.adam_eps))
+    def __init__(self, eps: float = 1e-8, max_grad_norm: float = 0.0) -> None:
+        steps = [optax.clip_by_global_norm(max_grad_norm)] if max_grad_norm else []
+        self.transform = optax.chain(*steps, optax.scale_by_adam(eps=eps))
 
     def init(self, params: Any) -> Any:
         """Return the moments before the first step."""
@@ -139,20 +142,30 @@ def init_critics(key: Array, network: NetworkConfig, obs_dim: int, act_dim: int)
     return init_layers(key, sizes, ensemble=network.critics, init=network.init, layer_norm=network.layer_norm)
 
 
-def target_critics(config: LearnerConfig, critics: Any, key: Array) -> Any:
-    """Return the critics whose minimum is the target: all, or REDQ's random subset of `config.target_subset`."""
-    if not config.target_subset:
+def some_critics(critics: Any, key: Array, *, subset: int) -> Any:
+    """Return the critics whose minimum is the target: all for a subset of 0, else REDQ's random ones."""
+    if not subset:
         return critics
-    chosen = jax.random.choice(key, config.network.critics, (config.target_subset,), replace=False)
+    chosen = jax.random.choice(key, len(critics[0]["b"]), (subset,), replace=False)
     return jax.tree.map(lambda x: x[chosen], critics)
 
 
-def value_to_climb(config: LearnerConfig, critics: Any, obs: Array, action: Array) -> Array:
-    """Return the value [B] that the actor climbs, as `config.actor_q` says."""
-    if config.actor_q == "first":
+def value_to_climb(critics: Any, obs: Array, action: Array, *, how: str) -> Array:
+    """Return the value [B] that an actor climbs: that of the "first" critic, or the "min" or "mean" of all."""
+    if how == "first":
         return q_values(jax.tree.map(lambda x: x[:1], critics), obs, action)[0]
     q = q_values(critics, obs, action)
-    return q.min(0) if config.actor_q == "min" else q.mean(0)
+    return q.min(0) if how == "min" else q.mean(0)
+
+
+def bellman_target(reward: Array, mask: Array, value: Array, *, discount: Array | float) -> Array:
+    """Return y = r + γ (1 - d) V(s'), [B]; `mask` is 1 - d."""
+    return reward + discount * mask * value
+
+
+def squared_error(q: Array, target: Array) -> Array:
+    """Return Σ_i E[(Q_i - y)²] of q [N, B] and y [B]."""
+    return jnp.square(q - target).mean(1).sum()
 
 
 def each_batch(
@@ -202,11 +215,15 @@ def copy(tree: Any) -> Any:
     return jax.tree.map(jnp.copy, tree)
 
 
-def actor_rate(weights: Mapping[str, Array], done: Array) -> Array:
-    """Return the actor's learning rate after `done` of its updates: constant, or a cosine to 0."""
-    steps = weights["actor_lr_steps"]
+def ramp(first: Any, last: Any, steps: Any, now: Array) -> Array:
+    """Return what goes linearly from `first` to `last` in `steps`, and stays."""
+    return first + (last - first) * jnp.clip(now / jnp.maximum(steps, 1.0), 0.0, 1.0)
+
+
+def cosine_rate(lr: Array, done: Array, *, steps: Array) -> Array:
+    """Return the learning rate after `done` of `steps` updates: a cosine to 0, or constant for 0 steps."""
     cosine = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(done / jnp.maximum(steps, 1.0), 1.0)))
-    return weights["actor_lr"] * jnp.where(steps > 0, cosine, 1.0)
+    return lr * jnp.where(steps > 0, cosine, 1.0)
 
 
 def q_over_bound(info: Info, reward: Array, discount: Array) -> Info:

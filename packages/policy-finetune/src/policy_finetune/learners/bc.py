@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from policy_finetune.config import LearnerConfig
+from policy_finetune.config import BCConfig
 from policy_finetune.learners.base import (
     Batch,
     Info,
     LearnerState,
     Optimiser,
-    actor_rate,
+    cosine_rate,
     counted,
     each_batch,
 )
@@ -37,15 +37,15 @@ def gaussian_log_prob(actor: dict[str, Any], mean: Array, action: Array) -> Arra
 class BC:
     """Squared error of the mean action ("mse"), or a Gaussian's likelihood ("mle")."""
 
-    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int) -> None:
+    def __init__(self, config: BCConfig, obs_dim: int, act_dim: int) -> None:
         self.config = config
         self.sizes = obs_dim, act_dim
-        self.optimiser = Optimiser(config)
+        self.optimiser = Optimiser(config.adam_eps, config.max_grad_norm)
 
     def init(self, key: Array) -> LearnerState:
         """Return the state before the first round."""
         net = self.config.network
-        spread = "vector" if self.config.bc_loss == "mle" else "none"
+        spread = "vector" if self.config.loss == "mle" else "none"
         actor = init_actor(key, *self.sizes, net.hidden, init=net.init, log_std=spread)
         zero = jnp.zeros((), jnp.int32)
         return LearnerState({"actor": actor}, {}, {"actor": self.optimiser.init(actor)}, None, zero, zero)
@@ -61,14 +61,14 @@ class BC:
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
     ) -> tuple[LearnerState, Info]:
         def loss(actor: Any) -> tuple[Array, Array]:
-            mean = actor_mean(actor, batch.obs, dropout=self.config.network.actor_dropout, key=key)
+            mean = actor_mean(actor, batch.obs, dropout=self.config.actor_dropout, key=key)
             error = jnp.square(mean - batch.action).mean()
-            if self.config.bc_loss == "mse":
+            if self.config.loss == "mse":
                 return error, error
             return -gaussian_log_prob(actor, mean, batch.action).mean(), error
 
         (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
-        lr = actor_rate(weights, state.rounds)
+        lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
         actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
         state = state.replace(
             params={"actor": actor},

@@ -16,29 +16,36 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from policy_finetune.config import LearnerConfig
+from policy_finetune.config import IQLConfig
 from policy_finetune.learners.base import (
     Batch,
     Info,
     LearnerState,
     Optimiser,
-    actor_rate,
+    bellman_target,
     copy,
+    cosine_rate,
     counted,
     each_batch,
     init_critics,
     polyak,
     select,
+    squared_error,
 )
 from policy_finetune.learners.bc import gaussian_log_prob
 from policy_finetune.learners.networks import actor_mean, init_actor, init_layers, layers_forward, q_values
 
-__all__ = ["IQL", "expectile_loss"]
+__all__ = ["IQL", "advantage_weights", "expectile_loss"]
 
 
-def expectile_loss(difference: Array, expectile: Array | float) -> Array:
+def expectile_loss(difference: Array, *, expectile: Array | float) -> Array:
     """Return |τ - 1(d < 0)| d², elementwise (IQL, eq. 5); half the square at τ = 0.5."""
     return jnp.where(difference > 0, expectile, 1.0 - expectile) * jnp.square(difference)
+
+
+def advantage_weights(advantage: Array, *, temperature: Array | float, largest: Array | float) -> Array:
+    """Return min(exp(β A), largest), elementwise: how much each action is imitated (IQL, eq. 7)."""
+    return jnp.minimum(jnp.exp(temperature * advantage), largest)
 
 
 class IQL:
@@ -48,10 +55,10 @@ class IQL:
     where both use the value from before its update.
     """
 
-    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int) -> None:
+    def __init__(self, config: IQLConfig, obs_dim: int, act_dim: int) -> None:
         self.config = config
         self.sizes = obs_dim, act_dim
-        self.optimiser = Optimiser(config)
+        self.optimiser = Optimiser(config.adam_eps, config.max_grad_norm)
 
     def init(self, key: Array) -> LearnerState:
         """Return the state before the first round."""
@@ -81,7 +88,7 @@ class IQL:
 
         def value_loss(layers: Any) -> tuple[Array, Array]:
             v = layers_forward(layers, batch.obs)[:, 0]
-            return expectile_loss(q - v, weights["expectile"]).mean(), v
+            return expectile_loss(q - v, expectile=weights["expectile"]).mean(), v
 
         (v_loss, v), gradient = jax.value_and_grad(value_loss, has_aux=True)(state.params["value"])
         value, value_moments = self.optimiser.step(
@@ -93,22 +100,23 @@ class IQL:
             advantage, next_layers = q - layers_forward(value, batch.obs)[:, 0], value
         next_v = layers_forward(next_layers, batch.next_obs)[:, 0]
 
-        weight = jnp.minimum(jnp.exp(weights["temperature"] * advantage), weights["max_weight"])
+        largest = weights["max_weight"]
+        weight = advantage_weights(advantage, temperature=weights["temperature"], largest=largest)
 
         def actor_loss(actor: Any) -> Array:
-            mean = actor_mean(actor, batch.obs, dropout=self.config.network.actor_dropout, key=key)
+            mean = actor_mean(actor, batch.obs, dropout=self.config.actor_dropout, key=key)
             return -(weight * gaussian_log_prob(actor, mean, batch.action)).mean()
 
         a_loss, gradient = jax.value_and_grad(actor_loss)(state.params["actor"])
-        lr = actor_rate(weights, state.rounds)
+        lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
         actor, actor_moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
         open_ = state.updates >= weights["critic_warmup"]
         actor, actor_moments = select(open_, (actor, actor_moments), (state.params["actor"], state.opt["actor"]))
 
-        y = batch.reward + weights["discount"] * batch.mask * next_v
+        y = bellman_target(batch.reward, batch.mask, next_v, discount=weights["discount"])
 
         def critic_loss(critic: Any) -> Array:
-            return jnp.square(q_values(critic, batch.obs, batch.action) - y).mean(1).sum()
+            return squared_error(q_values(critic, batch.obs, batch.action), y)
 
         q_loss, gradient = jax.value_and_grad(critic_loss)(state.params["critic"])
         critic, critic_moments = self.optimiser.step(
@@ -128,6 +136,6 @@ class IQL:
             "value_loss": v_loss,
             "actor_loss": a_loss,
             "advantage": advantage.mean(),
-            "clipped_weights": (weight >= weights["max_weight"]).mean(),
+            "clipped_weights": (weight >= largest).mean(),
         }
         return state, info

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policy_finetune.config import LearnerConfig
+from policy_finetune.config import BCConfig, IQLConfig, LearnerConfig, TD3Config
 from policy_finetune.learners.base import Batch, Learner, LearnerState
 from policy_finetune.learners.bc import BC
 from policy_finetune.learners.iql import IQL
@@ -21,6 +21,9 @@ def make_learner(config: LearnerConfig, obs_dim: int, act_dim: int, *others: Lea
         act_dim: size of an action.
         others: learners of other agents of the same program; the actor's loss gets the terms of all of them.
     """
-    if config.name == "td3":
-        return TD3(config, obs_dim, act_dim, Terms.of(config, *others))
-    return {"bc": BC, "iql": IQL, "sac": SAC}[config.name](config, obs_dim, act_dim)
+    if isinstance(config, TD3Config):
+        family = [other for other in others if isinstance(other, TD3Config)]
+        return TD3(config, obs_dim, act_dim, Terms.of(config, *family))
+    if isinstance(config, BCConfig):
+        return BC(config, obs_dim, act_dim)
+    return IQL(config, obs_dim, act_dim) if isinstance(config, IQLConfig) else SAC(config, obs_dim, act_dim)

@@ -23,25 +23,27 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from policy_finetune.config import LearnerConfig
+from policy_finetune.config import SACConfig
 from policy_finetune.learners.base import (
     Batch,
     Info,
     LearnerState,
     Optimiser,
-    actor_rate,
+    bellman_target,
     copy,
+    cosine_rate,
     counted,
     each_batch,
     init_critics,
     polyak,
     select,
-    target_critics,
+    some_critics,
+    squared_error,
     value_to_climb,
 )
 from policy_finetune.learners.networks import actor_features, init_actor, q_values
 
-__all__ = ["SAC", "sample_action", "squashed_log_prob"]
+__all__ = ["SAC", "calibrated", "sample_action", "soft_maximum", "squashed_log_prob"]
 
 #: Limits of log standard deviations before the squashing.
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -70,13 +72,23 @@ def sample_action(actor: dict[str, Any], obs: Array, key: Array, count: int | No
     return jnp.tanh(u), squashed_log_prob(u, mean, log_std)
 
 
+def soft_maximum(q: Array, log_density: Array, *, temperature: float) -> Array:
+    """Return T log Σ_k exp(Q_k / T) / density_k over sampled actions, [N, B], of q [N, K, B] and log_density [K, B]."""
+    return temperature * jax.nn.logsumexp(q / temperature - log_density, axis=1)
+
+
+def calibrated(q: Array, to_go: Array, *, uniform: int) -> Array:
+    """Return q [N, K, B], the values of the policy's actions, those after the `uniform` ones, at least to_go [B]."""
+    return jnp.concatenate([q[:, :uniform], jnp.maximum(q[:, uniform:], to_go)], axis=1)
+
+
 class SAC:
     """A round is `policy_delay` critic updates, then one of actor and temperature (RLPD: 20 and 1)."""
 
-    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int) -> None:
+    def __init__(self, config: SACConfig, obs_dim: int, act_dim: int) -> None:
         self.config = config
         self.sizes = obs_dim, act_dim
-        self.optimiser = Optimiser(config)
+        self.optimiser = Optimiser(config.adam_eps, config.max_grad_norm)
 
     def init(self, key: Array) -> LearnerState:
         """Return the state before the first round."""
@@ -104,25 +116,25 @@ class SAC:
     def _targets(self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]) -> Array:
         action_key, subset_key = jax.random.split(key)
         action, log_prob = sample_action(state.params["actor"], batch.next_obs, action_key)
-        critics = target_critics(self.config, state.target["critic"], subset_key)
+        critics = some_critics(state.target["critic"], subset_key, subset=self.config.target_subset)
         value = q_values(critics, batch.next_obs, action).min(0)
         if self.config.backup_entropy:
             value = value - jnp.exp(state.params["log_alpha"]) * log_prob
-        return batch.reward + weights["discount"] * batch.mask * value
+        return bellman_target(batch.reward, batch.mask, value, discount=weights["discount"])
 
     def _critic_step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
     ) -> tuple[LearnerState, Info]:
         target_key, cql_key = jax.random.split(key)
         y = self._targets(state, batch, target_key, weights)
-        sampled = self._cql_actions(state, batch, cql_key) if self.config.cql_alpha else None
+        sampled = None if self.config.cql is None else self._cql_actions(state, batch, cql_key, self.config.cql.actions)
 
         def loss(critic: Any) -> tuple[Array, tuple[Array, Array, Array]]:
             q = q_values(critic, batch.obs, batch.action)
-            value, gap = jnp.square(q - y).mean(1).sum(), jnp.zeros(())
+            value, gap = squared_error(q, y), jnp.zeros(())
             if sampled is not None:
-                gap = (self._soft_maximum(critic, batch, *sampled) - q).mean(1).sum()
-                value = value + weights["cql_alpha"] * gap
+                gap = self._cql_gap(critic, batch, q, *sampled)
+                value = value + weights["cql_weight"] * gap
             return value, (q.mean(), jnp.abs(q).mean(), gap)
 
         (value, (q, size, gap)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
@@ -137,11 +149,10 @@ class SAC:
             updates=counted(state.updates),
         )
         info = {"critic_loss": value, "q": q, "q_abs": size}
-        return state, info | ({"cql_gap": gap} if self.config.cql_alpha else {})
+        return state, info | ({} if sampled is None else {"cql_gap": gap})
 
-    def _cql_actions(self, state: LearnerState, batch: Batch, key: Array) -> tuple[Array, Array]:
+    def _cql_actions(self, state: LearnerState, batch: Batch, key: Array, n: int) -> tuple[Array, Array]:
         """Return the regulariser's actions [3n, B, act] and log-densities [3n, B]: uniform, π(s), π(s')."""
-        n = self.config.cql_actions
         random_key, here_key, there_key = jax.random.split(key, 3)
         uniform = jax.random.uniform(random_key, (n, *batch.action.shape), minval=-1.0, maxval=1.0)
         density = jnp.full(uniform.shape[:-1], -batch.action.shape[-1] * jnp.log(2.0))
@@ -149,16 +160,16 @@ class SAC:
         there, there_density = sample_action(state.params["actor"], batch.next_obs, there_key, n)
         return jnp.concatenate([uniform, here, there]), jnp.concatenate([density, here_density, there_density])
 
-    def _soft_maximum(self, critic: Any, batch: Batch, actions: Array, density: Array) -> Array:
-        """Return T log Σ exp((Q - T log density) / T) over the sampled actions, [N, B]."""
+    def _cql_gap(self, critic: Any, batch: Batch, q_data: Array, actions: Array, density: Array) -> Array:
+        """Return Σ_i E[R_i] over the sampled actions [3n, B, act]."""
+        cql = self.config.cql
+        assert cql is not None
         many, b = density.shape
         obs = jnp.broadcast_to(batch.obs, (many, *batch.obs.shape)).reshape(many * b, -1)
         q = q_values(critic, obs, actions.reshape(many * b, -1)).reshape(-1, many, b)
-        if self.config.calibrated:
-            n = self.config.cql_actions
-            q = jnp.concatenate([q[:, :n], jnp.maximum(q[:, n:], batch.to_go)], axis=1)
-        temperature = self.config.cql_temperature
-        return temperature * jax.nn.logsumexp(q / temperature - density, axis=1)
+        if cql.calibrated:
+            q = calibrated(q, batch.to_go, uniform=cql.actions)
+        return (soft_maximum(q, density, temperature=cql.temperature) - q_data).mean(1).sum()
 
     def _actor_step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
@@ -167,11 +178,11 @@ class SAC:
 
         def loss(actor: Any) -> tuple[Array, tuple[Array, Array]]:
             action, log_prob = sample_action(actor, batch.obs, key)
-            q = value_to_climb(self.config, state.params["critic"], batch.obs, action)
+            q = value_to_climb(state.params["critic"], batch.obs, action, how=self.config.actor_q)
             return (alpha * log_prob - q).mean(), (log_prob.mean(), q.mean())
 
         (value, (log_prob, q)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
-        lr = actor_rate(weights, state.rounds)
+        lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
         actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
         log_alpha, alpha_moments = self.optimiser.step(
             state.params["log_alpha"],

@@ -7,7 +7,7 @@
 - TD3-C (conservative policy optimisation; Luo et al. 2023, arXiv 2303.17396): w_q = 1, and λ = softplus(ν) is adapted
   so that the distance to a reference policy stays below ε. The paper's text and constants were not available to us:
   the constrained step follows its abstract, the multiplier Acme's MPO.
-- PROTO-like: fixed λ with decay. ReBRAC-like: w_bc with decay.
+- PROTO-like: fixed λ that fades. ReBRAC-like: w_bc that fades.
 
 The deterministic policy gradient is the plain derivative of mean Q(s, π(s)). (Acme's `dpg_loss` averages over action
 dimensions, which changes the balance of the terms by a factor act_dim.)
@@ -23,39 +23,55 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from policy_finetune.config import LearnerConfig
+from policy_finetune.config import DualConstraint, TD3Config
 from policy_finetune.learners.base import (
     Batch,
     Info,
     LearnerState,
     Optimiser,
-    actor_rate,
+    bellman_target,
     copy,
+    cosine_rate,
     counted,
     each_batch,
     folded,
     init_critics,
     polyak,
+    ramp,
     select,
-    target_critics,
+    some_critics,
+    squared_error,
     value_to_climb,
 )
 from policy_finetune.learners.networks import actor_mean, init_actor, q_values
 
-__all__ = ["TD3", "Terms", "multiplier"]
+__all__ = ["TD3", "Terms", "climbing_loss", "multiplier", "smoothed"]
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Which terms of the actor's loss a program has; a weight of 0 switches one off for an agent, at full cost."""
+    """Which terms of the actor's loss a program has; a weight of 0 switches one off for an agent, at full cost.
+
+    Attributes:
+        bc: the distance to the data's actions.
+        constraint: the distance to the reference ...
+        per_dim: ... with a multiplier for each action dimension ...
+        in_target: ... in the TD target too.
+    """
 
     bc: bool = False
     constraint: bool = False
+    per_dim: bool = False
+    in_target: bool = False
 
     @classmethod
-    def of(cls, *configs: LearnerConfig) -> Terms:
+    def of(cls, *configs: TD3Config) -> Terms:
         """Return the terms that any of the configurations needs."""
-        return cls(any(c.bc_weight > 0 for c in configs), any(c.constraint.enabled for c in configs))
+        limits = [c.constraint for c in configs if c.constraint is not None]
+        return cls(
+            any(c.bc_weight > 0 for c in configs), bool(limits),
+            any(limit.distance == "mse_per_dim" for limit in limits), any(limit.penalize_target for limit in limits),
+        )  # fmt: skip
 
 
 def multiplier(nu: Array) -> Array:
@@ -63,9 +79,15 @@ def multiplier(nu: Array) -> Array:
     return jax.nn.softplus(nu) + 1e-8
 
 
-def ramp(first: Any, last: Array, steps: Array, now: Array) -> Array:
-    """Return what goes linearly from `first` to `last` in `steps`, and stays."""
-    return first + (last - first) * jnp.clip(now / jnp.maximum(steps, 1.0), 0.0, 1.0)
+def smoothed(action: Array, noise: Array, *, clip: Array | float) -> Array:
+    """Return clip(a + clip(ε, ± c), ± 1): the target policy's smoothing (TD3, eq. 14)."""
+    return jnp.clip(action + jnp.clip(noise, -clip, clip), -1.0, 1.0)
+
+
+def climbing_loss(q: Array, *, weight: Array | float, normalise: Array | float) -> Array:
+    """Return -w · mean q, divided by the mean |q| (without a gradient) where `normalise` is above 0 (TD3+BC, eq. 5)."""
+    size = jax.lax.stop_gradient(jnp.abs(q).mean())
+    return -weight * q.mean() / jnp.where(normalise > 0, size + 1e-6, 1.0)
 
 
 class TD3:
@@ -78,12 +100,11 @@ class TD3:
         terms: which terms the program has; by default those that `config` needs.
     """
 
-    def __init__(self, config: LearnerConfig, obs_dim: int, act_dim: int, terms: Terms | None = None) -> None:
+    def __init__(self, config: TD3Config, obs_dim: int, act_dim: int, terms: Terms | None = None) -> None:
         self.config = config
         self.sizes = obs_dim, act_dim
         self.terms = terms or Terms.of(config)
-        self.optimiser = Optimiser(config)
-        self.per_dim = config.constraint.distance == "mse_per_dim"
+        self.optimiser = Optimiser(config.adam_eps, config.max_grad_norm)
 
     def init(self, key: Array) -> LearnerState:
         """Return the state before the first round; targets and reference are copies."""
@@ -93,7 +114,9 @@ class TD3:
         critic = init_critics(critic_key, net, obs_dim, act_dim)
         params: dict[str, Any] = {"actor": actor, "critic": critic}
         if self.terms.constraint:
-            params["nu"] = jnp.full((act_dim,) if self.per_dim else (), self.config.constraint.nu0, jnp.float32)
+            limit = self.config.constraint
+            first = limit.nu0 if isinstance(limit, DualConstraint) else DualConstraint().nu0
+            params["nu"] = jnp.full((act_dim,) if self.terms.per_dim else (), first, jnp.float32)
         return LearnerState(
             params=params,
             target={"actor": copy(actor), "critic": copy(critic)},
@@ -122,13 +145,13 @@ class TD3:
         noise_key, subset_key = jax.random.split(key)
         noise = weights["target_noise"] * jax.random.normal(noise_key, batch.action.shape)
         clean = actor_mean(state.target["actor"], batch.next_obs)
-        smoothed = jnp.clip(clean + jnp.clip(noise, -weights["noise_clip"], weights["noise_clip"]), -1.0, 1.0)
-        critics = target_critics(self.config, state.target["critic"], subset_key)
-        value = q_values(critics, batch.next_obs, smoothed).min(0)
-        if self.terms.constraint and self.config.constraint.penalize_target:
-            apart = self._apart(state, actor_mean(state.params["actor"], batch.next_obs), batch.next_obs, weights)
+        action = smoothed(clean, noise, clip=weights["noise_clip"])
+        critics = some_critics(state.target["critic"], subset_key, subset=self.config.target_subset)
+        value = q_values(critics, batch.next_obs, action).min(0)
+        if self.terms.in_target:
+            apart = self._apart(state, actor_mean(state.params["actor"], batch.next_obs), batch.next_obs)
             value = value - (self._lambda(state, weights) * apart).sum(-1)
-        return batch.reward + weights["discount"] * batch.mask * value
+        return bellman_target(batch.reward, batch.mask, value, discount=weights["discount"])
 
     def _critic_step(
         self, state: LearnerState, batch: Batch, key: Array, weights: Mapping[str, Array]
@@ -137,7 +160,7 @@ class TD3:
 
         def loss(critic: Any) -> tuple[Array, Array]:
             q = q_values(critic, batch.obs, batch.action)
-            return jnp.square(q - y).mean(1).sum(), q
+            return squared_error(q, y), q
 
         (value, q), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
         critic, moments = self.optimiser.step(
@@ -154,44 +177,35 @@ class TD3:
         )
         return state, {"critic_loss": value, "q": q.mean(), "q_abs": jnp.abs(q).mean()}
 
-    def actor_q(self, critics: Any, obs: Array, action: Array) -> Array:
-        """Return the value [B] that the actor climbs."""
-        return value_to_climb(self.config, critics, obs, action)
-
-    def _apart(self, state: LearnerState, action: Array, obs: Array, weights: Mapping[str, Array]) -> Array:
+    def _apart(self, state: LearnerState, action: Array, obs: Array) -> Array:
         """Return dist(a, π_ref(s)) as [B, 1], or [B, act] for one multiplier a dimension."""
         squared = jnp.square(action - jax.lax.stop_gradient(actor_mean(state.reference, obs)))
-        squared = squared if self.per_dim else squared.mean(-1, keepdims=True)
-        return weights["distance_unit"] * squared
+        return squared if self.terms.per_dim else squared.mean(-1, keepdims=True)
 
     def _lambda(self, state: LearnerState, weights: Mapping[str, Array]) -> Array:
         """Return λ, [1] or [act]; 0 for agents without the constraint."""
-        fixed = ramp(weights["coefficient"], weights["coefficient_floor"], weights["decay_steps"], state.updates)
-        fixed = jnp.where(weights["decay_steps"] > 0, fixed, weights["coefficient"])
+        fixed = ramp(weights["coefficient"], weights["coefficient_floor"], weights["coefficient_steps"], state.updates)
         value = jnp.where(weights["dual"] > 0, multiplier(state.params["nu"]), fixed)
         return jnp.atleast_1d(weights["constrained"] * value)
 
     def _actor_step(self, state: LearnerState, batch: Batch, weights: Mapping[str, Array]) -> tuple[LearnerState, Info]:
-        bc_weight = weights["bc_weight"] * jnp.where(
-            weights["bc_decay_steps"] > 0, ramp(1.0, weights["bc_floor"], weights["bc_decay_steps"], state.updates), 1.0
-        )
+        bc_weight = weights["bc_weight"] * ramp(1.0, weights["bc_floor"], weights["bc_steps"], state.updates)
 
         def loss(actor: Any) -> tuple[Array, tuple[Array, Array, Array]]:
             action = actor_mean(actor, batch.obs)
-            q = self.actor_q(state.params["critic"], batch.obs, action)
-            size = jax.lax.stop_gradient(jnp.abs(q).mean())
-            value = -weights["q_weight"] * q.mean() / jnp.where(weights["normalize_q"] > 0, size + 1e-6, 1.0)
+            q = value_to_climb(state.params["critic"], batch.obs, action, how=self.config.actor_q)
+            value = climbing_loss(q, weight=weights["q_weight"], normalise=weights["normalize_q"])
             apart, bc = jnp.zeros((batch.obs.shape[0], 1)), jnp.zeros(())
             if self.terms.bc:
                 bc = jnp.square(action - batch.action).mean()
                 value = value + bc_weight * bc
             if self.terms.constraint:
-                apart = self._apart(state, action, batch.obs, weights)
+                apart = self._apart(state, action, batch.obs)
                 value = value + (jax.lax.stop_gradient(self._lambda(state, weights)) * apart.mean(0)).sum()
             return value, (q.mean(), bc, apart)
 
         (value, (q, bc, apart)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
-        lr = actor_rate(weights, state.rounds)
+        lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
         actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
         open_ = state.updates > weights["critic_warmup"]
         actor, moments = select(open_, (actor, moments), (state.params["actor"], state.opt["actor"]))
@@ -225,7 +239,7 @@ class TD3:
     ) -> tuple[Array, Any]:
         """Descend λ (ε - dist): λ grows while the distance exceeds ε."""
         nu = state.params["nu"]
-        distance = distance if self.per_dim else distance[0]
+        distance = distance if self.terms.per_dim else distance[0]
         gradient = jax.grad(lambda n: (multiplier(n) * (epsilon - distance)).sum())(nu)
         new, moments = self.optimiser.step(nu, gradient, state.opt["nu"], weights["dual_lr"])
         new = jnp.maximum(new, weights["nu_min"])

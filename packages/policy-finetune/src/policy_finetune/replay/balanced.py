@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from policy_finetune.config import LearnerConfig, ReplayConfig
+from policy_finetune.config import BalancedReplay
 from policy_finetune.learners.base import Optimiser
 from policy_finetune.learners.networks import init_layers, layers_forward
 from policy_finetune.replay.packing import Layout, draw
@@ -105,10 +105,10 @@ class Balanced:
         capacity: rows of the online ring.
     """
 
-    def __init__(self, replay: ReplayConfig, layout: Layout, batch: int, offline_size: int, capacity: int) -> None:
+    def __init__(self, replay: BalancedReplay, layout: Layout, batch: int, offline_size: int, capacity: int) -> None:
         self.replay, self.layout, self.batch = replay, layout, batch
         self.offline_size, self.capacity = offline_size, capacity
-        self.optimiser = Optimiser(LearnerConfig())
+        self.optimiser = Optimiser()
 
     def init(self, key: Array, capacity: int | None = None) -> BalancedState:
         """Return the state before the first transition."""

@@ -28,8 +28,8 @@ from jax import Array
 
 from paperloop.errors import CheckpointError, UserError, setting
 from policy_finetune.agents.programs import stack
-from policy_finetune.config import OnlineAgent, OnlineConfig
-from policy_finetune.learners.td3 import ramp
+from policy_finetune.config import BalancedReplay, DropReplay, OnlineAgent, OnlineConfig
+from policy_finetune.learners.base import ramp
 from policy_finetune.replay.balanced import Balanced, BalancedState
 from policy_finetune.replay.packing import Layout, OfflineData, draw
 
@@ -77,12 +77,12 @@ class Replay:
         # Whole blocks, and no more than the run will ever fill.
         wanted = min(agents[0].replay.capacity, config.num_steps * config.block)
         self.capacity = -(-wanted // config.block) * config.block
-        kinds = {agent.replay.kind for agent in agents}
+        kinds = {agent.replay.type for agent in agents}
         if "balanced" in kinds and len(kinds) > 1:
             raise UserError("Balanced replay is a program of its own: fine-tune its agents in a separate run.")
         if len({agent.replay.capacity for agent in agents}) > 1:
             raise UserError("Agents of one program have the same replay.capacity: fine-tune them in separate runs.")
-        needy = [agent.replay.kind for agent in agents if agent.replay.kind not in ("drop", "append")]
+        needy = [kind for kind in kinds if kind not in ("drop", "append")]
         if data is None and needy:
             raise UserError(f"Replay {needy[0]!r} needs offline data and none is given: give it, or choose 'drop'.")
         if data is None or "drop" in kinds:
@@ -96,20 +96,22 @@ class Replay:
             if not 0 <= dataset < data.num_datasets:
                 raise UserError(f"An agent needs dataset {dataset}, but there are {data.num_datasets}.")
             offset.append(int(data.offset[dataset]))
-            size.append(data.rows_of_top(dataset, agent.replay.top_fraction))
+            top = 1.0 if isinstance(agent.replay, DropReplay) else agent.replay.top_fraction
+            size.append(data.rows_of_top(dataset, top))
         self.offset, self.size = np.array(offset, np.int32), np.array(size, np.int32)
         self.own = {"offset": jnp.asarray(self.offset), "size": jnp.asarray(self.size)}
         self.digest = "" if data is None else data.digest
         self.offline_rows = data.rows if data is not None else jnp.zeros((1, layout.width))
         self.balanced = None
-        if "balanced" in kinds:
-            if len({(agent.replay.rho, agent.replay.temperature, agent.replay.ratio_lr) for agent in agents}) > 1:
+        first = agents[0].replay
+        if isinstance(first, BalancedReplay):
+            if len({dataclasses.replace(agent.replay, top_fraction=1.0) for agent in agents}) > 1:
                 raise UserError(
                     "Agents of one program have the same rho, temperature and ratio_lr of balanced replay: fine-tune "
                     "them in separate runs."
                 )
             batch = agents[0].learner.batch_size
-            self.balanced = Balanced(agents[0].replay, layout, batch, int(self.size.max()), self.capacity)
+            self.balanced = Balanced(first, layout, batch, int(self.size.max()), self.capacity)
 
     def init(self, keys: Sequence[Array], capacity: int | None = None) -> ReplayState:
         """Return empty buffers, leading axis A; with another capacity than the run's if one is given."""

@@ -28,7 +28,7 @@ from paperloop_data import EpisodeDataset
 from policy_finetune.config import OfflineConfig
 from policy_finetune.learners.base import Batch
 
-__all__ = ["Layout", "OfflineData", "discounted_to_go"]
+__all__ = ["Layout", "OfflineData", "discounted_to_go", "moments"]
 
 #: Added to a standard deviation before dividing by it, as in sfujim/TD3_BC.
 STD_EPSILON = 1e-3
@@ -57,6 +57,12 @@ class Layout:
             mask=rows[..., -2],
             to_go=rows[..., -1],
         )
+
+
+def moments(observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what observations (N, obs) are standardised with: mean, and standard deviation + 1e-3, float32."""
+    mean = observations.mean(0, dtype=np.float64).astype(np.float32)
+    return mean, (observations.std(0, dtype=np.float64) + STD_EPSILON).astype(np.float32)
 
 
 def discounted_to_go(rewards: np.ndarray, starts: np.ndarray, discount: float) -> np.ndarray:
@@ -183,8 +189,7 @@ class OfflineData:
             m = np.zeros(layout.obs_dim, np.float32) if mean is None else mean[number]
             s = np.ones(layout.obs_dim, np.float32) if std is None else std[number]
             if mean is None and normalize_observations:
-                m = obs.mean(0, dtype=np.float64).astype(np.float32)
-                s = (obs.std(0, dtype=np.float64) + STD_EPSILON).astype(np.float32)
+                m, s = moments(obs)
             rewards = dataset.rewards.astype(np.float32).astype(np.float64) * scale + reward_bias
             to_go = discounted_to_go(rewards, dataset.episode_starts, discount)
             rows = flat.rows[sort]
@@ -223,7 +228,7 @@ class OfflineData:
         """Pack as an offline configuration says."""
         return cls.pack(
             datasets,
-            discount=config.structure.discount,
+            discount=getattr(config.structure, "discount", 0.99),  # which cloning has none of
             normalize_observations=config.normalize_observations,
             normalize_rewards=config.normalize_rewards,
             reward_scale=config.reward_scale,

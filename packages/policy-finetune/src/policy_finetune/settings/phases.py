@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from paperloop.settings import Count, CountOrZero, NotNegative, Positive, PositiveShare, Share, settings
 from policy_finetune.settings.learners import Schedule, ScheduleOrZero
 
-__all__ = ["DataOptions", "GuardConfig", "ReplayConfig", "SwitchConfig"]
+__all__ = [
+    "AppendReplay", "BalancedReplay", "DataOptions", "DecayReplay", "DropReplay", "GuardConfig", "ReplayConfig",
+    "SwitchConfig", "SymmetricReplay",
+]  # fmt: skip
 
 
 @settings
@@ -42,36 +47,85 @@ class DataOptions:
 
 
 @settings
-class ReplayConfig:
-    """What a batch holds once the agent acts in the environment.
-
-    | kind | batch |
-    |---|---|
-    | append | uniform over offline and online data together |
-    | drop | online data only |
-    | symmetric | a fixed share `rho` is offline (RLPD: 0.5) |
-    | decay | the share falls linearly from `rho` to `rho_final` over `decay_steps` critic updates |
-    | balanced | offline data by its density ratio to the online data (Lee et al. 2021, arXiv 2107.00591) |
+class DropReplay:
+    """Batches of online data only.
 
     Attributes:
-        kind: see the table
-        rho: share of offline data of symmetric, first one of decay and balanced
-        rho_final: where decay ends
-        decay_steps: critic updates that decay takes
-        top_fraction: keep only the best episodes of the offline data
         capacity: online transitions kept, oldest out first
-        temperature: T of balanced: priorities are w^(1/T), normalised
-        ratio_lr: learning rate of balanced's density-ratio network
     """
 
-    kind: Literal["append", "drop", "symmetric", "decay", "balanced"] = "append"
+    type: Literal["drop"] = "drop"
+    capacity: Count = 1_000_000
+
+
+@settings
+class _WithData:
+    """What replays that may hold offline data have.
+
+    Attributes:
+        capacity: online transitions kept, oldest out first
+        top_fraction: keep only the best episodes of the offline data
+    """
+
+    capacity: Count = 1_000_000
+    top_fraction: PositiveShare = 1.0
+
+
+@settings
+class AppendReplay(_WithData):
+    """Batches uniform over offline and online data together."""
+
+    type: Literal["append"] = "append"
+
+
+@settings
+class SymmetricReplay(_WithData):
+    """A fixed share of each batch is offline data (RLPD: 0.5).
+
+    Attributes:
+        rho: the share
+    """
+
+    type: Literal["symmetric"] = "symmetric"
+    rho: Share = 0.5
+
+
+@settings
+class DecayReplay(_WithData):
+    """The share of offline data falls linearly.
+
+    Attributes:
+        rho: the first share
+        rho_final: where it ends
+        decay_steps: critic updates that it takes
+    """
+
+    type: Literal["decay"] = "decay"
     rho: Share = 0.5
     rho_final: Share = 0.0
     decay_steps: Schedule = 50_000
-    top_fraction: PositiveShare = 1.0
-    capacity: Count = 1_000_000
+
+
+@settings
+class BalancedReplay(_WithData):
+    """Offline data by its density ratio to the online data (Lee et al. 2021, arXiv 2107.00591).
+
+    Attributes:
+        rho: the first share of offline data
+        temperature: T: priorities are w^(1/T), normalised
+        ratio_lr: learning rate of the density-ratio network
+    """
+
+    type: Literal["balanced"] = "balanced"
+    rho: Share = 0.5
     temperature: Positive = 5.0
     ratio_lr: Positive = 3e-4
+
+
+#: What a batch holds once the agent acts in the environment.
+ReplayConfig = Annotated[
+    AppendReplay | DropReplay | SymmetricReplay | DecayReplay | BalancedReplay, Field(discriminator="type")
+]
 
 
 @settings
@@ -81,7 +135,6 @@ class SwitchConfig:
     Attributes:
         warmup_env_steps: environment steps with the frozen policy before the first update (WSRL: 5000)
         critic_warmup: critic updates after that before the actor moves
-        reset_optimizer: reset these optimisers' moments
         critic_reinit: forget the critics
         allow_new: let an actor or critic start from scratch where the pre-trained one has another shape, instead of
             refusing it
@@ -89,7 +142,6 @@ class SwitchConfig:
 
     warmup_env_steps: CountOrZero = 1000
     critic_warmup: ScheduleOrZero = 0
-    reset_optimizer: Literal["none", "actor", "critic", "all"] = "none"
     critic_reinit: bool = False
     allow_new: bool = False
 
@@ -99,14 +151,12 @@ class GuardConfig:
     """Watches training returns, and brings the policy back when it collapses.
 
     Attributes:
-        enabled: watch
         episodes: finished episodes whose mean return is compared
         drop: collapse: the mean falls by this share of (start - random) below the start
         nu_boost: added to ν at each return, where there is a constraint
         max_returns: give up after so many
     """
 
-    enabled: bool = False
     episodes: Count = 10
     drop: Positive = 0.5
     nu_boost: NotNegative = 2.0

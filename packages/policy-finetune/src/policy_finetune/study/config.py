@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any, Literal
 
 from paperloop.errors import UserError
 from paperloop.settings import Count, CountOrZero, Positive, fault, settings
-from policy_finetune.agents.structure import structure_of
+from policy_finetune.agents.structure import constraint_form, structure_of
 from policy_finetune.config import (
+    AppendReplay,
+    BalancedReplay,
+    BCConfig,
     DataOptions,
+    DecayReplay,
+    DropReplay,
+    DualConstraint,
     LearnerConfig,
     OfflineAgent,
     OfflineConfig,
     OnlineAgent,
     OnlineConfig,
+    OnlineLearner,
     ReplayConfig,
+    SACConfig,
     SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
 )
 from policy_finetune.presets import learner, offline_presets, online_presets
+
+#: Replay policies by name.
+REPLAYS: dict[str, Any] = {
+    "append": AppendReplay, "drop": DropReplay, "symmetric": SymmetricReplay, "decay": DecayReplay,
+    "balanced": BalancedReplay,
+}  # fmt: skip
 
 __all__ = ["StudyArm", "StudyConfig", "offline_runs", "online_runs"]
 
@@ -38,8 +55,8 @@ class StudyArm:
     """
 
     label: str
-    learner: LearnerConfig = LearnerConfig()
-    replay: ReplayConfig = ReplayConfig()
+    learner: OnlineLearner = TD3Config()
+    replay: ReplayConfig = AppendReplay()
     switch: SwitchConfig | None = None
     utd: Positive = 1.0
     block: Count | None = None
@@ -79,7 +96,7 @@ class StudyConfig:
     loading: DataOptions = DataOptions()
     pretrainers: tuple[str, ...] = ("td3bc",)
     learners: tuple[str, ...] = ("td3", "td3bc", "td3c")
-    replays: tuple[str, ...] = ("append", "drop")
+    replays: tuple[Literal["append", "drop", "symmetric", "decay", "balanced"], ...] = ("append", "drop")
     epsilons: tuple[Positive, ...] = ()
     arms: tuple[StudyArm, ...] = ()
     pre_seeds: Count = 2
@@ -120,7 +137,7 @@ class StudyConfig:
             before = self.with_networks(learner(name))
             for arm in self.all_arms():
                 assert arm.switch is not None
-                if before.name == "bc" or arm.switch.critic_reinit or arm.switch.allow_new:
+                if isinstance(before, BCConfig) or arm.switch.critic_reinit or arm.switch.allow_new:
                     continue
                 here, there = _critics(arm.learner), _critics(before)
                 if here != there:
@@ -132,40 +149,38 @@ class StudyConfig:
 
     def with_networks(self, config: LearnerConfig) -> LearnerConfig:
         """Return a learner with the study's networks and batch size."""
-        network = replace(
-            config.network,
-            hidden=self.hidden,
-            layer_norm=config.network.layer_norm or self.layer_norm,
-            critics=self.critics or config.network.critics,
-        )
-        return replace(config, network=network, batch_size=self.batch_size)
+        changes: dict[str, Any] = {"hidden": self.hidden}
+        if not isinstance(config, BCConfig):
+            changes["layer_norm"] = config.network.layer_norm or self.layer_norm
+            changes["critics"] = self.critics or config.network.critics
+        return replace(config, network=replace(config.network, **changes), batch_size=self.batch_size)
 
     def all_arms(self) -> tuple[StudyArm, ...]:
         """Return every arm, networks and switch filled in."""
         made = []
         for name, kind in itertools.product(self.learners, self.replays):
             base = learner(name)
-            bounded = base.constraint.enabled and base.constraint.penalty == "dual"  # others do not read ε
+            limit = base.constraint if isinstance(base, TD3Config) else None
+            bounded = isinstance(limit, DualConstraint)  # others have no ε
             for epsilon in self.epsilons if bounded and self.epsilons else (None,):
                 label, config = f"{name} {kind}", base
-                if epsilon is not None:
+                if epsilon is not None and bounded:
                     label = f"{name} ε={epsilon:g} {kind}"
-                    config = replace(base, constraint=replace(base.constraint, epsilon=epsilon))
+                    config = replace(base, constraint=replace(limit, epsilon=epsilon))
                 made.append(self._arm(name, label, config, kind))
         return tuple(
             replace(arm, learner=self.with_networks(arm.learner), switch=arm.switch or self.switch)
             for arm in (*made, *self.arms)
         )
 
-    def _arm(self, name: str, label: str, config: LearnerConfig, kind: str) -> StudyArm:
+    def _arm(self, name: str, label: str, config: Any, kind: str) -> StudyArm:
         """Return an arm of a named learner; updates a step, where it has its own, are the preset's."""
         preset = online_presets()[name]
         block = preset.block if preset.utd != 1.0 else None
-        replay = ReplayConfig(kind=kind)  # ty: ignore[invalid-argument-type]
-        return StudyArm(label=label, learner=config, replay=replay, utd=preset.utd, block=block)
+        return StudyArm(label=label, learner=config, replay=REPLAYS[kind](), utd=preset.utd, block=block)
 
 
-def _critics(config: LearnerConfig) -> str:
+def _critics(config: OnlineLearner) -> str:
     """Say what critics a learner has."""
     return f"{config.network.critics} critics with{'' if config.network.layer_norm else 'out'} LayerNorm"
 
@@ -210,11 +225,13 @@ def online_runs(study: StudyConfig, starts: dict[str, str]) -> list[OnlineConfig
     groups: dict[object, list[StudyArm]] = {}
     for arm in study.all_arms():
         assert arm.switch is not None
-        program = structure_of(arm.learner), arm.utd, arm.block, arm.switch.warmup_env_steps
-        replay = arm.replay
-        balanced = (replay.rho, replay.temperature, replay.ratio_lr) if replay.kind == "balanced" else None
-        calibrated = arm.learner.discount if arm.learner.calibrated else None  # the data's returns to go hold it
-        groups.setdefault((*program, balanced, calibrated, replay.capacity), []).append(arm)
+        learner, replay = arm.learner, arm.replay
+        program = structure_of(learner), constraint_form(learner) or ("mse", False), arm.utd, arm.block
+        balanced = replace(replay, top_fraction=1.0) if isinstance(replay, BalancedReplay) else None
+        calibrated = isinstance(learner, SACConfig) and learner.cql is not None and learner.cql.calibrated
+        discount = learner.discount if calibrated else None  # the data's returns to go hold it
+        key = (*program, arm.switch.warmup_env_steps, balanced, discount, replay.capacity)
+        groups.setdefault(key, []).append(arm)
     starting = len(study.data) * study.pre_seeds
     parts = min(study.parts, starting)
     runs = []

@@ -21,6 +21,7 @@ from paperloop.settings import config_document, load_config, read_json, save_con
 from paperloop_lab.sweep.engines import LocalEngine
 from paperloop_lab.sweep.loop import run_sweep
 from paperloop_lab.sweep.plan import SweepRun
+from policy_finetune.config import SCHEMA
 from policy_finetune.study.config import StudyConfig, offline_runs, online_runs
 
 __all__ = ["run_study"]
@@ -43,16 +44,16 @@ def run_study(study: StudyConfig, out: str | Path, *, seed: int = 0, jobs: int =
         raise UserError(f"No dataset is given: name at least one with {setting('data')}.")
     out = Path(out)
     record = out / "study.json"
-    if record.exists() and load_config(StudyConfig, record) != study:
+    if record.exists() and load_config(StudyConfig, record, SCHEMA) != study:
         raise UserError(f"{out} holds another study (study.json differs): choose another folder.")
     args = {"seed": seed, "quiet": True} | ({} if device == "auto" else {"device": device})
     pretraining = {
-        name: SweepRun(("policy-finetune", "pretrain"), config_document(config), args)
+        name: SweepRun(("policy-finetune", "pretrain"), config_document(config, SCHEMA), args)
         for name, config in offline_runs(study).items()
     }
     starts = {name: str(out / "pretrain" / run.id) for name, run in pretraining.items()}
     finetuning = [
-        SweepRun(("policy-finetune", "finetune"), config_document(config), args)
+        SweepRun(("policy-finetune", "finetune"), config_document(config, SCHEMA), args)
         for config in online_runs(study, starts)
     ]
     plan = {
@@ -62,7 +63,7 @@ def run_study(study: StudyConfig, out: str | Path, *, seed: int = 0, jobs: int =
     }
     # Only now, when every configuration of the study is known to be a sound one.
     out.mkdir(parents=True, exist_ok=True)
-    save_config(study, record)
+    save_config(study, record, SCHEMA)
     _check_plan(out / "plan.json", plan)
     _sweep(list(pretraining.values()), out / "pretrain", jobs)
     _sweep(finetuning, out / "finetune", jobs)

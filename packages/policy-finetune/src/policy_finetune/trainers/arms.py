@@ -7,26 +7,14 @@ would be called alike though their settings, their data or their pre-trained age
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
-from policy_finetune.config import LearnerConfig, OfflineAgent, OnlineAgent
+from policy_finetune.config import BCConfig, LearnerConfig, OfflineAgent, OnlineAgent, SACConfig, TD3Config
+from policy_finetune.presets import LEARNERS
+from policy_finetune.trainers.pretrained import Pretrained
 
-__all__ = ["Origins", "offline_labels", "online_labels"]
-
-
-class Origins(Protocol):
-    """Agents with names that others start from, such as `policy_finetune.Pretrained`."""
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """One name an agent."""
-        ...
-
-    @property
-    def num_agents(self) -> int:
-        """How many agents there are."""
-        ...
+__all__ = ["learner_name", "offline_labels", "online_labels"]
 
 
 def offline_labels(agents: Sequence[OfflineAgent], files: Sequence[str], datasets: int) -> tuple[str, ...]:
@@ -46,7 +34,7 @@ def offline_labels(agents: Sequence[OfflineAgent], files: Sequence[str], dataset
     return apart(names, [(agent.label, agent.learner, agent.dataset, agent.top_fraction) for agent in agents])
 
 
-def online_labels(agents: Sequence[OnlineAgent], start: Origins | None) -> tuple[str, ...]:
+def online_labels(agents: Sequence[OnlineAgent], start: Pretrained | None) -> tuple[str, ...]:
     """Return the names of agents that learn online; those from pre-trained agents of one arm count as repetitions.
 
     Args:
@@ -55,7 +43,7 @@ def online_labels(agents: Sequence[OnlineAgent], start: Origins | None) -> tuple
     """
     origins = [start.labels[agent.start] if start and 0 <= agent.start < start.num_agents else "" for agent in agents]
     names = told_by(
-        [agent.label or f"{learner_name(agent.learner)} {agent.replay.kind}" for agent in agents],
+        [agent.label or f"{learner_name(agent.learner)} {agent.replay.type}" for agent in agents],
         [f"from {origin}" for origin in origins],
     )
     arms = [(agent.label, agent.learner, agent.replay, agent.switch) for agent in agents]
@@ -69,12 +57,18 @@ def told_by(names: Sequence[str], origins: Sequence[str]) -> list[str]:
 
 
 def learner_name(learner: LearnerConfig) -> str:
-    """Return a short name of a learner, such as "td3bc" or "calql"."""
-    if learner.name == "td3":
-        return "td3c" if learner.constraint.enabled else "td3bc" if learner.bc_weight else "td3"
-    if learner.name == "sac" and learner.cql_alpha:
-        return "calql" if learner.calibrated else "cql"
-    return learner.name
+    """Return a short name of a learner: its preset's, where it is one but for sizes, else such as "td3c-ln"."""
+    for name, known in LEARNERS.items():
+        if type(known) is type(learner):
+            sizes = {"batch_size": learner.batch_size, "actor_lr_steps": learner.actor_lr_steps}
+            if replace(known, network=replace(known.network, hidden=learner.network.hidden), **sizes) == learner:
+                return name
+    name = learner.type
+    if isinstance(learner, TD3Config):
+        name = "td3c" if learner.constraint else "td3bc" if learner.bc_weight else "td3"
+    elif isinstance(learner, SACConfig) and learner.cql:
+        name = "calql" if learner.cql.calibrated else "cql"
+    return f"{name}-ln" if not isinstance(learner, BCConfig) and learner.network.layer_norm else name
 
 
 def apart(names: Sequence[str], arms: Sequence[Hashable]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,42 +53,26 @@ class EvaluationReturns:
 
 
 class PolicySnapshots:
-    """Writes every agent's policy at every evaluation, with its measured return, as small npz files."""
+    """Writes every agent's policy at every evaluation, with its measured return, for `make-data --policies`."""
 
-    def __init__(
-        self, trainer: Any, returns: EvaluationReturns, folder: Path, *, algorithm: str, seed: int, command: str
-    ) -> None:
-        self.trainer, self.returns, self.folder = trainer, returns, folder
-        self.algorithm, self.seed, self.command = algorithm, seed, command
+    def __init__(self, trainer: Any, returns: EvaluationReturns, folder: Path, **about: Any) -> None:
+        """Bind the trainer, who measures, where the files go, and what their metadata says besides."""
+        self.trainer, self.returns, self.folder, self.about = trainer, returns, folder, about
 
     def __call__(self, state: Any, seed: int) -> Mapping[str, Any]:
         """Evaluate, write, and return the evaluation's metrics."""
         metrics = self.returns(state, seed)
-        progress = self.trainer.progress(state)
+        steps = self.trainer.progress(state)["env_steps"]
         policy = self.trainer.canonical_policy(state)
         for agent in range(policy.num_agents):
-            name = (
-                f"step-{progress['env_steps']:07d}.npz"
-                if policy.num_agents == 1
-                else (f"agent-{agent}-step-{progress['env_steps']:07d}.npz")
-            )
-            path = self.folder / name
+            prefix = "" if policy.num_agents == 1 else f"agent-{agent}-"
             metadata = {
-                "env_id": self.returns.spec.env_id,
-                "algorithm": self.algorithm,
-                "env_steps": progress["env_steps"],
-                "seed": self.seed,
-                "return_mean": float(metrics["return"][agent]),
-                "return_std": float(metrics["return_std"][agent]),
+                "env_id": self.returns.spec.env_id, **self.about, "env_steps": steps,
+                "return_mean": float(metrics["return"][agent]), "return_std": float(metrics["return_std"][agent]),
                 "episodes": self.returns.episodes,
-                "command": self.command,
-                "versions": {
-                    "python": sys.version.split()[0],
-                    "numpy": np.__version__,
-                    "gymnasium": importlib.metadata.version("gymnasium"),
-                    "mujoco": importlib.metadata.version("mujoco"),
-                },
-            }
-            # A resumed run may be at this step again, with another policy where environments do not resume exactly.
-            save_policy(GradedPolicy.of(policy, agent, metadata=metadata), path, overwrite=True)
+                "versions": {name: importlib.metadata.version(name) for name in ("numpy", "gymnasium", "mujoco")},
+            }  # fmt: skip
+            one = GradedPolicy(policy.agent(agent), metadata=metadata)
+            # A resumed run may be at this step again.
+            save_policy(one, self.folder / f"{prefix}step-{steps:07d}.npz", overwrite=True)
         return metrics

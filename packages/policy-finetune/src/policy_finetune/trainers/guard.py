@@ -55,21 +55,21 @@ class Guard:
     """Decides after each block; pure bookkeeping on the host.
 
     Args:
-        config: the detector.
+        config: the detector; None orders nobody home.
         best: for each agent, whether its constraint holds on to its best policy.
         random_return: what a random policy gets; the start's distance to it is the scale of a collapse.
     """
 
-    def __init__(self, config: GuardConfig, best: Sequence[bool], random_return: float = 0.0) -> None:
-        self.config = config
+    def __init__(self, config: GuardConfig | None, best: Sequence[bool], random_return: float = 0.0) -> None:
+        self.enabled, self.config = config is not None, config or GuardConfig()
         self.best = np.array(best)
         self.random_return = random_return
-        self.window = max(WINDOW, config.episodes)
+        self.window = max(WINDOW, self.config.episodes)
 
     @property
     def needs_home(self) -> bool:
         """Whether a remembered actor is needed at all."""
-        return self.config.enabled or bool(self.best.any())
+        return self.enabled or bool(self.best.any())
 
     def init(self, agents: int) -> GuardState:
         """Return the state before the first episode."""
@@ -117,7 +117,7 @@ class Guard:
         remember = enough & (mean > new.best) & self.best
         new.best = np.where(remember, mean, new.best)
         go_home = np.zeros(len(remember), bool)
-        if self.config.enabled:
+        if self.enabled:
             start = new.start_sum / np.maximum(new.start_count, 1)
             floor = start - self.config.drop * np.abs(start - self.random_return)
             go_home = enough & (mean < floor) & (new.returned < self.config.max_returns)
@@ -137,19 +137,16 @@ class Guard:
             "length": np.where(none, env.step, np.nansum(lengths, 1) / count),
             "episodes": state.episodes.astype(np.float64),
         }
-        if self.config.enabled:
+        if self.enabled:
             out["returned"] = state.returned.astype(np.float64)
         return out
 
 
-def carried_out(
-    learner: LearnerState, behaviour: Any, home: Any, orders: Any, *, nu_boost: float
-) -> tuple[Any, Any, Any]:
-    """Return one agent's learner, behaviour and home after the guard's orders: remember this actor, or go home.
+def carried_out(learner: LearnerState, home: Any, orders: Any, *, nu_boost: float) -> tuple[LearnerState, Any]:
+    """Return one agent's learner and home after the guard's orders: remember this actor, or go home.
 
     Args:
         learner: the agent.
-        behaviour: the actor that collects the next block, where it is not the newest, else None.
         home: the actor to return to.
         orders: what `Guard.watch` ordered, bool[] each.
         nu_boost: added to ν at each return, where there is a constraint.
@@ -169,6 +166,4 @@ def carried_out(
         reference = select(orders["remember"] & orders["best"], actor, reference)
         reference = select(back, home, reference)
         params["nu"] = params["nu"] + jnp.where(back, nu_boost, 0.0)
-    if behaviour is not None:
-        behaviour = select(back, home, behaviour)
-    return learner.replace(params=params, opt=opt, target=target, reference=reference), behaviour, home
+    return learner.replace(params=params, opt=opt, target=target, reference=reference), home

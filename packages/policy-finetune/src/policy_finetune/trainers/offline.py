@@ -19,18 +19,20 @@ from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset
-from policy_finetune.agents.programs import AgentLayout, stack, summary
-from policy_finetune.agents.weights import stack_weights, structure_of, weights_of
-from policy_finetune.config import LearnerConfig, OfflineAgent, OfflineConfig
+from policy_finetune.agents.programs import AgentLayout, stack, stack_weights, summary
+from policy_finetune.agents.structure import weights_of
+from policy_finetune.config import SCHEMA, OfflineAgent, OfflineConfig
 from policy_finetune.data.saved_policies import write_policies
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.spec import EnvSpec
-from policy_finetune.learners.base import q_over_bound
-from policy_finetune.learners.registry import LearnerState, make_learner
+from policy_finetune.learners.base import LearnerState, copy, q_over_bound
+from policy_finetune.learners.registry import make_learner
 from policy_finetune.replay.packing import OfflineData, draw
 from policy_finetune.trainers.arms import offline_labels
+from policy_finetune.trainers.common import check_program, host_policy, state_folder, with_nu0
+from policy_finetune.trainers.pretrained import Pretrained
 
-__all__ = ["OfflineState", "OfflineTrainer", "host_policy", "state_folder"]
+__all__ = ["OfflineState", "OfflineTrainer"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["learner", "key", "dispatches"], meta_fields=[])
@@ -75,6 +77,7 @@ class OfflineTrainer:
     """
 
     donates = True
+    schema = SCHEMA
     headlines: Sequence[str] = ("return", "loss")
     resume_ignores = ("updates", "devices", "data")  # where the files lie; the digest of the rows says which they are
 
@@ -105,8 +108,7 @@ class OfflineTrainer:
         self.agents = offline_labels(self.members, config.data, data.num_datasets)
         self.num_steps = config.num_steps
         learners = [agent.learner for agent in self.members]
-        check_one_structure(learners)
-        check_discount(learners, data)
+        check_program(learners, data)
         layout = data.layout
         self.learner = make_learner(learners[0], layout.obs_dim, layout.act_dim, *learners[1:])
         offsets, sizes = [], []
@@ -144,9 +146,7 @@ class OfflineTrainer:
         return self._layout.place(stack(states))
 
     def _start(self, state: LearnerState, agent: OfflineAgent) -> LearnerState:
-        if "nu" in state.params:
-            nu = jnp.full_like(state.params["nu"], agent.learner.constraint.nu0)
-            state = state.replace(params=state.params | {"nu": nu})
+        state = with_nu0(state, agent.learner)
         if self.config.initial_value == "zero":
             return state
         value = self.data.mean_to_go(agent.dataset, agent.top_fraction)
@@ -201,16 +201,25 @@ class OfflineTrainer:
         picks = [agent.dataset for agent in self.members]
         return host_policy(state.learner.params["actor"], self.data.mean[picks], self.data.std[picks])
 
+    def pretrained(self, state: OfflineState) -> Pretrained:
+        """Return the agents as a start for fine-tuning; the state stays good."""
+        picks = [agent.dataset for agent in self.members]
+        return Pretrained(
+            copy(state.learner), self.data.mean[picks], self.data.std[picks], tuple(picks), self.agents,
+            self.data.scale[picks], self.data.bias, self.config.loading,
+        )  # fmt: skip
+
     def save(self, state: OfflineState, folder: str | Path) -> None:
         """Write the whole state, the observations' normaliser, the data's fingerprint and the policies into `folder`.
 
-        The folder is made, with its parents, where it is absent.
+        The folder is made, with its parents, where it is absent. Its part `start` is what fine-tuning needs.
 
         Raises:
             UserError: it cannot be made, or holds a state already.
         """
         folder = state_folder(folder)
-        save_pytree({"state": state, "mean": jnp.asarray(self.data.mean), "std": jnp.asarray(self.data.std)}, folder)
+        self.pretrained(state).save(folder / "start")
+        save_pytree({"key": state.key, "dispatches": state.dispatches}, folder)
         write_json(folder / "data.json", {"rows": self.data.digest})
         write_policies(folder, self.canonical_policy(state), self.spec, self.agents)
 
@@ -222,29 +231,12 @@ class OfflineTrainer:
             UserError: the dataset is another one.
         """
         folder = Path(folder)
-        mean, std = jnp.asarray(self.data.mean), jnp.asarray(self.data.std)
-        loaded = load_pytree(folder, {"state": like, "mean": mean, "std": std})
+        rest = load_pytree(folder, {"key": like.key, "dispatches": like.dispatches})
         if json.loads((folder / "data.json").read_text())["rows"] != self.data.digest:
             raise UserError(
                 f"{folder} was written with another dataset: continue with the one that the run began with."
             )
-        return loaded["state"]
-
-
-def state_folder(folder: str | Path) -> Path:
-    """Return a folder that a trainer's state can be written into, made if it is absent.
-
-    Raises:
-        UserError: it cannot be made, or holds a state already.
-    """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder} cannot be made ({error.strerror or error}): choose another folder.") from None
-    if (folder / "tree.json").exists():
-        raise UserError(f"{folder} holds a saved state already: choose another folder, or remove it first.")
-    return folder
+        return OfflineState(Pretrained.load(folder / "start", like.learner).learner, **rest)
 
 
 def raised(networks: Mapping[str, Any], value: float) -> dict[str, Any]:
@@ -255,32 +247,3 @@ def raised(networks: Mapping[str, Any], value: float) -> dict[str, Any]:
             *before, last = out[name]
             out[name] = [*before, last | {"b": last["b"] + value}]
     return out
-
-
-def check_one_structure(learners: Sequence[Any]) -> None:
-    """Refuse learners that cannot share a program."""
-    first = structure_of(learners[0])
-    for learner in learners[1:]:
-        here = structure_of(learner)
-        for field in dataclasses.fields(here):
-            if getattr(here, field.name) != getattr(first, field.name):
-                raise UserError(
-                    f"Agents of one program differ in learner.{field.name} ({getattr(first, field.name)} and "
-                    f"{getattr(here, field.name)}): train them in separate runs."
-                )
-
-
-def check_discount(learners: Sequence[LearnerConfig], data: OfflineData | None) -> None:
-    """Refuse calibrated learners whose discount is not that of the returns to go, which agents share."""
-    for learner in learners:
-        if learner.calibrated and data is not None and learner.discount != data.discount:
-            raise UserError(
-                f"learner.discount is {learner.discount:g}, but the returns to go that Cal-QL is calibrated by were "
-                f"packed with {data.discount:g}: give all agents of a program one discount."
-            )
-
-
-def host_policy(actor: Any, mean: np.ndarray, std: np.ndarray) -> HostPolicy:
-    """Return stacked actors [A, ...] as policies on the host."""
-    actor = jax.device_get({"hidden": actor["hidden"], "mean": actor["mean"]})
-    return HostPolicy([(layer["w"], layer["b"][:, None, :]) for layer in (*actor["hidden"], actor["mean"])], mean, std)

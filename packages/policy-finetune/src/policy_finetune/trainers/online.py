@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,28 +23,26 @@ from paperloop.files import write_json
 from paperloop.jax_backend import load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset
-from policy_finetune.agents.programs import AgentLayout, stack, summary
-from policy_finetune.agents.weights import stack_weights, weights_of
-from policy_finetune.config import DataOptions, OnlineAgent, OnlineConfig
+from policy_finetune.agents.programs import AgentLayout, stack, stack_weights, summary
+from policy_finetune.agents.structure import weights_of
+from policy_finetune.config import SCHEMA, Best, DataOptions, OnlineAgent, OnlineConfig
 from policy_finetune.data.saved_policies import write_policies
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.pool import EnvPool
 from policy_finetune.envs.spec import EnvSpec
-from policy_finetune.learners.base import q_over_bound
-from policy_finetune.learners.registry import LearnerState, make_learner
+from policy_finetune.learners.base import LearnerState, copy, q_over_bound
+from policy_finetune.learners.registry import make_learner
 from policy_finetune.replay.buffers import Replay, ReplayState
 from policy_finetune.replay.packing import Layout, OfflineData
 from policy_finetune.replay.recorded import recorded_transitions
 from policy_finetune.trainers.arms import online_labels
-from policy_finetune.trainers.explorers import Explorer
+from policy_finetune.trainers.common import check_program, host_policy, reference_of, state_folder, with_nu0
+from policy_finetune.trainers.explorers import Explorer, Seen
 from policy_finetune.trainers.guard import Guard, carried_out
-from policy_finetune.trainers.offline import check_discount, check_one_structure, host_policy, state_folder
-from policy_finetune.trainers.online_checks import check_data, check_members, check_units
 from policy_finetune.trainers.online_state import DeviceState, OnlineState, filled
-from policy_finetune.trainers.switch import Pretrained, switch_notes, take_over
-
-if TYPE_CHECKING:
-    from policy_finetune.envs.fast_pool import FastEnvPool
+from policy_finetune.trainers.pretrained import Pretrained
+from policy_finetune.trainers.switch import switch_notes, take_over
+from policy_finetune.trainers.units import Units, check_members, datasets_of, packed
 
 __all__ = ["OnlineTrainer"]
 
@@ -69,6 +67,7 @@ class OnlineTrainer:
         agents: a label for each: agents with equal labels are repetitions of one arm.
         headlines: the metrics that matter first.
         spec: the environment.
+        units: how observations and rewards are scaled.
         start_notes: what the switch does not take over from the pre-trained agents, one sentence each.
         num_steps: blocks that `config.env_steps` take.
         donates: True, `step` consumes the state it is given.
@@ -76,19 +75,15 @@ class OnlineTrainer:
     """
 
     donates = True
+    schema = SCHEMA
     headlines: Sequence[str] = ("return", "loss")
     resume_ignores = ("env_steps", "devices", "eval_env_steps", "data")
 
     def __init__(
-        self,
-        config: OnlineConfig,
-        spec: EnvSpec,
-        *,
-        start: Pretrained | None = None,
-        data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset] | None = None,
-        random_return: float = 0.0,
+        self, config: OnlineConfig, spec: EnvSpec, *, start: Pretrained | None = None,
+        data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset] | None = None, random_return: float = 0.0,
         together: int | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Bind configuration, environment, pre-trained agents and offline data.
 
         Args:
@@ -105,8 +100,7 @@ class OnlineTrainer:
             UserError: agents differ in more than one program can hold; a replay policy needs offline data and there is
                 none; dimensions do not fit; a pre-trained network has another shape than the online learner's.
         """
-        self.config, self.spec = config, spec
-        layout = self.layout = Layout(spec.obs_dim, spec.act_dim)
+        self.config, self.spec, self._start = config, spec, start
         self.members = config.agents or tuple(
             OnlineAgent(learner=config.learner, replay=config.replay, switch=config.switch, start=p, seed=i)
             for p in range(start.num_agents if start else 1)
@@ -114,36 +108,17 @@ class OnlineTrainer:
         )
         self.num_steps = config.num_steps
         self.agents = online_labels(self.members, start)
-        self._start = start
-        self._loading = config.loading.over(start.loading if start else DataOptions())
         check_members(self.members, start, spec)
-        starts = [agent.start for agent in self.members]
-        datasets = [start.dataset[p] if start else 0 for p in starts]
-        self._scale, self._bias = np.full(len(self.members), config.reward_scale), config.reward_bias
-        self.mean = np.zeros((len(self.members), spec.obs_dim), np.float32)
-        self.std = np.ones((len(self.members), spec.obs_dim), np.float32)
-        if start is not None:
-            self.mean, self.std = start.mean[starts], start.std[starts]
-            self._scale = start.scale[starts] * config.reward_scale
-            self._bias = start.bias * config.reward_scale + config.reward_bias
-        data = self._packed(data, datasets)
-        if data is not None:
-            check_data(data, datasets, layout, spec)
-            if start is None:  # online data is treated as the packed data was
-                self.mean, self.std = data.mean[datasets], data.std[datasets]
-                self._scale, self._bias = data.scale[datasets], data.bias
-            else:
-                check_units(data, datasets, mean=self.mean, std=self.std, scale=self._scale, bias=self._bias)
+        datasets = datasets_of(self.members, start)
+        units = Units.of(config, self.members, start, spec.obs_dim)
+        data, self.units = packed(data, datasets, units, config, start, spec)
         learners = [agent.learner for agent in self.members]
-        check_one_structure(learners)
-        check_discount(learners, data)
+        check_program(learners, data)
         self.learner = make_learner(learners[0], spec.obs_dim, spec.act_dim, *learners[1:])
-        self.replay = Replay(config, self.members, layout, data, datasets)
-        self._guard = Guard(
-            config.guard,
-            [agent.learner.constraint.reference == "best" for agent in self.members],
-            random_return,
-        )
+        self.layout = Layout(spec.obs_dim, spec.act_dim)
+        self.replay = Replay(config, self.members, self.layout, data, datasets)
+        best = [isinstance(reference_of(agent.learner), Best) for agent in self.members]
+        self._guard = Guard(config.guard, best, random_return)
         self._layout = AgentLayout(len(self.members), config.devices, together)
         self._shared = self._layout.share(self.replay.offline_rows)
         weights = [weights_of(a.learner, a.replay, a.switch, act_dim=spec.act_dim) for a in self.members]
@@ -153,9 +128,8 @@ class OnlineTrainer:
         self._collect = self._compile(self._collect_all)
         self._update = self._compile(self._update_all)
         self._adjust = jax.jit(self._adjust_all, donate_argnums=0)
-        self._pool: EnvPool | FastEnvPool | None = None
-        self._ahead: tuple[DeviceState, Any] | None = None
-        self._explorer = Explorer(config, spec)
+        self._pool: EnvPool | None = None
+        self._explorer = Explorer(config, self.layout, self.units)
         self.start_notes = self._switch_notes()
         self._zero_info: dict[str, Any] = {}
 
@@ -172,34 +146,6 @@ class OnlineTrainer:
         call = self._layout.per_device(function)
         return jax.jit(lambda device, shared, *own: call(shared, (device, *own)), donate_argnums=0)
 
-    def _packed(
-        self, data: OfflineData | EpisodeDataset | Sequence[EpisodeDataset] | None, used: Sequence[int]
-    ) -> OfflineData | None:
-        """Return the offline data packed, with the pre-trained agents' normaliser and scale."""
-        if data is None or isinstance(data, OfflineData):
-            return data
-        datasets = [data] if isinstance(data, EpisodeDataset) else list(data)
-        mean = std = scales = None
-        if self._start is not None:
-            if len(datasets) <= max(used):
-                raise UserError(
-                    f"The pre-trained agents learned from {max(used) + 1} datasets and {len(datasets)} are given: give "
-                    "the same ones in the same order."
-                )
-            first = [used.index(d) if d in used else 0 for d in range(len(datasets))]
-            mean, std, scales = self.mean[first], self.std[first], self._scale[first]
-        return OfflineData.pack(
-            datasets,
-            discount=self.config.structure.discount,
-            normalize_observations=False,
-            reward_scale=self.config.reward_scale,
-            reward_bias=self._bias,
-            mean=mean,
-            std=std,
-            scales=scales,
-            semantics=self._loading.semantics or "exact",
-        )
-
     # The protocol
 
     def init(self, seed: int) -> OnlineState:
@@ -211,41 +157,32 @@ class OnlineTrainer:
         learners = []
         for agent in self.members:
             fresh = self._init_learner(jax.random.key(fold_seed(seed, "online", agent.start, agent.seed)))
-            if "nu" in fresh.params:
-                nu = jnp.full_like(fresh.params["nu"], agent.learner.constraint.nu0)
-                fresh = fresh.replace(params=fresh.params | {"nu": nu})
+            fresh = with_nu0(fresh, agent.learner)
             if self._start is not None:
                 old = jax.tree.map(lambda x, p=agent.start: x[p], self._start.learner)
                 fresh, _ = take_over(fresh, old, agent.switch)
             learners.append(fresh)
         learner = stack(learners)
-        keys = [jax.random.key(fold_seed(seed, "updates", a.start, a.seed)) for a in self.members]
-        actor = learner.params["actor"]
+
+        def keys(name: str) -> list[Array]:
+            return [jax.random.key(fold_seed(seed, name, a.start, a.seed)) for a in self.members]
+
         device = DeviceState(
             learner=learner,
-            replay=self.replay.init([jax.random.key(fold_seed(seed, "replay", a.start, a.seed)) for a in self.members]),
-            behaviour=jax.tree.map(jnp.copy, actor) if self.config.overlap else None,
-            home=jax.tree.map(jnp.copy, actor) if self._guard.needs_home else None,
-            key=jnp.stack(keys),
+            replay=self.replay.init(keys("replay")),
+            home=copy(learner.params["actor"]) if self._guard.needs_home else None,
+            key=jnp.stack(keys("updates")),
         )
         env = self._pool_of(seed).reset()
         return OnlineState(self._layout.place(device), env, self._guard.init(len(self.members)), 0, seed)
 
-    def _env_seeds(self, seed: int) -> list[int]:
-        return [fold_seed(seed, "env", agent.start, agent.seed) for agent in self.members]
-
-    def _pool_of(self, seed: int) -> EnvPool | FastEnvPool:
+    def _pool_of(self, seed: int) -> EnvPool:
         """Return the environments of a run with this seed: those at hand, or new ones."""
-        seeds = self._env_seeds(seed)
+        seeds = [fold_seed(seed, "env", agent.start, agent.seed) for agent in self.members]
         if self._pool is None or self._pool.seeds != tuple(seeds):
             if self._pool is not None:
                 self._pool.close()
-            if self.config.envs == "envpool":
-                from policy_finetune.envs.fast_pool import FastEnvPool
-
-                self._pool = FastEnvPool(self.spec, seeds)
-            else:
-                self._pool = EnvPool(self.spec, seeds)
+            self._pool = EnvPool(self.spec, seeds)
         return self._pool
 
     def step(self, state: OnlineState) -> tuple[OnlineState, Mapping[str, Any]]:
@@ -254,26 +191,16 @@ class OnlineTrainer:
         Where an environment raises, its exception carries the state from before the block as `intact_state`.
         """
         block, device = state.block, state.device
-        before = dataclasses.replace(state, env=state.env.copy())
-        try:
-            rows, finished, uniform = self._explore(state)
-        except NonFiniteError:  # which the learner may have caused
-            raise
-        except Exception as error:
-            error.intact_state = before  # ty: ignore[missing-attribute]  # see paperloop.Trainer.step
-            raise
-        learning = self._learns(block)
+        seen = self._explore(state)
+        learning = block * self.config.block >= self.config.first_update
         own = {**self._own, "block": np.full(len(self.members), self.replay.number(block))}
-        ahead = None
+        rows = jnp.asarray(seen.rows)
         if learning:
-            if self.config.overlap:  # before these updates are under way: fetching what they return waits for them
-                ahead = jax.tree.map(np.array, device.learner.params["actor"])
             device, info = self._update(device, self._shared, rows, own)
         else:
             info = self._no_info(device, rows, own)
             device = self._collect(device, self._shared, rows, own)
-        self._ahead = None if ahead is None else (device, ahead)
-        guard, orders = self._guard.watch(state.guard, finished, learning, uniform)
+        guard, orders = self._guard.watch(state.guard, seen.finished, learning, seen.uniform)
         if orders is not None:
             device = self._adjust(device, jax.tree.map(jnp.asarray, orders))
         state = OnlineState(device, state.env, guard, block + 1, state.seed)
@@ -281,46 +208,16 @@ class OnlineTrainer:
         metrics["learning"] = np.full(len(self.members), float(learning), np.float32)
         return state, metrics
 
-    def _learns(self, block: int) -> bool:
-        """Whether the block with this number is followed by updates."""
-        return block * self.config.block >= self.config.first_update
-
-    def _explore(self, state: OnlineState) -> tuple[Array, list[Any], list[bool]]:
-        """Do K environment steps of every agent.
-
-        Returns:
-            the packed rows [A, K, width], the finished episodes, and for each whether it began with uniform actions.
-        """
-        pool = self._pool_of(state.seed)
-        rows = np.empty((len(self.members), self.config.block, self.layout.width), np.float32)
-        rows[:, :, -1] = -np.inf  # returns to go are not known yet
-        parts = self.layout.split(rows)
-        act = self._explorer.block(self._acting(state), self.mean, self.std, pool.seeds, state.block)
-        finished: list[Any] = []
-        uniform: list[bool] = []
-        for k in range(self.config.block):
-            step = pool.step(state.env, act(state.env.observation, k))
-            parts.obs[:, k] = step.observation
-            parts.action[:, k] = step.action  # what was executed, clipped
-            parts.next_obs[:, k] = step.next_observation
-            parts.reward[:, k] = step.reward
-            parts.mask[:, k] = ~step.terminated
-            finished += step.finished
-            now = state.block * self.config.block + k + 1
-            uniform += [now - episode.length < self.config.random_steps for episode in step.finished]
-        mean, std = self.mean[:, None], self.std[:, None]
-        parts.obs[:] = (parts.obs - mean) / std
-        parts.next_obs[:] = (parts.next_obs - mean) / std
-        parts.reward[:] = parts.reward * self._scale[:, None] + self._bias
-        return jnp.asarray(rows), finished, uniform
-
-    def _acting(self, state: OnlineState) -> Any:
-        """Return the actors that collect the next block."""
-        if not self.config.overlap:
-            return state.device.learner.params["actor"]
-        if self._ahead is not None and self._ahead[0] is state.device:
-            return self._ahead[1]
-        return state.device.behaviour
+    def _explore(self, state: OnlineState) -> Seen:
+        before = dataclasses.replace(state, env=state.env.copy())
+        try:
+            actor = state.device.learner.params["actor"]
+            return self._explorer.collect(self._pool_of(state.seed), state.env, actor, state.block)
+        except NonFiniteError:  # which the learner may have caused
+            raise
+        except Exception as error:
+            error.intact_state = before  # ty: ignore[missing-attribute]  # see paperloop.Trainer.step
+            raise
 
     def _no_info(self, device: DeviceState, rows: Array, own: Any) -> dict[str, Any]:
         """Zeros in the shape of the updates' metrics."""
@@ -344,7 +241,6 @@ class OnlineTrainer:
         device, rows, data = own
         # The rings stay outside of what is mapped over agents: each agent only reads its own by index.
         rings = self.replay.insert(device.replay.rows, rows, data["block"][0])
-        behaviour = jax.tree.map(jnp.copy, device.learner.params["actor"]) if self.config.overlap else None
 
         def one(x: Any) -> Any:
             index, *rest = x
@@ -354,7 +250,7 @@ class OnlineTrainer:
         learner, balanced, key, info = self._layout.each(
             one, (agents, device.learner, device.replay.balanced, device.key, data)
         )
-        return DeviceState(learner, ReplayState(rings, balanced), behaviour, device.home, key), info
+        return DeviceState(learner, ReplayState(rings, balanced), device.home, key), info
 
     def _update_one(
         self, shared: Array, online: Any, learner: LearnerState, balanced: Any, key: Array, data: Any
@@ -379,9 +275,9 @@ class OnlineTrainer:
 
     def _adjust_all(self, device: DeviceState, orders: Any) -> DeviceState:
         """Carry out what the guard ordered: remember this actor, or go home."""
-        adjust = jax.vmap(partial(carried_out, nu_boost=self.config.guard.nu_boost))
-        learner, behaviour, home = adjust(device.learner, device.behaviour, device.home, orders)
-        return dataclasses.replace(device, learner=learner, behaviour=behaviour, home=home)
+        adjust = jax.vmap(partial(carried_out, nu_boost=self._guard.config.nu_boost))
+        learner, home = adjust(device.learner, device.home, orders)
+        return dataclasses.replace(device, learner=learner, home=home)
 
     # What others ask
 
@@ -397,57 +293,49 @@ class OnlineTrainer:
 
     def canonical_policy(self, state: OnlineState) -> HostPolicy:
         """Return the A deterministic policies with actions in [-1, 1], normaliser included."""
-        return host_policy(state.device.learner.params["actor"], self.mean, self.std)
+        return host_policy(state.device.learner.params["actor"], self.units.mean, self.units.std)
 
     def pretrained(self, state: OnlineState) -> Pretrained:
-        """Return the agents as a start for another phase."""
-        datasets = tuple(self._start.dataset[a.start] if self._start else 0 for a in self.members)
-        learner = jax.tree.map(jnp.copy, state.device.learner)
-        return Pretrained(learner, self.mean, self.std, datasets, self.agents, self._scale, self._bias, self._loading)
+        """Return the agents as a start for another phase; the state stays good."""
+        datasets = tuple(datasets_of(self.members, self._start))
+        loading = self.config.loading.over(self._start.loading if self._start else DataOptions())
+        return Pretrained(copy(state.device.learner), *self.units[:2], datasets, self.agents, *self.units[2:], loading)
 
     def replay_data(self, state: OnlineState, agent: int = 0) -> dict[str, np.ndarray]:
         """Return an agent's online transitions, oldest first, in the environment's own units except for the actions.
 
-        Arguments of `policy_finetune.data.make.from_replay`: observations, canonical actions, rewards,
+        As `policy_finetune.data.make.from_replay` takes them: observations, canonical actions, rewards,
         next_observations, terminated, truncated. The last row is truncated where its episode continues.
 
         Once more transitions were made than the buffer holds, these are not the first of the run but the oldest that
-        are left, the first of which may be from the middle of an episode. `OverwrittenWarning` says so.
+        are left, the first of which may be from the middle of an episode.
         """
+        units, done = self.units, state.block * self.config.block
         return recorded_transitions(
-            np.asarray(state.device.replay.rows[agent]),
-            state.block * self.config.block,
-            self.layout,
-            mean=self.mean[agent],
-            std=self.std[agent],
-            scale=self._scale[agent],
-            bias=self._bias,
-        )
+            np.asarray(state.device.replay.rows[agent]), done, self.layout, mean=units.mean[agent],
+            std=units.std[agent], scale=units.scale[agent], bias=units.bias,
+        )  # fmt: skip
 
     def save(self, state: OnlineState, folder: str | Path) -> None:
         """Write everything: learners, replay buffers, random keys, where the environments stand.
 
-        The folder is made, with its parents, where it is absent.
+        The folder is made, with its parents, where it is absent. Its part `start` is what another phase needs.
 
         Raises:
             UserError: it cannot be made, or holds a state already.
         """
         folder = state_folder(folder)
-        save_pytree(state.device, folder)
+        self.pretrained(state).save(folder / "start")
+        save_pytree(dataclasses.replace(state.device, learner=None), folder)
         host = {f"env.{f.name}": getattr(state.env, f.name) for f in dataclasses.fields(state.env)}
         host |= {f"guard.{f.name}": getattr(state.guard, f.name) for f in dataclasses.fields(state.guard)}
-        np.savez(folder / "host.npz", **host, mean=self.mean, std=self.std)
-        place = {
-            "block": state.block,
-            "seed": state.seed,
-            "capacity": self.replay.capacity,
-            "offline_rows": self.replay.digest,
-        }
-        write_json(folder / "place.json", place)
+        np.savez(folder / "host.npz", **host)
+        place = {"block": state.block, "seed": state.seed, "capacity": self.replay.capacity}
+        write_json(folder / "place.json", place | {"offline_rows": self.replay.digest})
         write_policies(folder, self.canonical_policy(state), self.spec, self.agents)
 
     def restore(self, folder: str | Path, like: OnlineState) -> OnlineState:
-        """Read back what `save` wrote; the result continues bit for bit, mid-episode (not with envpool).
+        """Read back what `save` wrote; the result continues bit for bit, mid-episode.
 
         Raises:
             CheckpointError: it does not fit `like`, or the environment does not come out as it was.
@@ -457,22 +345,17 @@ class OnlineTrainer:
         place = json.loads((folder / "place.json").read_text())
         with np.load(folder / "host.npz", allow_pickle=False) as host:
             arrays = {name: host[name] for name in host.files}
-        device = load_pytree(folder, self._with_capacity(like.device, place["capacity"]))
+        saved = Pretrained.load(folder / "start", like.device.learner)
+        empty = like.device.replay
+        if place["capacity"] != self.replay.capacity:  # of a longer or shorter run
+            empty = self._layout.place(self.replay.init([jax.random.key(0)] * len(self.members), place["capacity"]))
+        device = load_pytree(folder, dataclasses.replace(like.device, learner=None, replay=empty))
         replay = self.replay.resize(device.replay, place["block"] * self.config.block)
-        device = dataclasses.replace(device, replay=self._layout.place(replay))
-        if not (np.array_equal(arrays["mean"], self.mean) and np.array_equal(arrays["std"], self.std)):
+        device = dataclasses.replace(device, learner=saved.learner, replay=self._layout.place(replay))
+        if not (np.array_equal(saved.mean, self.units.mean) and np.array_equal(saved.std, self.units.std)):
             raise UserError(f"{folder} was written by a run that started from other pre-trained agents.")
         if place["offline_rows"] != self.replay.digest:
             raise UserError(f"{folder} was written by a run with other offline data: give it the same datasets.")
         env, guard = filled(like.env, arrays, "env", folder), filled(like.guard, arrays, "guard", folder)
-        pool = self._pool_of(place["seed"])
-        if not isinstance(pool, EnvPool):  # new episodes begin: envpool cannot be told where in its streams to continue
-            env = pool.restart(env)
+        self._pool_of(place["seed"])
         return OnlineState(device, env, guard, place["block"], place["seed"])
-
-    def _with_capacity(self, device: DeviceState, capacity: int) -> DeviceState:
-        """Return a state of the shapes that a run with rings of `capacity` rows saves (a longer or shorter run)."""
-        if capacity == self.replay.capacity:
-            return device
-        replay = self._layout.place(self.replay.init([jax.random.key(0)] * len(self.members), capacity))
-        return dataclasses.replace(device, replay=replay)

@@ -14,31 +14,26 @@ from jax import Array
 
 from paperloop.errors import CheckpointError
 from policy_finetune.envs.pool import EnvState
-from policy_finetune.learners.base import LearnerState
 from policy_finetune.replay.buffers import ReplayState
 from policy_finetune.trainers.guard import GuardState
 
 __all__ = ["DeviceState", "OnlineState", "filled"]
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=["learner", "replay", "behaviour", "home", "key"], meta_fields=[]
-)
+@partial(jax.tree_util.register_dataclass, data_fields=["learner", "replay", "home", "key"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class DeviceState:
     """The part of the state that lives on the device; every leaf has a leading axis A.
 
     Attributes:
-        learner: the learners.
+        learner: the learners' states; None in the part of a checkpoint that does not hold them.
         replay: the online transitions, and what a replay policy learns.
-        behaviour: the actors that collect the next block, where these are not the newest (`overlap`), else None.
         home: the actors to return to after a collapse, and the reference "best"; None where they are not needed.
         key: typed PRNG keys.
     """
 
-    learner: LearnerState
+    learner: Any
     replay: ReplayState
-    behaviour: Any
     home: Any
     key: Array
 

@@ -3,72 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from paperloop.errors import UserError, setting
-from policy_finetune.config import DataOptions, SwitchConfig
+from policy_finetune.config import SwitchConfig
 from policy_finetune.learners.base import LearnerState, copy
-from policy_finetune.trainers.offline import OfflineState, OfflineTrainer
 
-__all__ = ["Pretrained", "switch_notes", "take_over"]
-
-
-@dataclass(frozen=True, eq=False)
-class Pretrained:
-    """P pre-trained agents: all that fine-tuning needs of them.
-
-    Attributes:
-        learner: their learners' states, every leaf with a leading axis P.
-        mean: (P, obs) f32, the frozen normaliser of observations ...
-        std: (P, obs) f32, ... with its ε added.
-        dataset: (P,) the index of each one's dataset.
-        labels: their arms.
-        scale: (P,) what their rewards were multiplied by: critics go with it.
-        bias: what was then added.
-        loading: how their datasets were read.
-    """
-
-    learner: LearnerState
-    mean: np.ndarray
-    std: np.ndarray
-    dataset: tuple[int, ...]
-    labels: tuple[str, ...]
-    scale: np.ndarray
-    bias: float
-    loading: DataOptions = field(default_factory=DataOptions)
-
-    @classmethod
-    def of(cls, trainer: OfflineTrainer, state: OfflineState) -> Pretrained:
-        """Return what an offline trainer has trained; the state stays good."""
-        picks = [agent.dataset for agent in trainer.members]
-        return cls(
-            copy(state.learner),
-            trainer.data.mean[picks],
-            trainer.data.std[picks],
-            tuple(picks),
-            trainer.agents,
-            trainer.data.scale[picks],
-            trainer.data.bias,
-            trainer.config.loading,
-        )
-
-    @property
-    def num_agents(self) -> int:
-        """P."""
-        return len(self.dataset)
+__all__ = ["switch_notes", "take_over"]
 
 
 def take_over(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tuple[LearnerState, list[str]]:
     """Return the online learner's first state, made from a pre-trained one (both of one agent), and notes.
 
     Networks that fit are copied, target networks included; what the new learner has and the old one has not stays as
-    `fresh` has it, and a note says so. Optimiser moments go with their network unless `switch.reset_optimizer` says
-    otherwise. The reference of a constraint starts as a copy of the actor.
+    `fresh` has it, and a note says so. Optimiser moments go with their network. The reference of a constraint starts as
+    a copy of the actor.
 
     Raises:
         UserError: a pre-trained actor or critic has another shape, and `switch` does not say to start it from scratch.
@@ -109,13 +61,10 @@ def _merge(fresh: LearnerState, old: LearnerState, switch: SwitchConfig) -> tupl
         else:
             notes.append(_refuse_critic(name, fresh.params[name], old.params[name], switch))
             continue
-        if switch.reset_optimizer not in ("all", "critic" if name == "value" else name):
-            if whole and _fits(fresh.opt[name], old.opt.get(name)):
-                opt[name] = old.opt[name]
-            else:
-                notes.append(
-                    f"Adam's moments of the {name} start from scratch: the pre-trained ones are of another form"
-                )
+        if whole and _fits(fresh.opt[name], old.opt.get(name)):
+            opt[name] = old.opt[name]
+        else:
+            notes.append(f"Adam's moments of the {name} start from scratch: the pre-trained ones are of another form")
         if name in target:
             before = old.target.get(name)
             if before is not None and _fits(target[name], before):
