@@ -31,9 +31,10 @@ from otr.training.train import train
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset
-from policy_finetune.config import OfflineConfig
+from policy_finetune.config import SCHEMA, OfflineConfig
 from policy_finetune.trainers.offline import OfflineTrainer
-from policy_finetune.trainers.sessions import offline_trainer, pretrained_of
+from policy_finetune.trainers.runs import load_start
+from policy_finetune.trainers.sessions import offline_trainer
 
 LABELS = ("oracle", "otr", "constant")
 
@@ -94,7 +95,7 @@ def test_arms_agents_and_programs(trained):
     expected = [("bc", ""), ("bc10", "oracle")]
     expected += [("bc10-labels", name) for name in LABELS] + [("iql", name) for name in LABELS]
     assert [(arm.learner, arm.labels) for arm in arms] == expected
-    cloning, iql = load_config(OfflineConfig, out / "bc"), load_config(OfflineConfig, out / "iql")
+    cloning, iql = load_config(OfflineConfig, out / "bc", SCHEMA), load_config(OfflineConfig, out / "iql", SCHEMA)
     assert [(a.label, a.seed) for a in iql.agents] == [(f"iql {name}", s) for name in LABELS for s in (0, 1)]
     assert [a.top_fraction for a in cloning.agents] == [1.0, 1.0] + [0.1] * 8
     for agent in (*cloning.agents, *iql.agents):
@@ -118,7 +119,7 @@ def test_arms_agents_and_programs(trained):
 
 def test_each_agent_sees_the_rewards_of_its_arm(trained):
     config, out, _ = trained
-    start, spec, run = pretrained_of(out / "iql")  # what `policy-finetune finetune --start OUT/iql` begins with
+    start, spec, run = load_start(out / "iql")  # what `policy-finetune finetune --start OUT/iql` begins with
     assert spec.env_id == "Pendulum-v1"
     assert len(start.dataset) == 6
     trainer, _ = offline_trainer(run, quiet=True)
@@ -167,7 +168,7 @@ def test_a_training_is_loaded_in_one_call(trained, tmp_path):
 
 def test_ten_percent_is_by_true_or_by_labelled_return(trained):
     config, out, _ = trained
-    trainer, _ = offline_trainer(load_config(OfflineConfig, out / "bc"), quiet=True)
+    trainer, _ = offline_trainer(load_config(OfflineConfig, out / "bc", SCHEMA), quiet=True)
     true = EpisodeDataset.load(config.data)
     sizes = dict(zip((a.label for a in trainer.members), np.asarray(trainer._own["size"]), strict=True))
     best = np.argsort(-true.returns(), kind="stable")[:3]
@@ -409,7 +410,7 @@ def test_a_learner_that_diverges_does_not_stop_the_others(data, tmp_path, monkey
 
     def breaks(self, state):
         state, metrics = step(self, state)
-        broken = self.config.learner.name == "bc"
+        broken = self.config.learner.type == "bc"
         return state, {name: value * np.nan if broken else value for name, value in metrics.items()}
 
     monkeypatch.setattr(OfflineTrainer, "step", breaks)
@@ -437,7 +438,7 @@ def test_data_without_next_observations(data, tmp_path):
     (arm,) = train(config, tmp_path / "x", device="cpu", quiet=True)
     assert arm.updates.tolist() == [0, 10]
     assert sorted(path.name for path in (tmp_path / "x" / "data").iterdir()) == ["original.hdf5"]  # bc reads no labels
-    trainer, _ = offline_trainer(load_config(OfflineConfig, tmp_path / "x" / "bc"), quiet=True)
+    trainer, _ = offline_trainer(load_config(OfflineConfig, tmp_path / "x" / "bc", SCHEMA), quiet=True)
     assert int(trainer.data.size[0]) == whole.num_steps - whole.num_episodes
 
 

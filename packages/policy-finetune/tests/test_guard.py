@@ -124,7 +124,7 @@ def test_episodes_before_the_start_is_known_are_not_held_against_it():
 
 
 def test_an_idle_guard_gives_no_orders_and_metrics_are_finite_from_the_start():
-    guard = Guard(GuardConfig(), [False])
+    guard = Guard(None, [False])
     assert not guard.needs_home
     state = guard.init(1)
     first = guard.metrics(state, env(gained=3.5, step=2))

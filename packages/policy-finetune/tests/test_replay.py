@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from paperloop.errors import CheckpointError, UserError
-from policy_finetune.agents.structure import stack_weights, weights_of
+from policy_finetune.agents.programs import stack_weights
+from policy_finetune.agents.structure import weights_of
 from policy_finetune.config import (
     AppendReplay,
     BalancedReplay,
@@ -84,10 +85,8 @@ def test_drop_is_online_only_and_decay_falls(make_dataset):
 
 
 def test_the_best_episodes_of_the_agents_own_dataset(make_dataset):
-    all_offline = {"kind": "symmetric", "rho": 1.0}
-    replay, own = build(
-        make_dataset, AppendReplay(**all_offline, top_fraction=0.3), AppendReplay(**all_offline), datasets=[0, 1]
-    )
+    best, every = SymmetricReplay(rho=1.0, top_fraction=0.3), SymmetricReplay(rho=1.0)
+    replay, own = build(make_dataset, best, every, datasets=[0, 1])
     lookup = {row.tobytes(): i for i, row in enumerate(np.asarray(replay.offline_rows))}
     for agent, expected in ((0, range(20)), (1, range(60, 90))):  # the best 2 of 6 episodes; all 3 of the other file
         drawn = {lookup[row.tobytes()] for row in draws(replay, own, 0, agent=agent).reshape(-1, replay.layout.width)}

@@ -48,7 +48,7 @@ def test_a_positive_return_has_both_measures(tmp_path, capsys):
     conclude(begin(tmp_path / "run", [[1000], [200], [900]], env_id="Hopper-v5"), quiet=False)
     shown = capsys.readouterr()
     cells = [cell.strip() for cell in next(line for line in shown.out.splitlines() if "1000.0" in line).split("│")]
-    assert cells[2:6] == ["1000.0", "200.0", "0.20", "0.19"]
+    assert cells[2:6] == ["1000.0", "200.0", "0.19", "0.20"]
     assert "undefined" not in shown.err
 
 

@@ -7,7 +7,7 @@ import pytest
 import policy_finetune.cli as cli
 from paperloop.errors import UserError
 from policy_finetune.envs.pool import EnvPool
-from policy_finetune.envs.references import measure_random_return
+from policy_finetune.envs.references import random_return
 from policy_finetune.envs.rollouts import evaluate
 from policy_finetune.envs.simulators import make_env, reset_env, step_env
 from policy_finetune.envs.spec import EnvSpec
@@ -107,7 +107,7 @@ def test_a_step_of_four_values_outside_of_gymnasiums_wrappers():
 )
 def test_a_faulty_reset_is_one_sentence(register, way, says):
     spec = EnvSpec.of(register(way=way))
-    for call in (lambda: EnvPool(spec, [0]).reset(), lambda: measure_random_return(spec.env_id)):
+    for call in (lambda: EnvPool(spec, [0]).reset(), lambda: random_return(spec.env_id)):
         with pytest.raises(UserError, match=f"^{spec.env_id}: {says}"):
             call()
 

@@ -101,7 +101,7 @@ def study_figure(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]
             _thousands(axes, steps)
         axes.set_title(plots.plain(title), loc="left")
         axes.set_xlabel("environment steps")
-        axes.set_ylabel("return" if place % columns == 0 else "")
+        axes.set_ylabel("return: median, quartiles" if place % columns == 0 else "")
     for axes in axes_of[len(panels) :]:
         axes.set_visible(False)
     drawn = {}  # by arm: one may be on some of the datasets only
