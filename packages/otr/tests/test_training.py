@@ -31,7 +31,8 @@ from otr.training.train import train
 from paperloop.errors import NonFiniteError, UserError
 from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset
-from policy_finetune.config import SCHEMA, OfflineConfig
+from policy_finetune.config import SCHEMA as LEARNER_SCHEMA
+from policy_finetune.config import OfflineConfig
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.runs import load_start
 from policy_finetune.trainers.sessions import offline_trainer
@@ -95,7 +96,7 @@ def test_arms_agents_and_programs(trained):
     expected = [("bc", ""), ("bc10", "oracle")]
     expected += [("bc10-labels", name) for name in LABELS] + [("iql", name) for name in LABELS]
     assert [(arm.learner, arm.labels) for arm in arms] == expected
-    cloning, iql = load_config(OfflineConfig, out / "bc", SCHEMA), load_config(OfflineConfig, out / "iql", SCHEMA)
+    cloning, iql = (load_config(OfflineConfig, out / name, LEARNER_SCHEMA) for name in ("bc", "iql"))
     assert [(a.label, a.seed) for a in iql.agents] == [(f"iql {name}", s) for name in LABELS for s in (0, 1)]
     assert [a.top_fraction for a in cloning.agents] == [1.0, 1.0] + [0.1] * 8
     for agent in (*cloning.agents, *iql.agents):
@@ -168,7 +169,7 @@ def test_a_training_is_loaded_in_one_call(trained, tmp_path):
 
 def test_ten_percent_is_by_true_or_by_labelled_return(trained):
     config, out, _ = trained
-    trainer, _ = offline_trainer(load_config(OfflineConfig, out / "bc", SCHEMA), quiet=True)
+    trainer, _ = offline_trainer(load_config(OfflineConfig, out / "bc", LEARNER_SCHEMA), quiet=True)
     true = EpisodeDataset.load(config.data)
     sizes = dict(zip((a.label for a in trainer.members), np.asarray(trainer._own["size"]), strict=True))
     best = np.argsort(-true.returns(), kind="stable")[:3]
@@ -438,7 +439,7 @@ def test_data_without_next_observations(data, tmp_path):
     (arm,) = train(config, tmp_path / "x", device="cpu", quiet=True)
     assert arm.updates.tolist() == [0, 10]
     assert sorted(path.name for path in (tmp_path / "x" / "data").iterdir()) == ["original.hdf5"]  # bc reads no labels
-    trainer, _ = offline_trainer(load_config(OfflineConfig, tmp_path / "x" / "bc", SCHEMA), quiet=True)
+    trainer, _ = offline_trainer(load_config(OfflineConfig, tmp_path / "x" / "bc", LEARNER_SCHEMA), quiet=True)
     assert int(trainer.data.size[0]) == whole.num_steps - whole.num_episodes
 
 
