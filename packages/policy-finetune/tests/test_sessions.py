@@ -10,7 +10,7 @@ from paperloop.errors import UserError
 from paperloop.settings import save_config
 from policy_finetune.config import SCHEMA, GuardConfig, NetworkConfig, OfflineConfig, OnlineConfig, TD3Config
 from policy_finetune.data.make import make_dataset
-from policy_finetune.trainers.runs import environment_of_run, load_start, seen_from
+from policy_finetune.trainers.runs import environment_of_run, load_start, run_config, seen_from
 
 LEARNER = TD3Config(network=NetworkConfig(hidden=(8,)), batch_size=16)
 
@@ -65,3 +65,9 @@ def test_paths_of_a_run_are_found_from_above_it(tmp_path, monkeypatch):
     assert seen_from(run, "runs/pre") == tmp_path / "runs" / "pre"
     assert seen_from(None, "runs/pre") == Path("runs/pre")  # what has no run is as it is typed
     assert seen_from(run, str(tmp_path / "runs" / "none")) == tmp_path / "runs" / "none"
+
+
+def test_a_run_of_an_older_schema_is_refused_with_the_reason(tmp_path):
+    save_config(OfflineConfig(), tmp_path / "config.json", SCHEMA - 1)
+    with pytest.raises(UserError, match=r"has schema 1, and OfflineConfig of this version has schema 2: use"):
+        run_config(tmp_path)

@@ -77,8 +77,8 @@ def load_run(folder: str | Path) -> LoadedTraining:
 
 
 def _load_learner(folder: Path, name: str) -> LoadedRun:
-    from policy_finetune import SCHEMA, OfflineConfig
-    from policy_finetune import load_run as load_learner
+    from policy_finetune.config import SCHEMA, OfflineConfig
+    from policy_finetune.trainers.loading import load_run as load_learner
 
     config = load_config(OfflineConfig, folder / name, SCHEMA)
     return load_learner(folder / name, data=[folder / "data" / Path(file).name for file in config.data])
