@@ -107,7 +107,7 @@ def test_export_as_a_command(home, tmp_path, capsys):
     assert "agent 0 of 2 (td3 append), Pendulum-v1" in capsys.readouterr().out
     first = out.read_bytes()
     assert cli.main(command) == 2
-    assert "exists already; give --overwrite" in capsys.readouterr().err
+    assert "exists already; choose another name, or give --overwrite" in capsys.readouterr().err
     assert cli.main([*command, "--overwrite"]) == 0
     assert out.read_bytes() == first
     assert cli.main([*command[:2], "--out", str(tmp_path / "x.npz"), "--agent", "2"]) == 2

@@ -329,7 +329,7 @@ def test_what_does_not_fit_is_refused(spec, start, make_dataset):
         build(EnvSpec.of("InvertedDoublePendulum-v5"), start)
     with pytest.raises(UserError, match=r"actions of 2 numbers, PfCorridor-v0 3 and 1"):
         build(spec, (start[0], make_dataset(0, act=2)))
-    with pytest.raises(UserError, match="standardised otherwise than the pre-trained agents' observations"):
+    with pytest.raises(UserError, match="observations standardised or its rewards scaled otherwise"):
         build(spec, (start[0], OfflineData.pack([make_dataset(4)])))
     same_normaliser = OfflineData.pack([start[1]], mean=start[0].mean[:1], std=start[0].std[:1])
     with pytest.raises(UserError, match="rewards scaled otherwise"):

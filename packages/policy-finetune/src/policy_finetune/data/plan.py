@@ -121,7 +121,7 @@ class DataPlan:
                 raise UserError("A random dataset takes no policies; leave them out or choose another quality.")
             return cls(env_id, quality, seed, (Part(None, steps),), command)
         chosen = _choose(env_id, name, policies)
-        if noise not in (None, "sample") and not 0 <= cast(float, noise) < math.inf:
+        if noise not in (None, "sample") and not 0 <= noise < math.inf:
             raise UserError(f"The noise of a dataset is 'sample' or a number of at least 0; got {noise!r}.")
         silent = next((policy.name for policy in chosen if policy.log_std is None), None)
         if noise == "sample" and silent is not None:

@@ -165,7 +165,7 @@ class OfflineTrainer:
             key, draw_key, round_key = jax.random.split(state.key, 3)
             batches = self.data.layout.split(rows[data["offset"] + draw(draw_key, shape, data["size"])])
             learner, info = self.learner.round(state.learner, batches, round_key, data["weights"])
-            info |= q_over_bound(info, batches.reward, data["weights"]["discount"])
+            info |= q_over_bound(info, batches.reward, data["weights"].get("discount", 0.0))
             return OfflineState(learner, key, state.dispatches), info
 
         length = self.config.updates_per_step // config.policy_delay
