@@ -36,7 +36,7 @@ TD3BC = TD3Config(**SMALL, q_weight=2.5, bc_weight=1.0)
 TD3C = TD3Config(**SMALL, constraint=DualConstraint())
 OTHERS = {
     "iql": IQLConfig(network=NET, actor_dropout=0.1, batch_size=8),
-    "bc": BCConfig(**SMALL, loss="mle"),
+    "bc": BCConfig(network=ActorNetwork(hidden=(16,)), batch_size=8, loss="mle"),
     "sac": SACConfig(**SMALL),
     "rlpd": SACConfig(policy_delay=5, target_subset=2, actor_q="mean", network=ENSEMBLE, batch_size=8),
     "calql": SACConfig(**SMALL, cql=CQLConfig(weight=5.0, actions=2, calibrated=True)),

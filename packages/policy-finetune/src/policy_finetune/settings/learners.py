@@ -51,8 +51,8 @@ Init = Literal["torch", "orthogonal"]
 
 
 @settings
-class ActorNetwork:
-    """The multi-layer perceptron of an actor without critics.
+class _Network:
+    """What all networks have.
 
     Attributes:
         hidden: widths of the hidden layers
@@ -68,7 +68,12 @@ class ActorNetwork:
 
 
 @settings
-class NetworkConfig(ActorNetwork):
+class ActorNetwork(_Network):
+    """The multi-layer perceptron of an actor without critics."""
+
+
+@settings
+class NetworkConfig(_Network):
     """Multi-layer perceptrons of actor, critics and value.
 
     Attributes:
