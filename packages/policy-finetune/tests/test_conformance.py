@@ -7,6 +7,7 @@ import pytest
 from paperloop.conformance import check_trainer, fingerprint
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import (
+    ActorNetwork,
     BCConfig,
     CQLConfig,
     DecayReplay,
