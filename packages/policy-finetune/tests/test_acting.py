@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
+from paperloop.seeds import fold_seed
 from policy_finetune.config import ActorNetwork, BCConfig, OfflineConfig
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.rollouts import evaluate
@@ -50,12 +51,12 @@ def network():
 
 
 def test_the_obvious_loop_gets_what_evaluation_says(spec, network):
-    found = evaluate(Policy(network, spec), spec, seeds=[3])
-    np.testing.assert_array_equal(found.returns, evaluate(network, spec, seeds=[3]).returns)
+    found = evaluate(Policy(network, spec), spec, episodes=1, seed=3)
+    np.testing.assert_array_equal(found.returns, evaluate(network, spec, episodes=1, seed=3).returns)
     for i in range(3):
         policy = Policy(network, spec).agent(i)
         env = gymnasium.make("PfWide-v0")
-        observation, _ = env.reset(seed=3)
+        observation, _ = env.reset(seed=fold_seed(3, "evaluation", 0))
         total, done = 0.0, False
         while not done:
             observation, reward, terminated, truncated, _ = env.step(policy.predict(observation))

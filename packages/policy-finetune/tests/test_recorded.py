@@ -106,10 +106,9 @@ def test_an_environment_that_is_not_here_names_data_and_way_out():
 def test_replay_data_keep_what_the_environment_was(pendulum):
     spec = EnvSpec.of("Pendulum-v1", {"g": 2.0})
     n = 4
-    data = from_replay(
-        spec, observations=np.zeros((n, 3)), actions=np.zeros((n, 1)), rewards=np.zeros(n),
-        next_observations=np.zeros((n, 3)), terminated=np.zeros(n, bool), truncated=np.arange(n) == n - 1, record={},
-    )  # fmt: skip
+    transitions = {"observations": np.zeros((n, 3)), "actions": np.zeros((n, 1)), "rewards": np.zeros(n)}
+    transitions |= {"next_observations": np.zeros((n, 3)), "terminated": np.zeros(n, bool)}
+    data = from_replay(spec, transitions | {"truncated": np.arange(n) == n - 1}, record={})
     assert spec_of_recorded(environment_of(data), "data").to_json() == spec.to_json()
 
 
