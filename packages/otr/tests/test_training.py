@@ -191,7 +191,7 @@ def test_learners_take_their_published_settings():
     antmaze = learner_config("iql", TrainConfig(domain="antmaze"))
     assert (antmaze.expectile, antmaze.temperature) == (0.9, 10.0)
     adroit = learner_config("iql", TrainConfig(domain="adroit", updates=500_000))
-    assert (adroit.expectile, adroit.temperature, adroit.network.actor_dropout) == (0.7, 0.5, 0.1)
+    assert (adroit.expectile, adroit.temperature, adroit.actor_dropout) == (0.7, 0.5, 0.1)
     assert adroit.actor_lr_steps == 500_000
     assert adroit.network.init == "orthogonal"
     td3bc = learner_config("td3bc", TrainConfig(hidden=(32,), batch_size=16))
