@@ -3,6 +3,7 @@
     python -m benchmarks.hgap.claims --tier smoke                 # a minute: everything runs
     python -m benchmarks.hgap.claims --tier cpu --runs FOLDER     # about forty minutes on two idle cores
     python -m benchmarks.hgap.claims --tier gpu --runs FOLDER
+    python -m benchmarks.hgap.claims --tier cpu --runs FOLDER --specialists iql td3bc tap
 
 Data are made by the policies that come with the package. An arm is a change of the model: codes per latent step, share
 of the data, size of the prior. The first arm is also compared with controls on the same starts: behaviour cloning and
@@ -14,10 +15,14 @@ The claims, in numbers that can fail; an interval is a 95 % bootstrap over all e
 - steering: on every objective the planner's interval lies above the means of cloning, greedy decoding and random codes;
 - dynamics: the planner's mean over objectives, as a share of MPPI's on each, is at least .5 (facts of the paper: 3 to 4
   times MPPI on a humanoid; on a planar body MPPI with the true dynamics is strong, and the share is reported as it is);
-- codes: more codes per step, a lower error of reconstruction;
-- data: more of the data, a higher return.
+- codes: more codes per step, a lower error of reconstruction, and a higher return;
+- data: more of the data, a higher return;
+- size: a wider prior, no higher return (the paper's finding: flat to falling);
+- specialists (`--specialists`): the planner's mean over objectives is at least nine tenths of that of the best of
+  IQL, TD3+BC and TAP, which are trained for each objective on the same motion with its rewards.
 
-Training continues what is in `--runs`; measuring is repeated.
+A return over objectives is the mean of the five, episode by episode. Training continues what is in `--runs`; measuring
+is repeated.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Json, record, table, write_result
+from benchmarks.harness import Json, figure_path, record, table, write_result
 from hgap.config import PRESETS, Data, PlanConfig, TrainConfig
 from hgap.data.behaviours import read_behaviours, shipped
 from hgap.data.motion import make_motion
@@ -46,11 +51,17 @@ from hgap.planner.plan import Planner
 from hgap.rivals.cloning import clone
 from hgap.rivals.controllers import Controller, Planned, RandomCodes
 from hgap.rivals.sampling_mpc import CEM, MPPI, SamplingMPC, true_dynamics
+from hgap.rivals.specialists import relabel, train_specialist
+from hgap.rivals.tap import train_tap
 from hgap.trainer import read_windows
 from paperloop.settings import replace_in
+from paperloop_data import EpisodeDataset
+from paperloop_lab.plots import new_figure, style
 from paperloop_lab.stats import Interval, stratified_bootstrap
 
-__all__ = ["ARMS", "TIERS", "main", "verdicts"]
+__all__ = ["ARMS", "TIERS", "draw", "main", "verdicts"]
+
+SPECIALISTS = ("iql", "td3bc", "tap")
 
 #: Arm -> changes of the model; the first is the one that is compared with the controls.
 ARMS: dict[str, dict[str, Any]] = {
@@ -76,13 +87,14 @@ class Tier:
     steps: int
     samples: int = 64
     claims: bool = True
+    updates: int = 20_000
 
 
 _FIVE = ("forward", "backward", "jump", "stop", "turn")
 TIERS = {
     "smoke": Tier(
         ("2 codes",), "tiny", {"autoencoder.updates": 50, "prior.updates": 50}, 4000, ("forward", "jump"), 2, 6, 8,
-        claims=False,
+        claims=False, updates=1000,
     ),
     "cpu": Tier(
         tuple(ARMS), "tiny", {"autoencoder.updates": 4000, "prior.updates": 2000, "seeds": 3}, 150_000, _FIVE, 5, 200
@@ -143,10 +155,42 @@ def verdicts(results: Results, errors: Mapping[str, float]) -> dict[str, bool]:
         found["dynamics: at least half of MPPI's return"] = bool(np.mean(shares) >= 0.5)
     if {"1 code", "4 codes"} <= errors.keys():
         found["codes: more of them, a lower error"] = errors["1 code"] > errors["2 codes"] > errors["4 codes"]
+        found["codes: more of them, a higher return"] = (
+            over(results, "1 code") < over(results, "2 codes") < over(results, "4 codes")
+        )
     if "10 % of the data" in results:
-        ordered = [np.mean([mean(name, o) for o in planner]) for name in ("10 % of the data", "2 codes")]
-        found["data: more of it, a higher return"] = bool(ordered[1] > ordered[0])
+        found["data: more of it, a higher return"] = over(results, "10 % of the data") < over(results, "2 codes")
+    if "wide prior" in results:
+        found["size: a wider prior, no higher return"] = over(results, "wide prior") <= over(results, "2 codes")
+    specialists = [name for name in SPECIALISTS if name in results]
+    if specialists:
+        best = max(over(results, name) for name in specialists)
+        found["specialists: nine tenths of the best of them"] = over(results, "2 codes", specialists[0]) >= 0.9 * best
     return found
+
+
+def over(results: Results, name: str, like: str | None = None) -> float:
+    """Return the mean return over objectives; over those of another name if one is given."""
+    return float(np.mean([np.mean(results[name][o]["returns"]) for o in results[like or name]]))
+
+
+def draw(results: Results) -> Any:
+    """Return a figure: mean returns and their intervals, a panel for each objective."""
+    objectives = list(results["2 codes"])
+    figure, panels = new_figure(2.4 * len(objectives) + 1.2, 0.28 * len(results) + 1.2, columns=len(objectives))
+    for number, (axes, objective) in enumerate(zip(np.ravel(panels), objectives, strict=True)):
+        for at, (name, cells) in enumerate(results.items()):
+            if objective in cells:
+                found, looks = interval(cells[objective]["returns"]), style(int(name not in ARMS))
+                axes.plot([found.low, found.high], [at, at], lw=2.5, color=looks["color"])
+                axes.plot([found.point], [at], "o", color=looks["color"])
+        axes.set_yticks(range(len(results)), list(results) if number == 0 else [])
+        axes.set_ylim(len(results) - 0.5, -0.5)
+        axes.set_title(objective)
+    np.ravel(panels)[len(objectives) // 2].set_xlabel(
+        "return over the episode, 95 % intervals over episodes of 3 models"
+    )
+    return figure
 
 
 def interval(returns: list[float]) -> Interval:
@@ -163,14 +207,46 @@ def last_error(folder: Path) -> float:
     return float(np.mean(held_out[-1]))
 
 
-def run_tier(tier: Tier, runs: Path, only: list[str] | None, save: Any) -> tuple[Results, dict[str, float]]:
-    """Train and measure all arms, saving after each."""
-    simulator = Simulator(find_body("HalfCheetah-v5"))
+def motion_file(tier: Tier, runs: Path, simulator: Simulator) -> Path:
+    """Return the file with the motion, which is made if it is not there."""
     path = runs / "motion.npz"
     if not path.exists():
         behaviours = read_behaviours(shipped("HalfCheetah-v5"))
         motion = make_motion(simulator, behaviours, steps=tier.data, episode=500, seed=0, parts=runs / "parts")
         motion.save(path)
+    return path
+
+
+def run_specialists(tier: Tier, runs: Path, kinds: list[str], save: Any) -> tuple[Results, dict[str, float]]:
+    """Measure the first arm's models next to what is trained for each objective alone, on the same starts."""
+    simulator = Simulator(find_body("HalfCheetah-v5"))
+    config = settings_of("2 codes", tier)
+    path = motion_file(tier, runs, simulator)
+    models = fit(Data(path=str(path), model=config), runs / "2_codes", progress=False, log_every=5)
+    motion, results = EpisodeDataset.load(path), {}
+    for name in tier.objectives:
+        objective = OBJECTIVES[name]
+        paid = relabel(motion, objective, models[0].slices)
+        trained: dict[str, Controller] = {}
+        for kind in kinds:
+            if kind == "tap":
+                trained[kind] = train_tap(paid, config, runs / "tap" / name)
+            else:
+                trained[kind] = train_specialist(kind, paid, simulator, updates=tier.updates)  # ty: ignore[invalid-argument-type]
+        for seed, model in enumerate(models):
+            asked = {"episodes": tier.episodes, "steps": tier.steps, "seed": 1 + seed}
+            planned = Planned(Planner(model, objective, PlanConfig(samples=tier.samples)))
+            for rival, controller in {"2 codes": planned, **trained}.items():
+                add(results, rival, name, measure(simulator, controller, objective, **asked))
+        print(f"{name}: {', '.join(kinds)}", file=sys.stderr, flush=True)
+        save(results, {})
+    return results, {}
+
+
+def run_tier(tier: Tier, runs: Path, only: list[str] | None, save: Any) -> tuple[Results, dict[str, float]]:
+    """Train and measure all arms, saving after each."""
+    simulator = Simulator(find_body("HalfCheetah-v5"))
+    path = motion_file(tier, runs, simulator)
     results: Results = {}
     errors: dict[str, float] = {}
     for arm in only or tier.arms:
@@ -197,17 +273,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tier", choices=list(TIERS), default="cpu")
     parser.add_argument("--runs", type=Path, help="where data and models are kept; left out: a temporary folder")
     parser.add_argument("--only", nargs="*", choices=list(ARMS), help="some of the arms, '2 codes' among them")
+    parser.add_argument("--specialists", nargs="+", choices=SPECIALISTS, help="measure these next to the first arm")
+    parser.add_argument("--objectives", nargs="+", choices=_FIVE, help="some of the objectives")
     args = parser.parse_args(argv)
     tier = TIERS[args.tier]
+    if args.objectives:
+        tier = dataclasses.replace(tier, objectives=tuple(args.objectives))
     origin = record("benchmarks.hgap.claims", sys.argv[1:] if argv is None else argv, ["jax", "mujoco", "hgap"])
 
     def save(results: Results, errors: Mapping[str, float], claims: Json | None = None) -> None:
         if args.tier != "smoke":
-            name = f"hgap-{args.tier}" + ("-only" if args.only else "")
+            name = f"hgap-{args.tier}" + ("-only" if args.only else "") + ("-specialists" if args.specialists else "")
             write_result(name, {"record": origin, "results": results, "action_errors": errors, "claims": claims})
+            draw(results).savefig(figure_path(name), dpi=150)
 
     with tempfile.TemporaryDirectory() as temporary:
-        results, errors = run_tier(tier, args.runs or Path(temporary), args.only, save)
+        runs = args.runs or Path(temporary)
+        if args.specialists:
+            results, errors = run_specialists(tier, runs, args.specialists, save)
+        else:
+            results, errors = run_tier(tier, runs, args.only, save)
     claims = verdicts(results, errors) if tier.claims else {}
     save(results, errors, claims)
     rows = [[name, *(_cell(cells[o]["returns"]) for o in tier.objectives)] for name, cells in results.items()]

@@ -118,7 +118,7 @@ def test_bad_settings_are_refused(changes, said):
         replace_in(TINY, changes)
 
 
-@pytest.mark.parametrize("command", ["make-policies", "make-data", "train", "plan", "evaluate", "demo"])
+@pytest.mark.parametrize("command", ["make-policies", "make-data", "convert", "train", "plan", "evaluate", "demo"])
 def test_help_waits_for_no_array_library(command):
     check_help("hgap", command)
 

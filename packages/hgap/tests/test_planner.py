@@ -13,6 +13,7 @@ from hgap.envs.objectives import OBJECTIVES, Trajectory, Weighted, find_objectiv
 from hgap.loading import Model
 from hgap.model.layers import draw_parameters
 from hgap.model.prior import Prior
+from hgap.planner.budget import Budgeted
 from hgap.planner.plan import Planner
 from hgap.planner.sampling import draw_codes, nucleus
 from paperloop import UserError
@@ -298,3 +299,45 @@ def test_bad_searches_are_refused():
     for wrong in (0.0, -0.1, 1.5):
         with pytest.raises(UserError, match="top_p is"):
             Sampling(top_p=wrong)
+
+
+# Within a budget
+
+
+class Clock:
+    """A clock that each plan moves by what its number of samples costs."""
+
+    def __init__(self, planner=None, cost=0.001):
+        self.planner, self.cost, self.now, self.reads = planner, cost, 0.0, 0
+
+    def __call__(self):
+        self.reads += 1
+        if self.reads % 2 == 0:
+            self.now += self.cost * self.planner.samples
+        return self.now
+
+
+def test_a_budget_is_kept_by_fewer_samples_and_then_by_greedy_decoding(model):
+    clock = Clock()
+    planner = Budgeted(model, reach, PlanConfig(samples=64), seconds=0.03, patience=5, clock=clock)
+    clock.planner, first = planner, np.array([[0.3, -0.2]], np.float32)
+    memory = planner.start(1)
+    seen = []
+    for cost in [0.001] * 6 + [0.01] * 4 + [0.0001] * 12:  # seconds a sample
+        clock.cost = cost
+        seen.append(planner.samples)
+        memory, plan = planner(memory, first)
+        assert plan.action.shape == (1, 1)
+    assert seen == [64] * 2 + [16] * 6 + [1] * 7 + [16] * 5 + [64] * 2
+    assert planner.late == 4
+
+
+def test_greedy_decoding_within_a_budget_is_greedy_decoding(model):
+    clock = Clock(cost=1.0)
+    planner = Budgeted(model, reach, PlanConfig(samples=8), seconds=0.5, clock=clock)
+    clock.planner, first = planner, np.array([[0.3, -0.2]], np.float32)
+    memory = planner.start(1)
+    for _ in range(4):
+        memory, _ = planner(memory, first)
+    alone = Planner(model, reach, PlanConfig(samples=1, search=Sampling(temperature=0.0), warm_start=False))
+    np.testing.assert_array_equal(planner(memory, first)[1].codes, alone(alone.start(1), first)[1].codes)

@@ -143,6 +143,29 @@ def test_falls_end_an_episode_and_what_follows_does_not_count():
     np.testing.assert_array_equal(measured.returns, again.returns)
 
 
+def test_a_simulation_that_blows_up_ends_the_episode_and_is_not_averaged():
+    simulator = Simulator(find_body("HalfCheetah-v5"), threads=1)
+    states = simulator.reset(2, np.random.default_rng(0))
+    states[0, -simulator.model.nv :] = 1e11
+    after = simulator.roll(states, np.zeros((2, 3, 6)))
+    assert np.isnan(after.states[0]).all()
+    np.testing.assert_array_equal(simulator.fallen(after.states[:, -1]), [True, False])
+
+    class Bursting:
+        action_low, action_high, body = simulator.action_low, simulator.action_high, simulator.body
+        observe, fallen = staticmethod(simulator.observe), staticmethod(simulator.fallen)
+
+        def reset(self, count, rng):
+            return states
+
+        def roll(self, states, actions):
+            return simulator.roll(states, actions)
+
+    measured = measure(Bursting(), RandomActions(simulator), Weighted({"jump": 1.0}), episodes=2, steps=4, seed=0)
+    assert np.isfinite(measured.returns).all()
+    np.testing.assert_array_equal(measured.lengths, [1, 4])
+
+
 # Policies and motion
 
 SEARCH = {"top": 2, "sigma": 0.03, "step": 0.02, "alive_bonus": 0.0, "seed": 0}

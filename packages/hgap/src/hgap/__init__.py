@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from hgap.envs.simulator import Simulator
     from hgap.fitting import fit
     from hgap.loading import Model, load
+    from hgap.planner.budget import Budgeted
     from hgap.planner.plan import Plan, Planner
 
 __all__ = [
-    "OBJECTIVES", "PRESETS", "Data", "Model", "Plan", "PlanConfig", "Planner", "Simulator", "TrainConfig",
+    "OBJECTIVES", "PRESETS", "Budgeted", "Data", "Model", "Plan", "PlanConfig", "Planner", "Simulator", "TrainConfig",
     "Trajectory", "Weighted", "find_body", "fit", "load",
 ]  # fmt: skip
 
@@ -30,6 +31,7 @@ _HOME = {
     "envs.simulator": ("Simulator",),
     "fitting": ("fit",),
     "loading": ("Model", "load"),
+    "planner.budget": ("Budgeted",),
     "planner.plan": ("Plan", "Planner"),
 }
 

@@ -98,9 +98,10 @@ class ConvertOptions:
 
     Attributes:
         files: MoCapAct's HDF5 files, or AMC files of CMU's motion capture
-        out: the file to write: a dataset for `train` of HDF5 files, poses for `evaluate --starts` of AMC files
+        out: the file to write: a dataset for `train` of HDF5 files, poses for `evaluate --poses` of AMC files
         actions: of MoCapAct: those executed, or the experts' means
         limit: of MoCapAct: rollouts of each snippet and kind of start (None: all)
+        rate: of AMC: frames a second
         ground: of AMC: the feet's lowest point is put on the floor over the whole clip, in each pose, or not at all
     """
 
@@ -108,6 +109,7 @@ class ConvertOptions:
     out: Path
     actions: Literal["actions", "mean_actions"] = "actions"
     limit: Count | None = None
+    rate: Annotated[float, Field(gt=0)] = 120.0
     ground: Literal["clip", "frame", "none"] = "clip"
 
 
@@ -172,8 +174,10 @@ class PlanOptions:
         steps: control steps of the episode
         model: which of the run's models
         start: of the episode, its seed
+        poses: of the CMU humanoid, a file that convert wrote: episodes begin in one of them (None: standing)
         out: a folder for the motion, its figure and its film (None: RUN/plans/OBJECTIVE)
         film: frames of the film, as a GIF; 0: none
+        budget: milliseconds for a plan, kept by fewer samples and in the end by greedy decoding (None: no budget)
         device: where to compute; auto: the GPU where there is one
     """
 
@@ -182,8 +186,10 @@ class PlanOptions:
     steps: Count = 200
     model: CountOrZero = 0
     start: Seed = 0
+    poses: Path | None = None
     out: Path | None = None
     film: CountOrZero = 0
+    budget: Annotated[float, Field(gt=0)] | None = None
     device: Device = "auto"
 
 
@@ -196,6 +202,9 @@ def plan(options: PlanOptions, config: PlanConfig) -> None:
     plan_command(options, config)
 
 
+Rival = Literal["greedy", "random_codes", "random_actions", "mppi", "cem", "cloning", "tap", "iql", "td3bc"]
+
+
 @settings
 class EvaluateOptions:
     """What `evaluate` takes next to the planner's settings.
@@ -203,26 +212,26 @@ class EvaluateOptions:
     Attributes:
         run: the folder that train wrote, or an exported model
         objectives: names of the library, or Python files
-        rivals: of cloning, random_codes, random_actions, greedy, mppi, cem; cloning needs the data
-        data: the dataset that cloning learns from
+        rivals: of greedy, random_codes, random_actions, mppi, cem; cloning, tap, iql and td3bc learn from the data
+        data: the dataset that they learn from; rewards are put on it by each objective
+        updates: of iql and td3bc (from policy-finetune, the extra `specialists`), for each objective
         episodes: side by side
         steps: control steps of an episode
         start: of the episodes, their seed
+        poses: of the CMU humanoid, a file that convert wrote: episodes begin in one of them (None: standing)
         out: a folder for the table (None: RUN/evaluation)
         device: where to compute; auto: the GPU where there is one
     """
 
     run: Positional[Path]
     objectives: tuple[str, ...] = ("forward", "backward", "jump", "stop", "turn")
-    rivals: tuple[Literal["cloning", "random_codes", "random_actions", "greedy", "mppi", "cem"], ...] = (
-        "greedy",
-        "random_codes",
-        "mppi",
-    )
+    rivals: tuple[Rival, ...] = ("greedy", "random_codes", "mppi")
     data: Path | None = None
+    updates: Count = 20_000
     episodes: Count = 10
     steps: Count = 200
     start: Seed = 1
+    poses: Path | None = None
     out: Path | None = None
     device: Device = "auto"
 

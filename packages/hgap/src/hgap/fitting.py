@@ -9,7 +9,7 @@ from hgap.config import Data
 from hgap.envs.bodies import BODIES
 from hgap.loading import Model, assemble
 from hgap.trainer import AutoencoderTrainer, HeldOut, PriorTrainer, dataset
-from paperloop import run
+from paperloop import UserError, run
 
 __all__ = ["fit"]
 
@@ -31,6 +31,15 @@ def fit(config: Data, out: Path | str, *, seed: int = 0, **run_arguments: Any) -
     out = Path(out)
     arguments: dict[str, Any] = {"log_every": 1, **run_arguments}
     first = AutoencoderTrainer(config)
+    attributes = dataset(config.path).attributes
+    env_id = config.model.env_id or attributes.get("env_id")
+    slices = dict(BODIES[env_id].slices) if env_id in BODIES else {}
+    width = max((stop for _, stop in slices.values()), default=first.model.state_size)
+    if width != first.model.state_size:
+        raise UserError(
+            f"{config.path}: states have {first.model.state_size} numbers, and those of {env_id} {width}: give another "
+            "env_id, or none."
+        )
     encoded = run(
         first, out / "autoencoder", steps=first.steps, seed=seed, evaluators={"held_out": HeldOut(first)}, **arguments
     )
@@ -39,9 +48,6 @@ def fit(config: Data, out: Path | str, *, seed: int = 0, **run_arguments: Any) -
         second, out / "prior", steps=second.steps, seed=seed, evaluators={"held_out": HeldOut(second)},
         parent=out / "autoencoder", **arguments,
     )  # fmt: skip
-    attributes = dataset(config.path).attributes
-    env_id = config.model.env_id or attributes.get("env_id")
-    slices = dict(BODIES[env_id].slices) if env_id in BODIES else {}
     models = []
     for index in range(config.model.seeds):
         model = assemble(

@@ -21,7 +21,6 @@ from paperloop.files import check_is_file, write_atomically
 
 __all__ = ["Poses", "load_poses", "read_amc", "save_poses", "to_poses"]
 
-FRAME = 1 / 120
 #: The body is 1.2 times as large as the skeleton that the angles were fitted to; a unit of length is inches / 0.45.
 METRES = 1.2 * 0.056444
 _AXES = {
@@ -83,14 +82,16 @@ def read_amc(path: Path) -> dict[str, np.ndarray]:
 
 
 def to_poses(
-    path: Path, simulator: Simulator, *, step: float = 0.03, ground: Literal["clip", "frame", "none"] = "clip"
-) -> Poses:
+    path: Path, simulator: Simulator, *, step: float = 0.03, rate: float = 120.0,
+    ground: Literal["clip", "frame", "none"] = "clip",
+) -> Poses:  # fmt: skip
     """Return the motion of an AMC file as poses of the body, by cubic splines; velocities are forward differences.
 
     Args:
         path: of the file.
         simulator: of the CMU humanoid.
         step: seconds between poses.
+        rate: frames a second of the file, which does not say it.
         ground: the lowest point of the feet is put on the floor: over the whole clip, in each pose, or not at all.
 
     Raises:
@@ -111,7 +112,7 @@ def to_poses(
     )
     frames[:, 3:7] = _continuous(turned.as_quat()[:, [3, 0, 1, 2]])
     frames[:, 7:] = np.stack([given[name] for name in names], 1)
-    seconds = FRAME * np.arange(count)
+    seconds = np.arange(count) / rate
     wanted = np.arange(0.0, seconds[-1] + 1e-9, step)
     if count < 4 or len(wanted) < 2:
         raise UserError(f"{path} has {count} frames, {seconds[-1]:.2f} s: two poses {step:g} s apart are needed.")

@@ -6,7 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from hgap.envs.simulator import Simulator
 from paperloop.errors import CheckpointError, UserError
 from paperloop.files import check_is_file, write_atomically
 
-__all__ = ["BEHAVIOURS", "Behaviours", "learn", "read_behaviours", "shipped", "write_behaviours"]
+__all__ = ["BEHAVIOURS", "Behaviours", "Policies", "learn", "read_behaviours", "shipped", "write_behaviours"]
 
 _PLANAR: dict[str, Objective] = {
     "forward": Weighted({"velocity": 1.0}),
@@ -41,6 +41,21 @@ BEHAVIOURS: dict[str, dict[str, Objective]] = {
 }
 
 
+class Policies(Protocol):
+    """Several policies of one body; `LinearPolicy` with a leading axis is one such.
+
+    Attributes:
+        size: how many there are.
+    """
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+    def choose(self, chosen: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """Return actions [B, A] for states [B, S] of the policies with the numbers `chosen` [B]."""
+        ...
+
+
 class Behaviours(NamedTuple):
     """Policies of one body.
 
@@ -53,7 +68,7 @@ class Behaviours(NamedTuple):
 
     env_id: str
     names: tuple[str, ...]
-    policy: LinearPolicy
+    policy: Policies
     command: str
 
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hgap.data.behaviours import Behaviours
-from hgap.data.search import LinearPolicy
+from hgap.data.behaviours import Behaviours, Policies
 from hgap.envs.simulator import Simulator
 from paperloop.files import write_atomically
 from paperloop_data import EpisodeDataset
@@ -86,7 +85,7 @@ def make_motion(
 
 
 def _play(
-    simulator: Simulator, policy: LinearPolicy, episode: int, rng: np.random.Generator, switching: Switching | None
+    simulator: Simulator, policy: Policies, episode: int, rng: np.random.Generator, switching: Switching | None
 ) -> dict[str, np.ndarray]:
     """Play a batch of episodes to their ends, and return their steps one episode after another."""
     rule = switching or Switching()
@@ -98,17 +97,16 @@ def _play(
     for t in range(episode):
         over = left == 0
         left = np.where(over, rng.integers(rule.shortest, rule.longest + 1, COPIES), left) - 1
-        chosen = np.where(over, rng.integers(len(policy.weights), size=COPIES), chosen)
+        chosen = np.where(over, rng.integers(policy.size, size=COPIES), chosen)
         noise = np.where(over, rng.choice(rule.noise, COPIES), noise)
-        mine = LinearPolicy(*(part[chosen] for part in policy))
-        wanted = mine.act(observation) + noise[:, None] * rng.standard_normal((COPIES, simulator.action_size))
-        action = np.clip(wanted, simulator.action_low, simulator.action_high)
+        disturbed = noise[:, None] * rng.standard_normal((COPIES, simulator.action_size))
+        action = np.clip(policy.choose(chosen, observation) + disturbed, simulator.action_low, simulator.action_high)
         after = simulator.roll(states, action[:, None])
         for name, row in zip(rows, (observation, action, chosen), strict=True):
             rows[name].append(row)
         states, observation = after.states[:, -1], after.observations[:, -1]
         fell = standing & simulator.fallen(states)
-        length[fell] = t + 1
+        length[fell] = np.where(np.isfinite(states[fell]).all(-1), t + 1, max(t, 1))  # a blown-up step is left out
         standing &= ~fell
     stacked = {name: np.stack(row, 1) for name, row in rows.items()}  # (COPIES, T, ...)
     final = np.stack([*(row for row in stacked["observations"].swapaxes(0, 1)), observation], 1)

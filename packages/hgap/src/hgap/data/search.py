@@ -29,6 +29,15 @@ class LinearPolicy(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
 
+    @property
+    def size(self) -> int:
+        """How many policies there are."""
+        return len(self.weights)
+
+    def choose(self, chosen: np.ndarray, states: np.ndarray) -> np.ndarray:
+        """Return actions [B, A] for states [B, S] of the policies with the numbers `chosen` [B]."""
+        return LinearPolicy(*(part[chosen] for part in self)).act(states)
+
     def act(self, states: np.ndarray) -> np.ndarray:
         """Return actions [B, A] for states [B, S]."""
         scaled = (states - self.mean) / self.std

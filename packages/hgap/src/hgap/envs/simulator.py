@@ -20,7 +20,7 @@ class Rollout(NamedTuple):
     """What followed from B starts and T actions each.
 
     Attributes:
-        states: full physics states [B, T, nstate]; `Simulator.roll` takes them as starts.
+        states: [B, T, nstate]; `Simulator.roll` takes them as starts. NaN from where the simulation blew up.
         observations: [B, T, S], after each action.
     """
 
@@ -105,6 +105,9 @@ class Simulator:
             control = np.concatenate([control, control[:, -1:]], 1)
         visited, sensors = self._rollout(states[:, : self.physics_size], control)
         physics = visited[:, skip - 1 :: skip]
+        # A simulation that blows up is put back by MuJoCo, and its clock with it: what follows is not a number.
+        clock = states[:, :1] + self.control_step * np.arange(1, actions.shape[1] + 1)
+        physics = np.where((np.abs(physics[..., 0] - clock) < self.control_step / 2)[..., None], physics, np.nan)
         if self.body.senses:
             physics = np.concatenate([physics, sensors[:, skip::skip]], -1)
         return Rollout(physics, self.observe(physics))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -13,10 +14,12 @@ from hgap.config import PlanConfig
 from hgap.data.behaviours import BEHAVIOURS, learn, read_behaviours, shipped, write_behaviours
 from hgap.data.motion import Switching, make_motion
 from hgap.envs.bodies import find_body
+from hgap.envs.cmu import CMUHumanoid
 from hgap.envs.objectives import Objective, find_objective
 from hgap.envs.simulator import Simulator
 from hgap.evaluation.episodes import Episodes, Measured, measure, play, score
 from hgap.loading import Model, load
+from hgap.planner.budget import Budgeted
 from hgap.planner.plan import Planner
 from hgap.rivals.controllers import Controller, Planned, RandomActions, RandomCodes
 from hgap.rivals.sampling_mpc import CEM, MPPI, SamplingMPC, true_dynamics
@@ -93,7 +96,9 @@ def convert(options: Any) -> None:
         from hgap.data.amc import save_poses, to_poses
 
         simulator = Simulator(find_body("CMUHumanoid"))
-        poses = {path.stem: to_poses(path, simulator, ground=options.ground) for path in options.files}
+        poses = {
+            path.stem: to_poses(path, simulator, rate=options.rate, ground=options.ground) for path in options.files
+        }
         save_poses(options.out, poses)
         for name, found in poses.items():
             print(f"{name}: {len(found.qpos)} poses, {found.clipped:.1%} of joint angles clipped")
@@ -110,8 +115,10 @@ def convert(options: Any) -> None:
 def plan_command(options: Any, config: PlanConfig) -> None:
     """Play one episode with a planner, and write its motion, a figure and a film."""
     model = load(options.run, seed=options.model)
-    simulator, objective = _simulator(model, options.objective), find_objective(options.objective)
-    planner = Planner(model, objective, config)
+    simulator, objective = _simulator(model, options.objective, options.poses), find_objective(options.objective)
+    planner: Planner | Budgeted = Planner(model, objective, config)
+    if options.budget is not None:
+        planner = Budgeted(model, objective, config, seconds=options.budget / 1000)
     played = play(simulator, Planned(planner), episodes=1, steps=options.steps, seed=options.start)
     measured = score(played, objective, model.slices)
     name = Path(options.objective).stem
@@ -122,6 +129,8 @@ def plan_command(options: Any, config: PlanConfig) -> None:
         f"{name}: {measured.returns[0]:.1f} in {measured.lengths[0]} steps ({ended}), "
         f"{measured.milliseconds:.1f} ms a plan; {', '.join(files)}: {out}"
     )
+    if isinstance(planner, Budgeted):
+        print(f"{planner.late} plans took longer than the budget; the last one had {planner.samples} samples.")
 
 
 def write_motion(
@@ -146,13 +155,21 @@ def write_motion(
     return files
 
 
-def _simulator(model: Model, objective: str) -> Simulator:
+def _simulator(model: Model, objective: str, poses: Path | None) -> Simulator:
     if model.env_id is None:
         raise UserError(
             "The model's data do not say which body they are of, so that there is no simulator for it: train with "
             "env_id, or plan in your own environment with hgap.Planner."
         )
-    simulator = Simulator(find_body(model.env_id, objective))
+    body = find_body(model.env_id, objective)
+    if poses is not None:
+        from hgap.data.amc import load_poses
+
+        if not isinstance(body, CMUHumanoid):
+            raise UserError(f"{setting('poses')} are of the CMU humanoid, and the model is of {model.env_id}.")
+        starts = np.concatenate([np.hstack([clip.qpos, clip.qvel]) for clip in load_poses(poses).values()])
+        body = dataclasses.replace(body, starts=starts)
+    simulator = Simulator(body)
     if simulator.observation_size != model.autoencoder.state_size:
         raise UserError(
             f"The model's states have {model.autoencoder.state_size} numbers and those of {model.env_id} "
@@ -166,8 +183,8 @@ def evaluate_command(options: Any, config: PlanConfig) -> None:
     model = load(options.run)
     results: dict[str, dict[str, Measured]] = {}
     for name in options.objectives:
-        objective, simulator = find_objective(name), _simulator(model, name)
-        for rival, controller in _controllers(options, config, model, simulator, objective).items():
+        objective, simulator = find_objective(name), _simulator(model, name, options.poses)
+        for rival, controller in _controllers(options, config, model, simulator, name).items():
             found = measure(
                 simulator, controller, objective, episodes=options.episodes, steps=options.steps, seed=options.start
             )
@@ -175,7 +192,7 @@ def evaluate_command(options: Any, config: PlanConfig) -> None:
             print(f"{name}, {rival}: {found.returns.mean():.1f}", file=sys.stderr)
     text = table(results)
     print(text)
-    out = options.out or (options.run if options.run.is_dir() else options.run.parent) / "evaluation"
+    out = _evaluation(options)
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "evaluation.md", f"# {options.run.name}\n\n{text}\n".encode())
     rows = {
@@ -191,8 +208,9 @@ def evaluate_command(options: Any, config: PlanConfig) -> None:
 
 
 def _controllers(
-    options: Any, config: PlanConfig, model: Model, simulator: Simulator, objective: Objective
+    options: Any, config: PlanConfig, model: Model, simulator: Simulator, asked: str
 ) -> dict[str, Controller]:
+    objective = find_objective(asked)
     chosen: dict[str, Controller] = {"hgap": Planned(Planner(model, objective, config))}
     limits = (simulator.action_low, simulator.action_high)
     horizon = model.config.windows.steps - 1
@@ -207,6 +225,8 @@ def _controllers(
             chosen[name] = RandomActions(simulator)
         elif name == "cloning":
             chosen[name] = _cloned(options, model)
+        elif name in ("tap", "iql", "td3bc"):
+            chosen[name] = _specialist(name, options, model, simulator, asked)
         else:
             settings = (MPPI if name == "mppi" else CEM)(samples=config.samples, horizon=horizon)
             chosen[name] = SamplingMPC(true_dynamics(simulator), objective, model.slices, *limits, settings)
@@ -221,8 +241,7 @@ def _cloned(options: Any, model: Model) -> Controller:
     from hgap.data.windows import load_windows
     from hgap.rivals.cloning import clone
 
-    if options.data is None:
-        raise UserError(f"Cloning learns from the data: name them with {setting('data')}.")
+    _needs_data(options, "cloning")
     if str(options.data) not in _CLONED:
         windows = model.config.windows
         data = load_windows(
@@ -231,6 +250,27 @@ def _cloned(options: Any, model: Model) -> Controller:
         )  # fmt: skip
         _CLONED[str(options.data)] = clone(data)
     return _CLONED[str(options.data)]
+
+
+def _needs_data(options: Any, name: str) -> None:
+    if options.data is None:
+        raise UserError(f"The rival {name} learns from the data: name them with {setting('data')}.")
+
+
+def _specialist(name: Any, options: Any, model: Model, simulator: Simulator, asked: str) -> Controller:
+    """Return what is trained for one objective on the data with its rewards."""
+    from hgap.rivals.specialists import relabel, train_specialist
+    from hgap.rivals.tap import train_tap
+
+    _needs_data(options, name)
+    data = relabel(EpisodeDataset.load(options.data), find_objective(asked), model.slices)
+    if name == "tap":
+        return train_tap(data, model.config, _evaluation(options) / "tap" / Path(asked).stem)
+    return train_specialist(name, data, simulator, updates=options.updates)
+
+
+def _evaluation(options: Any) -> Path:
+    return options.out or (options.run if options.run.is_dir() else options.run.parent) / "evaluation"
 
 
 def table(results: dict[str, dict[str, Measured]]) -> str:

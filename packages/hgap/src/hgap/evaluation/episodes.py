@@ -68,13 +68,14 @@ def play(simulator: Simulator, controller: Controller, *, episodes: int, steps: 
         action = np.clip(action, simulator.action_low, simulator.action_high)
         after = simulator.roll(states, action[:, None])
         alive.append(standing)
-        # A fallen body stays where it fell: its state must not blow up in the rest of the batch.
-        states = np.where(standing[:, None], after.states[:, -1], states)
-        observations = np.where(standing[:, None], after.observations[:, -1], observations)
+        # A fallen body stays where it fell, and one whose simulation blew up where it was before: both are out.
+        whole = np.isfinite(after.states[:, -1]).all(-1)
+        states = np.where((standing & whole)[:, None], after.states[:, -1], states)
+        observations = np.where((standing & whole)[:, None], after.observations[:, -1], observations)
         seen.append(observations)
         done.append(action)
         physics.append(states)
-        standing = standing & ~simulator.fallen(states)
+        standing = standing & whole & ~simulator.fallen(states)
         if not standing.any():
             break
     missing = steps - len(seen)

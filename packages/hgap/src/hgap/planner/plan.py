@@ -110,11 +110,13 @@ class Planner:
             observations: the present states [E, S], in physical units.
 
         Raises:
-            UserError: the observations have another shape, or no plan of an environment has a score.
+            UserError: the observations have another shape or are not finite, or no plan of an environment has a score.
         """
         shape = (len(memory.planned), self.model.autoencoder.state_size)
         if np.shape(observations) != shape:
             raise UserError(f"The observations have shape {list(np.shape(observations))}; they must be {list(shape)}.")
+        if not np.isfinite(observations).all():
+            raise UserError("The observations have NaN or infinities: the episode has to begin anew.")
         memory, plan = self._plan(
             self.model.weights, self.model.params, self.model.state_scale, self.model.action_scale, memory,
             jnp.asarray(observations, jnp.float32),

@@ -10,6 +10,7 @@ import numpy as np
 
 from hgap.envs.simulator import Simulator
 from hgap.loading import Model
+from hgap.planner.budget import Budgeted
 from hgap.planner.plan import Planner
 
 __all__ = ["Controller", "Planned", "RandomActions", "RandomCodes"]
@@ -30,7 +31,7 @@ class Controller(Protocol):
 class Planned:
     """A planner of ours."""
 
-    def __init__(self, planner: Planner) -> None:
+    def __init__(self, planner: Planner | Budgeted) -> None:
         self.planner = planner
 
     def begin(self, copies: int, seed: int) -> None:
