@@ -60,7 +60,7 @@ def measure(steps: int, pairs: int, length: int, rounds: int) -> tuple[Json, str
     """Run all contestants; returns the result and its table."""
     import jax
 
-    from otr import SolverConfig, transport
+    from otr import SinkhornConfig, transport
 
     rng = np.random.default_rng(0)
     centre = rng.normal(size=WIDTH)
@@ -77,7 +77,7 @@ def measure(steps: int, pairs: int, length: int, rounds: int) -> tuple[Json, str
         try:
             import numba  # noqa: F401
 
-            truth = transport(list(some), [demo], solver=SolverConfig(backend="numba")).expected_costs[0]
+            truth = transport(list(some), [demo], solver=SinkhornConfig(backend="numba")).expected_costs[0]
         except ImportError:
             truth = found.get(PEER)
         if truth is None:

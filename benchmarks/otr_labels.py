@@ -64,9 +64,9 @@ def ours(name: str, episodes: np.ndarray, demo: np.ndarray, found: dict[str, Any
     """Return the set-up of a call of the library with these settings of the solver; its costs go to `found[name]`."""
 
     def setup() -> tuple[Json, Callable[[], Json]]:
-        from otr import SolverConfig, transport
+        from otr import SinkhornConfig, transport
 
-        config = SolverConfig(**solver)
+        config = SinkhornConfig(**solver)
 
         def trial() -> Json:
             found[name] = transport(list(episodes), [demo], solver=config).expected_costs[0]
@@ -107,7 +107,7 @@ def peer(episodes: np.ndarray, demo: np.ndarray, found: dict[str, Any]) -> Calla
     return setup
 
 
-def measure_solver(pairs: int, length: int, rounds: int, threads: int) -> tuple[Json, str]:
+def measure_solver(pairs: int, length: int, rounds: int) -> tuple[Json, str]:
     rng = np.random.default_rng(0)
     centre = rng.normal(size=WIDTH)
     demo = paths(rng, 1, length, centre)[0]
@@ -115,7 +115,7 @@ def measure_solver(pairs: int, length: int, rounds: int, threads: int) -> tuple[
     found: dict[str, np.ndarray] = {}
     contestants = [
         *(
-            InProcess(f"otr {name}", ours(f"otr {name}", episodes, demo, found, backend=name, threads=threads))
+            InProcess(f"otr {name}", ours(f"otr {name}", episodes, demo, found, backend=name))
             for name in ("numba", "jax")
         ),
         InProcess(PEER, peer(episodes, demo, found)),
@@ -150,7 +150,7 @@ def measure_solver(pairs: int, length: int, rounds: int, threads: int) -> tuple[
         "length": length,
         "width": WIDTH,
         "rounds": rounds,
-        "threads": threads,
+        "threads": len(os.sched_getaffinity(0)),
         "trials": comparison.trials,
         "skipped": comparison.skipped,
         "ratios": {
@@ -191,13 +191,13 @@ def relabel(
     source: Path, preset_name: str, backend: str, parts: list[Json], found: dict[str, Any]
 ) -> Callable[[], Any]:
     def setup() -> tuple[Json, Callable[[], Json]]:
-        from otr import OTRConfig, SolverConfig, label, preset
+        from otr import OTRConfig, SinkhornConfig, label, preset
         from otr.episodes.demonstrations import best_episodes
         from paperloop_data import EpisodeDataset
 
         config = preset(preset_name)
         if isinstance(config, OTRConfig):
-            config = dataclasses.replace(config, solver=SolverConfig(backend=backend))  # ty: ignore[invalid-argument-type]
+            config = dataclasses.replace(config, solver=SinkhornConfig(backend=backend))
         few = EpisodeDataset.load(source).select([0, 1])
         label(few, few.select([0]), config)  # compiles
 
@@ -269,10 +269,10 @@ def measure_file(steps: int, rounds: int, suffix: str) -> tuple[Json, str]:
 # --- kill ---
 
 
-def run_label(source: Path, out: Path, chunk_steps: int, threads: int, kill: Callable[[], bool] | None) -> str | None:
+def run_label(source: Path, out: Path, chunk_steps: int, kill: Callable[[], bool] | None) -> str | None:
     """Run `otr label`; kill -9 it as soon as `kill()` holds. Returns what it printed, or None where it was killed."""
     command = [str(Path(sys.executable).with_name("otr")), "label", str(source), "--demos", "top:1", "--out", str(out)]
-    command += ["--chunk-steps", str(chunk_steps), "--threads", str(threads)]
+    command += ["--chunk-steps", str(chunk_steps)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "COLUMNS": "120"}
     )
@@ -288,7 +288,7 @@ def run_label(source: Path, out: Path, chunk_steps: int, threads: int, kill: Cal
     return printed
 
 
-def measure_kill(steps: int, threads: int, suffix: str) -> tuple[Json, str]:
+def measure_kill(steps: int, suffix: str) -> tuple[Json, str]:
     """Kill and restart labelling, and compare the file with that of an uninterrupted run."""
     chunk_steps = max(LENGTH, min(50_000, steps // 8))
     with tempfile.TemporaryDirectory() as name:
@@ -296,7 +296,7 @@ def measure_kill(steps: int, threads: int, suffix: str) -> tuple[Json, str]:
         source, whole, out = (folder / f"{stem}.{suffix}" for stem in ("data", "whole", "killed"))
         make_file(source, steps)
         begun = time.perf_counter()
-        run_label(source, whole, chunk_steps, threads, None)
+        run_label(source, whole, chunk_steps, None)
         uninterrupted = time.perf_counter() - begun
         store = folder / f".{out.name}.labels"
         chunks = -(-steps // (LENGTH * -(-chunk_steps // LENGTH)))
@@ -314,14 +314,14 @@ def measure_kill(steps: int, threads: int, suffix: str) -> tuple[Json, str]:
         ]
         kills, printed = [], None
         for text, moment in moments:
-            printed = run_label(source, out, chunk_steps, threads, moment)
+            printed = run_label(source, out, chunk_steps, moment)
             if printed is not None:  # it was done before the moment came
                 break
             kills.append({"when": text, "chunks_found": done(), "left": sorted(p.name for p in folder.iterdir())})
             assert not out.exists(), f"{out.name} is there, and not whole"
         if printed is None:
             begun = time.perf_counter()
-            printed = run_label(source, out, chunk_steps, threads, None)
+            printed = run_label(source, out, chunk_steps, None)
         last = time.perf_counter() - begun
         assert printed is not None
         said = re.search(r"(\d+) computed, (\d+) found", printed)
@@ -360,7 +360,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--format", choices=("npz", "hdf5"), default="npz", help="of the files")
-    parser.add_argument("--threads", type=int, default=0, help="of the compiled path; 0 for all cores")
     parser.add_argument("--out", type=Path, help="folder of the result (default: benchmarks/results)")
     parser.add_argument("--no-write", action="store_true", help="print only")
     args = parser.parse_args(arguments)
@@ -368,13 +367,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result: Json = {"benchmark": NAME, **record(f"benchmarks.{NAME}", arguments, ["otr", "ott-jax", "numba"])}
     parts = args.part or PARTS
     if "solver" in parts:
-        result["solver"], text = measure_solver(args.pairs, args.length, args.rounds, args.threads)
+        result["solver"], text = measure_solver(args.pairs, args.length, args.rounds)
         print(text, flush=True)
     if "file" in parts:
         result["file"], text = measure_file(args.steps, args.rounds, args.format)
         print(text, flush=True)
     if "kill" in parts:
-        result["kill"], text = measure_kill(args.steps, args.threads, args.format)
+        result["kill"], text = measure_kill(args.steps, args.format)
         print(text, flush=True)
     if not args.no_write:
         print("written:", write_result(NAME, result, args.out))

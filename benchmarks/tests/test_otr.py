@@ -250,7 +250,7 @@ def test_the_device_benchmark_compares_with_the_floor_and_with_the_compiled_path
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this platform has no SIGKILL")
 def test_labelling_that_was_killed_gives_the_same_bytes(tmp_path):
-    otr_labels.main(["--part", "kill", "--steps", "16000", "--threads", "1", "--out", str(tmp_path)])
+    otr_labels.main(["--part", "kill", "--steps", "16000", "--out", str(tmp_path)])
     result = json.loads((tmp_path / "otr_labels.json").read_text())["kill"]
     assert result["sha256"][0] == result["sha256"][1]
     assert result["chunks"] == 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from otr import SolverConfig, transport
+from otr import OttConfig, SinkhornConfig, transport
 
 ott = pytest.importorskip("ott", reason="extra ott")
 import jax
@@ -57,19 +57,19 @@ def test_agrees_with_ott(case, backend):
     if backend == "numba":
         pytest.importorskip("numba", reason="extra numba")
     for episodes, demo, wanted in case:
-        got = transport(episodes, [demo], solver=SolverConfig(backend=backend)).expected_costs[0]
+        got = transport(episodes, [demo], solver=SinkhornConfig(backend=backend)).expected_costs[0]
         assert abs(got - wanted).max() < TOLERANCE
 
 
 def test_float64_agrees_too(case):
     # 100 iterations from zero potentials, columns first, for pairs of unequal length: independent of ott-jax.
     episodes, demo, wanted = case[0]
-    got = transport(episodes, [demo], solver=SolverConfig(backend="reference")).expected_costs[0]
+    got = transport(episodes, [demo], solver=SinkhornConfig(backend="reference")).expected_costs[0]
     assert abs(got - wanted).max() < TOLERANCE
 
 
 def test_ott_backend(walk):
     rng = np.random.default_rng(5)
     x, y = walk(rng, 256, WIDEST, zeros=True), walk(rng, 256, WIDEST)
-    got = transport([x], [y], solver=SolverConfig(backend="ott")).expected_costs[0]
+    got = transport([x], [y], solver=OttConfig()).expected_costs[0]
     assert abs(got - reference(x, y, 256)).max() < TOLERANCE

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from otr import SolverConfig, transport
-from otr.optimal_transport.sinkhorn import add_solver, make_solver
-from otr.optimal_transport.solvers.reference import ReferenceSolver
+from otr import OttConfig, SinkhornConfig, transport
+from otr.optimal_transport.sinkhorn import make_solver
 from paperloop.errors import UserError
 
 
@@ -25,23 +24,14 @@ def test_messages(episodes, demos, message):
         transport(episodes, demos)
 
 
-def test_solvers_by_name():
-    with pytest.raises(UserError, match="no solver 'nunba'; did you mean \"numba\""):
-        make_solver("nunba")
-    add_solver("mine", ReferenceSolver)
-    assert isinstance(make_solver("mine"), ReferenceSolver)
-    with pytest.raises(UserError, match="a solver named 'numba' already"):
-        add_solver("numba", ReferenceSolver)
-
-
 def test_missing_extras(monkeypatch):
     import otr.optimal_transport.sinkhorn as module
 
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    for name in ("numba", "ott"):
+    for name, config in (("numba", SinkhornConfig(backend="numba")), ("ott", OttConfig())):
         with pytest.raises(UserError, match=rf"install otr\[{name}\]"):
-            make_solver(name)
-    assert make_solver("auto").name == "jax"
+            make_solver(config)
+    assert make_solver(SinkhornConfig()).name == "jax"
 
 
 def test_long_episodes_are_nothing_special(rng, walk):
@@ -49,6 +39,6 @@ def test_long_episodes_are_nothing_special(rng, walk):
     pytest.importorskip("numba", reason="extra numba")
     x, y = walk(rng, 1500, 3), walk(rng, 20, 3)
     got, wanted = (
-        transport([x], [y], solver=SolverConfig(backend=name)).expected_costs for name in ("numba", "reference")
+        transport([x], [y], solver=SinkhornConfig(backend=name)).expected_costs for name in ("numba", "reference")
     )
     np.testing.assert_allclose(got, wanted, atol=1e-5)

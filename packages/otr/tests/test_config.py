@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from otr import CostConfig, FeatureConfig, ORILConfig, SolverConfig
+from otr import Converged, ExactConfig, FeatureConfig, ORILConfig, OTRConfig, Parity, SinkhornConfig, preset
 from otr.presets import DOMAINS, PRESETS
 from paperloop.errors import UserError
 from paperloop.settings import from_dict, to_dict
@@ -13,15 +13,14 @@ from paperloop.settings import from_dict, to_dict
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name):
-    for domain in DOMAINS:
-        config = PRESETS[name][domain]
-        assert from_dict(type(config), to_dict(config)) == config
+    config = PRESETS[name]
+    assert from_dict(type(config), to_dict(config)) == config
 
 
 def test_published_values():
-    otr = PRESETS["otr"]["locomotion"]
-    assert (otr.solver.epsilon, otr.solver.iterations, otr.cost.kind) == (0.01, 100, "cosine")
-    seabo = {domain: PRESETS["seabo"][domain].squash for domain in DOMAINS}
+    otr = PRESETS["otr"]
+    assert (otr.solver.epsilon, otr.solver.mode.iterations, otr.cost.type) == (0.01, 100, "cosine")
+    seabo = {domain: preset("seabo", domain).squash for domain in DOMAINS}
     assert [seabo[d].beta for d in DOMAINS] == [0.5, 0.5, 5.0]
     assert [seabo[d].divisor for d in DOMAINS] == ["action", "none", "action"]
 
@@ -34,18 +33,13 @@ def test_configurations_load_no_heavy_library():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SolverConfig(epsilon=0.0), "SolverConfig.epsilon is 0.0; it must be above 0"),
-        (lambda: SolverConfig(iterations=0), "SolverConfig.iterations is 0; it must be at least 1"),
-        (lambda: SolverConfig(band=0), "SolverConfig.band is 0; it must be at least 1, or None"),
-        (
-            lambda: SolverConfig(backend="exact", band=3),
-            "band is 3; it must be None, because SolverConfig.backend 'exact'",
-        ),
-        (lambda: SolverConfig(backend="cuda"), "SolverConfig.backend is 'cuda'; it must be one of 'auto', 'numba'"),
-        (
-            lambda: CostConfig(kind="euclidean", context=3),
-            "context is 3; it must be 1, because CostConfig.kind",
-        ),
+        (lambda: SinkhornConfig(epsilon=0.0), "SinkhornConfig.epsilon is 0.0; it must be above 0"),
+        (lambda: Parity(iterations=0), "Parity.iterations is 0; it must be at least 1"),
+        (lambda: SinkhornConfig(band=0), "SinkhornConfig.band is 0; it must be at least 1, or None"),
+        (lambda: ExactConfig(band=3), "band"),
+        (lambda: Converged(iterations=3), "iterations"),
+        (lambda: from_dict(OTRConfig, {"cost": {"type": "euclidean", "context": 3}}), "context"),
+        (lambda: SinkhornConfig(backend="cuda"), "SinkhornConfig.backend is 'cuda'; it must be one of 'auto', 'numba'"),
         (lambda: FeatureConfig(inputs="pixels"), "FeatureConfig.inputs is 'pixels'; it must be one of 'state'"),
         (
             lambda: ORILConfig(positive_unlabelled=1.0),

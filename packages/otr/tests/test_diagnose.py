@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from otr import ConstantConfig, OTRConfig, SolverConfig, label, transport_plan
-from otr.diagnosis.diagnose import diagnose, effective_support, plan_figure, returns_figure, spearman
+from otr import ConstantConfig, OTRConfig, Parity, SinkhornConfig, label, transport_plan
+from otr.diagnosis.diagnose import diagnose, spearman
+from otr.diagnosis.figures import effective_support, plan_figure, returns_figure
 from paperloop.errors import UserError
 from paperloop_lab.plots import save_figure
 
-CONFIG = OTRConfig(solver=SolverConfig(backend="reference"))
+CONFIG = OTRConfig(solver=SinkhornConfig(backend="reference"))
 
 
 def test_spearman_is_scipys(rng):
@@ -58,7 +59,7 @@ def test_labels_against_the_truth_are_said(small):
 
 
 def test_the_marginal_error_is_said_as_in_the_table(small):
-    few = OTRConfig(solver=SolverConfig(backend="reference", iterations=1))
+    few = OTRConfig(solver=SinkhornConfig(backend="reference", mode=Parity(iterations=1)))
     found = diagnose(label(small, small.select([3]), few).dataset)
     assert found.marginal_error is not None
     said = next(line for line in found.findings if "marginal error" in line)

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from otr import CostConfig, SolverConfig, transport
+from otr import Converged, EuclideanCost, ExactConfig, SinkhornConfig, transport
 from otr.optimal_transport.solvers import exact
 from paperloop.errors import UserError
 
-EXACT = SolverConfig(backend="exact")
+EXACT = ExactConfig()
 
 
 @settings(max_examples=15, deadline=None)
@@ -19,7 +19,7 @@ EXACT = SolverConfig(backend="exact")
 def test_equal_lengths_are_scipys_assignment(seed, T):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(T, 3)), rng.normal(size=(T, 3))
-    got = transport([x], [y], cost=CostConfig(kind="euclidean"), solver=EXACT)
+    got = transport([x], [y], cost=EuclideanCost(), solver=EXACT)
     C = cdist(x, y)
     rows, columns = linear_sum_assignment(C)
     np.testing.assert_allclose(got.expected_costs[0], C[rows, columns], atol=1e-5)
@@ -52,9 +52,8 @@ def test_entropy_only_adds_cost_and_vanishes_with_epsilon(rng, walk):
     best = transport([x], [y], solver=EXACT).expected_costs.mean()
     last = np.inf
     for epsilon in (0.1, 0.01, 0.001):
-        config = SolverConfig(
-            backend="numba", mode="converged", epsilon=epsilon, tolerance=1e-6, max_iterations=100_000
-        )
+        mode = Converged(tolerance=1e-6, max_iterations=100_000)
+        config = SinkhornConfig(backend="numba", mode=mode, epsilon=epsilon)
         cost = transport([x], [y], solver=config).expected_costs.mean()
         assert best - 1e-5 <= cost <= last + 1e-5
         last = cost

@@ -7,13 +7,14 @@ import pytest
 
 from otr import (
     ConstantConfig,
-    CostConfig,
+    EuclideanCost,
     FeatureConfig,
+    LinearSquash,
     NearestNeighbourConfig,
     OTRConfig,
+    Parity,
     PWILConfig,
-    SolverConfig,
-    SquashConfig,
+    SinkhornConfig,
     label,
     preset,
 )  # fmt: skip
@@ -25,7 +26,7 @@ from otr.labels.facts import read_facts
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
-FAST = ["--backend", "reference", "--labeller.solver.iterations", "5"]
+FAST = ["--labeller.solver.backend", "reference", "--labeller.solver.mode.iterations", "5"]
 
 
 def run(capsys, *arguments):
@@ -42,7 +43,7 @@ def test_the_share_of_vanished_labels_in_numbers():
     assert vanished(rewards, OTRConfig()) == 0.5
     assert vanished(rewards / 5, NearestNeighbourConfig()) == 0.5
     assert vanished(rewards, PWILConfig()) == 0.5
-    for config in (OTRConfig(squash=SquashConfig(kind="linear")), ConstantConfig(), preset("uds"), preset("oril")):
+    for config in (OTRConfig(squash=LinearSquash()), ConstantConfig(), preset("uds"), preset("oril")):
         assert vanished(rewards, config) is None  # there 0 is meant
 
 
@@ -50,10 +51,10 @@ def test_the_share_of_vanished_labels_in_numbers():
     ("options", "cure"),
     [
         (("--preset", "seabo-state"), "--labeller.features.scaling standard"),
-        ((*FAST, "--labeller.cost.kind", "euclidean"), "--labeller.features.scaling standard"),
-        (("--preset", "minimum-distance", "--labeller.cost.kind", "euclidean"), "--labeller.features.scaling standard"),
+        ((*FAST, "--labeller.cost.type", "euclidean"), "--labeller.features.scaling standard"),
+        (("--preset", "minimum-distance", "--labeller.cost.type", "euclidean"), "--labeller.features.scaling standard"),
         (("--preset", "pwil", "--labeller.beta", "1e6"), "--labeller.beta"),
-        ((*FAST, "--labeller.squash.beta", "1e9", "--labeller.features.scaling", "std"), "--labeller.squash.beta"),
+        ((*FAST, "--labeller.squash.beta", "1e9", "--labeller.features.scaling", "standard"), "--labeller.squash.beta"),
     ],
 )
 def test_vanished_labels_are_said_with_their_cure(small, tmp_path, capsys, options, cure):
@@ -76,7 +77,7 @@ def test_vanished_labels_are_said_with_their_cure(small, tmp_path, capsys, optio
 
 def test_python_is_told_in_its_own_words(small):
     wide = small.replace(observations=small.observations * 1e4, final_observations=None)
-    config = OTRConfig(cost=CostConfig(kind="euclidean"), solver=SolverConfig(backend="reference", iterations=5))
+    config = OTRConfig(cost=EuclideanCost(), solver=SinkhornConfig(backend="reference", mode=Parity(iterations=5)))
     found = diagnose(label(wide, wide.select([3]), config).dataset)
     assert found.vanished > 0.2
     assert any("features.scaling='standard'" in line for line in found.findings)
@@ -143,7 +144,7 @@ def test_findings_of_the_demonstrations_are_said_too(small, maze, tmp_path, caps
 
 
 def test_a_demonstration_of_one_step_is_said(small):
-    found = diagnose(label(small, small.select([1]), OTRConfig(solver=SolverConfig(backend="reference"))).dataset)
+    found = diagnose(label(small, small.select([1]), OTRConfig(solver=SinkhornConfig(backend="reference"))).dataset)
     assert any("1 of 1 demonstrations have a single step" in line for line in found.findings)
 
 
@@ -196,7 +197,7 @@ def test_true_rewards_that_are_none(small, tmp_path, capsys, kept, command):
 
 
 def test_settings_of_another_version_are_no_plan(small, tmp_path, capsys):
-    config = OTRConfig(solver=SolverConfig(backend="reference"))
+    config = OTRConfig(solver=SinkhornConfig(backend="reference"))
     labelled = label(small, best_episodes(small, 1), config).dataset
     facts = {**labelled.attributes["otr"], "demonstrations_by": {"spec": "top:1"}, "config": {"cost": {"kind": 5}}}
     assert read_facts(labelled).labeller == "otr"

@@ -17,10 +17,10 @@ pytest.importorskip("numba", reason="the compiled solver is an extra")
 LABEL = """
 import hashlib
 import numpy as np
-from otr import SolverConfig, transport
+from otr import SinkhornConfig, transport
 rng = np.random.default_rng(0)
 walk = lambda n: np.cumsum(rng.normal(size=(n, 17)), axis=0).astype(np.float32)
-solution = transport([walk(300), walk(217)], [walk(256)], solver=SolverConfig(backend="numba"))
+solution = transport([walk(300), walk(217)], [walk(256)], solver=SinkhornConfig(backend="numba"))
 print(hashlib.sha256(solution.expected_costs.tobytes()).hexdigest())
 """
 

@@ -18,7 +18,7 @@ from otr.labels.output import hold, save_dataset
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
-FAST = ["--backend", "reference", "--labeller.solver.iterations", "5"]
+FAST = ["--labeller.solver.backend", "reference", "--labeller.solver.mode.iterations", "5"]
 
 
 @pytest.fixture
@@ -95,12 +95,12 @@ def test_a_lock_goes_with_its_process_and_leaves_nothing(tmp_path):
     [
         (Path.mkdir, "x.npz", (), "is a folder, and what is written is a file (npz)"),
         (Path.mkdir, "x.hdf5", (), "is a folder, and what is written is a file (HDF5)"),
-        (Path.mkdir, "x", ("--format", "minari"), "is a folder, but not a Minari folder"),
-        (Path.touch, "x", ("--format", "minari"), "is a file, and what is written is a folder (Minari)"),
+        (Path.mkdir, "x", (), "is a folder, but not a Minari folder"),
+        (Path.touch, "x", (), "is a file, and what is written is a folder (Minari)"),
         (os.mkfifo, "x.npz", (), "is neither file nor folder"),
         (lambda path: path.symlink_to("nowhere"), "x.npz", (), "cannot be replaced (No such file or directory)"),
         (lambda path: path.symlink_to(path), "x.npz", (), "cannot be replaced (Too many levels of symbolic links)"),
-        (lambda path: None, "..", (), "is a folder that is there already: name the npz data"),
+        (lambda path: None, "..", (), "is a folder that is there already: name the data"),
     ],
 )
 def test_what_cannot_be_replaced_is_refused_before_labelling(
@@ -133,7 +133,7 @@ def test_data_that_is_not_there(tmp_path, capsys, source, out):
 def test_half_a_rehearsal_is_no_obstacle(small, tmp_path, capsys):
     source = small.save(tmp_path / "data.npz")
     (tmp_path / ".out.labels" / "out" / "data").mkdir(parents=True)  # killed while the rehearsal was removed
-    arguments = ["label", source, "--demos", "top:1", "--out", tmp_path / "out", "--format", "minari", *FAST]
+    arguments = ["label", source, "--demos", "top:1", "--out", tmp_path / "out", *FAST]
     assert run(capsys, *arguments)[0] == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data.npz", "out"]
 
@@ -163,10 +163,9 @@ def test_called_again_a_finished_output_is_recognised(small, tmp_path, capsys, n
 @pytest.mark.parametrize(
     ("change", "options"),
     [
-        ("settings", ("--labeller.solver.iterations", "6")),
-        ("domain", ("--domain", "antmaze")),
+        ("settings", ("--labeller.solver.mode.iterations", "6")),
+        ("score", ("--demo-score", "antmaze")),
         ("time-outs", ("--drop-time-outs",)),
-        ("format", ("--format", "d4rl")),
         ("demonstrations", ("--demos", "top:2")),
         ("data", ()),
         ("true rewards", ()),
@@ -177,7 +176,7 @@ def test_called_again_a_finished_output_is_recognised(small, tmp_path, capsys, n
 def test_another_output_is_not_taken_for_it(small, file, tmp_path, capsys, change, options):
     out = tmp_path / "out.npz"
     first = ["--demos", "top:1"] if change != "demonstrations" else []
-    arguments = ["label", file, "--out", out, "--backend", "reference"]
+    arguments = ["label", file, "--out", out, "--labeller.solver.backend", "reference"]
     assert run(capsys, *arguments, "--demos", "top:1")[0] == 0
     labelled = EpisodeDataset.load(out)
     if change == "data":
@@ -200,9 +199,9 @@ def test_another_output_is_not_taken_for_it(small, file, tmp_path, capsys, chang
 CASES = {
     "npz": ("out.npz", (), False),
     "d4rl": ("out.hdf5", (), False),
-    "minari": ("out", ("--format", "minari"), False),
+    "minari": ("out", (), False),
     "npz over another": ("out.npz", ("--overwrite",), True),
-    "minari over another": ("out", ("--format", "minari", "--overwrite"), True),
+    "minari over another": ("out", ("--overwrite",), True),
 }
 
 
@@ -212,7 +211,7 @@ def attempts(small, tmp_path, case: str, first: int, every: int) -> list[dict]:
     folder.mkdir()
     small.save(folder / "data.npz")
     if over:
-        save_dataset(small, folder / name, "minari" if name == "out" else "npz", overwrite=False, compress=False)
+        save_dataset(small, folder / name)
     arguments = ["label", "data.npz", "--demos", "top:1", "--out", name, "--chunk-steps", "50", *FAST, *options]
     script = [sys.executable, str(Path(__file__).with_name("crash_points.py")), str(folder), str(first), str(every)]
     done = subprocess.run([*script, *arguments], capture_output=True, text=True, check=False)

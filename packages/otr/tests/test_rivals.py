@@ -9,32 +9,33 @@ from scipy.spatial.distance import cdist
 
 from otr import (
     ConstantConfig,
-    CostConfig,
+    EuclideanCost,
     FeatureConfig,
+    FixedScale,
+    Labels,
+    LinearSquash,
     MinimumDistanceConfig,
     NearestNeighbourConfig,
     ORILConfig,
     OTRConfig,
     PWILConfig,
-    ScaleConfig,
     SegmentMatchingConfig,
-    SolverConfig,
-    SquashConfig,
+    SinkhornConfig,
     UDSConfig,
     add_labeller,
+    fit_labeller,
     label,
-    make_labeller,
     preset,
-)
-from otr.labellers import LABELLERS, Labels
+)  # fmt: skip
 from otr.labellers.matching import segments
 from otr.labellers.pwil import greedy_costs
+from otr.labellers.registry import LABELLERS
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
 
 def raw(config, data, demos):
-    return make_labeller(config).fit(demos, data).label(data)
+    return fit_labeller(config, demos, data).label(data)
 
 
 def following(data):
@@ -60,7 +61,7 @@ def test_seabo_against_a_loop(small, name):
 
 
 def test_several_neighbours(small):
-    config = NearestNeighbourConfig(features=FeatureConfig(), squash=SquashConfig(kind="none"), neighbours=3)
+    config = NearestNeighbourConfig(features=FeatureConfig(), squash=LinearSquash(), neighbours=3)
     got = raw(config, small, small.select([3]))
     wanted = np.sort(cdist(small.observations, small.select([3]).observations), axis=1)[:, :3].mean(axis=1)
     np.testing.assert_allclose(got.rewards, -wanted, atol=1e-5)
@@ -69,7 +70,7 @@ def test_several_neighbours(small):
 
 
 def test_minimum_distance(small):
-    config = MinimumDistanceConfig(squash=SquashConfig(kind="none"))
+    config = MinimumDistanceConfig(squash=LinearSquash())
     demos = small.select([3, 2])
     got = raw(config, small, demos)
     costs = [cdist(small.observations, d.observations, "cosine").min(axis=1) for d in demos]
@@ -95,11 +96,11 @@ def test_segments(T, M):
 
 
 def test_segment_matching(small):
-    costs = CostConfig(kind="euclidean")
+    costs = EuclideanCost()
     demos = small.select([3])
-    tight = raw(SegmentMatchingConfig(cost=costs, squash=SquashConfig(kind="none")), small, demos)
-    wide = raw(SegmentMatchingConfig(cost=costs, squash=SquashConfig(kind="none"), half_width=99), small, demos)
-    nearest = raw(MinimumDistanceConfig(cost=costs, squash=SquashConfig(kind="none")), small, demos)
+    tight = raw(SegmentMatchingConfig(cost=costs, squash=LinearSquash()), small, demos)
+    wide = raw(SegmentMatchingConfig(cost=costs, squash=LinearSquash(), half_width=99), small, demos)
+    nearest = raw(MinimumDistanceConfig(cost=costs, squash=LinearSquash()), small, demos)
     np.testing.assert_array_equal(wide.rewards, nearest.rewards)
     assert (tight.rewards <= wide.rewards).all()
     own = slice(int(small.episode_starts[3]), int(small.episode_ends[3]))
@@ -205,23 +206,20 @@ def test_constant(small):
     np.testing.assert_allclose(result.dataset.returns(), small.lengths * 1000 / 39, rtol=1e-5)
 
 
-FIXED = ScaleConfig(kind="fixed")
+FIXED = FixedScale()
 
 
 def test_own_labeller(small):
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class First:
-        scale: ScaleConfig = FIXED
+        scale: FixedScale = FIXED
 
     class Mine:
-        def __init__(self, config):
+        def __init__(self, config, demos, data):
             self.config = config
 
-        def fit(self, demos, data):
-            return self
-
         def label(self, data):
-            return Labels(data.observations[:, 0], {}, {})
+            return Labels(data.observations[:, 0])
 
     add_labeller("first", First, Mine)
     try:
@@ -233,9 +231,9 @@ def test_own_labeller(small):
     finally:
         del LABELLERS["first"]
     with pytest.raises(UserError, match="no labeller 'seebo'; did you mean \"seabo\""):
-        make_labeller("seebo")
+        label(small, small, "seebo")
     with pytest.raises(UserError, match="No labeller takes a int"):
-        make_labeller(3)
+        fit_labeller(3, small, small)
 
 
 @pytest.mark.parametrize("aggregate", ["best", "mean"])
@@ -243,7 +241,7 @@ def test_otr_is_transport_squashed(small, aggregate):
     from otr import transport
 
     demos = small.select([3, 2])
-    config = OTRConfig(solver=SolverConfig(backend="reference"), aggregate=aggregate)
+    config = OTRConfig(solver=SinkhornConfig(backend="reference"), aggregate=aggregate)
     got = raw(config, small, demos)
     episodes = [e.observations for e in small]
     ebar = transport(episodes, [d.observations for d in demos], solver=config.solver).expected_costs

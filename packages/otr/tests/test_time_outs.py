@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from otr import OTRConfig, SolverConfig, label, preset, transport
+from otr import OTRConfig, Parity, SinkhornConfig, label, preset, transport
 from otr.labels.time_outs import kept_rows, without_time_outs
 
-CONFIG = OTRConfig(solver=SolverConfig(backend="reference", iterations=20))
+CONFIG = OTRConfig(solver=SinkhornConfig(backend="reference", mode=Parity(iterations=20)))
 
 
 @pytest.fixture

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import itertools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from otr.commands.settings import (
-    PRESET_HELP,
-    LabelOptions,
-    LabelSettings,
-    settings_class,
-    settings_presets,
-    with_solver,
-)
-from otr.presets import DOMAINS
+from otr.commands.settings import PRESET_SETTINGS, SCHEMA, LabelOptions, LabelSettings
+from otr.presets import DOMAINS, PRESET_HELP
 from otr.training.config import SCHEMA as TRAIN_SCHEMA
 from otr.training.config import TrainConfig
 from paperloop.cli import App, Device, Positional, SinkName
 from paperloop.settings import Count, Seed, settings
 
-__all__ = ["main", "make_app"]
+__all__ = ["app", "main"]
 
-#: Of saved settings of `otr label`.
-LABEL_SCHEMA = 2
+app = App("otr", "Rewards for offline data from a few demonstrations, by optimal transport; and its rivals.")
 
 
+@app.command(
+    options=LabelOptions, config=LabelSettings, presets=PRESET_SETTINGS, preset_help=PRESET_HELP, schema=SCHEMA,
+    essentials=(
+        "demos", "overwrite", "drop_time_outs", "episode_ends", "labeller.features.scaling", "labeller.cost.type",
+        "labeller.solver.backend", "labeller.aggregate",
+    ),
+)  # fmt: skip
 def label(options: LabelOptions, config: LabelSettings) -> None:
     """Label a file: `otr label DATA --demos top:1 --out labelled.hdf5 --preset otr`.
 
@@ -36,10 +33,9 @@ def label(options: LabelOptions, config: LabelSettings) -> None:
     infos/original_rewards, with the settings and the source. Killed and called again it resumes, and the file has the
     same bytes. Without --preset it is otr.
     """
-    labeller = with_solver(config.labeller, options.backend, options.threads)
     from otr.commands.label import choose_device, label_file
 
-    label_file(options, choose_device(labeller, options.device))
+    label_file(options, choose_device(config.labeller, options.device))
 
 
 @settings
@@ -63,6 +59,7 @@ class DiagnoseOptions:
     quiet: bool = False
 
 
+@app.command(options=DiagnoseOptions, essentials=("truth", "demos", "episode"))
 def diagnose(options: DiagnoseOptions) -> None:
     """Compare labels with true rewards: `otr diagnose labelled.hdf5 --out diagnosis`.
 
@@ -100,6 +97,10 @@ class TrainOptions:
     quiet: bool = False
 
 
+@app.command(
+    options=TrainOptions, config=TrainConfig, schema=TRAIN_SCHEMA,
+    essentials=("data", "demos", "domain", "labels", "learners", "env_id", "seeds", "updates", "hidden", "seed"),
+)  # fmt: skip
 def train(options: TrainOptions, config: TrainConfig) -> None:
     """Learn from a dataset labelled in several ways: `otr train --data DATA --labels oracle otr constant --out OUT`.
 
@@ -108,6 +109,8 @@ def train(options: TrainOptions, config: TrainConfig) -> None:
     For both `otr train --out OUT` alone is enough, with neither data nor settings. Other labels, learners or settings
     are another training, with an OUT of its own. Needs `pip install 'otr[train]'`.
     """
+    from otr.training.train import train as train_arms
+
     seed = options.seed
     if config == TrainConfig(devices=config.devices) and (options.out / "train.json").exists():
         from otr.training.report import saved_training
@@ -115,17 +118,16 @@ def train(options: TrainOptions, config: TrainConfig) -> None:
         saved, saved_seed = saved_training(options.out)
         config = dataclasses.replace(saved, devices=config.devices) if config.devices > 1 else saved
         seed = seed or saved_seed
-    from otr.training.train import train as train_arms
-
     train_arms(
         config, options.out, seed=seed, device=options.device, quiet=options.quiet,
         log_every=options.log_every, save_every=options.save_every, sinks=options.sinks,
     )  # fmt: skip
 
 
+@app.command()
 def labellers() -> None:
     """List the presets of `label`, and what they do."""
-    width = max(map(len, PRESET_HELP))
+    width = max(len(name) for name in PRESET_HELP if not name.endswith(DOMAINS))  # the others follow these
     for name, text in PRESET_HELP.items():
         print(f"{name:<{width}}  {text}")
 
@@ -143,6 +145,7 @@ class DemoOptions:
     seed: Seed = 0
 
 
+@app.command(options=DemoOptions)
 def demo(options: DemoOptions) -> None:
     """See what labels are worth: two simulated tasks, three labellers, figures, in a quarter of a minute.
 
@@ -160,38 +163,4 @@ def demo(options: DemoOptions) -> None:
     run_training_demo(options.out, seed=options.seed)
 
 
-def make_app(domain: str = DOMAINS[0]) -> App:
-    """Return the program; its presets are those of a domain."""
-    app = App("otr", "Rewards for offline data from a few demonstrations, by optimal transport; and its rivals.")
-    config = settings_class(domain)
-    app.command(
-        options=LabelOptions, config=config, presets=settings_presets(domain, config), preset_help=PRESET_HELP,
-        schema=LABEL_SCHEMA,
-        essentials=(
-            "demos", "domain", "backend", "overwrite", "drop_time_outs", "episode_ends", "labeller.features.scaling",
-            "labeller.cost.kind", "labeller.aggregate",
-        ),
-    )(label)  # fmt: skip
-    app.command(options=DiagnoseOptions, essentials=("truth", "demos", "episode"))(diagnose)
-    app.command(
-        options=TrainOptions, config=TrainConfig, schema=TRAIN_SCHEMA,
-        essentials=("data", "demos", "domain", "labels", "learners", "env_id", "seeds", "updates", "hidden", "seed"),
-    )(train)  # fmt: skip
-    app.command()(labellers)
-    app.command(options=DemoOptions)(demo)
-    return app
-
-
-def _domain(argv: Sequence[str]) -> str:
-    """The value of --domain: presets, below all other options, depend on it, so it is read before them."""
-    for item, following in itertools.pairwise([*argv, ""]):
-        if item == "--domain":
-            return following
-        if item.startswith("--domain="):
-            return item.removeprefix("--domain=")
-    return DOMAINS[0]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code; see `paperloop.cli.App.main`."""
-    return make_app(_domain(sys.argv[1:] if argv is None else argv)).main(argv)
+main = app.main

@@ -1,7 +1,8 @@
 """Configurations of everything that labels: frozen, JSON-ready, and free of jax, numba and scipy.
 
 `OTRConfig` is the paper's method; its rivals have a configuration each, told apart by `type`. All of them end in the
-same `scale`, so that their rewards reach a learner in the same units. `otr.presets` holds the published settings.
+same `scale`, so that their rewards reach a learner in the same units. `otr.presets` holds the published settings, and
+`otr.settings` the parts.
 """
 
 from __future__ import annotations
@@ -10,163 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from paperloop.settings import Count, CountOrZero, Gt, Lt, NotNegative, Positive, Seed, fault, settings
+from otr.settings.rewards import ExponentialSquash, FeatureConfig, RangeScale, ScaleConfig, SquashConfig
+from otr.settings.transport import CosineCost, CostConfig, SinkhornConfig, SolverConfig
+from paperloop.settings import Count, CountOrZero, Gt, Lt, Positive, Seed, settings
 
 __all__ = [
-    "BACKENDS",
-    "Backend",
-    "ConstantConfig",
-    "CostConfig",
-    "EndRule",
-    "FeatureConfig",
-    "LabellerConfig",
-    "MinimumDistanceConfig",
-    "NearestNeighbourConfig",
-    "ORILConfig",
-    "OTRConfig",
-    "OracleConfig",
-    "PWILConfig",
-    "ScaleConfig",
-    "SegmentMatchingConfig",
-    "SolverConfig",
-    "SquashConfig",
-    "UDSConfig",
-]
-
-BACKENDS = ("auto", "numba", "jax", "ott", "exact", "reference")
-
-Backend = Literal["auto", "numba", "jax", "ott", "exact", "reference"]
+    "ConstantConfig", "EndRule", "LabellerConfig", "MinimumDistanceConfig", "NearestNeighbourConfig", "ORILConfig",
+    "OTRConfig", "OracleConfig", "PWILConfig", "SegmentMatchingConfig", "UDSConfig",
+]  # fmt: skip
 
 #: What ends an episode in a flat file; see `paperloop_data.read_d4rl`.
 EndRule = Literal["auto", "flags", "timeouts", "steps", "goal", "mismatch"]
-
-
-@settings
-class FeatureConfig:
-    """Which vectors are compared.
-
-    Attributes:
-        inputs: the parts of a step put one after another: "state" is the observation s, "state_action" (s, a),
-            "state_next" (s, s'), "state_action_next" (s, a, s').
-        scaling: "none"; "std" divides each dimension by its standard deviation; "standard" subtracts the mean first.
-            A dimension that never changes is left as it is.
-        statistics_from: whether mean and deviation are those of the "data" to be labelled or of the "demos".
-        action_weight: the action part is multiplied by it, after scaling.
-        missing_next: where s' is wanted and the last step of an episode has none stored: "error", or "repeat" s there.
-    """
-
-    inputs: Literal["state", "state_action", "state_next", "state_action_next"] = "state"
-    scaling: Literal["none", "std", "standard"] = "none"
-    statistics_from: Literal["data", "demos"] = "data"
-    action_weight: Positive = 1.0
-    missing_next: Literal["error", "repeat"] = "error"
-
-
-@settings
-class CostConfig:
-    """The cost c(x, y) of moving one vector onto another.
-
-    Attributes:
-        kind: "cosine", 1 - <x, y>/(|x||y| + ridge); "euclidean", |x - y|; "sqeuclidean", |x - y|^2; or the name of a
-            cost added with `otr.optimal_transport.costs.register_cost`.
-        ridge: of the cosine. An all-zero vector has cost 1 to everything.
-        context: the cost of a pair is the mean over this many steps from it on, in both sequences at once; the last
-            step is repeated at the end. TemporalOT (Fu et al. 2024) uses 3. Not for "euclidean" and registered costs.
-    """
-
-    kind: str = "cosine"
-    ridge: NotNegative = 1e-8
-    context: Count = 1
-
-    def __post_init__(self) -> None:
-        if self.context > 1 and self.kind not in ("cosine", "sqeuclidean"):
-            raise fault(
-                self, "context", "1, because {kind} is " + repr(self.kind) + ": 'cosine' and 'sqeuclidean' have more"
-            )
-
-
-@settings
-class SolverConfig:
-    """The transport problem and how it is solved.
-
-    Attributes:
-        backend: "numba" (compiled CPU code, extra `numba`), "jax" (CPU or GPU), "ott" (ott-jax itself, extra `ott`),
-            "exact" (no entropy: assignment by SciPy, network simplex by POT), "reference" (float64 NumPy, slow), or
-            "auto": jax where JAX's default device is a GPU, else numba if installed, else jax.
-        mode: "parity" does `iterations` iterations from zero potentials, columns first, and stops there however far the
-            columns are from their marginal: the definition that the published numbers rest on. "converged" stops at
-            `tolerance`, by over-relaxation where that helps.
-        epsilon: strength of the entropy, in units of the cost, or of the mean cost of each pair of episodes where
-            `relative_epsilon` holds.
-        relative_epsilon: see `epsilon`.
-        iterations: of the mode "parity".
-        tolerance: of the mode "converged": Σ_j |column sum_j - 1/T'|, at most 2.
-        max_iterations: of the mode "converged".
-        band: only steps at most so far from the diagonal may be matched, in steps (TemporalOT: 10); None for all.
-        rho_agent: strength of the Kullback-Leibler penalty on the agent's marginal; None keeps the marginal hard.
-        rho_demo: that on the demonstration's, so that parts of it may stay unmatched; towards 0 each step is matched
-            to its nearest ones.
-        threads: threads of "numba" and "exact"; 0 for as many as the process may use.
-        kernel_dtype: how "jax" stores exp(-C/eps). "bfloat16" needs half the memory traffic, and moves expected
-            costs by about 0.004 epsilon.
-        memory: bytes that "jax" may fill at once; 0 for two fifths of the device's, or 1 GiB where it does not say.
-    """
-
-    backend: Backend = "auto"
-    mode: Literal["parity", "converged"] = "parity"
-    epsilon: Positive = 0.01
-    relative_epsilon: bool = False
-    iterations: Count = 100
-    tolerance: Positive = 1e-4
-    max_iterations: Count = 20_000
-    band: Count | None = None
-    rho_agent: Positive | None = None
-    rho_demo: Positive | None = None
-    threads: CountOrZero = 0
-    kernel_dtype: Literal["float32", "bfloat16"] = "float32"
-    memory: CountOrZero = 0
-
-    def __post_init__(self) -> None:
-        if self.backend in ("exact", "ott"):
-            for name in ("band", "rho_agent", "rho_demo"):
-                if getattr(self, name) is not None:
-                    raise fault(self, name, f"None, because {{backend}} {self.backend!r} has no such thing")
-
-
-@settings
-class SquashConfig:
-    """From expected cost (or another distance) d to reward.
-
-    Attributes:
-        kind: "exponential", alpha exp(-(beta/D) d); "linear", -(alpha/D) d; "none", -d.
-        alpha: scale.
-        beta: rate.
-        divisor: D: the dimension of the "observation", of the "action", of the compared "feature" vectors, or "none"
-            for 1.
-    """
-
-    kind: Literal["exponential", "linear", "none"] = "exponential"
-    alpha: Positive = 5.0
-    beta: Positive = 5.0
-    divisor: Literal["observation", "action", "feature", "none"] = "observation"
-
-
-@settings
-class ScaleConfig:
-    """From the rewards of a whole dataset to those a learner sees: reward * scale + bias.
-
-    Attributes:
-        kind: "range" for target / (highest - lowest episode return), the scaling of IQL and OTR; where all returns are
-            equal, which the originals divide by, the scale is 1. "fixed" for `factor`.
-        target: see `kind`.
-        factor: see `kind`.
-        bias: added after scaling.
-    """
-
-    kind: Literal["range", "fixed"] = "range"
-    target: Positive = 1000.0
-    factor: Positive = 1.0
-    bias: float = 0.0
 
 
 @settings
@@ -188,11 +43,11 @@ class OTRConfig:
 
     type: Literal["otr"] = "otr"
     features: FeatureConfig = FeatureConfig()
-    cost: CostConfig = CostConfig()
-    solver: SolverConfig = SolverConfig()
-    squash: SquashConfig = SquashConfig()
+    cost: CostConfig = CosineCost()
+    solver: SolverConfig = SinkhornConfig()
+    squash: SquashConfig = ExponentialSquash()
     aggregate: Literal["best", "mean"] = "best"
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -206,16 +61,14 @@ class NearestNeighbourConfig:
         features: what is compared.
         squash: of the distance.
         neighbours: the distance is the mean over so many nearest steps.
-        workers: threads of the search tree; 0 for as many as the process may use.
         scale: of the whole dataset.
     """
 
     type: Literal["seabo"] = "seabo"
     features: FeatureConfig = FeatureConfig(inputs="state_action_next")
-    squash: SquashConfig = SquashConfig(alpha=1.0, beta=0.5, divisor="action")
+    squash: SquashConfig = ExponentialSquash(alpha=1.0, beta=0.5, divisor="action")
     neighbours: Count = 1
-    workers: CountOrZero = 0
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -232,10 +85,10 @@ class MinimumDistanceConfig:
 
     type: Literal["minimum-distance"] = "minimum-distance"
     features: FeatureConfig = FeatureConfig()
-    cost: CostConfig = CostConfig()
-    squash: SquashConfig = SquashConfig()
+    cost: CostConfig = CosineCost()
+    squash: SquashConfig = ExponentialSquash()
     aggregate: Literal["best", "mean"] = "best"
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -258,11 +111,11 @@ class SegmentMatchingConfig:
 
     type: Literal["segment-matching"] = "segment-matching"
     features: FeatureConfig = FeatureConfig()
-    cost: CostConfig = CostConfig()
-    squash: SquashConfig = SquashConfig()
+    cost: CostConfig = CosineCost()
+    squash: SquashConfig = ExponentialSquash()
     half_width: CountOrZero = 0
     aggregate: Literal["best", "mean"] = "best"
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -282,11 +135,11 @@ class PWILConfig:
     """
 
     type: Literal["pwil"] = "pwil"
-    features: FeatureConfig = FeatureConfig(inputs="state_action", scaling="standard", statistics_from="demos")
+    features: FeatureConfig = FeatureConfig(inputs="state_action", scaling="standard_demos")
     alpha: Positive = 5.0
     beta: Positive = 5.0
     horizon: Count = 1000
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -313,7 +166,7 @@ class ORILConfig:
     batch: Count = 256
     learning_rate: Positive = 1e-4
     seed: Seed = 0
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -329,7 +182,7 @@ class UDSConfig:
 
     type: Literal["uds"] = "uds"
     fill: Literal["zero", "min"] = "zero"
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -343,7 +196,7 @@ class ConstantConfig:
 
     type: Literal["constant"] = "constant"
     value: float = 1.0
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 @settings
@@ -355,7 +208,7 @@ class OracleConfig:
     """
 
     type: Literal["oracle"] = "oracle"
-    scale: ScaleConfig = ScaleConfig()
+    scale: ScaleConfig = RangeScale()
 
 
 LabellerConfig = Annotated[

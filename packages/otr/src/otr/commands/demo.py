@@ -16,14 +16,15 @@ import numpy as np
 from rich.console import Console
 
 from otr.commands.diagnose import diagnosis_table
-from otr.diagnosis.diagnose import Diagnosis, diagnose, plan_figure
+from otr.diagnosis.diagnose import Diagnosis, diagnose
+from otr.diagnosis.figures import draw_returns, plan_figure
 from otr.episodes.demonstrations import best_episodes
-from otr.labels.labelling import ORIGINAL_REWARDS, label
+from otr.labels.labelling import label
 from otr.presets import preset
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop_data import EpisodeDataset
-from paperloop_lab.plots import COLOURS, save_figure
+from paperloop_lab.plots import new_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -174,28 +175,17 @@ def run_demo(out: Path, *, seed: int = 0, episodes: int = 60) -> dict[str, dict[
 
 
 def _figure(labelled: dict[str, dict[str, EpisodeDataset]], found: dict[str, dict[str, Diagnosis]]) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.0, 5.4), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no pyplot, so nothing global changes
-    grid = figure.subplots(len(labelled), len(LABELLERS))
+    figure, grid = new_figure(9.0, 5.4, len(labelled), len(LABELLERS))
     for row, (task, by) in zip(grid, labelled.items(), strict=True):
         for axes, (name, data) in zip(row, by.items(), strict=True):
-            true = np.add.reduceat(data.extras[ORIGINAL_REWARDS].astype(np.float64), data.episode_starts)
-            axes.scatter(true, data.returns(), s=14, color=COLOURS[0], alpha=0.8, linewidths=0)
+            draw_returns(axes, data)
             value = found[task][name].by_episode
             rank = "no ranking" if math.isnan(value) else f"{value:.2f}"
             axes.set_title(f"{task}, {name}: {rank}", loc="left", fontsize=10)
-            axes.tick_params(labelsize=8, length=0)
             axes.locator_params(axis="x", nbins=5)  # more would touch each other
-            axes.grid(visible=True, color="#E6E6E6", lw=0.8)
-            axes.set_axisbelow(True)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
     figure.supxlabel("in the titles: rank correlation of labelled with true return", fontsize=8, x=0.99, ha="right")
     for axes in grid[-1]:
-        axes.set_xlabel("true return", fontsize=9)
+        axes.set_xlabel("true return")
     for axes in grid[:, 0]:
-        axes.set_ylabel("labelled return", fontsize=9)
+        axes.set_ylabel("labelled return")
     return figure

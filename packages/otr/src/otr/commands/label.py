@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import itertools
 import math
 import os
@@ -17,23 +18,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from otr.commands.settings import LabelOptions
-from otr.config import ORILConfig, OTRConfig
+from otr.config import ORILConfig
 from otr.diagnosis.diagnose import Diagnosis, diagnose
-from otr.episodes.demonstrations import Score, demonstrations_by, load_demonstrations
+from otr.episodes.demonstrations import demonstrations_by, load_demonstrations
 from otr.episodes.files import is_minari, noted_findings, noted_warnings, read_dataset
-from otr.labels.labelling import ATTRIBUTE, label, label_key, with_facts
-from otr.labels.output import check_output, finished, format_by_suffix, hold, rehearse, save_dataset, sweep
+from otr.labels.facts import read_facts
+from otr.labels.keys import label_key
+from otr.labels.labelling import label, with_facts
+from otr.labels.output import check_output, finished, hold, rehearse, save_dataset, sweep
 from otr.labels.time_outs import without_time_outs
+from otr.optimal_transport.sinkhorn import auto_backend
+from otr.settings.transport import OttConfig, SinkhornConfig
 from paperloop.cli import Device, start_jax
 from paperloop.errors import UserError, printable, setting
 from paperloop.signals import screened_interrupts
 from paperloop_data import EpisodeDataset
-from paperloop_data.io import dataset_path, format_of
+from paperloop_data.io import dataset_path
 
 __all__ = ["choose_device", "label_file"]
-
-#: The readers' options that a file of demonstrations is read with too.
-FOR_DEMOS = ("observation_keys", "action_keys", "drop_nonfinite", "max_episode_steps")
 
 
 def choose_device(config: Any, device: Device) -> Any:
@@ -47,27 +49,22 @@ def choose_device(config: Any, device: Device) -> Any:
         The configuration, its solver chosen where the device decides it.
 
     Raises:
-        UserError: the device is not there, or the solver does not run on it.
+        UserError: the device is not there, or the labeller does not run on it.
     """
-    import importlib.util
-
-    backend = getattr(getattr(config, "solver", None), "backend", None)
-    if device == "gpu" and backend not in (None, "auto", "jax", "ott"):
-        raise UserError(
-            f"{setting('device', 'gpu')}: the solver {backend!r} computes on the CPU; choose 'jax', or leave it out."
-        )
-    if backend == "auto" and device != "auto":
-        compiled = device == "cpu" and importlib.util.find_spec("numba") is not None
-        backend = "numba" if compiled else "jax"
-        config = dataclasses.replace(config, solver=dataclasses.replace(config.solver, backend=backend))
-    uses_jax = backend in ("jax", "ott") or isinstance(config, ORILConfig)
-    if device == "gpu" and not uses_jax:
-        raise UserError(f"{setting('device', 'gpu')}: {config.type} computes on the CPU; leave it out.")
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(cache) / "otr" / "jax"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-    if uses_jax:
+    solver = getattr(config, "solver", None)
+    on_jax = isinstance(solver, OttConfig) or isinstance(config, ORILConfig)
+    if isinstance(solver, SinkhornConfig):
+        backend = solver.backend
+        if backend == "auto" and device == "auto":
+            backend = auto_backend()
+        elif backend == "auto":
+            backend = "numba" if device == "cpu" and importlib.util.find_spec("numba") is not None else "jax"
+            config = dataclasses.replace(config, solver=dataclasses.replace(solver, backend=backend))
+        on_jax = backend == "jax"
+    if on_jax:
         start_jax(device)
+    elif device == "gpu":
+        raise UserError(f"{setting('device', 'gpu')}: this labeller computes on the CPU; leave it out, or choose jax.")
     return config
 
 
@@ -86,69 +83,74 @@ def label_file(options: LabelOptions, config: Any) -> EpisodeDataset:
         UserError: whatever is wrong with what was given, before anything is written where that can be known; or
             another process is labelling for the output.
     """
-    demos, out, drop_time_outs, quiet = options.demos, options.out, options.drop_time_outs, options.quiet
+    out, say = options.out, not options.quiet
     clock = [time.perf_counter()]
-    wanted = options.format or format_by_suffix(out)
-    score: Score = options.demo_score or ("antmaze" if options.domain == "antmaze" else "return")
-    for_demos = {name: value for name, value in options.reading.items() if name in FOR_DEMOS and value}
-    if not demos.startswith("top:") and is_minari(demos):
-        for_demos.pop("max_episode_steps", None)
     with noted_warnings():
-        data = read_dataset(options.data, **options.reading)
-        chosen = wanted or format_of(options.data)
-        check_output(data, dataset_path(options.data), out, chosen)
-        ranked = without_time_outs(data) if drop_time_outs and demos.startswith("top:") else data
-        demonstrations = load_demonstrations(demos, ranked, score=score, **for_demos)
+        data, demos = _read(options)
     clock.append(time.perf_counter())
     facts = {
-        "domain": options.domain, "demonstrations_by": demonstrations_by(demos, score),
-        "drop_time_outs": drop_time_outs,
-    }  # fmt: skip
+        "demonstrations_by": demonstrations_by(options.demos, options.demo_score),
+        "drop_time_outs": options.drop_time_outs,
+    }
+    how = {"chunk_steps": options.chunk_steps, "drop_time_outs": options.drop_time_outs}
     with hold(out) as folder:
         if os.path.lexists(out) and not options.overwrite:
-            key = label_key(data, demonstrations, config, options.chunk_steps, drop_time_outs=drop_time_outs)
-            found = finished(out, chosen, key, data, facts)
+            found = finished(out, label_key(data, demos, config, **how), data, facts)
             if found is None:
                 raise UserError(
                     f"{out} exists already: choose another {setting('out')}, or give {setting('overwrite')}."
                 )
             sweep(out, folder)
-            if not quiet:
+            if say:
                 print(f"note: {printable(str(out))} is finished already, and stays as it is", file=sys.stderr)
-                _show(found, diagnose(found))
-                print(printable(str(out)))
+                _show(found, diagnose(found), out)
             return found
-        rehearse(data, folder, out, chosen)
-        if not quiet:
+        rehearse(data, folder, out)
+        if say:
             noted_findings(data)
-            if not demos.startswith("top:"):
-                noted_findings(demonstrations)
-        before = _identity(out)
+            if not options.demos.startswith("top:"):
+                noted_findings(demos)
         store = options.cache or folder
-
-        def stop() -> bool:
-            if _identity(out) != before:
-                return False  # the file is whole, and what is left takes no time
-            if any(store.glob("*/chunk-*.labels")):
-                os.write(2, b"\nnote: finished chunks are kept: the same command resumes from there\n")
-            return True
-
-        with screened_interrupts(stop):
+        with screened_interrupts(_Stop(out, store)):
             with noted_warnings():
-                result = label(
-                    data, demonstrations, config, drop_time_outs=drop_time_outs, store=store,
-                    chunk_steps=options.chunk_steps, progress=not quiet,
-                )  # fmt: skip
+                result = label(data, demos, config, store=store, progress=say, **how)
             dataset = with_facts(result.dataset, facts)
             clock.append(time.perf_counter())
-            save_dataset(dataset, out, chosen, overwrite=options.overwrite, compress=options.compress)
+            save_dataset(dataset, out, overwrite=options.overwrite)
             sweep(out, folder)
             clock.append(time.perf_counter())
-            if not quiet:
-                found_chunks = result.chunks - result.computed
-                _show(dataset, diagnose(dataset), clock=clock, chunks=(result.computed, found_chunks))
-                print(printable(str(out)))
+            if say:
+                _show(dataset, diagnose(dataset), out, clock, (result.computed, result.chunks - result.computed))
             return dataset
+
+
+def _read(options: LabelOptions) -> tuple[EpisodeDataset, EpisodeDataset]:
+    """Data and demonstrations, once it is known that the output can be written."""
+    data = read_dataset(options.data, **options.reading())
+    check_output(data, dataset_path(options.data), options.out)
+    best = options.demos.startswith("top:")
+    for_demos = options.reading(demos=True)
+    if not best and is_minari(options.demos):
+        for_demos.pop("max_episode_steps", None)
+    ranked = without_time_outs(data) if options.drop_time_outs and best else data
+    return data, load_demonstrations(options.demos, ranked, score=options.demo_score, **for_demos)
+
+
+class _Stop:
+    """Asked at each Ctrl-C whether it ends the labelling: not once the output is whole, for what is left takes no time.
+
+    Says which chunks are kept.
+    """
+
+    def __init__(self, out: Path, store: Path) -> None:
+        self._out, self._store, self._before = out, store, _identity(out)
+
+    def __call__(self) -> bool:
+        if _identity(self._out) != self._before:
+            return False
+        if any(self._store.glob("*/chunk-*.labels")):
+            os.write(2, b"\nnote: finished chunks are kept: the same command resumes from there\n")
+        return True
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
@@ -161,35 +163,22 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def _show(
-    data: EpisodeDataset,
-    found: Diagnosis,
-    *,
-    clock: Sequence[float] = (),
-    chunks: tuple[int, int] = (0, 0),
-) -> None:
-    """Print what came out.
-
-    Args:
-        data: labelled.
-        found: its diagnosis.
-        clock: the times at which reading, labelling and writing began, and the end.
-        chunks: how many were (computed, found).
-    """
-    facts = data.attributes[ATTRIBUTE]
+    data: EpisodeDataset, found: Diagnosis, out: Path, clock: Sequence[float] = (), chunks: tuple[int, int] = (0, 0)
+) -> None:  # fmt: skip
+    """Print what came out; `clock` has the times at which reading, labelling and writing began, and the end."""
+    facts = read_facts(data)
     table = Table(show_header=False)
-    solver = ", ".join(facts[name] for name in ("labeller", "solver") if name in facts)
-    config = facts["config"]
-    solver = f"{solver}, {config['solver']['mode']}" if _has_mode(facts) else solver
-    table.add_row("labeller", escape(printable(solver)))
+    mode = facts.config.get("solver", {}).get("mode", {}).get("type")
+    table.add_row("labeller", escape(printable(", ".join(filter(None, (facts.labeller, facts.solver, mode))))))
     table.add_row("episodes, steps", f"{data.num_episodes:,}, {data.num_steps:,}")
-    lengths = facts["demonstration_lengths"]
-    demos = f"{len(lengths)} of {min(lengths)}" + (f" to {max(lengths)}" if len(set(lengths)) > 1 else "") + " steps"
+    lengths = sorted(facts.demonstration_lengths)
+    demos = f"{len(lengths)} of {' to '.join(map(str, dict.fromkeys((lengths[0], lengths[-1]))))} steps"
     if 1 < len(found.demonstrations) <= 12:
         demos += f", chosen {' '.join(map(str, found.demonstrations))} times"
     table.add_row("demonstrations", demos)
     rewards = data.rewards
     table.add_row("labels", f"{rewards.min():.4g} to {rewards.max():.4g}, mean {rewards.mean():.4g}")
-    if found.marginal_error is not None and facts.get("solver") != "exact":
+    if found.marginal_error is not None and facts.solver != "exact":
         table.add_row("marginal error", "mean {:.2g}, largest {:.2g}".format(*found.marginal_error))
     pairs = {"by episode": found.by_episode, "by step": found.by_step, "of the length": found.length_with_truth}
     known = [f"{value:.3f} {name}" for name, value in pairs.items() if not math.isnan(value)]
@@ -204,13 +193,4 @@ def _show(
     console.print(table)
     for line in found.findings:
         console.print(printable(f"note: {line}"), markup=False, highlight=False, soft_wrap=True)
-
-
-def _has_mode(facts: dict[str, Any]) -> bool:
-    return facts["labeller"] == _name_of(OTRConfig) and facts.get("solver") != "exact"
-
-
-def _name_of(kind: type) -> str:
-    from otr.labellers.registry import LABELLERS
-
-    return next(name for name, value in LABELLERS.items() if value is kind)
+    print(printable(str(out)))

@@ -1,4 +1,4 @@
-"""Did labelling help? Rank correlation with the truth, the length confound, convergence, and two figures.
+"""Did labelling help? Rank correlation with the truth, the length confound, convergence.
 
 All rewards of OTR on locomotion are positive, so a label return grows with the length of an episode whatever happens in
 it: wherever long episodes are the good ones, a constant reward correlates with the truth as well. `Diagnosis` therefore
@@ -11,21 +11,16 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from otr.episodes.truth import ORIGINAL_REWARDS, true_rewards
+from otr.episodes.truth import known_truth
 from otr.labels.facts import LabelFacts, read_facts
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset
-from paperloop_lab.plots import COLOURS
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ["Diagnosis", "diagnose", "effective_support", "plan_figure", "returns_figure", "spearman"]
-
+__all__ = ["Diagnosis", "diagnose", "spearman"]
 
 #: The share of vanished labels from which it is said.
 MANY_VANISHED = 0.01
@@ -78,14 +73,11 @@ class Diagnosis:
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
     """Return Spearman's rank correlation with average ranks for ties; NaN where a side is constant or has one value."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    if len(a) < 2:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
-    x, y = rankdata(a), rankdata(b)
-    x, y = x - x.mean(), y - y.mean()
-    size = math.sqrt(float(x @ x) * float(y @ y))
-    return float(x @ y) / size if size > 0 else math.nan
+    return float(spearmanr(a, b).statistic)
 
 
 def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagnosis:
@@ -100,9 +92,7 @@ def diagnose(labelled: EpisodeDataset, truth: np.ndarray | None = None) -> Diagn
     """
     facts = read_facts(labelled)
     if truth is None:
-        truth = true_rewards(labelled) if ORIGINAL_REWARDS in labelled.extras else None
-        if truth is not None and not truth.any():
-            truth = None  # a file without rewards was read as zeros
+        truth = known_truth(labelled)
     elif np.shape(truth) != (labelled.num_steps,):
         raise UserError(f"{labelled.where}: true rewards of shape {np.shape(truth)} for {labelled.num_steps} steps.")
     lengths = labelled.lengths
@@ -187,78 +177,3 @@ def _cure(config: Mapping[str, Any]) -> str:
         return f"Bring all features to one size with {setting('features.scaling', 'standard')}."
     rate = "squash.beta" if "squash" in config else "beta"
     return f"Take a smaller rate ({setting(rate)})."
-
-
-def effective_support(plan: np.ndarray) -> np.ndarray:
-    """Return (T,) how many demonstration steps each step is spread over: exp of the entropy of its row, 1 to T'."""
-    rows = plan / plan.sum(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(rows > 0, rows * np.log(rows), 0.0).sum(axis=1)
-    return np.exp(entropy)
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)  # no pyplot, so nothing global changes
-    axes = figure.subplots()
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.tick_params(labelsize=9, length=0)
-    return figure, axes
-
-
-def plan_figure(plan: np.ndarray, *, title: str = "transport plan") -> Figure:
-    """Draw a plan (T, T'): where each step of the episode finds its match (`paperloop_lab.plots.save_figure` saves it).
-
-    Each row is divided by its largest entry, so that sharp and blurred rows are both seen.
-    """
-    figure, axes = _axes(4.8, 4.4)
-    rows = plan / np.maximum(plan.max(axis=1, keepdims=True), 1e-30)
-    image = axes.imshow(rows, origin="lower", aspect="auto", cmap="magma_r", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_xlabel("step of the demonstration", fontsize=10)
-    axes.set_ylabel("step of the episode", fontsize=10)
-    axes.set_title(title, loc="left", fontsize=11.5)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8)
-    bar.set_label("mass, each row divided by its own largest", fontsize=9)
-    bar.outline.set_visible(False)
-    support = float(np.median(effective_support(plan)))
-    figure.supxlabel(
-        f"a step is spread over {support:.1f} demonstration steps (median)", fontsize=8, x=0.99, ha="right"
-    )
-    return figure
-
-
-def returns_figure(labelled: EpisodeDataset, truth: np.ndarray | None = None, *, title: str | None = None) -> Figure:
-    """Draw labelled against true return, a point for each episode, coloured by its length.
-
-    Raises:
-        UserError: the truth is not known.
-    """
-    if truth is None and ORIGINAL_REWARDS in labelled.extras:
-        truth = true_rewards(labelled)
-    if truth is None:
-        raise UserError(f"{labelled.where}: the true rewards are not known; give them as truth.")
-    true_returns = np.add.reduceat(np.asarray(truth, np.float64), labelled.episode_starts)
-    returns = labelled.returns()
-    figure, axes = _axes(5.2, 4.0)
-    if labelled.lengths.min() == labelled.lengths.max():
-        axes.scatter(true_returns, returns, s=14, color=COLOURS[0], alpha=0.8, linewidths=0)
-    else:
-        points = axes.scatter(true_returns, returns, s=14, c=labelled.lengths, cmap="viridis", alpha=0.85, linewidths=0)
-        bar = figure.colorbar(points, ax=axes, shrink=0.8)
-        bar.set_label("steps", fontsize=9)
-        bar.outline.set_visible(False)
-    axes.grid(visible=True, color="#E6E6E6", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.set_xlabel("true return", fontsize=10)
-    axes.set_ylabel("labelled return", fontsize=10)
-    name = read_facts(labelled).labeller or "labels"
-    axes.set_title(title or f"{name}: labelled against true return", loc="left", fontsize=11.5)
-    of_labels, of_lengths = (spearman(values, true_returns) for values in (returns, labelled.lengths))
-    known = [f"rank correlation {of_labels:.3f}"] if not math.isnan(of_labels) else []
-    known += [f"of the length {of_lengths:.3f}"] if not math.isnan(of_lengths) else []
-    figure.supxlabel("; ".join(known) or "no rank correlation: all returns are equal", fontsize=8, x=0.99, ha="right")
-    return figure

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
 
 import numpy as np
 
-from otr.config import FeatureConfig
+from otr.settings.rewards import FeatureConfig
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset, next_rows
 from paperloop_data.summary import moments
 
-__all__ = ["PLACE", "Scaler", "check_compatible", "features", "fit_scaler", "raw_features", "warn_about_zeros"]
+__all__ = ["PLACE", "Features", "check_compatible", "raw_features", "warn_about_zeros"]
 
 #: Attribute of a chunk: its first (row, episode) in the dataset that it was cut from, for what is said about it.
 PLACE = "otr/place"
@@ -21,26 +20,44 @@ PLACE = "otr/place"
 CONSTANT = 1e-7
 
 
-class Scaler(NamedTuple):
-    """(values - shift) / scale, then the action part times its weight.
+class Features:
+    """From datasets to the vectors that are compared: `Features(config, demos, data)(data)` is (N, D).
 
-    Attributes:
-        shift: (D,) float64.
-        scale: (D,) float64, positive.
+    Args:
+        config: which vectors.
+        demos: the demonstrations.
+        data: all of the data that will be labelled.
+
+    Raises:
+        UserError: the two have vectors of different sizes, or lack what is compared.
     """
 
-    shift: np.ndarray
-    scale: np.ndarray
+    def __init__(self, config: FeatureConfig, demos: EpisodeDataset, data: EpisodeDataset) -> None:
+        check_compatible(data, demos, config)
+        self.config = config
+        self._moments: tuple[np.ndarray, np.ndarray] | None = None
+        raw_features(demos.select([0]), config)  # says what is missing
+        if config.scaling != "none":
+            mean, deviation = moments(raw_features(data if config.scaling == "standard" else demos, config))
+            changing = deviation > CONSTANT * np.maximum(np.abs(mean), 1e-30)
+            self._moments = mean, np.where(changing, deviation, 1.0)
+
+    def __call__(self, data: EpisodeDataset) -> np.ndarray:
+        """Return the (N, D) vectors of a dataset, scaled."""
+        values = raw_features(data, self.config)
+        if self._moments is None:
+            return values
+        mean, deviation = self._moments
+        return ((values - mean) / deviation).astype(values.dtype)
 
 
-def check_compatible(data: EpisodeDataset, demos: EpisodeDataset, config: FeatureConfig | None = None) -> None:
+def check_compatible(data: EpisodeDataset, demos: EpisodeDataset, config: FeatureConfig) -> None:
     """Raise unless both have vectors of one size.
 
     Raises:
         UserError: the dimensions differ.
     """
-    names = ["observations"] + (["actions"] if config is not None and "action" in config.inputs else [])
-    for name in names:
+    for name in ("observations", *(["actions"] if "action" in config.inputs else [])):
         one, other = getattr(data, name).shape[1:], getattr(demos, name).shape[1:]
         if name == "actions" and other == (0,):
             raise UserError(
@@ -87,38 +104,6 @@ def _following(data: EpisodeDataset, states: np.ndarray, config: FeatureConfig) 
 def _flat(values: np.ndarray) -> np.ndarray:
     values = values.reshape(len(values), -1)
     return values if values.dtype == np.float64 else values.astype(np.float32, copy=False)
-
-
-def fit_scaler(data: EpisodeDataset, demos: EpisodeDataset, config: FeatureConfig) -> Scaler | None:
-    """Return the scaling that the configuration asks for, from the whole data or demonstrations; None for none."""
-    width = raw_features(demos.select([0]), config).shape[1]
-    shift, scale = np.zeros(width), np.ones(width)
-    if config.scaling != "none":
-        values = raw_features(data if config.statistics_from == "data" else demos, config)
-        mean, deviation = moments(values)
-        changing = deviation > CONSTANT * np.maximum(np.abs(mean), 1e-30)
-        scale = np.where(changing, deviation, 1.0)
-        if config.scaling == "standard":
-            shift = mean
-    if "action" in config.inputs and config.action_weight != 1.0:
-        first = int(np.prod(demos.observations.shape[1:]))
-        last = first + int(np.prod(demos.actions.shape[1:]))
-        scale[first:last] /= config.action_weight
-    elif config.scaling == "none":
-        return None
-    return Scaler(shift, scale)
-
-
-def features(data: EpisodeDataset, config: FeatureConfig, scaler: Scaler | None) -> np.ndarray:
-    """Return the (N, D) vectors of a dataset, scaled.
-
-    Raises:
-        UserError: see `raw_features`.
-    """
-    values = raw_features(data, config)
-    if scaler is None:
-        return values
-    return ((values - scaler.shift) / scaler.scale).astype(values.dtype)
 
 
 def warn_about_zeros(values: np.ndarray, data: EpisodeDataset, name: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 
-__all__ = ["ORIGINAL_REWARDS", "true_rewards", "with_true_rewards"]
+__all__ = ["ORIGINAL_REWARDS", "known_truth", "true_rewards", "with_true_rewards"]
 
 #: The extra in which labelling keeps the rewards that were there before.
 ORIGINAL_REWARDS = "infos/original_rewards"
@@ -39,3 +39,13 @@ def with_true_rewards(data: EpisodeDataset) -> EpisodeDataset:
     if ORIGINAL_REWARDS not in data.extras:
         return data
     return data.replace(rewards=true_rewards(data), provenance=data.provenance)
+
+
+def known_truth(data: EpisodeDataset) -> np.ndarray | None:
+    """Return the rewards that labelling kept; None without them, or where all are 0, as where a file had none.
+
+    Raises:
+        UserError: see `true_rewards`.
+    """
+    truth = true_rewards(data) if ORIGINAL_REWARDS in data.extras else None
+    return None if truth is None or not truth.any() else truth

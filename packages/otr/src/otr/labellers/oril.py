@@ -13,11 +13,11 @@ import numpy as np
 from jax import lax
 
 from otr.config import ORILConfig
-from otr.episodes.features import Scaler, check_compatible, features, fit_scaler
+from otr.episodes.features import Features
 from otr.labellers.interface import Labels
 from paperloop_data import EpisodeDataset
 
-__all__ = ["FittedORIL", "ORILLabeller", "discriminator_loss"]
+__all__ = ["FittedORIL", "discriminator_loss"]
 
 Parameters = list[tuple[jax.Array, jax.Array]]
 
@@ -82,50 +82,28 @@ def _train(config: ORILConfig, key: jax.Array, expert: jax.Array, data: jax.Arra
     return parameters, losses
 
 
-class ORILLabeller:
-    """See the module.
-
-    Args:
-        config: what and how.
-    """
-
-    def __init__(self, config: ORILConfig) -> None:
-        self.config = config
-
-    def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedORIL:
-        """See `Labeller.fit`. Trains the discriminator."""
-        check_compatible(data, demos, self.config.features)
-        scaler = fit_scaler(data, demos, self.config.features)
-        expert, unlabelled = (
-            jnp.asarray(features(part, self.config.features, scaler), jnp.float32) for part in (demos, data)
-        )
-        parameters, losses = _train(self.config, jax.random.key(self.config.seed), expert, unlabelled)
-        return FittedORIL(self.config, scaler, parameters, np.asarray(losses))
-
-
 class FittedORIL:
     """A trained discriminator. `losses` are those of its training."""
 
-    def __init__(self, config: ORILConfig, scaler: Scaler | None, parameters: Parameters, losses: np.ndarray) -> None:
-        self.config = config
-        self.losses = losses
-        self._scaler = scaler
-        self._parameters = parameters
+    def __init__(self, config: ORILConfig, demos: EpisodeDataset, data: EpisodeDataset) -> None:
+        self._features = Features(config.features, demos, data)
+        expert, unlabelled = (jnp.asarray(self._features(part), jnp.float32) for part in (demos, data))
+        self._parameters, losses = _train(config, jax.random.key(config.seed), expert, unlabelled)
+        self.losses = np.asarray(losses)
 
     def label(self, data: EpisodeDataset) -> Labels:
-        """See `Fitted.label`. The reward is D(s). Per step: the logit."""
-        values = features(data, self.config.features, self._scaler).astype(np.float32)
+        """See `Fitted.label`. The reward is D(s)."""
+        values = self._features(data).astype(np.float32)
         logits = np.empty(len(values), np.float32)
         for first in range(0, len(values), BLOCK):
             block = values[first : first + BLOCK]
             padded = np.pad(block, ((0, BLOCK - len(block)), (0, 0)))
             logits[first : first + len(block)] = np.asarray(_apply(self._parameters, padded))[: len(block)]
-        rewards = (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32)
-        return Labels(rewards, {"logit": logits}, {})
+        return Labels((1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32))
 
     def describe(self) -> Mapping[str, Any]:
         """See `Fitted.describe`."""
-        return {"solver": "discriminator", "final_loss": float(self.losses[-100:].mean())}
+        return {"final_loss": float(self.losses[-100:].mean())}
 
 
 _apply = jax.jit(_logits)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 
 from otr.config import PWILConfig
-from otr.episodes.features import Scaler, check_compatible, features, fit_scaler
+from otr.episodes.features import Features
 from otr.labellers.interface import Labels
+from otr.labellers.rewards import exponential
 from otr.optimal_transport.costs import Rows, cost_matrix
-from otr.optimal_transport.solvers.threads import thread_count
+from otr.optimal_transport.solvers.problem import thread_count
 from paperloop_data import EpisodeDataset
 
-__all__ = ["FittedPWIL", "PWILLabeller", "greedy_costs"]
+__all__ = ["FittedPWIL", "greedy_costs"]
 
 
 def greedy_costs(C: np.ndarray, horizon: int) -> np.ndarray:
@@ -50,34 +49,17 @@ def greedy_costs(C: np.ndarray, horizon: int) -> np.ndarray:
     return costs
 
 
-class PWILLabeller:
-    """See the module.
-
-    Args:
-        config: what and how.
-    """
-
-    def __init__(self, config: PWILConfig) -> None:
-        self.config = config
-
-    def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedPWIL:
-        """See `Labeller.fit`."""
-        check_compatible(data, demos, self.config.features)
-        return FittedPWIL(self.config, demos, fit_scaler(data, demos, self.config.features))
-
-
 class FittedPWIL:
     """The pooled demonstrations."""
 
-    def __init__(self, config: PWILConfig, demos: EpisodeDataset, scaler: Scaler | None) -> None:
+    def __init__(self, config: PWILConfig, demos: EpisodeDataset, data: EpisodeDataset) -> None:
         self.config = config
-        self._scaler = scaler
-        self._demos = _rows(features(demos, config.features, scaler))
+        self._features = Features(config.features, demos, data)
+        self._demos = _rows(self._features(demos))
 
     def label(self, data: EpisodeDataset) -> Labels:
-        """See `Fitted.label`. Per step: the cost of the coupling, times the horizon."""
-        values = features(data, self.config.features, self._scaler)
-        width = values.shape[1]
+        """See `Fitted.label`."""
+        values = self._features(data)
         costs = np.empty(data.num_steps)
 
         def one(bounds: tuple[int, int]) -> None:
@@ -86,15 +68,11 @@ class FittedPWIL:
             horizon = max(self.config.horizon, end - start)
             costs[start:end] = greedy_costs(C, horizon) * horizon
 
-        with ThreadPoolExecutor(thread_count(0)) as pool:
+        with ThreadPoolExecutor(thread_count()) as pool:
             list(pool.map(one, zip(data.episode_starts.tolist(), data.episode_ends.tolist(), strict=True)))
-        rewards = self.config.alpha * np.exp(-self.config.beta / math.sqrt(width) * costs)
-        return Labels(rewards.astype(np.float32), {"distance": costs.astype(np.float32)}, {})
-
-    def describe(self) -> Mapping[str, Any]:
-        """See `Fitted.describe`."""
-        return {"solver": "greedy", "demonstration_steps": len(self._demos.values)}
+        rate = self.config.beta / math.sqrt(values.shape[1])
+        return Labels(exponential(costs, alpha=self.config.alpha, rate=rate))
 
 
 def _rows(values: np.ndarray) -> Rows:
-    return Rows(values.astype(np.float32), np.ones(len(values), np.float32), "euclidean", 0.0)
+    return Rows(values.astype(np.float32), np.ones(len(values), np.float32), "euclidean")

@@ -8,71 +8,55 @@ from collections.abc import Callable
 from typing import Any
 
 from otr import config as c
-from otr.labellers.interface import Labeller
+from otr.labellers.interface import Fitted
 from otr.presets import PRESETS
 from paperloop.errors import UserError
 from paperloop.settings import did_you_mean
+from paperloop_data import EpisodeDataset
 
-__all__ = ["LABELLERS", "add_labeller", "config_class", "make_labeller"]
+__all__ = ["LABELLERS", "add_labeller", "config_class", "fit_labeller", "name_of"]
 
-#: name -> class of the configuration.
-LABELLERS: dict[str, type] = {
-    "otr": c.OTRConfig,
-    "seabo": c.NearestNeighbourConfig,
-    "minimum-distance": c.MinimumDistanceConfig,
-    "segment-matching": c.SegmentMatchingConfig,
-    "pwil": c.PWILConfig,
-    "oril": c.ORILConfig,
-    "uds": c.UDSConfig,
-    "constant": c.ConstantConfig,
-    "oracle": c.OracleConfig,
-}
+Fit = Callable[[Any, EpisodeDataset, EpisodeDataset], Fitted]
 
 # Modules are named, not imported: only the chosen one's libraries are loaded.
-_MAKERS: dict[type, str | Callable[[Any], Labeller]] = {
-    c.OTRConfig: "otr.labellers.transport:TransportLabeller",
-    c.NearestNeighbourConfig: "otr.labellers.nearest:NearestNeighbourLabeller",
-    c.MinimumDistanceConfig: "otr.labellers.matching:MatchingLabeller",
-    c.SegmentMatchingConfig: "otr.labellers.matching:MatchingLabeller",
-    c.PWILConfig: "otr.labellers.pwil:PWILLabeller",
-    c.ORILConfig: "otr.labellers.oril:ORILLabeller",
-    c.UDSConfig: "otr.labellers.controls:UDSLabeller",
-    c.ConstantConfig: "otr.labellers.controls:ConstantLabeller",
-    c.OracleConfig: "otr.labellers.controls:OracleLabeller",
+_FITS: dict[type, str | Fit] = {
+    c.OTRConfig: "transport:FittedTransport",
+    c.NearestNeighbourConfig: "nearest:FittedNearest",
+    c.MinimumDistanceConfig: "matching:FittedMatching",
+    c.SegmentMatchingConfig: "matching:FittedMatching",
+    c.PWILConfig: "pwil:FittedPWIL",
+    c.ORILConfig: "oril:FittedORIL",
+    c.UDSConfig: "controls:FittedUDS",
+    c.ConstantConfig: "controls:FittedConstant",
+    c.OracleConfig: "controls:FittedOracle",
 }
 
+#: Name -> class of the configuration.
+LABELLERS: dict[str, type] = {kind().type: kind for kind in _FITS}
 
-def add_labeller(name: str, config: type, make: Callable[[Any], Labeller]) -> None:
-    """Make `label` and `make_labeller` know another method.
 
-    What `make` returns follows `otr.labellers.Labeller`, and what its `fit` returns `otr.labellers.Fitted`:
+def add_labeller(name: str, config: type, fit: Fit) -> None:
+    """Make `label` and `fit_labeller` know another method.
 
         @dataclass(frozen=True, kw_only=True)
         class NormConfig:
-            scale: ScaleConfig = ScaleConfig()
+            scale: ScaleConfig = RangeScale()
 
-        class NormLabeller:  # a Labeller
-            def __init__(self, config):
-                self.config = config
-
-            def fit(self, demos, data):
-                return FittedNorm(float(np.linalg.norm(demos.observations, axis=1).mean()))
-
-        class FittedNorm:  # a Fitted
-            def __init__(self, target):
-                self.target = target
+        class FittedNorm:  # see `otr.labellers.interface.Fitted`
+            def __init__(self, config, demos, data):
+                self.target = float(np.linalg.norm(demos.observations, axis=1).mean())
 
             def label(self, data):
                 distance = np.abs(np.linalg.norm(data.observations, axis=1) - self.target)
-                return Labels(-distance.astype(np.float32), {}, {})
+                return Labels(-distance.astype(np.float32))
 
-        add_labeller("norm", NormConfig, NormLabeller)
+        add_labeller("norm", NormConfig, FittedNorm)
         label(data, demos, NormConfig())
 
     Args:
         name: what to call it.
         config: a frozen dataclass with a field `scale: ScaleConfig`.
-        make: makes the labeller from such a configuration.
+        fit: called with such a configuration, demonstrations and data, whose rewards it does not look at.
 
     Raises:
         UserError: the name is taken by another, or `config` is not such a dataclass.
@@ -82,7 +66,7 @@ def add_labeller(name: str, config: type, make: Callable[[Any], Labeller]) -> No
     if LABELLERS.get(name, config) is not config:
         raise UserError(f"There is a labeller named {name!r} already: choose another name.")
     LABELLERS[name] = config
-    _MAKERS[config] = make
+    _FITS[config] = fit
 
 
 def config_class(name: str) -> type:
@@ -98,19 +82,28 @@ def config_class(name: str) -> type:
     return LABELLERS[name]
 
 
-def make_labeller(config: Any) -> Labeller:
-    """Return the labeller for a configuration, or for a name with its default configuration.
+def name_of(config: Any) -> str:
+    """Return the name of a configuration's labeller."""
+    return next((name for name, kind in LABELLERS.items() if kind is type(config)), type(config).__name__)
+
+
+def fit_labeller(config: Any, demos: EpisodeDataset, data: EpisodeDataset) -> Fitted:
+    """Return the labeller of a configuration, fitted.
+
+    Args:
+        config: which and how.
+        demos: the demonstrations. Their rewards are not looked at, except by UDS.
+        data: all of the data that will be labelled, for those that scale or learn by it; its rewards are not looked at,
+            except by the oracle.
 
     Raises:
-        UserError: nothing is known for it.
+        UserError: no labeller takes such a configuration, or the two do not fit together or lack what it needs.
     """
-    if isinstance(config, str):
-        config = config_class(config)()
-    make = _MAKERS.get(type(config))
-    if make is None:
-        known = ", ".join(sorted(kind.__name__ for kind in _MAKERS))
+    fit = _FITS.get(type(config))
+    if fit is None:
+        known = ", ".join(sorted(kind.__name__ for kind in _FITS))
         raise UserError(f"No labeller takes a {type(config).__name__}; there are {known}, and add_labeller().")
-    if isinstance(make, str):
-        module, name = make.split(":")
-        make = getattr(importlib.import_module(module), name)
-    return make(config)
+    if isinstance(fit, str):
+        module, name = fit.split(":")
+        fit = getattr(importlib.import_module(f"otr.labellers.{module}"), name)
+    return fit(config, demos, data)

@@ -6,25 +6,53 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from otr.config import PWILConfig, ScaleConfig, SquashConfig
+from otr.config import PWILConfig
+from otr.settings.rewards import ExponentialSquash, FixedScale, ScaleConfig, SquashConfig
+from paperloop.errors import UserError
+from paperloop_data import EpisodeDataset
 
-__all__ = ["Scale", "aggregate", "apply_scale", "episode_sums", "fit_scale", "squash", "vanished"]
+__all__ = [
+    "Scale", "aggregate", "apply_scale", "divisor", "episode_sums", "exponential", "fit_scale", "squash", "vanished",
+]  # fmt: skip
+
+
+def divisor(config: SquashConfig, data: EpisodeDataset, width: int) -> float:
+    """Return D of the squashing.
+
+    Args:
+        config: which.
+        data: what is labelled; demonstrations may lack actions.
+        width: of the compared vectors.
+
+    Raises:
+        UserError: the dimension is 0.
+    """
+    sizes = {
+        "observation": int(np.prod(data.observations.shape[1:])), "action": int(np.prod(data.actions.shape[1:])),
+        "feature": width, "none": 1,
+    }  # fmt: skip
+    if not sizes[config.divisor]:
+        raise UserError(
+            f"{data.where}: squash.divisor is {config.divisor!r}, and there are none in the data: choose another "
+            "divisor."
+        )
+    return float(sizes[config.divisor])
+
+
+def exponential(distance: np.ndarray, *, alpha: float, rate: float) -> np.ndarray:
+    """Return alpha exp(-rate d); float32, any shape.
+
+    The authors' code writes alpha exp(-beta (1000/D) q) with q = d/1000 (`otr.optimal_transport.sinkhorn`): the same
+    for rate = beta/D.
+    """
+    return (alpha * np.exp(-rate * distance.astype(np.float64))).astype(np.float32)
 
 
 def squash(distance: np.ndarray, config: SquashConfig, divisor: float) -> np.ndarray:
-    """Return the reward of each distance: alpha exp(-(beta/D) d), -(alpha/D) d, or -d; float32, any shape.
-
-    The authors' code writes alpha exp(-beta (1000/D) q) with q = d/1000 (`otr.optimal_transport.sinkhorn`): the same.
-
-    Args:
-        distance: expected costs or other distances.
-        config: which function.
-        divisor: D.
-    """
-    wide = distance.astype(np.float64)
-    if config.kind == "exponential":
-        return (config.alpha * np.exp(-config.beta / divisor * wide)).astype(np.float32)
-    return (-(config.alpha / divisor if config.kind == "linear" else 1.0) * wide).astype(np.float32)
+    """Return the reward of each distance, float32, any shape: `exponential` with rate beta/D, or -(alpha/D) d."""
+    if isinstance(config, ExponentialSquash):
+        return exponential(distance, alpha=config.alpha, rate=config.beta / divisor)
+    return (-(config.alpha / divisor) * distance.astype(np.float64)).astype(np.float32)
 
 
 #: An exponential label below this share of its scale has vanished: compared with the others, a learner sees 0.
@@ -41,7 +69,7 @@ def vanished(rewards: np.ndarray, config: Any) -> float | None:
         config: the labeller's configuration.
     """
     squashed = config if isinstance(config, PWILConfig) else getattr(config, "squash", None)
-    if squashed is None or getattr(squashed, "kind", "exponential") != "exponential":
+    if not isinstance(squashed, PWILConfig | ExponentialSquash):
         return None
     return float(np.mean(rewards < VANISHED * squashed.alpha))
 
@@ -90,7 +118,7 @@ def fit_scale(rewards: np.ndarray, starts: np.ndarray, config: ScaleConfig) -> S
 
     Returns that differ by no more than float32 rounding count as equal.
     """
-    if config.kind == "fixed":
+    if isinstance(config, FixedScale):
         return Scale(config.factor, config.bias, False)
     sums = episode_sums(rewards, starts)
     width = float(sums.max() - sums.min())

@@ -7,74 +7,79 @@ from typing import Any
 
 import numpy as np
 
-from otr.config import OTRConfig
-from otr.episodes.features import Scaler, check_compatible, features, fit_scaler, warn_about_zeros
-from otr.labellers.common import divisor
+from otr.config import MinimumDistanceConfig, OTRConfig, SegmentMatchingConfig
+from otr.episodes.features import Features, warn_about_zeros
 from otr.labellers.interface import Labels
-from otr.labellers.rewards import aggregate, squash
-from otr.optimal_transport.costs import prepare_rows
+from otr.labellers.rewards import aggregate, divisor, squash
+from otr.optimal_transport.costs import Rows, prepare_rows
 from otr.optimal_transport.sinkhorn import make_solver, prepare_demos
 from otr.optimal_transport.solvers.problem import Problem
+from otr.settings.transport import CosineCost
 from paperloop_data import EpisodeDataset
 
-__all__ = ["FittedTransport", "TransportLabeller"]
+__all__ = ["Compared", "FittedTransport"]
 
 
-class TransportLabeller:
-    """See the module.
+class Compared:
+    """Features, demonstrations and divisor of the labellers that compare episodes by a cost.
 
-    Args:
-        config: what and how.
+    Attributes:
+        config: its settings.
+        demos: each demonstration, prepared for the cost.
+        divisor: D of the squashing.
     """
 
-    def __init__(self, config: OTRConfig) -> None:
+    def __init__(
+        self, config: OTRConfig | MinimumDistanceConfig | SegmentMatchingConfig, demos: EpisodeDataset,
+        data: EpisodeDataset,
+    ) -> None:  # fmt: skip
         self.config = config
+        self._features = Features(config.features, demos, data)
+        values = self._values(demos, "demonstrations")
+        bounds = zip(demos.episode_starts, demos.episode_ends, strict=True)
+        self.demos = prepare_demos([values[start:end] for start, end in bounds], config.cost)
+        self.divisor = divisor(config.squash, data, values.shape[1])
 
-    def fit(self, demos: EpisodeDataset, data: EpisodeDataset) -> FittedTransport:
-        """See `Labeller.fit`."""
-        check_compatible(data, demos, self.config.features)
-        scaler = fit_scaler(data, demos, self.config.features)
-        return FittedTransport(self.config, demos, scaler, data)
+    def rows(self, data: EpisodeDataset) -> Rows:
+        """Return the steps of some episodes, prepared for the cost."""
+        return prepare_rows(self._values(data, "data"), data.episode_starts, self.config.cost)
+
+    def _values(self, data: EpisodeDataset, name: str) -> np.ndarray:
+        values = self._features(data)
+        if isinstance(self.config.cost, CosineCost):
+            warn_about_zeros(values, data, name)
+        return values
+
+    def describe(self) -> Mapping[str, Any]:
+        """See `Fitted.describe`."""
+        return {"divisor": self.divisor, "demonstrations": len(self.demos)}
 
 
-class FittedTransport:
+class FittedTransport(Compared):
     """One transport problem between each episode and each demonstration."""
 
-    def __init__(self, config: OTRConfig, demos: EpisodeDataset, scaler: Scaler | None, data: EpisodeDataset) -> None:
-        self.config = config
-        self._scaler = scaler
-        values = features(demos, config.features, scaler)
-        if config.cost.kind == "cosine":
-            warn_about_zeros(values, demos, "demonstrations")
-        bounds = zip(demos.episode_starts, demos.episode_ends, strict=True)
-        self._demos = prepare_demos([values[start:end] for start, end in bounds], config.cost)
-        self._divisor = divisor(config.squash, data, values.shape[1])
-        self._solver = make_solver(config.solver.backend)
+    config: OTRConfig
+
+    def __init__(self, config: OTRConfig, demos: EpisodeDataset, data: EpisodeDataset) -> None:
+        super().__init__(config, demos, data)
+        self._solver = make_solver(config.solver)
 
     def problem(self, data: EpisodeDataset) -> Problem:
         """Return the transport problems of some episodes."""
-        values = features(data, self.config.features, self._scaler)
-        if self.config.cost.kind == "cosine":
-            warn_about_zeros(values, data, "data")
-        rows = prepare_rows(values, data.episode_starts, self.config.cost)
-        return Problem(rows, data.episode_starts, data.lengths, self._demos, self.config.solver)
+        return Problem(self.rows(data), data.episode_starts, data.lengths, self.demos, self.config.solver)
 
     def label(self, data: EpisodeDataset) -> Labels:
-        """See `Fitted.label`. Per step: the expected cost; per episode: demonstration and marginal error."""
+        """See `Fitted.label`. Per episode: demonstration, marginal error, iterations."""
         solution = self._solver.solve(self.problem(data))
-        rewards, chosen = aggregate(
-            squash(solution.expected_costs, self.config.squash, self._divisor),
-            data.episode_starts,
-            self.config.aggregate,
-        )
+        rewards = squash(solution.expected_costs, self.config.squash, self.divisor)
+        rewards, chosen = aggregate(rewards, data.episode_starts, self.config.aggregate)
         episodes = np.arange(data.num_episodes)
-        steps = {"expected_cost": solution.expected_costs[chosen[data.episode_of_row], np.arange(data.num_steps)]}
         facts = {
             "demonstration": chosen,
             "marginal_error": solution.marginal_errors[chosen, episodes],
             "iterations": solution.iterations[chosen, episodes],
         }
-        return Labels(rewards, steps, facts)
+        return Labels(rewards, facts)
 
     def plan(self, data: EpisodeDataset, episode: int, demonstration: int = 0) -> np.ndarray:
         """Return the transport plan (T, T') between one episode of `data` and one demonstration."""
@@ -83,4 +88,4 @@ class FittedTransport:
 
     def describe(self) -> Mapping[str, Any]:
         """See `Fitted.describe`."""
-        return {"solver": self._solver.name, "divisor": self._divisor, "demonstrations": len(self._demos)}
+        return {"solver": self._solver.name, **super().describe()}

@@ -36,6 +36,7 @@ class LabelFacts:
     """What `otr.labels.labelling.label` and `otr label` wrote into the attribute "otr"; defaults for what is not there.
 
     Attributes:
+        schema: of these facts; 0 of a file by a version that did not say.
         labeller: its name; None of a dataset that has no labels of otr.
         solver: the back end.
         config: the labeller's settings, as JSON.
@@ -48,6 +49,7 @@ class LabelFacts:
         episodes: numbers by episode.
     """
 
+    schema: int = 0
     labeller: str | None = None
     solver: str | None = None
     config: dict[str, Any] = Field(default_factory=dict)

@@ -10,7 +10,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import socket
 import stat
 import warnings
@@ -21,42 +20,33 @@ from typing import Any
 import numpy as np
 
 from otr.episodes.truth import true_rewards
-from otr.labels.labelling import ATTRIBUTE, array_digest
+from otr.labels.keys import digest_of
+from otr.labels.labelling import ATTRIBUTE
 from paperloop.errors import UserError, setting
-from paperloop.files import leftovers, remove_leftovers
+from paperloop.files import leftovers, remove, remove_leftovers
 from paperloop_data import EpisodeDataset, next_rows
 from paperloop_data.io import Format
 
-__all__ = [
-    "check_output",
-    "finished",
-    "format_by_suffix",
-    "hold",
-    "rehearse",
-    "save_dataset",
-    "sweep",
-]
+__all__ = ["check_output", "finished", "hold", "output_format", "rehearse", "save_dataset", "sweep"]
 
-SUFFIXES: dict[str, Format] = {".hdf5": "d4rl", ".h5": "d4rl", ".hdf": "d4rl", ".npz": "npz"}
+#: Format by suffix.
+SUFFIXES: dict[str, Format] = {".hdf5": "d4rl", ".h5": "d4rl", ".hdf": "d4rl", ".npz": "npz", "": "minari"}
+WRITTEN = {"d4rl": "a file (HDF5)", "npz": "a file (npz)", "minari": "a folder (Minari)"}
 
 
-def format_by_suffix(out: Path) -> Format | None:
-    """Return the format that the suffix of `out` names; None where it has none.
+def output_format(out: Path) -> Format:
+    """Return the format that the suffix of `out` names: HDF5, npz, or without one a Minari folder.
 
     Raises:
         UserError: the suffix names no format.
     """
-    if not out.suffix:
-        return None
     found = SUFFIXES.get(out.suffix.lower())
     if found is None:
-        raise UserError(
-            f"{out}: the suffix {out.suffix!r} names no format: use .hdf5, .npz or none, or give {setting('format')}."
-        )
+        raise UserError(f"{out}: the suffix {out.suffix!r} names no format: use .hdf5, .npz, or none for Minari.")
     return found
 
 
-def check_output(data: EpisodeDataset, source: Path, out: Path, format: Format) -> None:
+def check_output(data: EpisodeDataset, source: Path, out: Path) -> None:
     """Refuse before labelling what could not be written after it; whether `out` may be replaced is not asked here.
 
     Raises:
@@ -64,9 +54,9 @@ def check_output(data: EpisodeDataset, source: Path, out: Path, format: Format) 
             hold the data.
     """
     if out.name in ("", ".."):
-        raise UserError(f"{out} is a folder that is there already: name the {format} data to make in it.")
-    folder = format == "minari"
-    wanted = "a folder (Minari)" if folder else f"a file ({'HDF5' if format == 'd4rl' else 'npz'})"
+        raise UserError(f"{out} is a folder that is there already: name the data to make in it.")
+    wanted = WRITTEN[output_format(out)]
+    folder = output_format(out) == "minari"
     if os.path.lexists(out):
         try:
             mode = out.stat().st_mode
@@ -157,26 +147,15 @@ def sweep(out: Path, folder: Path) -> None:
     remove_leftovers([*leftovers(out), *out.parent.glob(f".{glob.escape(out.name)}.*.old")])
     for path in folder.glob("*"):
         if path.name != ".lock":
-            _remove(path)
+            remove(path)
 
 
-def _remove(path: Path) -> None:
-    """Remove a file or folder; nothing where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def finished(
-    out: Path, format: Format, key: str, data: EpisodeDataset, facts: Mapping[str, Any]
-) -> EpisodeDataset | None:
+def finished(out: Path, key: str, data: EpisodeDataset, facts: Mapping[str, Any]) -> EpisodeDataset | None:
     """Return what `out` holds if that is what labelling `data` would write there; None if it is anything else.
 
     Args:
         out: what is there.
-        format: what would be written.
-        key: of the labels, see `otr.labels.labelling.content_key`.
+        key: of the labels, see `otr.labels.keys.label_key`.
         data: what is labelled.
         facts: what else the output has to say of its labels.
     """
@@ -185,11 +164,11 @@ def finished(
     except UserError:
         return None
     said = found.attributes.get(ATTRIBUTE)
-    wanted = {**facts, "key": key, "rewards": array_digest(found.rewards)}
+    wanted = {**facts, "key": key, "rewards": digest_of(found.rewards)}
     same = (
         isinstance(said, Mapping)
         and all(said.get(name) == value for name, value in wanted.items())
-        and next(iter(reversed(found.provenance)), {}).get("format") == format
+        and next(iter(reversed(found.provenance)), {}).get("format") == output_format(out)
         and np.array_equal(found.episode_starts, data.episode_starts)
         and np.array_equal(found.observations, data.observations)
         and np.array_equal(true_rewards(found), true_rewards(data))
@@ -197,28 +176,28 @@ def finished(
     return found if same else None
 
 
-def rehearse(data: EpisodeDataset, folder: Path, out: Path, format: Format) -> None:
+def rehearse(data: EpisodeDataset, folder: Path, out: Path) -> None:
     """Write one episode in the format of the output and remove it: what a writer refuses is known before labelling.
 
     Raises:
         UserError: see `EpisodeDataset.save`.
     """
     path = folder / out.name
-    _remove(path)  # half of one, where a process was killed while it removed its own
+    remove(path)  # half of one, where a process was killed while it removed its own
     try:
-        save_dataset(data.select([0]), path, format, overwrite=False, compress=False)
+        save_dataset(data.select([0]), path)
     finally:
-        _remove(path)
+        remove(path)
 
 
-def save_dataset(data: EpisodeDataset, out: Path, format: Format, *, overwrite: bool, compress: bool) -> Path:
+def save_dataset(data: EpisodeDataset, out: Path, *, overwrite: bool = False) -> Path:
     """Write the dataset, atomically; a Minari folder is named after `out`.
 
     Raises:
         UserError: see `EpisodeDataset.save`.
     """
-    options: dict[str, Any] = {"compress": compress} if format != "npz" else {}
-    if format == "minari":
+    options: dict[str, Any] = {}
+    if output_format(out) == "minari":
         name = re.sub(r"[^-\w]+", "-", out.name).strip("-") or "labelled"
         options["dataset_id"] = name if re.search(r"-v\d+$", name) else f"{name}-v0"
-    return data.save(out, format=format, overwrite=overwrite, **options)
+    return data.save(out, overwrite=overwrite, **options)

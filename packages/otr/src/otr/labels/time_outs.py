@@ -53,5 +53,4 @@ def repeated(labels: Labels, compared: EpisodeDataset, data: EpisodeDataset) -> 
     rows = kept_rows(data)
     assert len(rows) == compared.num_steps
     source = np.searchsorted(rows, np.arange(data.num_steps), side="right") - 1
-    steps = {name: values[source] for name, values in labels.steps.items()}
-    return Labels(labels.rewards[source], steps, labels.episodes)
+    return Labels(labels.rewards[source], labels.episodes)

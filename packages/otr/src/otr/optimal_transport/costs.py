@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from otr.config import CostConfig
+from otr.settings.transport import CosineCost, CostConfig, EuclideanCost, RegisteredCost
 from paperloop.errors import UserError
 from paperloop.settings import did_you_mean
 
@@ -16,12 +16,15 @@ __all__ = ["CostFunction", "Rows", "cost_matrix", "prepare_rows", "register_cost
 #: (T, D) and (T', D) float32 vectors to their (T, T') costs, finite in float32.
 CostFunction = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-BUILT_IN = ("cosine", "euclidean", "sqeuclidean")
+#: Kinds of rows whose costs every solver computes itself.
+BUILT_IN = ("dot", "euclidean", "sqeuclidean")
+#: Of the cosine: float32 sees it for short vectors only.
+RIDGE = 1e-8
 _REGISTERED: dict[str, CostFunction] = {}
 
 
 def register_cost(name: str, function: CostFunction) -> None:
-    """Make `CostConfig(kind=name)` mean `function`. Registering the same function again is not an error.
+    """Make `RegisteredCost(name=name)` mean `function`. Registering the same function again is not an error.
 
     Raises:
         UserError: another cost has that name.
@@ -39,13 +42,13 @@ class Rows(NamedTuple):
         norms: (N,) float32, the lengths of the raw vectors, for the cosine's ridge; ones for other costs.
         kind: "dot" (the cost is 1 - <x, y>, times |x||y|/(|x||y| + ridge)), "euclidean", "sqeuclidean", or the name of
             a registered cost.
-        ridge: of the cosine.
+        ridge: of the cosine, 0 for other costs.
     """
 
     values: np.ndarray
     norms: np.ndarray
     kind: str
-    ridge: float
+    ridge: float = 0.0
 
     def select(self, rows: slice) -> Rows:
         """Return some of the rows."""
@@ -64,33 +67,34 @@ def prepare_rows(values: np.ndarray, starts: np.ndarray, cost: CostConfig) -> Ro
         UserError: there is no such cost, or a value is too large for float32.
     """
     ones = np.ones(len(values), np.float32)
-    ridge = 0.0
-    kind = cost.kind
-    if kind == "cosine":
-        # In float64, so that neither squares of large values overflow nor those of small ones vanish.
-        wide = values.astype(np.float64)
-        largest = np.abs(wide).max(axis=1, initial=0.0)
-        safe = np.where(largest > 0, largest, 1.0)
-        norms = np.sqrt(np.square(wide / safe[:, None]).sum(axis=1)) * safe
-        unit = np.where(largest[:, None] > 0, wide / np.where(largest > 0, norms, 1.0)[:, None], 0.0)
-        norms = np.where(largest > 0, norms, 0.0)
-        with np.errstate(over="ignore"):
-            prepared, lengths = unit.astype(np.float32), np.minimum(norms, 1e18).astype(np.float32)
-        kind, ridge = "dot", cost.ridge
-        if cost.context > 1:
-            # The mean of cosines is the product of the stacked unit vectors, but each has a ridge of its own: that of
-            # vectors shorter than 1e-4 goes lost, all-zero ones keep their cost of 1.
-            lengths, ridge = ones, 0.0
+    if isinstance(cost, CosineCost):
+        rows = _directions(values)
+        # The mean of cosines is the product of the stacked unit vectors, but each has a ridge of its own: that of
+        # vectors shorter than 1e-4 goes lost, all-zero ones keep their cost of 1.
+        rows = rows._replace(norms=ones, ridge=0.0) if cost.context > 1 else rows
     else:
-        with np.errstate(over="ignore"):
-            prepared, lengths = values.astype(np.float32), ones
-        if not np.isfinite(prepared).all():
-            raise UserError(f"The cost {kind!r} works in float32, which ends at 3e38: scale the features down.")
+        kind = cost.name if isinstance(cost, RegisteredCost) else cost.type
         if kind not in (*BUILT_IN, *_REGISTERED):
-            raise UserError(f"There is no cost {kind!r}{did_you_mean(kind, [*BUILT_IN, *_REGISTERED])}")
-    if cost.context > 1:
-        prepared = _stacked(prepared, starts, cost.context)
-    return Rows(np.ascontiguousarray(prepared), lengths, kind, ridge)
+            raise UserError(f"There is no cost registered as {kind!r}{did_you_mean(kind, _REGISTERED)}")
+        with np.errstate(over="ignore"):
+            rows = Rows(values.astype(np.float32), ones, kind)
+        if not np.isfinite(rows.values).all():
+            raise UserError(f"The cost {kind!r} works in float32, which ends at 3e38: scale the features down.")
+    if not isinstance(cost, EuclideanCost | RegisteredCost) and cost.context > 1:
+        rows = rows._replace(values=_stacked(rows.values, starts, cost.context))
+    return rows._replace(values=np.ascontiguousarray(rows.values))
+
+
+def _directions(values: np.ndarray) -> Rows:
+    """Unit vectors and lengths, by float64, so that no squares of large values overflow nor of small ones vanish."""
+    wide = values.astype(np.float64)
+    largest = np.abs(wide).max(axis=1, initial=0.0)
+    safe = np.where(largest > 0, largest, 1.0)
+    norms = np.sqrt(np.square(wide / safe[:, None]).sum(axis=1)) * safe
+    unit = np.where(largest[:, None] > 0, wide / np.where(largest > 0, norms, 1.0)[:, None], 0.0)
+    norms = np.where(largest > 0, norms, 0.0)
+    with np.errstate(over="ignore"):
+        return Rows(unit.astype(np.float32), np.minimum(norms, 1e18).astype(np.float32), "dot", RIDGE)
 
 
 def _stacked(values: np.ndarray, starts: np.ndarray, context: int) -> np.ndarray:

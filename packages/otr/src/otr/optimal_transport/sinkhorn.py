@@ -13,48 +13,41 @@ the weight 1/1000, and returns q_t = Ebar_t / 1000; with the weights 1/T and 1/T
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from otr.config import BACKENDS, CostConfig, SolverConfig
 from otr.optimal_transport.costs import Rows, prepare_rows
 from otr.optimal_transport.solvers.problem import Problem, Solution, Solver
+from otr.settings.transport import CosineCost, CostConfig, ExactConfig, OttConfig, SinkhornConfig, SolverConfig
 from paperloop.errors import UserError
-from paperloop.settings import did_you_mean
 
-__all__ = ["Problem", "Solution", "Solver", "add_solver", "make_solver", "transport", "transport_plan"]
+__all__ = ["auto_backend", "make_problem", "make_solver", "prepare_demos", "transport", "transport_plan"]
 
-_ADDED: dict[str, Callable[[], Solver]] = {}
-
-
-def add_solver(name: str, make: Callable[[], Solver]) -> None:
-    """Let `make_solver(name)` return `make()`.
-
-    Raises:
-        UserError: there is another of that name.
-    """
-    if name in BACKENDS or _ADDED.get(name, make) is not make:
-        raise UserError(f"There is a solver named {name!r} already: choose another name.")
-    _ADDED[name] = make
+COSINE = CosineCost()
+PUBLISHED = SinkhornConfig()
 
 
-def make_solver(backend: str = "auto") -> Solver:
-    """Return a back end by its name; see `otr.config.SolverConfig`.
+def make_solver(config: SolverConfig) -> Solver:
+    """Return the back end that a configuration names.
 
     Raises:
-        UserError: there is none of that name, or its extra is not installed.
+        UserError: its extra is not installed.
     """
-    if backend in _ADDED:
-        return _ADDED[backend]()
-    if backend not in BACKENDS:
-        raise UserError(f"There is no solver {backend!r}{did_you_mean(backend, [*BACKENDS, *_ADDED])}")
-    if backend == "auto":
-        backend = _choose()
+    if isinstance(config, ExactConfig):
+        from otr.optimal_transport.solvers.exact import ExactSolver
+
+        return ExactSolver()
+    if isinstance(config, OttConfig):
+        _need("ott")
+        from otr.optimal_transport.solvers.ott_solver import OttSolver
+
+        return OttSolver()
+    backend = auto_backend() if config.backend == "auto" else config.backend
     if backend == "numba":
-        _need("numba", "numba")
+        _need("numba")
         from otr.optimal_transport.solvers.numba_solver import NumbaSolver
 
         return NumbaSolver()
@@ -62,21 +55,13 @@ def make_solver(backend: str = "auto") -> Solver:
         from otr.optimal_transport.solvers.jax_solver import JaxSolver
 
         return JaxSolver()
-    if backend == "ott":
-        _need("ott", "ott")
-        from otr.optimal_transport.solvers.ott_solver import OttSolver
-
-        return OttSolver()
-    if backend == "exact":
-        from otr.optimal_transport.solvers.exact import ExactSolver
-
-        return ExactSolver()
     from otr.optimal_transport.solvers.reference import ReferenceSolver
 
     return ReferenceSolver()
 
 
-def _choose() -> str:
+def auto_backend() -> Literal["jax", "numba"]:
+    """Return the back end that "auto" means here; see `otr.settings.transport.SinkhornConfig`."""
     if importlib.util.find_spec("numba") is None:
         return "jax"
     if any(importlib.util.find_spec(f"jax_{name}") is not None for name in ("cuda12_plugin", "cuda13_plugin")):
@@ -87,8 +72,8 @@ def _choose() -> str:
     return "numba"
 
 
-def _need(module: str, extra: str) -> None:
-    if importlib.util.find_spec(module) is None:
+def _need(extra: str) -> None:
+    if importlib.util.find_spec(extra) is None:
         raise UserError(f"The solver {extra!r} needs the extra of that name: install otr[{extra}], or use 'auto'.")
 
 
@@ -96,18 +81,16 @@ def transport(
     episodes: Sequence[ArrayLike],
     demonstrations: Sequence[ArrayLike],
     *,
-    cost: CostConfig | None = None,
-    solver: SolverConfig | None = None,
-    backend: Solver | None = None,
+    cost: CostConfig = COSINE,
+    solver: SolverConfig = PUBLISHED,
 ) -> Solution:
     """Solve every episode against every demonstration.
 
     Args:
         episodes: E arrays (T_e, D).
         demonstrations: K arrays (T'_k, D).
-        cost: the cosine by default.
+        cost: of moving one vector onto another.
         solver: the definition of the paper by default.
-        backend: a solver; by default what `solver.backend` names.
 
     Returns:
         The solution. `expected_costs` is (K, N): all steps of the first episode, then those of the second, and so on.
@@ -117,32 +100,28 @@ def transport(
     Raises:
         UserError: shapes do not fit, a sequence is empty, or a value is NaN or infinite; the message says where.
     """
-    problem = make_problem(episodes, demonstrations, cost or CostConfig(), solver or SolverConfig())
-    return (backend or make_solver(problem.config.backend)).solve(problem)
+    return make_solver(solver).solve(make_problem(episodes, demonstrations, cost, solver))
 
 
 def transport_plan(
     episode: ArrayLike,
     demonstration: ArrayLike,
     *,
-    cost: CostConfig | None = None,
-    solver: SolverConfig | None = None,
-    backend: Solver | None = None,
+    cost: CostConfig = COSINE,
+    solver: SolverConfig = PUBLISHED,
 ) -> np.ndarray:
     """Return the plan (T, T') of one pair; its rows sum to 1/T.
 
     Args:
         episode: (T, D).
         demonstration: (T', D).
-        cost: see `transport`, as for the next two.
+        cost: see `transport`.
         solver: likewise.
-        backend: likewise.
 
     Raises:
         UserError: see `transport`.
     """
-    problem = make_problem([episode], [demonstration], cost or CostConfig(), solver or SolverConfig())
-    return (backend or make_solver(problem.config.backend)).plan(problem)
+    return make_solver(solver).plan(make_problem([episode], [demonstration], cost, solver))
 
 
 def make_problem(

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from otr.config import EndRule
 from otr.presets import PRESETS, Domain
 from paperloop.errors import UserError
 from paperloop.settings import Count, Positive, did_you_mean, fault, settings
@@ -15,14 +14,11 @@ from paperloop.settings import Count, Positive, did_you_mean, fault, settings
 __all__ = ["CLONING", "ORIGINAL", "SCHEMA", "TrainConfig"]
 
 #: Of saved configurations.
-SCHEMA = 2
-
+SCHEMA = 3
 #: Learners that clone behaviour; one program holds them all.
 CLONING = ("bc", "bc10", "bc10-labels")
 #: The name in OUT/data of the data as it came.
 ORIGINAL = "original"
-#: What a name in `TrainConfig.labels` ends with that is a file's.
-_SUFFIXES = (".hdf5", ".h5", ".hdf", ".npz")
 
 
 @settings
@@ -30,7 +26,8 @@ class TrainConfig:
     """Learners on a dataset labelled in several ways, all else equal: the arms of a comparison.
 
     Attributes:
-        data: the dataset: a D4RL HDF5 file, a Minari folder, or an npz file
+        data: the dataset: a D4RL HDF5 file, a Minari folder, or an npz file; of one that `otr label` wrote the rewards
+            that it had before count
         demos: the demonstrations: a file of the same formats, or top:K for the K best episodes of the dataset
         domain: whose published settings labels and IQL take
         labels: presets of `otr label`; oracle is the true rewards, constant the control. Also files that `otr label`
@@ -54,12 +51,6 @@ class TrainConfig:
             labels' spread
         devices: agents are spread over so many devices (CPU: virtual ones, one a core), as far as their number can be
             divided
-        demo_score: what top:K ranks by (None: the domain's)
-        episode_ends: what ends an episode, in flat files; for AntMaze give goal or timeouts
-        max_episode_steps: the time limit, for flat files that say nothing of time-outs (None: the environment's)
-        observation_keys: parts of the observations to join, for Minari data made of parts
-        action_keys: likewise for actions
-        drop_nonfinite: leave out episodes that hold NaN or infinity
     """
 
     data: str = ""
@@ -80,51 +71,34 @@ class TrainConfig:
     reward_bias: float = 0.0
     initial_value: Literal["mean", "zero"] = "mean"
     devices: Count = 1
-    demo_score: Literal["return", "antmaze"] | None = None
-    episode_ends: EndRule | None = None
-    max_episode_steps: Count | None = None
-    observation_keys: tuple[str, ...] = ()
-    action_keys: tuple[str, ...] = ()
-    drop_nonfinite: bool = False
 
     def __post_init__(self) -> None:
-        for name in self.labels:
-            if name not in PRESETS and not _is_path(name):
-                near = did_you_mean(name, PRESETS)
-                more = "" if near.endswith("?") else f" A file is given with its suffix, a folder as ./{name}."
-                raise UserError(f"There are no labels {name!r}{near}{more}")
-        for name, path in self.label_files.items():
-            if name in PRESETS or name == ORIGINAL or name.startswith("."):
+        for label in self.labels:
+            if label in PRESETS:
+                continue
+            if "/" not in label and not Path(label).suffix:
+                near = did_you_mean(label, PRESETS)
+                more = "" if near.endswith("?") else f" A file is given with its suffix, a folder as ./{label}."
+                raise UserError(f"There are no labels {label!r}{near}{more}")
+            if (name := _name(label)) in PRESETS or name == ORIGINAL:
                 raise UserError(
-                    f"{path}: the labels of a file have its name, and {name!r} means something else: rename the file."
+                    f"{label}: the labels of a file have its name, and {name!r} means something else: rename the file."
                 )
-        for field, what in (("labels", "arm"), ("learners", "learner")):
-            names = list(map(_name, self.labels)) if field == "labels" else list(self.learners)
+        for field, names in (("labels", [_name(label) for label in self.labels]), ("learners", self.learners)):
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
-                raise fault(self, field, text=f"{{{field}}} names {twice!r} twice: name each {what} once.")
-        if not self.labels and any(self.reads_labels(name) for name in self.learners):
+                raise fault(self, field, text=f"{{{field}}} names {twice!r} twice: name each once.")
+        if not self.labels and self._reads_labels:
             raise fault(self, "labels", "one or more presets or files, such as oracle, otr and constant")
 
-    @staticmethod
-    def reads_labels(learner: str) -> bool:
-        """Whether what a learner does depends on rewards that labelling gives: not so for bc and bc10."""
-        return learner not in ("bc", "bc10")
+    @property
+    def _reads_labels(self) -> bool:
+        return any(name not in ("bc", "bc10") for name in self.learners)
 
     @property
-    def used_labels(self) -> tuple[str, ...]:
-        """The names of the labels that some learner reads."""
-        return tuple(map(_name, self.labels)) if any(self.reads_labels(name) for name in self.learners) else ()
-
-    @property
-    def label_files(self) -> dict[str, str]:
-        """Name -> path of the labels that were made before."""
-        return {_name(one): one for one in self.labels if _is_path(one)}
-
-    @property
-    def used_presets(self) -> tuple[str, ...]:
-        """Those of `used_labels` that `otr train` makes."""
-        return tuple(name for name in self.used_labels if name not in self.label_files)
+    def used_labels(self) -> dict[str, str]:
+        """What labels are called in tables and in OUT/data -> preset or file, of those that some learner reads."""
+        return {_name(label): label for label in self.labels} if self._reads_labels else {}
 
     @property
     def dispatch(self) -> int:
@@ -142,18 +116,8 @@ class TrainConfig:
         count = min(self.evaluations, self.num_steps)
         return tuple(round(self.num_steps * k / count) for k in range(1, count + 1))
 
-    def label_config(self, name: str) -> Any:
-        """Return the labeller's configuration behind a preset in `labels`."""
-        return PRESETS[name][self.domain]
-
-
-def _is_path(label: str) -> bool:
-    return label not in PRESETS and (label.endswith(_SUFFIXES) or "/" in label or "\\" in label)
-
 
 def _name(label: str) -> str:
-    """What labels are called in tables and in OUT/data: a preset, or a file's name without its suffix."""
-    if not _is_path(label):
-        return label
+    """A preset's own name, or a file's without its suffix."""
     path = Path(label)
-    return path.stem if path.suffix in _SUFFIXES else path.name
+    return label if label in PRESETS else path.stem if path.suffix in (".hdf5", ".h5", ".hdf", ".npz") else path.name

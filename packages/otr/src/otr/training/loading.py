@@ -11,11 +11,10 @@ from otr.training.config import TrainConfig
 from otr.training.programs import make_programs
 from otr.training.report import saved_training
 from paperloop.errors import UserError
-from paperloop.settings import did_you_mean, load_config
+from paperloop.settings import did_you_mean
 
 if TYPE_CHECKING:
-    from policy_finetune.envs.acting import Policy
-    from policy_finetune.trainers.loading import LoadedRun
+    from policy_finetune import LoadedRun, Policy
 
 __all__ = ["LoadedTraining", "load_run"]
 
@@ -70,15 +69,8 @@ def load_run(folder: str | Path) -> LoadedTraining:
         UserError: it is not such a folder, or policy-finetune is missing.
         CheckpointError: a checkpoint is damaged, or there is none yet.
     """
-    folder = Path(folder)
-    config, seed = saved_training(folder)
+    config, seed = saved_training(Path(folder))
     names = [program.name for program in make_programs(config)]  # which says where policy-finetune is missing
-    return LoadedTraining(config, seed, {name: _load_learner(folder, name) for name in names})
+    from policy_finetune import load_run
 
-
-def _load_learner(folder: Path, name: str) -> LoadedRun:
-    from policy_finetune.config import SCHEMA, OfflineConfig
-    from policy_finetune.trainers.loading import load_run as load_learner
-
-    config = load_config(OfflineConfig, folder / name, SCHEMA)
-    return load_learner(folder / name, data=[folder / "data" / Path(file).name for file in config.data])
+    return LoadedTraining(config, seed, {name: load_run(Path(folder) / name) for name in names})

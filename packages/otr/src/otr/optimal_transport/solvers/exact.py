@@ -10,8 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from otr.optimal_transport.costs import cost_matrix
-from otr.optimal_transport.solvers.problem import Problem, Solution
-from otr.optimal_transport.solvers.threads import thread_count
+from otr.optimal_transport.solvers.problem import Problem, Solution, thread_count
 from paperloop.errors import UserError
 
 __all__ = ["ExactSolver", "exact_plan"]
@@ -45,7 +44,7 @@ class ExactSolver:
             solution.marginal_errors[k, e] = abs(plan.sum(axis=0) - 1 / C.shape[1]).sum()
 
         pairs = [(k, e) for k in range(len(problem.demos)) for e in range(len(problem.starts))]
-        with ThreadPoolExecutor(min(thread_count(problem.config.threads), len(pairs))) as pool:
+        with ThreadPoolExecutor(min(thread_count(), len(pairs))) as pool:
             list(pool.map(one, pairs))  # both solvers let go of the interpreter lock while they work
         return solution
 
@@ -72,14 +71,14 @@ def exact_plan(C: np.ndarray) -> np.ndarray:
 
         plan, log = ot.emd(np.full(T, 1 / T), np.full(M, 1 / M), np.ascontiguousarray(C), numItermax=PIVOTS, log=True)
         if log["warning"]:
-            raise UserError(f"POT's network simplex gave up on {T} x {M} steps ({log['warning']}): use solver 'numba'.")
+            raise UserError(
+                f"POT's network simplex gave up on {T} x {M} steps ({log['warning']}): use the solver sinkhorn."
+            )
         return np.asarray(plan)
     common = math.lcm(T, M)
     if common <= LARGEST_REPEATED:
         return _assigned(C, common // T, common // M)
-    raise UserError(
-        f"Exact transport between {T} and {M} steps needs POT: install otr[pot], or choose another solver.backend."
-    )
+    raise UserError(f"Exact transport between {T} and {M} steps needs POT: install otr[pot], or choose another solver.")
 
 
 def _assigned(C: np.ndarray, rows: int, columns: int) -> np.ndarray:

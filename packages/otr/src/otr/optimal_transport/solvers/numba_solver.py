@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import subprocess
 import sys
@@ -15,9 +16,9 @@ import numpy as np
 
 from otr.optimal_transport.costs import Rows, cost_matrix
 from otr.optimal_transport.solvers import numba_kernels as kernels
-from otr.optimal_transport.solvers.problem import Problem, Solution, relaxation_powers
+from otr.optimal_transport.solvers.numba_loops import COST_KINDS, MASKED
+from otr.optimal_transport.solvers.problem import Numbers, Problem, Solution, numbers_of, thread_count
 from otr.optimal_transport.solvers.reference import band_mask
-from otr.optimal_transport.solvers.threads import thread_count
 
 __all__ = ["NumbaSolver", "compile_kernels"]
 
@@ -38,7 +39,7 @@ class NumbaSolver:
         _compile_elsewhere()
         solution = Solution.empty(problem)
         jobs = [(k, block) for k, demo in enumerate(problem.demos) for block in _blocks(problem.lengths, demo)]
-        threads = min(thread_count(problem.config.threads), max(len(jobs), 1))
+        threads = min(thread_count(), max(len(jobs), 1))
         if threads == 1:
             for k, block in jobs:
                 _run(problem, solution, k, block)
@@ -86,14 +87,13 @@ def _is_cached(kernel: Any) -> bool:
 
 def compile_kernels() -> None:
     """Compile what `NumbaSolver` calls, for the types that it calls it with."""
-    x, norms = np.ones((2, 1), np.float32), np.ones(2, np.float32)
-    one = np.ones(1, np.int64)
-    kernels.solve_block(
-        x, norms, np.ascontiguousarray(x.T), norms, 0, 1e-8, -1, one - 1, one + 1, 0.01, False, -1.0, -1.0, 1, 0.0,
-        norms.copy(), np.empty(1), one.copy(),
-    )  # fmt: skip
+    x, norms, one = np.ones((2, 1), np.float32), np.ones(2, np.float32), np.ones(1, np.int64)
+    numbers = Numbers(0.01, math.inf, math.inf, 1, 0.0, 0)
+    rows, demo = kernels.Vectors(x, norms), kernels.Vectors(np.ascontiguousarray(x.T), norms)
+    found = kernels.Found(norms.copy(), np.empty(1), one.copy())
+    kernels.solve_block(rows, demo, kernels.Cost(0, 1e-8), numbers, one - 1, one + 1, found)
     C = np.zeros((2, 2), np.float32)
-    kernels.solve_cost(C, 0.01, 1.0, 1.0, 1, 0.0, np.empty_like(C), norms.copy(), norms.copy(), norms.copy())
+    kernels.solve_cost(C, numbers, np.empty_like(C), norms.copy(), norms.copy(), norms.copy())
 
 
 def _blocks(lengths: np.ndarray, demo: Rows) -> list[np.ndarray]:
@@ -105,61 +105,34 @@ def _blocks(lengths: np.ndarray, demo: Rows) -> list[np.ndarray]:
 
 
 def _run(problem: Problem, solution: Solution, k: int, block: np.ndarray) -> None:
-    config, rows, demo = problem.config, problem.rows, problem.demos[k]
+    rows, demo = problem.rows, problem.demos[k]
     starts, lengths = problem.starts[block], problem.lengths[block]
-    if rows.kind not in kernels.COST_KINDS:
+    if rows.kind not in COST_KINDS:
         for e, start, length in zip(block, starts, lengths, strict=True):
             some = slice(int(start), int(start + length))
             out, error, _, done = _given_costs(problem, rows.select(some), demo)
             solution.expected_costs[k, some] = out
             solution.marginal_errors[k, e], solution.iterations[k, e] = error, done
         return
-    parity = config.mode == "parity"
-    errors, counts = np.empty(len(block)), np.empty(len(block), np.int64)
+    found = kernels.Found(solution.expected_costs[k], np.empty(len(block)), np.empty(len(block), np.int64))
     kernels.solve_block(
-        rows.values,
-        rows.norms,
-        np.ascontiguousarray(demo.values.T),
-        demo.norms,
-        kernels.COST_KINDS[rows.kind],
-        rows.ridge,
-        -1 if config.band is None else config.band,
+        kernels.Vectors(rows.values, rows.norms),
+        kernels.Vectors(np.ascontiguousarray(demo.values.T), demo.norms),
+        kernels.Cost(COST_KINDS[rows.kind], rows.ridge),
+        numbers_of(problem.config),
         starts,
         lengths,
-        config.epsilon,
-        config.relative_epsilon,
-        -1.0 if config.rho_agent is None else config.rho_agent,
-        -1.0 if config.rho_demo is None else config.rho_demo,
-        config.iterations if parity else config.max_iterations,
-        0.0 if parity else config.tolerance,
-        solution.expected_costs[k],
-        errors,
-        counts,
+        found,
     )
-    solution.marginal_errors[k, block], solution.iterations[k, block] = errors, counts
+    solution.marginal_errors[k, block], solution.iterations[k, block] = found.errors, found.counts
 
 
 def _given_costs(problem: Problem, rows: Rows, demo: Rows) -> tuple[np.ndarray, float, Callable[[], np.ndarray], int]:
     """Solve one pair by its cost matrix; the plan is a function, for few want it."""
-    config = problem.config
-    C = cost_matrix(rows, demo)
-    epsilon = (
-        max(config.epsilon * float(C.mean(dtype=np.float64)), 1e-30) if config.relative_epsilon else config.epsilon
-    )
-    if config.band is not None:
-        C = np.where(band_mask(*C.shape, config.band), C, kernels.MASKED)
+    C, numbers = cost_matrix(rows, demo), numbers_of(problem.config)
+    if numbers.band:
+        C = np.where(band_mask(*C.shape, numbers.band), C, MASKED)
     T, M = C.shape
     W, u, v, out = np.empty_like(C), np.empty(T, np.float32), np.empty(M, np.float32), np.empty(T, np.float32)
-    parity = config.mode == "parity"
-    error, done = kernels.solve_cost(
-        C,
-        epsilon,
-        *relaxation_powers(config, epsilon),
-        config.iterations if parity else config.max_iterations,
-        0.0 if parity else config.tolerance,
-        W,
-        u,
-        v,
-        out,
-    )
+    error, done = kernels.solve_cost(C, numbers, W, u, v, out)
     return out, error, lambda: W * (u[:, None] / np.float32(T)) * v[None, :], done

@@ -15,10 +15,12 @@ from ott.solvers.linear import sinkhorn as ott_sinkhorn
 from otr.optimal_transport.costs import Rows, cost_matrix
 from otr.optimal_transport.solvers.jax_solver import bucket
 from otr.optimal_transport.solvers.problem import Problem, Solution
+from otr.settings.transport import OttConfig
 
 __all__ = ["OttSolver"]
 
 INNER = 10  # ott's default: the marginal error is looked at every so many iterations
+THRESHOLD = 1e-9  # of the authors' code: in practice all iterations are done
 
 
 class OttSolver:
@@ -53,55 +55,34 @@ class OttSolver:
 
 def _call(problem: Problem, rows: Rows, demo: Rows, Tp: int, Mp: int) -> Any:
     config = problem.config
+    assert isinstance(config, OttConfig)
     T, M = len(rows.values), len(demo.values)
-    parity = config.mode == "parity"
-    given = not (rows.kind == "dot" and not config.relative_epsilon)
+    given = rows.kind != "dot"
     if given:
-        C = cost_matrix(rows, demo)
-        epsilon = config.epsilon * float(C.mean()) if config.relative_epsilon else config.epsilon
-        x = _padded(np.pad(C, ((0, 0), (0, Mp - M))), Tp)
+        x = _padded(np.pad(cost_matrix(rows, demo), ((0, 0), (0, Mp - M))), Tp)
         y = np.zeros((Mp, 1), np.float32)
     else:
         # The raw vectors again, as far as float32 has them: ott's cosine divides by their lengths itself.
-        epsilon = config.epsilon
         x = _padded(rows.values * rows.norms[:, None], Tp)
         y = _padded(demo.values * demo.norms[:, None], Mp)
     a = _padded(np.full((T, 1), 1 / T, np.float32), Tp)[:, 0]
     b = _padded(np.full((M, 1), 1 / M, np.float32), Mp)[:, 0]
-    return _solve(
-        given,
-        config.iterations if parity else config.max_iterations,
-        1e-9 if parity else config.tolerance,
-        rows.ridge,
-        x,
-        y,
-        a,
-        b,
-        max(epsilon, 1e-30),
-    )
+    return _solve(given, config, rows.ridge, x, y, a, b)
 
 
 def _padded(values: np.ndarray, length: int) -> np.ndarray:
     return np.pad(values, ((0, length - len(values)), (0, 0))).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _solve(
-    given: bool,
-    iterations: int,
-    threshold: float,
-    ridge: float,
-    x: jax.Array,
-    y: jax.Array,
-    a: jax.Array,
-    b: jax.Array,
-    epsilon: Any,
+    given: bool, config: OttConfig, ridge: float, x: jax.Array, y: jax.Array, a: jax.Array, b: jax.Array
 ) -> tuple[Any, Any, Any, Any]:
     if given:
-        geom: geometry.Geometry = geometry.Geometry(cost_matrix=x, epsilon=epsilon)
+        geom: geometry.Geometry = geometry.Geometry(cost_matrix=x, epsilon=config.epsilon)
     else:
-        geom = pointcloud.PointCloud(x, y, cost_fn=costs.Cosine(ridge=ridge), epsilon=epsilon)
-    solver = ott_sinkhorn.Sinkhorn(threshold=threshold, max_iterations=iterations, inner_iterations=INNER)
+        geom = pointcloud.PointCloud(x, y, cost_fn=costs.Cosine(ridge=ridge), epsilon=config.epsilon)
+    solver = ott_sinkhorn.Sinkhorn(threshold=THRESHOLD, max_iterations=config.iterations, inner_iterations=INNER)
     out = solver(linear_problem.LinearProblem(geom, a=a, b=b))
     plan = out.matrix
     mass = jnp.sum(plan, axis=1)

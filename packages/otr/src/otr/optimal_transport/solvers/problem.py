@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from otr.config import SolverConfig
 from otr.optimal_transport.costs import Rows
+from otr.settings.transport import Parity, SinkhornConfig, SolverConfig
 
-__all__ = ["Problem", "Solution", "Solver", "relaxation_powers"]
+__all__ = ["Numbers", "Problem", "Solution", "Solver", "numbers_of", "relaxation_power", "thread_count"]
 
 
 class Problem(NamedTuple):
@@ -71,10 +73,39 @@ class Solver(Protocol):
         ...
 
 
-def relaxation_powers(config: SolverConfig, epsilon: float) -> tuple[float, float]:
-    """Return rho/(rho + epsilon) for the agent's and the demonstration's marginal; 1 for a hard one."""
+class Numbers(NamedTuple):
+    """What the iterations are told by their settings.
 
-    def power(rho: float | None) -> float:
-        return 1.0 if rho is None else rho / (rho + epsilon)
+    Attributes:
+        epsilon: regularisation.
+        rho_agent: strength of the penalty on the agent's marginal; infinite for a hard one.
+        rho_demo: that on the demonstration's.
+        iterations: how many at most.
+        tolerance: of the marginal error; 0 to do all iterations.
+        band: half-width of the temporal band; 0 for none.
+    """
 
-    return power(config.rho_agent), power(config.rho_demo)
+    epsilon: float
+    rho_agent: float
+    rho_demo: float
+    iterations: int
+    tolerance: float
+    band: int
+
+
+def numbers_of(config: SolverConfig) -> Numbers:
+    """Return the numbers of a configuration of Sinkhorn's iterations."""
+    assert isinstance(config, SinkhornConfig)
+    mode = config.mode
+    limits = (mode.iterations, 0.0) if isinstance(mode, Parity) else (mode.max_iterations, mode.tolerance)
+    return Numbers(config.epsilon, config.rho_agent or math.inf, config.rho_demo or math.inf, *limits, config.band or 0)
+
+
+def relaxation_power(rho: float, epsilon: float) -> float:
+    """Return rho/(rho + epsilon), the power of an update (Chizat et al. 2018); 1 for a hard marginal."""
+    return 1.0 if math.isinf(rho) else rho / (rho + epsilon)
+
+
+def thread_count() -> int:
+    """Return the cores that this process may use, which `taskset` and batch systems limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from otr.optimal_transport.costs import cost_matrix
-from otr.optimal_transport.solvers.problem import Problem, Solution, relaxation_powers
+from otr.optimal_transport.solvers.problem import Problem, Solution, numbers_of, relaxation_power
 
 __all__ = ["ReferenceSolver", "band_mask", "sinkhorn"]
 
@@ -39,7 +39,7 @@ def sinkhorn(
         epsilon: regularisation.
         iterations: how many at most, columns first.
         tolerance: of the marginal error; 0 to do all iterations.
-        lam_agent: rho/(rho + epsilon), see `relaxation_powers`.
+        lam_agent: rho/(rho + epsilon), see `relaxation_power`.
         lam_demo: likewise.
         mask: (T, M) booleans, the pairs that may be matched.
     """
@@ -90,18 +90,15 @@ class ReferenceSolver:
         return self._pair(problem, slice(start, start + int(problem.lengths[0])), 0)[1]
 
     def _pair(self, problem: Problem, rows: slice, k: int) -> tuple[np.ndarray, np.ndarray, float, int]:
-        config = problem.config
+        n = numbers_of(problem.config)
         C = cost_matrix(problem.rows.select(rows), problem.demos[k], np.float64)
-        epsilon = max(config.epsilon * C.mean(), 1e-30) if config.relative_epsilon else config.epsilon
-        lam_agent, lam_demo = relaxation_powers(config, epsilon)
-        parity = config.mode == "parity"
         plan, error, done = sinkhorn(
             C,
-            epsilon,
-            iterations=config.iterations if parity else config.max_iterations,
-            tolerance=0.0 if parity else config.tolerance,
-            lam_agent=lam_agent,
-            lam_demo=lam_demo,
-            mask=None if config.band is None else band_mask(*C.shape, config.band),
+            n.epsilon,
+            iterations=n.iterations,
+            tolerance=n.tolerance,
+            lam_agent=relaxation_power(n.rho_agent, n.epsilon),
+            lam_demo=relaxation_power(n.rho_demo, n.epsilon),
+            mask=band_mask(*C.shape, n.band) if n.band else None,
         )
         return C, plan, error, done

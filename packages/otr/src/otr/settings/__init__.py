@@ -1,0 +1,1 @@
+"""The parts that the configurations of labellers are made of; unions are told apart by `type`."""
