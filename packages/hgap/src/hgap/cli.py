@@ -47,7 +47,7 @@ class MakePoliciesOptions:
 def make_policies(options: MakePoliciesOptions) -> None:
     """Search for linear policies of several behaviours, of which make-data makes motion.
 
-    Continues what is in the folder. Policies for HalfCheetah-v5 come with the package.
+    Continues what is in the folder. Policies for HalfCheetah-v5 and Walker2d-v5 come with the package.
     """
     from hgap.evaluation.commands import make_policies
 
