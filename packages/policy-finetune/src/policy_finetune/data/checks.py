@@ -20,12 +20,11 @@ import numpy as np
 from paperloop.errors import UserError, setting
 from paperloop_data import EpisodeDataset, UnusedOptionWarning, environment_of
 from paperloop_data.formats.minari import DATASET_ID
-from paperloop_data.io import dataset_path
 from policy_finetune.config import DataOptions
 from policy_finetune.envs.recorded import differences, task_of
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["check_dataset", "check_there", "is_minari", "load_for", "load_options"]
+__all__ = ["check_dataset", "is_minari", "load_for", "load_options"]
 
 #: Actions this far outside the bounds, as a part of half the range, are rounding and not counted.
 ROUNDING = 1e-5
@@ -108,19 +107,6 @@ def is_minari(path: Path) -> bool:
     if not os.path.lexists(path):
         return bool(DATASET_ID.fullmatch(path.as_posix()))
     return path.is_dir() or path.name == "main_data.hdf5"
-
-
-def check_there(file: str | Path) -> None:
-    """Raise unless there is a file or folder at a path, or a local Minari dataset of that id.
-
-    Raises:
-        UserError: there is neither; of an id it says where Minari's datasets were looked for.
-    """
-    if os.path.lexists(file):
-        return
-    if not DATASET_ID.fullmatch(Path(file).as_posix()):
-        raise UserError(f"There is no dataset at {file}: check {setting('data')}.")
-    dataset_path(file)
 
 
 def check_dataset(
