@@ -267,7 +267,7 @@ def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, A
 def measured(tier: Tier, trainer: Any, state: Any, seed: int, policy: Any = "sampled") -> Json:
     """The worst levels, and the test mazes: name -> one number a seed."""
     from minimax_ued.evaluation.cvar import CVaR
-    from minimax_ued.evaluation.evaluate import OODMazes
+    from minimax_ued.evaluation.mazes import OODMazes
 
     found: Json = {}
     if tier.cvar is not None:

@@ -7,8 +7,7 @@ import pytest
 
 from benchmarks.minimax_published import CVAR_SFL, OOD_25, OOD_60, PUBLISHED, compared, main
 from minimax_ued.evaluation.cvar import ALPHAS
-from minimax_ued.evaluation.evaluate import OOD_MAZES
-from minimax_ued.levels.suite import TEST_MAZES
+from minimax_ued.levels.suite import OOD_MAZES, TEST_MAZES
 
 
 @pytest.mark.parametrize("table", PUBLISHED.values(), ids=PUBLISHED)

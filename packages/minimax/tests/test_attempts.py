@@ -7,7 +7,7 @@ import pytest
 
 from minimax_ued.config import MazeConfig
 from minimax_ued.envs.maze import Level, Maze
-from minimax_ued.evaluation.attempts import play, play_attempts
+from minimax_ued.evaluation.attempts import play_attempts
 from minimax_ued.nets.students import StudentOutput
 from paperloop.errors import UserError
 
@@ -58,17 +58,23 @@ ENV = Maze(MazeConfig(height=1, width=8, n_walls=0, max_steps=T))
 LEVELS = jax.tree.map(lambda *x: np.stack(x), corridor(1), corridor(5), corridor(5, wall=3))
 
 
+def play(student, **options):
+    """One episode on each level."""
+    played = play_attempts(ENV, student, jnp.zeros(1), jax.random.key(0)[None], LEVELS, **options)
+    return jax.tree.map(lambda x: x[0, :, 0], played)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("policy", ["sampled", "greedy"])
 def test_one_episode_a_level(policy):
-    episodes = play(ENV, Forward(), None, jax.random.key(0), LEVELS, policy=policy)
+    episodes = play(Forward(), policy=policy)
     np.testing.assert_allclose(episodes.returns, [1 - 0.9 * 1 / T, 1 - 0.9 * 5 / T, 0.0], rtol=1e-6)
     np.testing.assert_array_equal(episodes.lengths, [1, 5, T])
     np.testing.assert_array_equal(episodes.solved, [True, True, False])
 
 
 def test_a_limit_cuts_off():
-    episodes = play(ENV, Forward(), None, jax.random.key(0), LEVELS, limits=jnp.array([1, 4, 3]))
+    episodes = play(Forward(), limits=jnp.array([1, 4, 3]))
     np.testing.assert_array_equal(episodes.lengths, [1, 4, 3])
     np.testing.assert_array_equal(episodes.solved, [True, False, False])
 

@@ -62,7 +62,7 @@ def test_train_leaves_a_complete_run_with_pictures(trained):
     logged = rows(trained)
     assert {row["split"] for row in logged} == {"train", "held_out"}
     assert [row["step"] for row in logged if row["split"] == "train"] == [1, 2]
-    for name in ("levels.png", "episode.gif", "complexity.png"):
+    for name in ("levels.png", "episode.gif", "train-level-n_walls.png"):
         with Image.open(trained / "plots" / name) as picture:
             assert min(picture.size) > 50
 
@@ -110,18 +110,16 @@ def test_evaluate_measures_the_run_and_its_controls(trained, tmp_path, capsys):
     assert found["tasks"] == ["held out", "held out, hard", "own levels", "FourRooms"]
     assert list(found["solved"]) == ["tiny", "untrained student", "random policy"]
     for kind in ("solved", "returns", "regrets"):
-        assert all(np.shape(rates) == (2, 4) for rates in found[kind].values())
-    assert found["worst_levels"]["n_levels"] == 30
-    assert np.shape(found["own_levels"]["tiny"]) == (2, 3)
+        for rates in found[kind].values():
+            assert list(rates) == found["tasks"]
+            assert all(len(values) == 2 for values in rates.values())
+    assert found["worst_levels"]["levels"] == "30 levels of maze7"
     assert found["runs"]["tiny"]["env_steps"] == 256
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("FourRooms", "untrained", "random", str(out / "evaluation.md")))
-    text = (out / "evaluation.md").read_text()
-    assert all(f"({file.name})" in text for file in out.iterdir() if file.suffix == ".png")
-    assert {file.name for file in out.iterdir() if file.suffix != ".pdf"} == {
-        *("evaluation.md", "evaluation.json", "evaluation.png", "mazes.png", "cvar.png", "path-length.png"),
-        *("complexity.png", "levels-tiny.png", "own-levels.png"),
-    }
+    assert "(evaluation.png)" in (out / "evaluation.md").read_text()
+    names = {"evaluation.md", "evaluation.json", "evaluation.png", "evaluation.pdf"}
+    assert {file.name for file in out.iterdir()} == names
 
 
 def test_a_misspelt_maze_is_noticed_before_jax_starts(trained, tmp_path, monkeypatch, capsys):
@@ -149,20 +147,19 @@ def test_virtual_devices_are_named():
 @pytest.mark.slow
 def test_levels_draws_random_levels_and_test_mazes(tmp_path):
     """In a process of its own: the command computes on the CPU, which JAX cannot be told after its first use."""
-    random, tests, edited = tmp_path / "new" / "random.png", tmp_path / "tests.png", tmp_path / "edited.png"
+    random, tests = tmp_path / "new" / "random.png", tmp_path / "tests.png"
     own, drawing = tmp_path / "own.png", tmp_path / "levels.txt"
     drawing.write_text(">..#\n...G\n\nv.#\n..G\n")
     calls = [
         ["levels", "--preset", "small", "--n", "4", "--out", str(random)],
         ["levels", "--mazes", "Labyrinth", "FourRooms", "--out", str(tests)],
-        ["levels", "--preset", "small", "--n", "4", "--mutate", "5", "--out", str(edited)],
         ["levels", "--levels", str(drawing), "--out", str(own)],
     ]
     code = f"import sys; from minimax_ued.cli import main; sys.exit(max(main(call) for call in {calls}))"
     env = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, [str(random), str(tests), str(edited), str(own)]), done.stderr
-    for file, least in ((random, 100), (tests, 100), (edited, 100), (own, 30)):
+    assert (done.returncode, done.stdout.split()) == (0, [str(random), str(tests), str(own)]), done.stderr
+    for file, least in ((random, 100), (tests, 100), (own, 30)):
         with Image.open(file) as picture:
             assert min(picture.size) > least
 
@@ -235,9 +232,8 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
         (["evaluate", "RUN", "--episodes", "0"], ["--episodes is 0"]),
         (["evaluate", "RUN", "--cvar-attempts", "0"], ["--cvar-attempts is 0"]),
         (["evaluate", "RUN", "--cvar-levels", "601"], ["601", "from 1 to 600"]),
-        (["evaluate", "RUN", "--student", "1"], ["--student is 1", "'dr'", "one student"]),
+        (["evaluate", "RUN", "--student", "1"], ["--student is 1", "'dr'"]),
         (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
-        (["levels", "--mutate", "-1"], ["--mutate is -1"]),
         (["levels", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
         (["levels", "--levels", "TMP/none.txt", "--mazes", "Labyrinth"], ["--mazes and --levels are both given"]),
         (["levels", "--preset", "cartpole_dr"], ["--domain is 'cartpole'", "only mazes"]),

@@ -9,7 +9,7 @@ import pytest
 
 from minimax_ued.envs.maze import Maze
 from minimax_ued.evaluation import cvar
-from minimax_ued.evaluation.cvar import ALPHAS, CVaR, WinRates, by_path_length, tails
+from minimax_ued.evaluation.cvar import ALPHAS, CVaR, tails
 from minimax_ued.levels.held_out import held_out_levels
 from minimax_ued.nets.students import StudentOutput
 from minimax_ued.presets import PRESETS
@@ -51,34 +51,29 @@ def test_every_level_is_measured_in_its_place(monkeypatch):
     """In chunks that do not divide the number of levels."""
     monkeypatch.setattr(cvar, "_CHUNK", 48)
     measure = CVaR(stand_in(), n_levels=110, attempts=2)
-    found = measure.win_rates(None, 0)
     levels = held_out_levels("maze7")
     steps = np.array([straight_ahead(jax.tree.map(lambda x: x[i], levels)) for i in range(110)])  # noqa: B023
     assert 0 < (steps > 0).sum() < 110
-    for rates in (found.ranking, found.measured, found.both):
+    for rates in measure.win_rates(None, 0):
         np.testing.assert_array_equal(rates, np.broadcast_to(steps > 0, (2, 110)))
-    np.testing.assert_allclose(found.returns[0], np.where(steps > 0, 1 - 0.9 * steps / 64, 0), atol=1e-6)
-    np.testing.assert_array_equal(found.lengths[0], np.where(steps > 0, steps, 64))
     assert set(measure(None, 0)) == {f"cvar_{p}" for p in ("0.1", "1", "2", "5", "10", "20", "100")}
 
 
 @pytest.mark.slow
 def test_the_two_rounds_are_independent_and_repeatable():
     measure = CVaR(stand_in(), n_levels=60, attempts=3, policy="random")
-    found, again, other = (measure.win_rates(None, seed) for seed in (0, 0, 1))
-    assert not np.array_equal(found.ranking, found.measured)
-    assert not np.array_equal(found.ranking[0], found.ranking[1])
-    np.testing.assert_array_equal(found.measured, again.measured)
-    assert not np.array_equal(found.measured, other.measured)
+    (ranking, measured), (_, again), (_, other) = (measure.win_rates(None, seed) for seed in (0, 0, 1))
+    assert not np.array_equal(ranking, measured)
+    assert not np.array_equal(ranking[0], ranking[1])
+    np.testing.assert_array_equal(measured, again)
+    assert not np.array_equal(measured, other)
 
 
 def test_choosing_by_another_round_takes_the_bias_away():
     """All levels are equally hard: the worst tenth is no worse than the rest, though it looks so in its own round."""
     rng = np.random.default_rng(0)
     ranking, measured = rng.binomial(5, 0.5, (2, 3, 4000)) / 5
-    found = WinRates(ranking, measured, measured, measured)
-    unbiased = tails(found, (0.1,))
-    biased = tails(WinRates(measured, measured, measured, measured), (0.1,))
+    unbiased, biased = tails(ranking, measured, (0.1,)), tails(measured, measured, (0.1,))
     assert unbiased.shape == (3, 1)
     assert (abs(unbiased - 0.5) < 4 * np.sqrt(0.25 / 5 / 400)).all()
     assert (biased < 0.2).all()
@@ -87,20 +82,10 @@ def test_choosing_by_another_round_takes_the_bias_away():
 def test_tails_of_distinct_ranks_are_means_of_sorted_levels():
     rng = np.random.default_rng(1)
     ranking, measured = rng.permuted(np.tile(np.arange(1000.0), (2, 1)), axis=1), rng.random((2, 1000))
-    table = tails(WinRates(ranking, measured, measured, measured))
+    table = tails(ranking, measured)
     for column, alpha in enumerate(ALPHAS):
         worst = np.argsort(ranking, axis=1)[:, : round(alpha * 1000)]
         np.testing.assert_allclose(table[:, column], np.take_along_axis(measured, worst, 1).mean(1))
-
-
-def test_bins_of_path_lengths():
-    """Widths of two moves up to nine; the last bin reaches down until it has three levels."""
-    lengths = np.array([1, 1, 2, 3, 4, 4, 5, 7, 9])
-    rates = np.array([[1.0, 0.5, 0.0, 1.0, 1.0, 0.0, 0.2, 0.4, 0.6]])
-    found = WinRates(rates, rates, rates, rates)
-    table = by_path_length(found, lengths, bins=5, least=3)
-    assert [(one.low, one.high, one.n) for one in table] == [(1, 2, 3), (3, 4, 3), (5, 9, 3)]
-    np.testing.assert_allclose([one.rates[0] for one in table], [0.5, 2 / 3, 0.4])
 
 
 @pytest.mark.parametrize(
@@ -125,5 +110,3 @@ def test_the_largest_stored_set_of_a_size_is_taken():
     trainer.env = Maze(trainer.config.env)
     measure = CVaR(trainer)
     assert (measure.n_levels, measure.name) == (10_000, "maze13-10000")
-    assert (measure.min_actions >= measure.path_lengths).all()
-    assert (measure.path_lengths > 0).all()

@@ -9,7 +9,9 @@ from minimax_ued.config import MazeConfig, StudentConfig
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Level
 from minimax_ued.envs.maze.level import stack_levels
-from minimax_ued.evaluation.evaluate import OOD_MAZES, OOD_MAZES_DCD, HeldOut, OODMazes, OwnLevels, expand_mazes
+from minimax_ued.evaluation.evaluate import HeldOut
+from minimax_ued.evaluation.mazes import OODMazes
+from minimax_ued.levels.suite import OOD_MAZES, expand_mazes
 from minimax_ued.nets.students import make_student
 from minimax_ued.presets import PRESETS
 from minimax_ued.trainer import UEDTrainer
@@ -76,23 +78,11 @@ def test_out_of_distribution_mazes(trainer):
     np.testing.assert_allclose(metrics["regret/SixteenRooms"] + metrics["return/SixteenRooms"], best, rtol=1e-5)
 
 
-def test_every_maze_of_the_suites_exists(trainer):
+def test_every_maze_of_the_suite_exists(trainer):
     assert OODMazes(trainer).names == OOD_MAZES
-    assert OODMazes(trainer, OOD_MAZES_DCD).names == OOD_MAZES_DCD
-    assert len(set(OOD_MAZES_DCD) - set(OOD_MAZES)) == 3
-    assert expand_mazes(["PerfectMaze", "dcd"]) == ("PerfectMaze", *OOD_MAZES_DCD)
+    assert expand_mazes(["PerfectMaze", "ood"]) == ("PerfectMaze", *OOD_MAZES)
     with pytest.raises(UserError, match="'Labyrinth' is named twice"):
         expand_mazes(["ood", "Labyrinth"])
-
-
-@pytest.mark.slow
-def test_variants_keep_their_own_rules(trainer):
-    """FourRooms of dcd ends after 100 steps instead of 250, and its walls hide what is behind them."""
-    mazes = OODMazes(trainer, ["FourRooms", "FourRoomsDCD"], n_episodes=20)
-    lengths = {name: int(episodes.lengths.max()) for name, episodes in mazes.episodes(trainer.init(0), 0).items()}
-    assert lengths == {"FourRooms": 250, "FourRoomsDCD": 100}
-    views = {group.names[0]: group.env.config.see_through_walls for group in mazes._groups}
-    assert views == {"FourRooms": True, "FourRoomsDCD": False}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +91,6 @@ def test_variants_keep_their_own_rules(trainer):
         (lambda t: OODMazes(t, ["Labyrint"]), 'did you mean "Labyrinth"'),
         (lambda t: OODMazes(t, []), "at least one"),
         (lambda t: OODMazes(t, ["Labyrinth", "Labyrinth"]), "each once"),
-        (lambda t: HeldOut(t, "maze8"), "maze"),
         (lambda t: HeldOut(t, policy="best"), "'best'"),
         (lambda t: HeldOut(t, n_episodes=0), "n_episodes is 0"),
         (lambda t: HeldOut(t, max_levels=50), "max_levels is 50"),
@@ -124,7 +113,7 @@ def test_a_size_without_held_out_levels():
 def test_levels_of_ones_own(trainer):
     """Of any size; what cannot be solved within the step limit has no regret."""
     levels = stack_levels([Level.from_text(f">G{'.' * 14}"), Level.from_text(f">#{'.' * 13}G")])
-    own = OwnLevels(trainer, levels, n_episodes=5)
+    own = HeldOut(trainer, levels, n_episodes=5)
     np.testing.assert_allclose(own.optimal_returns, [1 - 0.9 / 64, 0.0], rtol=1e-6)
     state = trainer.init(0)
     episodes = own.episodes(state, 0)
@@ -197,6 +186,6 @@ def test_an_environment_that_is_no_maze():
     assert set(metrics) == {"solve_rate", "return", "regret"}
     np.testing.assert_allclose(metrics["regret"] + metrics["return"], 0.6, rtol=1e-5)
     assert HeldOut(StandIn(Lottery())).levels.shape == (1000,)
-    for make in (lambda: OODMazes(trainer), lambda: OwnLevels(trainer, None), lambda: HeldOut(trainer, "maze7")):
+    for make in (lambda: OODMazes(trainer), lambda: HeldOut(trainer, jnp.zeros(3))):
         with pytest.raises(UserError, match="Offering"):
             make()

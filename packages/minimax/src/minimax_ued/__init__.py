@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from minimax_ued.envs.maze.maze import Maze
     from minimax_ued.envs.maze.mutate import MUTATIONS, register_mutation
     from minimax_ued.evaluation.cvar import CVaR
-    from minimax_ued.evaluation.evaluate import OOD_MAZES, HeldOut, OODMazes, OwnLevels, play
-    from minimax_ued.exhibits.history import read_history
+    from minimax_ued.evaluation.evaluate import HeldOut
+    from minimax_ued.evaluation.mazes import OODMazes
     from minimax_ued.levels.files import load_levels, save_levels
-    from minimax_ued.levels.suite import TEST_MAZES
+    from minimax_ued.levels.suite import OOD_MAZES, TEST_MAZES
     from minimax_ued.loading import LoadedRun, LoadedStudent, load_run
     from minimax_ued.methods import METHODS, Method, register_method
     from minimax_ued.nets.students import Student, StudentOutput
@@ -44,9 +44,9 @@ __all__ = [
     "METHODS", "MUTATIONS", "OBJECTIVES", "OOD_MAZES", "PRESETS", "SCORES", "TEST_MAZES", "AutoReset",
     "BufferConfig", "BufferState", "CVaR", "CartPoleConfig", "DistributionConfig", "EditorConfig", "Environment",
     "HeldOut", "LearnableConfig", "Level", "LevelBuffer", "LevelEditor", "LoadedRun", "LoadedStudent", "Maze",
-    "MazeConfig", "Method", "MutationConfig", "OODMazes", "OwnLevels", "PPOConfig", "Rollout", "S5Config",
+    "MazeConfig", "Method", "MutationConfig", "OODMazes", "PPOConfig", "Rollout", "S5Config",
     "Student", "StudentConfig", "StudentOutput", "TeacherConfig", "Timestep", "TrainConfig", "TrainState",
-    "UEDTrainer", "check_level", "load_levels", "load_run", "play", "read_history", "register_method",
+    "UEDTrainer", "check_level", "load_levels", "load_run", "register_method",
     "register_mutation", "register_score", "save_levels",
 ]  # fmt: skip
 
@@ -63,10 +63,10 @@ _HOME = {
     "envs.maze.level": ("Level", "check_level"),
     "envs.maze.maze": ("Maze",),
     "envs.maze.mutate": ("MUTATIONS", "register_mutation"),
-    "levels.suite": ("TEST_MAZES",),
+    "levels.suite": ("OOD_MAZES", "TEST_MAZES"),
     "evaluation.cvar": ("CVaR",),
-    "evaluation.evaluate": ("OOD_MAZES", "HeldOut", "OODMazes", "OwnLevels", "play"),
-    "exhibits.history": ("read_history",),
+    "evaluation.evaluate": ("HeldOut",),
+    "evaluation.mazes": ("OODMazes",),
     "levels.files": ("load_levels", "save_levels"),
     "loading": ("LoadedRun", "LoadedStudent", "load_run"),
     "methods": ("METHODS", "Method", "register_method"),

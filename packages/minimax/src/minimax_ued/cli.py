@@ -34,8 +34,6 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     """
     _start_jax(options.device, config.devices)
     from minimax_ued.exhibits.gallery import draw_run
-    from minimax_ued.exhibits.snapshots import draw_timeline
-    from minimax_ued.report.scorecard import standard_evaluators
     from minimax_ued.trainer import UEDTrainer
     from paperloop.loop.folder import RunFolder
     from paperloop.loop.runner import run
@@ -43,27 +41,44 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     from paperloop_lab.sinks import make_sinks
 
     trainer = UEDTrainer(config)
-    plots = options.out / "plots"
-    evaluators = standard_evaluators(trainer, plots)
+    evaluators = _evaluators(trainer)
     arguments: dict[str, Any] = options.run_arguments() | {"sinks": make_sinks(options.sinks)}
     arguments["eval_every"] = options.eval_every or max(1, trainer.num_steps // 5)
     arguments["log_every"] = options.log_every or 1
     RunFolder(options.out).check(trainer, seed=options.seed, resume=options.resume)  # before compiling is spoken of
     _say_how_long(config, options)
     state = run(trainer, options.out, steps=trainer.num_steps, evaluators=evaluators, **arguments)
+    plots = options.out / "plots"
     plots.mkdir(exist_ok=True)
     draw_run(trainer, state, plots, seed=options.seed)
-    steps_each = config.env_steps_per_cycle * config.cycles_per_step
-    draw_timeline(plots, plots / "buffer-over-training.png", steps_each=steps_each)
-    _draw_complexity(options.out, plots)
-    shown = ["train/return"]
-    for split in ("held_out", "mazes"):
-        if split in evaluators:
-            shown.insert(0, f"{split}/solve_rate")
+    shown = [f"{split}/solve_rate" for split in evaluators if split != "kept"] + ["train/return"]
     if "held_out" in evaluators and evaluators["held_out"].hard.any():
         shown.insert(1, "held_out/solve_rate_hard")
+    if config.domain == "maze":
+        shown += [f"{split}{name}" for split in ("train/level/", "kept/") for name in ("n_walls", "path_length")]
     describe = report if options.quiet else report_command
-    describe([options.out], plots, metrics=shown, x="env_steps")
+    describe([options.out], plots, metrics=[name for name in shown if name[:5] != "kept/" or "kept" in evaluators],
+             x="env_steps")  # fmt: skip
+
+
+def _evaluators(trainer: Any) -> dict[str, Any]:
+    """What `train` measures on the way: test levels of the size of the mazes, and what is trained on."""
+    from minimax_ued.envs.maze import Maze
+    from minimax_ued.evaluation.evaluate import HeldOut
+    from minimax_ued.evaluation.kept import KeptLevels
+    from minimax_ued.evaluation.mazes import OODMazes
+    from minimax_ued.levels.suite import OOD_MAZES
+
+    evaluators: dict[str, Any] = {}
+    try:
+        evaluators["held_out"] = HeldOut(trainer)
+    except UserError:
+        if isinstance(trainer.env, Maze):
+            evaluators["mazes"] = OODMazes(trainer, OOD_MAZES[:3])
+    method = trainer.config.method_spec
+    if method.curated or method.teacher:
+        evaluators["kept"] = KeptLevels(trainer)
+    return evaluators
 
 
 def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
@@ -79,18 +94,6 @@ def _say_how_long(config: TrainConfig, options: RunOptions) -> None:
         print("Compiling; the first time that takes half a minute or more.", file=sys.stderr, flush=True)
 
 
-def _draw_complexity(run: Path, plots: Path) -> None:
-    """Draw what the run trained on, where it logged that: another environment than the maze has other measures."""
-    from minimax_ued.exhibits.history import complexity_figure, read_history
-    from paperloop_lab.plots import save_figure
-
-    try:
-        history = read_history(run)
-    except UserError:
-        return
-    save_figure(complexity_figure({run.resolve().name: history}), plots / "complexity.png")
-
-
 @settings
 class EvaluateOptions:
     """What `evaluate` takes.
@@ -98,8 +101,7 @@ class EvaluateOptions:
     Attributes:
         runs: run folders; each run's newest checkpoint is measured
         out: where the report goes (None: into the run's plots/, or ./evaluation for several runs)
-        mazes: test mazes by name; "ood" (the default) is the twelve of the UED literature, "dcd" the same as dcd has
-            them
+        mazes: test mazes by name; "ood" (the default) is the twelve of the UED literature
         episodes: episodes on each test maze, and on each level of your own
         levels: levels of your own to measure on too: an .npz file, or text that draws mazes with blank lines between
             them
@@ -127,13 +129,12 @@ class EvaluateOptions:
 
 @app.command(options=EvaluateOptions, essentials=("mazes", "episodes", "levels"))
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure trained students, and write a report in Markdown and JSON with figures.
+    """Measure trained students, and write a report in Markdown and JSON with a figure.
 
     Solved rate, return and regret on held-out levels and on the out-of-distribution test mazes, next to the untrained
-    student and the random policy; the win rate on the worst of many solvable levels; and what the runs trained on. All
-    with intervals over seeds.
+    student and the random policy; and the win rate on the worst of many solvable levels. All with intervals over seeds.
     """
-    from minimax_ued.evaluation.evaluate import expand_mazes
+    from minimax_ued.levels.suite import expand_mazes
 
     mazes = expand_mazes(options.mazes)  # before JAX starts, which takes its time
     own = None
@@ -142,13 +143,13 @@ def evaluate(options: EvaluateOptions) -> None:
 
         own = load_levels(options.levels)
     _start_jax(options.device, 1)
-    from minimax_ued.report.build import print_scorecard, write_report
-    from minimax_ued.report.scorecard import make_scorecard
+    from minimax_ued.evaluation.measure import evaluate_runs
+    from minimax_ued.evaluation.report import print_evaluation, write_evaluation
 
     out = options.out
     if out is None:
         out = options.runs[0] / "plots" if len(options.runs) == 1 else Path("evaluation")
-    card = make_scorecard(
+    found = evaluate_runs(
         options.runs,
         mazes=mazes,
         episodes=options.episodes,
@@ -159,8 +160,8 @@ def evaluate(options: EvaluateOptions) -> None:
         cvar_attempts=options.cvar_attempts,
         own_levels=own,
     )
-    print_scorecard(card)
-    for file in write_report(card, out):
+    print_evaluation(found)
+    for file in write_evaluation(found, out):
         _print(file)
 
 
@@ -200,7 +201,6 @@ class LevelsOptions:
         mazes: test mazes by name; without these and --levels, random levels of the configuration
         levels: levels of your own: an .npz file, or text that draws mazes with blank lines between them
         n: random levels to draw
-        mutate: draw next to each random level what so many edits make of it, by the configuration's mutation operator
         seed: of the levels
     """
 
@@ -208,7 +208,6 @@ class LevelsOptions:
     mazes: tuple[str, ...] = ()
     levels: Path | None = None
     n: Count = 24
-    mutate: CountOrZero = 0
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -222,7 +221,7 @@ class LevelsOptions:
     config=TrainConfig,
     presets=PRESETS,
     preset_help=PRESET_HELP,
-    essentials=("mazes", "levels", "n", "mutate", "seed", "env.height", "env.width", "env.n_walls"),
+    essentials=("mazes", "levels", "n", "seed", "env.height", "env.width", "env.n_walls"),
 )
 def levels(options: LevelsOptions, config: TrainConfig) -> None:
     """Draw test mazes, levels of your own, or random ones of a configuration, with the number of actions they take."""
@@ -234,20 +233,16 @@ def levels(options: LevelsOptions, config: TrainConfig) -> None:
 
         own = load_levels(options.levels)
     _start_jax("cpu", 1)
+    import jax
+
     from minimax_ued.envs.maze import Maze
-    from minimax_ued.exhibits.gallery import draw_mutations, draw_test_mazes, random_levels
-    from minimax_ued.exhibits.pictures import level_sheet, save_png
-    from minimax_ued.exhibits.snapshots import action_labels, count_actions
+    from minimax_ued.exhibits.gallery import draw_levels, draw_test_mazes, random_levels
 
     if options.mazes:
-        _print(draw_test_mazes(list(options.mazes), options.out, seed=options.seed))
+        _print(draw_test_mazes(options.mazes, options.out, seed=options.seed))
         return
-    env = Maze(config.env)
-    drawn, actions = random_levels(env, options.seed, options.n) if own is None else (own, count_actions(own))
-    if options.mutate:
-        _print(draw_mutations(env, drawn, config.mutation.operator, options.mutate, options.out, seed=options.seed))
-        return
-    _print(save_png(options.out, level_sheet(drawn, action_labels(actions))))
+    drawn = random_levels(Maze(config.env), jax.random.key(options.seed), options.n) if own is None else own
+    _print(draw_levels(drawn, options.out))
 
 
 @settings

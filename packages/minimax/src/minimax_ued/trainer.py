@@ -131,9 +131,9 @@ class UEDTrainer:
             UserError: there is no such student.
         """
         if not 0 <= student < self.config.n_students:
+            name, last = setting("student", otherwise="student"), self.config.n_students - 1
             raise UserError(
-                f"student is {student}, but a run of method {self.config.method!r} has students 0 to "
-                f"{self.config.n_students - 1}."
+                f"{name} is {student}, but a run of method {self.config.method!r} has students 0 to {last}."
             )
         return jax.tree.map(lambda x: x[:, student], state.params)
 

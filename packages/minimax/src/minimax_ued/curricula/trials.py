@@ -14,7 +14,7 @@ from flax import struct
 from jax import Array
 
 from minimax_ued.envs.autoreset import AutoReset
-from minimax_ued.envs.base import Environment
+from minimax_ued.envs.base import Environment, success_return
 from minimax_ued.learning.layout import Constraint, unconstrained
 from minimax_ued.nets.students import Student
 from paperloop.errors import UserError
@@ -92,7 +92,7 @@ def play_trials(
     if n % batch:
         raise UserError(f"play_trials got {n} levels in batches of {batch}: choose a divisor of {n}.")
     auto = AutoReset(env, fresh=False)
-    success_return = getattr(env, "success_return", 0.0)
+    threshold = success_return(env)
 
     def play(key: Array, levels: Any) -> Trials:
         reset_key, scan_key = jax.random.split(key)
@@ -107,7 +107,7 @@ def play_trials(
             counts = done & (seen.episodes == 0) if first_only else done
             seen = Trials(
                 episodes=seen.episodes + counts,
-                successes=seen.successes + (counts & (returns > success_return)),
+                successes=seen.successes + (counts & (returns > threshold)),
                 max_returns=jnp.where(counts, jnp.maximum(seen.max_returns, returns), seen.max_returns),
             )
             returns = jnp.where(done, 0.0, returns)

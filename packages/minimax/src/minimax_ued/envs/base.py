@@ -35,7 +35,7 @@ from flax import struct
 
 __all__ = [
     "BuiltLevel", "EditorObservation", "EditorState", "EnvState", "Environment", "Level", "LevelEditor", "Mutation",
-    "Observation", "Timestep",
+    "Observation", "Timestep", "success_return",
 ]  # fmt: skip
 
 Level = TypeVar("Level")
@@ -119,6 +119,11 @@ class Environment(Protocol[Level, EnvState, Observation]):
     def level_metrics(self, level: Level) -> Mapping[str, jax.Array]:
         """Return name -> f32[], cheap enough for the inside of a compiled training cycle."""
         ...
+
+
+def success_return(env: Environment) -> float:
+    """Return what an episode's return must exceed to count as solved; 0 where the environment does not say."""
+    return float(getattr(env, "success_return", 0.0))
 
 
 class Mutation(Protocol[Level]):

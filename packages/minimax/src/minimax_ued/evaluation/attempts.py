@@ -18,11 +18,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from minimax_ued.envs.base import Environment
+from minimax_ued.envs.base import Environment, success_return
 from minimax_ued.nets.students import Student
 from paperloop.errors import UserError
 
-__all__ = ["Episodes", "Policy", "check_policy", "default_slots", "play", "play_attempts", "success_return"]
+__all__ = ["Episodes", "Policy", "check_policy", "play_attempts"]
 
 #: How actions are chosen: sampled from the student's policy, its most likely action, or uniformly (a control).
 Policy = Literal["sampled", "greedy", "random"]
@@ -42,55 +42,14 @@ class Episodes(NamedTuple):
     solved: Array
 
 
-def success_return(env: Environment) -> float:
-    """Return what an episode's return must exceed to count as solved; 0 where the environment does not say."""
-    return float(getattr(env, "success_return", 0.0))
-
-
 def check_policy(policy: str) -> None:
-    """Refuse what is no `Policy`.
+    """Refuse what is not a `Policy`.
 
     Raises:
         UserError: the message names what there is.
     """
     if policy not in get_args(Policy):
         raise UserError(f"policy is {policy!r}, but must be one of {', '.join(map(repr, get_args(Policy)))}.")
-
-
-def default_slots() -> int:
-    """Return how many episodes to play at a time: what fits a core's caches, or what fills a GPU."""
-    return 256 if jax.default_backend() == "cpu" else 16_384
-
-
-def play(
-    env: Environment,
-    student: Student,
-    params: Any,
-    key: Array,
-    levels: Any,
-    *,
-    policy: Policy = "sampled",
-    limits: Array | None = None,
-) -> Episodes:
-    """Play one episode on each level, from the start with an empty memory, by one student.
-
-    Args:
-        env: the environment.
-        student: the network.
-        params: its variables (no seed axis).
-        key: all randomness.
-        levels: leading axis L.
-        policy: how actions are chosen.
-        limits: i32 `[L]`, steps after which the episode on each level is cut off, where that is before
-            `env.max_steps`. The environment's rewards do not know of it.
-
-    Returns:
-        Episodes, `[L]`.
-    """
-    n = jax.tree.leaves(levels)[0].shape[0]
-    params = jax.tree.map(lambda x: x[None], params)
-    played = play_attempts(env, student, params, key[None], levels, policy=policy, limits=limits, slots=n)
-    return jax.tree.map(lambda x: x[0, :, 0], played)
 
 
 def play_attempts(
@@ -105,7 +64,7 @@ def play_attempts(
     limits: Array | None = None,
     slots: int | None = None,
 ) -> Episodes:
-    """Play every level several times, by several students of one architecture.
+    """Play every level several times, by several students of one architecture, each from an empty memory.
 
     Args:
         env: the environment.
@@ -115,8 +74,9 @@ def play_attempts(
         levels: leading axis L, the same for all students.
         attempts: episodes on each level, K.
         policy: how actions are chosen.
-        limits: as in `play`.
-        slots: episodes in progress at a time, for each student; None for `default_slots()`.
+        limits: i32 `[L]`, steps after which the episode on each level is cut off, where that is before
+            `env.max_steps`. The environment's rewards do not know of it.
+        slots: episodes in progress at a time, for each student; None for what fits a core's caches or fills a GPU.
 
     Returns:
         Episodes, `[S, L, K]`.
@@ -131,8 +91,9 @@ def play_attempts(
     n = jax.tree.leaves(levels)[0].shape[0]
     if limits is None:
         limits = jnp.full(n, env.max_steps, jnp.int32)
-    scale = jnp.float32(policy != "random")
-    slots = min(n * attempts, default_slots() if slots is None else slots)
+    if slots is None:
+        slots = 256 if jax.default_backend() == "cpu" else 16_384
+    slots, scale = min(n * attempts, slots), jnp.float32(policy != "random")
     return _play_attempts(env, student, policy == "greedy", attempts, slots, params, keys, levels, limits, scale)
 
 
@@ -155,7 +116,6 @@ def _play_attempts(
     """
     queue = attempts * limits.shape[0]
     prepared = jax.vmap(env.prepare)(levels)
-    threshold = success_return(env)
 
     def look_up(job: Array) -> tuple[Array, Any]:
         """The level of each slot's attempt; of the last one for slots that are out of work."""
@@ -219,7 +179,7 @@ def _play_attempts(
     )
     shape = (keys.shape[0], -1, attempts)
     returns, lengths = loop["returns"].reshape(shape), loop["lengths"].reshape(shape)
-    return Episodes(returns, lengths, returns > threshold)
+    return Episodes(returns, lengths, returns > success_return(env))
 
 
 def _select(mask: Array, then: Any, otherwise: Any) -> Any:

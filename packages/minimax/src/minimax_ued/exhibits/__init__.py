@@ -1,1 +1,1 @@
-"""What a person looks at: pictures of levels and episodes, and curves of what a run trained on."""
+"""Pictures of levels and of episodes."""

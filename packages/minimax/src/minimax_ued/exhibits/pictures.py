@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import functools
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -20,12 +18,11 @@ from minimax_ued.envs.maze.level import Level, check_level
 from paperloop.errors import UserError
 from paperloop.files import write_atomically
 
-__all__ = ["level_sheet", "render_level", "save_gif", "save_png", "view_cells"]
+__all__ = ["level_sheet", "render_level", "save_gif", "save_png"]
 
 _FLOOR, _LINE, _WALL = (247, 247, 244), (226, 226, 222), (47, 54, 66)
 _GOAL, _AGENT, _VIEW = (46, 160, 90), (208, 62, 56), (255, 206, 84)
 _PAPER, _INK = (255, 255, 255), (47, 54, 66)
-_MIN_TILE = 4
 
 
 def render_level(
@@ -37,15 +34,13 @@ def render_level(
         level: one level.
         agent_pos: (x, y) of the agent, by default where it starts.
         agent_dir: direction of the agent, by default the one in which it starts.
-        tile: pixels a cell, at least 4.
+        tile: pixels a cell.
         view_size: shade the square of this side that the agent sees.
 
     Raises:
-        UserError: the level is not valid, or `tile` is too small.
+        UserError: the level is not valid.
     """
     level = check_level(level)
-    if isinstance(tile, bool) or not isinstance(tile, int) or tile < _MIN_TILE:
-        raise UserError(f"A tile has at least {_MIN_TILE} pixels a side; got {tile!r}.")
     position = level.agent_pos if agent_pos is None else np.asarray(agent_pos)
     direction = int(level.agent_dir if agent_dir is None else agent_dir)
     height, width = level.wall_map.shape
@@ -54,13 +49,13 @@ def render_level(
     kinds[position[1] + 1, position[0] + 1] = 3 + direction
     cells = _tiles(tile)[kinds]  # [H + 2, W + 2, tile, tile, 3]
     if view_size is not None:
-        seen = np.pad(view_cells(position, direction, view_size, height, width), 1)
+        seen = np.pad(_view_cells(position, direction, view_size, height, width), 1)
         weight = np.where(kinds == 1, 0.2, 0.4)[seen][:, None, None, None]  # walls stay dark
         cells[seen] = np.round((1 - weight) * cells[seen] + weight * np.array(_VIEW)).astype(np.uint8)
     return cells.swapaxes(1, 2).reshape((height + 2) * tile, (width + 2) * tile, 3)
 
 
-def view_cells(agent_pos: Any, agent_dir: int, view_size: int, height: int, width: int) -> np.ndarray:
+def _view_cells(agent_pos: Any, agent_dir: int, view_size: int, height: int, width: int) -> np.ndarray:
     """Return bool[H, W], the cells inside the square of side `view_size` ahead of the agent; walls hide nothing."""
     x, y = (int(value) for value in agent_pos)
     side, reach = view_size // 2, view_size - 1
@@ -88,36 +83,21 @@ def _tiles(tile: int) -> np.ndarray:
     return np.stack([floor, np.full((tile, tile, 3), _WALL, np.uint8), goal, *agents])
 
 
-def level_sheet(
-    levels: Level | Sequence[Level | None],
-    labels: Sequence[str] | None = None,
-    *,
-    columns: int | None = None,
-    tile: int = 12,
-) -> np.ndarray:
-    """Return a sheet u8[height, width, 3] of mazes, each with its label above it; sizes may differ.
+def level_sheet(levels: Sequence[Level], labels: Sequence[str], *, columns: int = 8, tile: int = 12) -> np.ndarray:
+    """Return a sheet u8[height, width, 3] of single mazes, each with its label above it; sizes may differ.
 
     Args:
-        levels: levels with a leading axis, or a sequence of single ones; None leaves a place empty.
+        levels: at least one.
         labels: one text a level; longer ones are cut off at the width of the maze.
-        columns: mazes a row; by default about as many as rows.
-        tile: pixels a cell, at least 4.
+        columns: mazes a row.
+        tile: pixels a cell.
 
     Raises:
-        UserError: no levels, another number of labels, a level that is not valid, `columns` or `tile` too small.
+        UserError: a level is not valid.
     """
-    single = _single(levels)
-    if all(level is None for level in single):
-        raise UserError("There are no levels to draw; pass at least one.")
-    if labels is not None and len(labels) != len(single):
-        raise UserError(f"A sheet of {len(single)} levels needs {len(single)} labels; got {len(labels)}.")
-    columns = math.ceil(math.sqrt(len(single))) if columns is None else columns
-    if columns < 1:
-        raise UserError(f"A sheet has at least one column; got columns={columns}.")
-    columns = min(columns, len(single))
-    nothing = np.zeros((0, 0, 3), np.uint8)
-    pictures = [nothing if level is None else render_level(level, tile=tile) for level in single]
-    gap, text = tile, 0 if labels is None else 18
+    columns = min(columns, len(levels))
+    pictures = [render_level(level, tile=tile) for level in levels]
+    gap, text = tile, 18
     # Every row is as high and every column as wide as its largest maze.
     rows = range(0, len(pictures), columns)
     heights = [max(picture.shape[0] for picture in pictures[row : row + columns]) + text for row in rows]
@@ -125,22 +105,11 @@ def level_sheet(
     top, left = (gap + np.cumsum([0, *(size + gap for size in sizes)]) for sizes in (heights, widths))
     sheet = Image.new("RGB", (int(left[-1]), int(top[-1])), _PAPER)
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=12)
-    for i, picture in enumerate(pictures):
-        if picture.size:
-            x, y = int(left[i % columns]), int(top[i // columns])
-            if labels is not None:
-                draw.text((x, y), _cut(str(labels[i]), font, widths[i % columns]), fill=_INK, font=font)
-            sheet.paste(Image.fromarray(picture), (x, y + text))
+    for i, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+        x, y = int(left[i % columns]), int(top[i // columns])
+        draw.text((x, y), _cut(label, font, widths[i % columns]), fill=_INK, font=font)
+        sheet.paste(Image.fromarray(picture), (x, y + text))
     return np.asarray(sheet)
-
-
-def _single(levels: Level | Sequence[Level | None]) -> list[Level | None]:
-    if not isinstance(levels, Level):
-        return list(levels)
-    if np.ndim(levels.wall_map) != 3:
-        raise UserError(f"Levels for a sheet have one leading axis; got wall_map of shape {np.shape(levels.wall_map)}.")
-    host = jax.device_get(levels)
-    return [jax.tree.map(lambda leaf: leaf[i], host) for i in range(len(host.wall_map))]  # noqa: B023
 
 
 def _cut(text: str, font: Any, width: int) -> str:
@@ -159,16 +128,9 @@ def save_png(path: str | Path, image: np.ndarray) -> Path:
 
 
 def save_gif(
-    path: str | Path,
-    level: Level,
-    agent_pos: Any,
-    agent_dir: Any,
-    *,
-    tile: int = 16,
-    view_size: int | None = None,
-    frames_per_second: float = 8.0,
+    path: str | Path, level: Level, agent_pos: Any, agent_dir: Any, *, tile: int = 24, view_size: int | None = None
 ) -> Path:
-    """Write an episode as an animated GIF that repeats, with a pause on its last frame, and return its path.
+    """Write an episode as an animated GIF, 8 steps a second, with a pause on its last frame; return its path.
 
     Args:
         path: file to write.
@@ -177,26 +139,16 @@ def save_gif(
         agent_dir: i32[n], its direction.
         tile: pixels a cell.
         view_size: shade the square of this side that the agent sees.
-        frames_per_second: at most 50, which is the fastest that GIF viewers play.
 
     Raises:
-        UserError: the level is not valid, the two arrays disagree or are empty, the rate is out of range, or the file
-            cannot be written.
+        UserError: the level is not valid, or the file cannot be written.
     """
-    positions, directions = np.asarray(agent_pos), np.asarray(agent_dir)
-    if positions.ndim != 2 or positions.shape[1] != 2 or directions.shape != positions.shape[:1] or not len(positions):
-        raise UserError(
-            f"An episode of n frames has agent_pos [n, 2] and agent_dir [n]; got {positions.shape} and "
-            f"{directions.shape}."
-        )
-    if not 0 < frames_per_second <= 50:
-        raise UserError(f"frames_per_second is above 0 and at most 50; got {frames_per_second}.")
     frames = [
         render_level(level, agent_pos=position, agent_dir=direction, tile=tile, view_size=view_size)
-        for position, direction in zip(positions, directions, strict=True)
+        for position, direction in zip(agent_pos, agent_dir, strict=True)
     ]
     images = [Image.fromarray(frame).quantize(colors=64, dither=Image.Dither.NONE) for frame in frames]
-    durations = [round(1000 / frames_per_second)] * (len(images) - 1) + [1500]
+    durations = [125] * (len(images) - 1) + [1500]
     animation = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0, "disposal": 1}
     return _write(path, images[0], format="GIF", **animation)
 

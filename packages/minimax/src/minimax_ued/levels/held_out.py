@@ -16,7 +16,7 @@ from minimax_ued.envs.maze.level import Level, unpack_levels
 from paperloop.errors import UserError
 from paperloop.settings import did_you_mean
 
-__all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels"]
+__all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels", "is_hard_level"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +63,18 @@ def held_out_levels(name: str) -> Level:
     if base not in HELD_OUT:
         known = [key + suffix for key in HELD_OUT for suffix in ("", "-hard")]
         raise UserError(f"There is no held-out set named {name!r}{did_you_mean(name, known)}")
-    entry = HELD_OUT[base]
-    content = resources.files("minimax_ued.levels").joinpath("data", entry.file).read_bytes()
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        packed, hard = stored["levels"], stored["hard"]
+    entry, (packed, hard) = HELD_OUT[base], _stored(base)
     return unpack_levels(packed if name == base else packed[hard], entry.size, entry.size)
+
+
+def is_hard_level(name: str) -> np.ndarray:
+    """Return bool `[n]`, which levels of the whole set `name` belong to its hard subset."""
+    packed, hard = _stored(name)
+    return np.isin(np.arange(len(packed)), hard)
+
+
+def _stored(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The packed levels, and the numbers of the hard ones, hardest first."""
+    content = resources.files("minimax_ued.levels").joinpath("data", HELD_OUT[name].file).read_bytes()
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return stored["levels"], stored["hard"]

@@ -1,27 +1,20 @@
-"""Families of test mazes that are redrawn for every episode: four rooms, crossings and perfect mazes.
-
-Two generators of each, because numbers from the two are not comparable: `four_rooms`, `crossing` and `perfect_maze` are
-those of minimax (Jiang et al. 2023, arXiv 2311.12716); `four_rooms` with `in_doors`, `crossing_room_by_room` and
-`perfect_maze_kruskal` are those of the older PyTorch code of the same authors (facebookresearch/dcd; Parker-Holder et
-al. 2022, arXiv 2203.01302), the first two of them MiniGrid's (Chevalier-Boisvert et al. 2023, arXiv 2306.13831).
-"""
+"""Families of test mazes that are redrawn for every episode, as minimax draws them (arXiv 2311.12716)."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from minimax_ued.envs.maze.bitmap import pack_bits
 from minimax_ued.envs.maze.level import Level
-from minimax_ued.envs.maze.random_levels import draw_below, place_agent_and_goal
+from minimax_ued.envs.maze.random_levels import place_agent_and_goal
 from paperloop.errors import UserError
 
-__all__ = ["crossing", "crossing_room_by_room", "four_rooms", "perfect_maze", "perfect_maze_kruskal"]
+__all__ = ["crossing", "four_rooms", "perfect_maze"]
 
 
-def four_rooms(key: jax.Array, size: int = 17, in_doors: bool = False) -> Level:
+def four_rooms(key: jax.Array, size: int = 17) -> Level:
     """Draw a map of four rooms: a wall along the middle row and column, with one door in each of its four arms.
 
     Doors are uniform along their arm; agent and goal are uniform over the cells of the rooms.
@@ -29,7 +22,6 @@ def four_rooms(key: jax.Array, size: int = 17, in_doors: bool = False) -> Level:
     Args:
         key: typed PRNG key.
         size: H = W, odd.
-        in_doors: let agent and goal stand in doors too, as MiniGrid does.
     """
     _check(size)
     door_key, place_key = jax.random.split(key)
@@ -38,7 +30,7 @@ def four_rooms(key: jax.Array, size: int = 17, in_doors: bool = False) -> Level:
     cross = (index[:, None] == middle) | (index[None, :] == middle)
     doors = jax.random.randint(door_key, (4,), 0, middle) + jnp.array([0, middle + 1, 0, middle + 1])
     walls = cross.at[middle, doors[:2]].set(False).at[doors[2:], middle].set(False)
-    return _place(place_key, walls, closed=walls if in_doors else cross)
+    return _place(place_key, walls, closed=cross)
 
 
 def crossing(key: jax.Array, size: int = 9, n_walls: int = 5) -> Level:
@@ -47,8 +39,7 @@ def crossing(key: jax.Array, size: int = 9, n_walls: int = 5) -> Level:
     Of the h = (size - 1) / 2 odd rows, each of h out of 2 h places is a wall of which 2 r hold one, and likewise of the
     odd columns with 2 (n_walls - r), where r of `n_walls` lines fell to the rows. That is minimax's draw: n_walls lines
     on average, and 2 to 8 for size 9 and n_walls 5. A random walk that only goes right and down, straight on through
-    walls, carves the openings; so a path of 2 (size - 1) moves exists always. `crossing_room_by_room` has exactly
-    `n_walls` walls, and makes one opening for each instead.
+    walls, carves the openings; so a path of 2 (size - 1) moves exists always.
 
     Args:
         key: typed PRNG key.
@@ -77,49 +68,6 @@ def crossing(key: jax.Array, size: int = 9, n_walls: int = 5) -> Level:
     zero, no = jnp.int32(0), jnp.bool_(False)
     (walls, *_), _ = lax.scan(walk, (walls, zero, zero, no, no), coins)
     corner = jnp.full((2,), size - 1, jnp.int32)
-    return Level(wall_map=walls, goal_pos=corner, agent_pos=jnp.zeros((2,), jnp.int32), agent_dir=zero)
-
-
-def crossing_room_by_room(key: jax.Array, size: int = 9, n_walls: int = 5) -> Level:
-    """Draw straight walls across the whole map, each with one opening, from corner to opposite corner.
-
-    MiniGrid's SimpleCrossing, whose map is this one with its outer wall. `n_walls` of the odd rows and columns become
-    walls and divide the map into rooms. A path goes from the first room to the last, through each wall once and in
-    random order; each time the opening is uniform over the wall that the two rooms share. So the shortest path can be
-    longer than 2 (size - 1), where it has to go back and forth.
-
-    Args:
-        key: typed PRNG key.
-        size: H = W, odd.
-        n_walls: number of walls, at most size - 1.
-    """
-    _check(size, n_walls)
-    line_key, order_key, opening_key = jax.random.split(key, 3)
-    half, odd = size // 2, jnp.arange(1, size, 2)
-    lines = jax.random.permutation(line_key, size - 1) < n_walls  # rows first, then columns
-    rows, columns = lines[:half], lines[half:]
-    walls = jnp.zeros((size, size), bool).at[odd].set(rows[:, None])
-    walls = walls.at[:, odd].set(walls[:, odd] | columns[None, :])
-
-    def after(line: jax.Array, chosen: jax.Array) -> jax.Array:
-        """The first chosen line beyond `line`; the outer wall if there is none."""
-        return jnp.min(jnp.where(chosen & (odd > line), odd, size))
-
-    def cross(carry: tuple[jax.Array, ...], inputs: tuple[jax.Array, jax.Array]) -> tuple[tuple[jax.Array, ...], None]:
-        walls, x, y = carry  # the walls to the left of and above the room
-        down, word = inputs
-        right, below = after(x, columns), after(y, rows)
-        first, end = jnp.where(down, x, y) + 1, jnp.where(down, right, below)
-        along = first + draw_below(word, end - first)
-        walls = walls.at[jnp.where(down, below, along), jnp.where(down, along, right)].set(False)
-        return (walls, jnp.where(down, x, right), jnp.where(down, below, y)), None
-
-    # As many crossings of rows as there are rows, at random places in the order.
-    order = jax.random.permutation(order_key, n_walls) < jnp.sum(rows)
-    words = jax.random.bits(opening_key, (n_walls,), jnp.uint32)
-    outside = jnp.int32(-1)
-    (walls, *_), _ = lax.scan(cross, (walls, outside, outside), (order, words))
-    corner, zero = jnp.full((2,), size - 1, jnp.int32), jnp.int32(0)
     return Level(wall_map=walls, goal_pos=corner, agent_pos=jnp.zeros((2,), jnp.int32), agent_dir=zero)
 
 
@@ -159,43 +107,6 @@ def perfect_maze(key: jax.Array, size: int = 13) -> Level:
     # Each room but the first is entered once and left backwards at most once.
     walls, *_ = lax.fori_loop(0, 2 * side * side, visit, (walls, stack, jnp.int32(0)))
     return _place(place_key, walls, closed=walls)
-
-
-def perfect_maze_kruskal(key: jax.Array, size: int = 19) -> Level:
-    """Draw a maze with exactly one path between any two cells, by Kruskal's algorithm with random edges.
-
-    It has two to three times the dead ends of `perfect_maze`, and they are short. Agent and goal are in two different
-    corners, drawn uniformly, and the agent faces right. This is the perfect maze of the ACCEL paper's own code.
-
-    Args:
-        key: typed PRNG key.
-        size: H = W, odd.
-    """
-    _check(size)
-    edge_key, corner_key = jax.random.split(key)
-    side = size // 2 + 1  # the cells with even coordinates are rooms, those between them passages
-    room = np.arange(side * side).reshape(side, side)
-    edges = np.concatenate(
-        [
-            np.stack([room[:, :-1], room[:, 1:]], -1).reshape(-1, 2),
-            np.stack([room[:-1], room[1:]], -1).reshape(-1, 2),
-        ]
-    )
-
-    def join(carry: tuple[jax.Array, jax.Array], edge: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
-        walls, part = carry
-        one, other = edge[0], edge[1]
-        keep, gone = part[one], part[other]
-        # The passage lies halfway between the rooms (2 x, 2 y); where both are joined already it stays a wall.
-        y, x = one // side + other // side, one % side + other % side
-        walls = walls.at[y, x].set(walls[y, x] & (keep == gone))
-        return (walls, jnp.where(part == gone, keep, part)), None
-
-    index = np.arange(size)
-    walls = jnp.asarray((index[:, None] % 2 == 1) | (index[None, :] % 2 == 1))
-    (walls, _), _ = lax.scan(join, (walls, jnp.arange(side * side)), jax.random.permutation(edge_key, edges))
-    corners = (size - 1) * jax.random.permutation(corner_key, np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.int32))
-    return Level(wall_map=walls, goal_pos=corners[0], agent_pos=corners[1], agent_dir=jnp.int32(0))
 
 
 def _check(size: int, n_walls: int = 0) -> None:

@@ -1,26 +1,19 @@
 """The out-of-distribution test mazes by name: what an evaluation draws its episodes from.
 
-Names without suffix are the mazes of minimax (Jiang et al. 2023, arXiv 2311.12716). Those that end in "DCD" are the
-mazes of the older code (facebookresearch/dcd) behind the tables of Jiang et al. 2021 (arXiv 2110.02439) and
-Parker-Holder et al. 2022 (arXiv 2203.01302), where the two differ; compare with those tables on these:
+They are the mazes of minimax (Jiang et al. 2023, arXiv 2311.12716). The older code of the same authors
+(facebookresearch/dcd), behind the tables of Jiang et al. 2021 (arXiv 2110.02439) and Parker-Holder et al. 2022 (arXiv
+2203.01302), draws three of the families otherwise; `benchmarks/minimax_dcd_mazes.py` of the repository has those.
 
-- `FourRoomsDCD`: T = 100 instead of 250; walls are opaque; agent and goal may stand in doors.
-- `CrossingDCD` ("SimpleCrossingS11N5"): exactly five walls instead of two to eight; one opening for each wall, made
-  room by room, instead of one walk through all; walls are opaque. T is the same.
-- `PerfectMaze...DCD`: by Kruskal's algorithm instead of depth-first search; agent and goal in two corners instead of
-  anywhere; the agent faces right. The sizes are the original's: 9 (Small), 19 (Medium), 49 (Large) and 99 (XL).
-
-The fixed mazes are the same in both. Minimax has one more, `Memory`, which it does not offer for use: two look-alike
-goals and a coloured clue that tells which ends the episode without reward. It is left out here, because it is not a
-maze of walls and one goal: it takes two more kinds of object and another rule for an episode's end.
+Minimax has one more, `Memory`, which it does not offer for use: two look-alike goals and a coloured clue that tells
+which ends the episode without reward. It is left out here, because it is not a maze of walls and one goal.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import jax
 
@@ -29,8 +22,25 @@ from minimax_ued.envs.maze.level import Level
 from minimax_ued.levels import procedural
 from minimax_ued.levels.fixed import FIXED_MAZES
 from minimax_ued.support.registry import look_up
+from paperloop.errors import UserError
 
-__all__ = ["TEST_MAZES", "TestMaze", "get_test_maze"]
+__all__ = ["OOD_MAZES", "TEST_MAZES", "TestMaze", "expand_mazes", "get_test_maze"]
+
+#: The twelve test mazes of Parker-Holder et al. 2022 (arXiv 2203.01302), hand-made and procedural.
+OOD_MAZES = (
+    "SixteenRooms",
+    "SixteenRooms2",
+    "Labyrinth",
+    "Labyrinth2",
+    "StandardMaze",
+    "StandardMaze2",
+    "StandardMaze3",
+    "Crossing",
+    "FourRooms",
+    "SmallCorridor",
+    "LargeCorridor",
+    "PerfectMazeMedium",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,46 +88,41 @@ def get_test_maze(name: str) -> TestMaze:
     return look_up("test maze", name, TEST_MAZES)
 
 
-def _family(
-    name: str,
-    size: int,
-    max_steps: int,
-    sample: Callable[..., Level],
-    *,
-    see_through: bool | None = None,
-    **options: Any,
-) -> TestMaze:
-    draw = functools.partial(sample, size=size, **options)
-    return TestMaze(name, size, size, max_steps, draw, see_through_walls=see_through)
+def expand_mazes(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of test mazes, with the twelve of `OOD_MAZES` in the place of "ood".
+
+    Raises:
+        UserError: there is no such maze, or one is named twice.
+    """
+    mazes = tuple(maze for name in names for maze in (OOD_MAZES if name == "ood" else (name,)))
+    for maze in mazes:
+        get_test_maze(maze)
+    twice = sorted({maze for maze in mazes if mazes.count(maze) > 1})
+    if twice:
+        raise UserError(f"The test maze {twice[0]!r} is named twice: name each once.")
+    return mazes
 
 
 def _area(size: int) -> int:
     return 2 * (size + 2) ** 2
 
 
-def _families() -> dict[str, TestMaze]:
-    kruskal = procedural.perfect_maze_kruskal
-    families = [
+def _family(name: str, size: int, max_steps: int, sample: Callable[..., Level]) -> TestMaze:
+    return TestMaze(name, size, size, max_steps, functools.partial(sample, size=size))
+
+
+#: Name -> test maze. `PerfectMazeXL` is 101 x 101 with T = 21,218: leave it out of quick evaluations.
+TEST_MAZES: dict[str, TestMaze] = {
+    maze.name: maze
+    for maze in (
+        *(
+            TestMaze(name, one.height, one.width, _area(one.width), one.sample_level)
+            for name, one in FIXED_MAZES.items()
+        ),
         _family("FourRooms", 17, 250, procedural.four_rooms),
-        _family("FourRoomsDCD", 17, 100, procedural.four_rooms, see_through=False, in_doors=True),
         _family("Crossing", 9, 2 * _area(9), procedural.crossing),
-        _family("CrossingDCD", 9, 2 * _area(9), procedural.crossing_room_by_room, see_through=False),
         _family("PerfectMaze", 13, _area(13), procedural.perfect_maze),
         _family("PerfectMazeMedium", 19, _area(19), procedural.perfect_maze),
         _family("PerfectMazeXL", 101, _area(101), procedural.perfect_maze),
-        _family("PerfectMazeSmallDCD", 9, _area(9), kruskal, see_through=True),
-        _family("PerfectMazeMediumDCD", 19, _area(19), kruskal, see_through=True),
-        _family("PerfectMazeLargeDCD", 49, _area(49), kruskal, see_through=True),
-        _family("PerfectMazeXLDCD", 99, _area(99), kruskal, see_through=True),
-    ]
-    return {family.name: family for family in families}
-
-
-#: Name -> test maze. `PerfectMazeXL` is 101 x 101 with T = 21,218: leave it and its like out of quick evaluations.
-TEST_MAZES: dict[str, TestMaze] = {
-    **{
-        name: TestMaze(name, maze.height, maze.width, _area(maze.width), maze.sample_level)
-        for name, maze in FIXED_MAZES.items()
-    },
-    **_families(),
+    )
 }
