@@ -271,8 +271,10 @@ def _labels(groups: Sequence[Sequence[Run]], ignore: Sequence[str]) -> list[str]
 
 
 def _method(run: Run) -> str:
-    if isinstance(run.config.get("method"), str):
-        return run.config["method"]
+    method = run.config.get("method")
+    method = method.get("type") if isinstance(method, dict) else method  # settings, one of several
+    if isinstance(method, str):
+        return method
     last = (run.config_type or str(run.record.get("method") or run.path.name)).rsplit(".", 1)[-1]
     return re.sub(r"(Config|Trainer)$", "", last) or last
 
