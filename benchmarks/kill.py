@@ -9,6 +9,7 @@ and metrics.jsonl row for row (`wall` apart). The rest of the contract (`paperlo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -34,24 +35,28 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(RESULTS.parents[1] / ".cache" / "jax"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
-    from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+    from minimax_ued.config import (
+        BufferConfig,
+        LSTMConfig,
+        MazeConfig,
+        PPOConfig,
+        ReplayConfig,
+        StudentConfig,
+        TrainConfig,
+    )
     from paperloop.conformance import ConformanceError, check_trainer
 
     config = TrainConfig(
         env=MazeConfig(height=5, width=5, n_walls=4, max_steps=8),
-        student=StudentConfig(features=8, head_width=8, conv_filters=4),
+        student=StudentConfig(core=LSTMConfig(features=8), head_width=8, conv_filters=4),
         ppo=PPOConfig(lr=1e-2, epochs=2, minibatches=2),
-        buffer=BufferConfig(capacity=32),
-        method="robust_plr",
+        method=ReplayConfig(buffer=BufferConfig(capacity=32)),
         n_envs=8,
         rollout_steps=16,
         cycles_per_step=4,
         seeds=2,
     )
-    other = TrainConfig(
-        env=config.env, student=config.student, ppo=config.ppo, buffer=BufferConfig(capacity=40), method=config.method,
-        n_envs=8, rollout_steps=16, cycles_per_step=4, seeds=2,
-    )  # fmt: skip
+    other = dataclasses.replace(config, method=ReplayConfig(buffer=BufferConfig(capacity=40)))
     with tempfile.TemporaryDirectory() as folder:
         try:
             lines = check_trainer(

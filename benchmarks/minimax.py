@@ -41,9 +41,10 @@ import numpy as np
 
 import paperloop
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
-from minimax_ued.config import BufferConfig, LearnableConfig, StudentConfig, TeacherConfig, TrainConfig
+from minimax_ued.config import TrainConfig
 from minimax_ued.presets import PRESETS
 from paperloop.files import write_json
+from paperloop.settings import replace_in
 from paperloop_lab import stats
 
 #: Solve rates at environment steps: jaxued's student and learner on the setting of the small tier, one run.
@@ -73,7 +74,7 @@ class Tier:
     """What one tier trains and measures.
 
     Attributes:
-        presets: arm -> (preset, changes to its configuration).
+        presets: arm -> (preset, changes to its configuration by dotted path).
         seeds: students per arm.
         env_steps: of each student; None leaves it to the preset.
         dispatch_steps: environment steps of one dispatch, about, so that rounding up to whole dispatches leaves all
@@ -98,16 +99,18 @@ class Tier:
 
 METHODS = ("dr", "parallel_plr", "parallel_accel", "sfl", "paired")
 #: Replays from the second cycle on.
-_TINY: dict[str, Any] = {
-    "n_envs": 16,
-    "student": StudentConfig(features=16),
-    "buffer": BufferConfig(capacity=64, min_fill=0.5),
-    "learnable": LearnableConfig(capacity=16, candidates=32, batch=32, steps=256, refresh_every=4),
-    "teacher": TeacherConfig(features=16, conv_filters=4, head_width=16),
+_TINY: dict[str, dict[str, Any]] = {
+    "dr": {},
+    "parallel_accel": {"method.buffer.capacity": 64, "method.buffer.min_fill": 0.5},
+    "paired": {
+        "method.teacher.core.features": 16,
+        "method.teacher.conv_filters": 4,
+        "method.teacher.head_width": 16,
+    },
 }
 TIERS = {
     "smoke": Tier(
-        {arm: (f"cpu13_{arm}", _TINY) for arm in ("dr", "parallel_accel", "paired")},
+        {arm: (f"cpu13_{arm}", {"n_envs": 16, "student.core.features": 16, **own}) for arm, own in _TINY.items()},
         seeds=2,
         env_steps=60_000,
         dispatch_steps=20_000,
@@ -192,7 +195,7 @@ class Deadline:
 def configuration(tier: Tier, arm: str, changes: Mapping[str, Any]) -> TrainConfig:
     """The preset of an arm with the tier's changes and the caller's."""
     preset, own = tier.presets[arm]
-    config = dataclasses.replace(PRESETS[preset], seeds=tier.seeds, **own)
+    config = replace_in(PRESETS[preset], {"seeds": tier.seeds, **own})
     if tier.env_steps is not None:
         config = dataclasses.replace(config, total_env_steps=tier.env_steps)
     config = dataclasses.replace(config, **changes)
@@ -205,7 +208,6 @@ def configuration(tier: Tier, arm: str, changes: Mapping[str, Any]) -> TrainConf
 def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, Any], deadline: Deadline) -> Json:
     """Train one arm (or continue it, or read its result) and return its curves, its final rates and its cost."""
     from minimax_ued.evaluation.evaluate import HeldOut
-    from minimax_ued.support import counting
     from minimax_ued.trainer import UEDTrainer
 
     config = configuration(tier, arm, changes)
@@ -243,7 +245,7 @@ def train(tier: Tier, arm: str, folder: Path, seed: int, changes: Mapping[str, A
         "asked": asked,
         "preset": tier.presets[arm][0],
         "env_steps": trainer.progress(state)["env_steps"],
-        "updates": counting.value(state.updates).tolist(),
+        "updates": np.asarray(state.updates).tolist(),
         "curve": {
             "env_steps": [env_steps[row["step"]] for row in curve if row["step"] in env_steps],
             **{

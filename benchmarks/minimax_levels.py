@@ -32,9 +32,9 @@ def draw(entry: HeldOutSet) -> tuple[Level, np.ndarray]:
 
     @jax.jit
     def batch(keys: jax.Array) -> tuple[Level, jax.Array]:
-        levels = jax.vmap(
-            lambda key: sample_level(key, height=entry.size, width=entry.size, n_walls=entry.n_walls, replace=True)
-        )(keys)
+        levels = jax.vmap(lambda key: sample_level(key, height=entry.size, width=entry.size, n_walls=entry.n_walls))(
+            keys
+        )
         return levels, jax.vmap(paths.min_actions)(levels)
 
     # Twice as many as needed: more than half are solvable.

@@ -10,11 +10,11 @@ is compiled and warmed up before it is timed, and every timing waits for the dev
 - its phases, each a program of its own: choosing levels, rollout, score and buffer, update. They need not add up to the
   cycle, where the compiler can fuse across them;
 - two floors. Arithmetic: the floating-point operations of the network at the rate at which this device multiplies large
-  matrices in the same precision. Dependency: the bare recurrence, nothing else, over as many dependent steps as the
+  matrices. Dependency: the bare recurrence, nothing else, over as many dependent steps as the
   rollout and the epochs take.
 
-Variants: `plain`; `chunks`, sequences cut into four for learning, a quarter of the dependent steps; `bf16`, chunks and
-bfloat16 products; `s5`, state-space layers, learned from by an associative scan.
+Variants: `plain`; `chunks`, sequences cut into four for learning, a quarter of the dependent steps; `s5`, state-space
+layers, learned from by an associative scan.
 
 Rows are kept in the result file: with `--minutes` the command stops before it would take longer, and called again it
 continues with the rows that are missing.
@@ -34,14 +34,13 @@ from typing import Any
 
 from benchmarks import harness
 from benchmarks.harness import Json, record, table, write_result
-from minimax_ued.config import BufferConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.config import BufferConfig, LSTMConfig, PPOConfig, ReplayConfig, S5Config, StudentConfig, TrainConfig
 
 NAME = "minimax_throughput"
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "chunks": {"chunks": 4},
-    "bf16": {"chunks": 4, "dtype": "bfloat16"},
-    "s5": {"arch": "s5"},
+    "s5": {"core": S5Config()},
 }
 SIZES = {"cpu": (32, 256), "gpu": (32, 256, 1024, 4096)}
 #: Forward passes that an update costs per epoch: one forward, two backward.
@@ -53,12 +52,10 @@ CORE_INPUTS = 149
 def configuration(n_envs: int, variant: str, cycles: int, changes: Json | None = None) -> TrainConfig:
     """The released robust-PLR settings at another number of environments; always replays, so that all cycles learn."""
     settings = VARIANTS[variant]
-    student = {name: settings[name] for name in ("arch", "dtype") if name in settings}
     config = TrainConfig(
-        method="robust_plr",
-        student=StudentConfig(**student),
+        method=ReplayConfig(buffer=BufferConfig(capacity=max(4000, 4 * n_envs), replay_prob=1.0, min_fill=1e-6)),
+        student=StudentConfig(core=settings.get("core", LSTMConfig())),
         ppo=PPOConfig(chunks=settings.get("chunks", 1), bootstrap_timeouts=False),
-        buffer=BufferConfig(capacity=max(4000, 4 * n_envs), replay_prob=1.0, min_fill=1e-6),
         n_envs=n_envs,
         cycles_per_step=cycles,
     )
@@ -67,16 +64,17 @@ def configuration(n_envs: int, variant: str, cycles: int, changes: Json | None =
 
 def multiplications(config: TrainConfig) -> int:
     """Multiply-adds of one forward pass of the student for one step (facts of its layers, biases left out)."""
-    student, hidden = config.student, config.student.features
+    student, recurrent = config.student, config.student.core
+    hidden = recurrent.features
     encoder = 9 * 3 * student.conv_filters * (config.env.view_size - 2) ** 2
     inputs = student.conv_filters * (config.env.view_size - 2) ** 2 + student.direction_embedding
-    if student.arch == "lstm":
+    if recurrent.type == "lstm":
         core = 4 * hidden * (inputs + hidden)
-    elif student.arch == "gru":
+    elif recurrent.type == "gru":
         core = 3 * hidden * (inputs + hidden)
     else:  # input layer; each layer: B and C, complex with half the states, and the gate
-        core = inputs * hidden + student.s5.layers * (2 * hidden * student.s5.state + hidden * hidden)
-    heads = 2 * hidden * student.head_width + student.head_width * (7 + student.value_heads)
+        core = inputs * hidden + recurrent.layers * (2 * hidden * recurrent.state + hidden * hidden)
+    heads = 2 * hidden * student.head_width + student.head_width * 8
     return encoder + core + heads
 
 
@@ -94,13 +92,13 @@ def timed(function: Callable[[], Any], repeats: int, at_least: float = 0.0) -> f
     return statistics.median(seconds)
 
 
-def matrix_rate(dtype: str, repeats: int, edge: int) -> float:
+def matrix_rate(repeats: int, edge: int) -> float:
     """Multiply-adds per second of this device on products of large square matrices."""
     import jax
     import jax.numpy as jnp
 
-    a, b = (jax.random.normal(jax.random.key(i), (edge, edge), dtype) for i in range(2))
-    product = jax.jit(lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32))
+    a, b = (jax.random.normal(jax.random.key(i), (edge, edge)) for i in range(2))
+    product = jax.jit(jnp.dot)
     return edge**3 / timed(lambda: product(a, b), repeats, at_least=0.2)
 
 
@@ -112,8 +110,7 @@ def bare_recurrence(config: TrainConfig, repeats: int) -> tuple[float, float]:
     import jax
     import jax.numpy as jnp
 
-    hidden, chunks = config.student.features, config.ppo.chunks
-    dtype = jnp.dtype(config.student.dtype)
+    hidden, chunks = config.student.core.features, config.ppo.chunks
     keys = jax.random.split(jax.random.key(0), 3)
     weights = (
         jax.random.normal(keys[0], (CORE_INPUTS, 4 * hidden)) * 0.05,
@@ -121,12 +118,12 @@ def bare_recurrence(config: TrainConfig, repeats: int) -> tuple[float, float]:
     )
 
     def run(weights: Any, inputs: Any) -> Any:
-        into, recurrent = (w.astype(dtype) for w in weights)
+        into, recurrent = weights
 
         def cell(state: Any, x: Any) -> Any:
             h, c = state
             gates = jnp.dot(x, into, preferred_element_type=jnp.float32) + jnp.dot(
-                h.astype(dtype), recurrent, preferred_element_type=jnp.float32
+                h, recurrent, preferred_element_type=jnp.float32
             )
             i, f, g, o = jnp.split(gates, 4, -1)
             c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
@@ -136,7 +133,7 @@ def bare_recurrence(config: TrainConfig, repeats: int) -> tuple[float, float]:
         return jax.lax.scan(cell, (zero, zero), inputs)[0][0].sum()
 
     shape = (config.rollout_steps, config.n_envs, CORE_INPUTS)
-    inputs = jax.random.normal(keys[2], shape, dtype)
+    inputs = jax.random.normal(keys[2], shape)
     cut = inputs.reshape(shape[0] // chunks, shape[1] * chunks, shape[2])
     forward, both = jax.jit(run), jax.jit(jax.grad(run))
     return timed(lambda: forward(weights, inputs), repeats), timed(lambda: both(weights, cut), repeats)
@@ -157,8 +154,8 @@ def phases(trainer: Any, state: Any, repeats: int) -> dict[str, float]:
     config, env = trainer.config, trainer.env
     n = config.n_envs
     auto = AutoReset(env, fresh=False, ahead=config.levels_ahead)
-    buffer = LevelBuffer(config.buffer, env.level_hash, env.same_level, score=config.score)
-    score = get_score(config.score)
+    buffer = LevelBuffer(config.method.buffer, env.level_hash, env.same_level)
+    score = get_score(config.method.buffer.score)
     params, opt_state, content = jax.tree.map(lambda x: x[0, 0], (state.params, state.opt_state, state.buffer))
     key = jax.random.key(1)
 
@@ -222,7 +219,7 @@ def measure(config: TrainConfig, repeats: int, edge: int) -> Json:
     setup = time.perf_counter() - start
     steps = config.steps_per_rollout
     flops = 2 * multiplications(config) * (1 + PASSES * config.ppo.epochs)
-    rate = matrix_rate(config.student.dtype, repeats, edge)
+    rate = matrix_rate(repeats, edge)
     row: Json = {
         "n_envs": config.n_envs,
         "learned": learned,
@@ -235,7 +232,7 @@ def measure(config: TrainConfig, repeats: int, edge: int) -> Json:
         "wall_s": time.perf_counter() - start,
         "setup_and_cycles_s": setup,
     }
-    if config.student.arch == "lstm":
+    if config.student.core.type == "lstm":
         forward, both = bare_recurrence(config, repeats)
         row["dependency_floor_s"] = forward + config.ppo.epochs * both
     return row

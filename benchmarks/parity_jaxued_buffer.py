@@ -130,10 +130,9 @@ def run_ours(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
         return jax.jit(jax.vmap(run))
 
-    in_order = make(capacity=CAPACITY, staleness_coef=0.0, sequential=True)
-    out["insert_batches"] = insert(in_order, BATCH)(data["levels"], data["level_scores"])
-    at_once = make(capacity=CAPACITY, staleness_coef=0.0)
-    out["insert_repeats"] = insert(at_once, 1)(data["repeats"], data["level_scores"])
+    buffer = make(capacity=CAPACITY, staleness_coef=0.0)  # level by level, as jaxued goes through a batch
+    out["insert_batches"] = insert(buffer, 1)(data["levels"], data["level_scores"])
+    out["insert_repeats"] = insert(buffer, 1)(data["repeats"], data["level_scores"])
     return {name: np.asarray(value) for name, value in out.items()}
 
 

@@ -66,7 +66,7 @@ def run_ours(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Says what it observes."""
 
         def apply(self, params, carry, observations, resets):
-            return carry, StudentOutput(logits=observations, value=jnp.zeros(resets.shape), heads=None)
+            return carry, StudentOutput(logits=observations, value=jnp.zeros(resets.shape))
 
     config = PPOConfig(clip=CLIP, clip_value=False, entropy_coef=0.0, value_coef=0.0)
 
@@ -89,7 +89,6 @@ def run_ours(data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             actions=d["actions"],
             log_probs=log_prob(d["old_logits"], d["actions"]),
             values=zeros,
-            value_heads=None,
             advantages=d["advantages"],
             targets=zeros,
         )

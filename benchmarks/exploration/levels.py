@@ -131,10 +131,10 @@ class NoisyMaze:
 def _evidence_score(name: str) -> str:
     """Register a criterion as a score under the name of this benchmark. The optimum says how often it succeeds."""
     one: Criterion = criterion(name)
-    needs = ("optimal_returns",) if "reference" in " ".join(one.needs) else ()
+    needs = "reference" in " ".join(one.needs)
     title = f"noisy_levels_{name}"
 
-    @register_score(title, signed=True, needs=needs)
+    @register_score(title, needs_optimum=needs)
     def score(rollout: Rollout) -> jax.Array:
         evidence = evidence_of(rollout)
         if needs:
@@ -154,9 +154,10 @@ def train(arm: str, tier: Mapping[str, Any], seed: int) -> Json:
     # Equal scores share their ranks, so that the arm without scores replays at random.
     # Four episodes or more of a rollout: with one, a maze is solved always or never, and p (1 - p) is 0.
     shape = {"env.max_steps": 32, "rollout_steps": 128, "n_envs": 64}
-    config = replace_in(PRESETS["small_plr"], {"score": score, "seeds": tier["seeds"], "buffer.ties": "share", **shape})
+    own = {"method.buffer.score": score, "method.buffer.ties": "share", "seeds": tier["seeds"]}
+    config = replace_in(PRESETS["small_plr"], own | shape)
     trainer = UEDTrainer(config, env=NoisyMaze(Maze(config.env)))
-    buffer = LevelBuffer(config.buffer, trainer.env.level_hash, trainer.env.same_level, score=score)
+    buffer = LevelBuffer(config.method.buffer, trainer.env.level_hash, trainer.env.same_level)
     state = trainer.init(seed)
     shares, held = [], []
 

@@ -13,11 +13,14 @@ def configuration(arm: Arm, args: argparse.Namespace) -> Any:
     """The same settings as the released configuration of the peer; time-outs end an episode as they do there."""
     from minimax_ued.config import (
         BufferConfig,
+        LSTMConfig,
         MazeConfig,
         MutationConfig,
         PPOConfig,
+        ReplayConfig,
         S5Config,
         StudentConfig,
+        TaughtConfig,
         TeacherConfig,
         TrainConfig,
     )
@@ -25,33 +28,28 @@ def configuration(arm: Arm, args: argparse.Namespace) -> Any:
     def learner(entropy: float) -> PPOConfig:
         return PPOConfig(lr=arm.lr, gamma=arm.gamma, entropy_coef=entropy, epochs=args.epochs, bootstrap_timeouts=False)
 
-    s5 = S5Config(norm=arm.norm)
-    fields: dict[str, Any] = {
-        "env": MazeConfig(n_walls=arm.n_walls),
-        "student": StudentConfig(arch=arm.arch, s5=s5),
-        "ppo": learner(arm.entropy),
-    }
+    core = S5Config(norm=arm.norm) if arm.arch == "s5" else LSTMConfig()
+    method: Any = TrainConfig().method
     if arm.replays:
-        fields["buffer"] = BufferConfig(
+        buffer = BufferConfig(
             replay_prob=1.0,  # a buffer that is full enough replays; the shares are put in afterwards
             staleness_coef=arm.staleness,
             temperature=arm.temperature,
             min_fill=MIN_FILL,
         )
-    if arm.n_edits:
-        fields["mutation"] = MutationConfig(n_edits=arm.n_edits)
+        method = ReplayConfig(buffer=buffer, mutation=MutationConfig(n_edits=arm.n_edits) if arm.n_edits else None)
     if arm.teacher_filters:
-        fields["teacher"] = TeacherConfig(
-            arch=arm.arch, conv_filters=arm.teacher_filters, s5=s5, ppo=learner(arm.teacher_entropy)
-        )
+        ppo = learner(arm.teacher_entropy)
+        method = TaughtConfig(teacher=TeacherConfig(core=core, conv_filters=arm.teacher_filters, ppo=ppo))
     return TrainConfig(
-        method=arm.method,
-        score="max_mc",
+        env=MazeConfig(n_walls=arm.n_walls),
+        student=StudentConfig(core=core),
+        ppo=learner(arm.entropy),
+        method=method,
         n_envs=args.batch,
         rollout_steps=args.length,
         cycles_per_step=1,
         devices=args.devices,
-        **fields,
     )
 
 

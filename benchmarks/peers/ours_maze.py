@@ -64,7 +64,6 @@ def train(args: argparse.Namespace) -> tuple[dict, Any]:
 
     config = TrainConfig(
         ppo=PPOConfig(epochs=args.epochs, minibatches=1, bootstrap_timeouts=False),
-        method="dr",
         n_envs=args.batch,
         rollout_steps=args.length,
         cycles_per_step=1,

@@ -12,7 +12,7 @@ from scipy import stats
 
 from benchmarks.minimax_dcd_mazes import DCD_MAZES, OOD_MAZES_DCD, four_rooms_in_doors
 from minimax_ued import PRESETS, OODMazes, StudentConfig, UEDTrainer
-from minimax_ued.config import MazeConfig
+from minimax_ued.config import LSTMConfig, MazeConfig
 from minimax_ued.envs.maze import check_level, paths
 from minimax_ued.levels.suite import OOD_MAZES, TEST_MAZES
 
@@ -104,7 +104,9 @@ def test_agent_and_goal_stand_in_doors_too():
 @pytest.mark.slow
 def test_variants_keep_their_own_rules():
     """FourRooms of dcd ends after 100 steps instead of 250, and its walls hide what is behind them."""
-    config = dataclasses.replace(PRESETS["small"], student=StudentConfig(features=4, head_width=4, conv_filters=2))
+    config = dataclasses.replace(
+        PRESETS["small"], student=StudentConfig(core=LSTMConfig(features=4), head_width=4, conv_filters=2)
+    )
     trainer = UEDTrainer(config)
     mazes = OODMazes(trainer, ["FourRooms", "FourRoomsDCD"], n_episodes=20)
     lengths = {name: int(episodes.lengths.max()) for name, episodes in mazes.episodes(trainer.init(0), 0).items()}

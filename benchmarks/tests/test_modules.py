@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import minimax, minimax_cycles, minimax_speed, minimax_throughput, runner_overhead
 from benchmarks.harness import ROOT, Comparison
-from minimax_ued.config import MazeConfig, StudentConfig
+from minimax_ued.config import LSTMConfig, MazeConfig, StudentConfig
 from minimax_ued.presets import PRESETS
 from paperloop_lab import stats
 
@@ -112,12 +112,12 @@ def test_the_report_says_whether_complexity_emerges(dr, accel, passed):
 @pytest.mark.parametrize("tier", minimax.TIERS.values(), ids=minimax.TIERS)
 def test_the_arms_of_a_tier_differ_in_the_method_alone(tier):
     configs = [minimax.configuration(tier, arm, {}) for arm in tier.presets]
-    assert [c.method for c in configs] == list(tier.presets)
-    for name in ("student", "ppo", "n_envs", "rollout_steps", "seeds", "buffer"):
+    assert [c.method.name for c in configs] == list(tier.presets)
+    for name in ("student", "ppo", "n_envs", "rollout_steps", "seeds"):
         assert len({getattr(c, name) for c in configs}) == 1, name
     # ACCEL starts from empty mazes; everything else about them is the same.
     assert len({dataclasses.replace(c.env, n_walls=0) for c in configs}) == 1
-    assert all(c.env.n_walls == 0 for c in configs if c.method_spec.mutates)
+    assert all(c.env.n_walls == 0 for c in configs if c.method.mutation is not None)
     steps = [c.total_cycles * c.env_steps_per_cycle for c in configs]
     if min(steps) > 1e6:
         assert max(steps) < 1.02 * min(steps)
@@ -134,14 +134,15 @@ def test_every_arm_is_timed_in_the_released_configuration():
         assert config.ppo == released.ppo
         if timed.replays:
             assert sum(kinds(timed).values()) == 1
-            assert kinds(timed)["learn"] == pytest.approx(released.buffer.replay_prob)
-            buffer = dataclasses.replace(config.buffer, min_fill=0.5, replay_prob=released.buffer.replay_prob)
-            assert buffer == released.buffer
+            kept = released.method.buffer
+            assert kinds(timed)["learn"] == pytest.approx(kept.replay_prob)
+            assert dataclasses.replace(config.method.buffer, min_fill=0.5, replay_prob=kept.replay_prob) == kept
         if timed.n_edits:
-            assert config.mutation == released.mutation
+            assert config.method.mutation == released.method.mutation
         if timed.teacher_filters:
-            assert dataclasses.replace(config.teacher, ppo=released.teacher.ppo) == released.teacher
-            assert config.teacher.ppo.entropy_coef == released.teacher.ppo.entropy_coef
+            ours, theirs = config.method.teacher, released.method.teacher
+            assert dataclasses.replace(ours, ppo=theirs.ppo) == theirs
+            assert ours.ppo.entropy_coef == theirs.ppo.entropy_coef
 
 
 def test_a_cycle_is_put_together_by_the_shares_of_its_kinds(monkeypatch):
@@ -191,13 +192,17 @@ def test_the_arithmetic_of_the_network_is_counted(variant):
     config = minimax_throughput.configuration(32, variant, 1)
     macs = minimax_throughput.multiplications(config)
     # Weights are used once a step, those of the convolution at each of 9 places.
-    assert macs == pytest.approx(435_000 if config.student.arch == "lstm" else 450_000, rel=0.05)
+    assert macs == pytest.approx(435_000 if config.student.core.type == "lstm" else 450_000, rel=0.05)
 
 
 @pytest.mark.slow
 @pytest.mark.jax
 def test_the_throughput_benchmark_goes_on_with_missing_rows(tmp_path, monkeypatch):
-    tiny = {"student": StudentConfig(features=8, head_width=8), "env": MazeConfig(max_steps=16), "rollout_steps": 16}
+    tiny = {
+        "student": StudentConfig(core=LSTMConfig(features=8), head_width=8),
+        "env": MazeConfig(max_steps=16),
+        "rollout_steps": 16,
+    }
     whole = minimax_throughput.configuration
     monkeypatch.setattr(minimax_throughput, "configuration", lambda n, v, c: whole(n, v, c, tiny))
     arguments = ["--repeats", "1", "--variant", "plain", "--out", str(tmp_path)]

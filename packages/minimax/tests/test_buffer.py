@@ -14,9 +14,6 @@ from minimax_ued.replay.buffer import BufferState, LevelBuffer
 from minimax_ued.replay.select import draw
 from paperloop import UserError
 
-#: The order of the reference is an option: `test_sequential_insertion_equals_a_python_loop` is always run.
-SEQUENTIAL = [False, pytest.param(True, marks=pytest.mark.slow)]
-
 
 def level_hash(level):
     number = level["number"].astype(jnp.uint32)
@@ -32,8 +29,8 @@ def same_level(a, b):
     return a["number"] == b["number"]
 
 
-def make(hash=level_hash, score=None, temperature=0.5, **config):
-    return LevelBuffer(BufferConfig(temperature=temperature, **config), hash, same_level, score=score)
+def make(hash=level_hash, temperature=0.5, **config):
+    return LevelBuffer(BufferConfig(temperature=temperature, **config), hash, same_level)
 
 
 def levels_of(numbers):
@@ -93,15 +90,10 @@ def offer(buffer, state, numbers, scores, indices=None, max_returns=None, n_muta
 def numpy_weights(config, scores, ages, filled):
     """P in float64, written from the paper's formulas."""
     scores, ages = np.asarray(scores, np.float64), np.asarray(ages, np.float64) * filled
-    if config.prioritization == "rank":
-        order = sorted(range(len(scores)), key=lambda i: (not filled[i], -scores[i], i))
-        p_s = np.zeros(len(scores))
-        for rank, i in enumerate(order, start=1):
-            p_s[i] = filled[i] * rank ** (-1 / config.temperature)
-    else:
-        p_s = np.where(filled, np.maximum(scores, 0), 0) ** (1 / config.temperature)
-        if not p_s.any():
-            p_s = filled.astype(float)
+    order = sorted(range(len(scores)), key=lambda i: (not filled[i], -scores[i], i))
+    p_s = np.zeros(len(scores))
+    for rank, i in enumerate(order, start=1):
+        p_s[i] = filled[i] * rank ** (-1 / config.temperature)
     if not p_s.any():
         return p_s
     p_s /= p_s.sum()
@@ -128,32 +120,12 @@ def test_weights_have_their_closed_form(temperature, rho, ages, expected):
     np.testing.assert_allclose(p, expected, rtol=1e-6)
 
 
-def test_proportional_weights_have_their_closed_form():
-    buffer = make(capacity=5, temperature=0.5, staleness_coef=0.0, prioritization="proportional")
-    p = weights(buffer, state_of(buffer, [3, 1, 2, 0]))
-    np.testing.assert_allclose(p, np.array([9, 1, 4, 0, 0]) / 14, rtol=1e-6)
-
-
-def test_proportional_weights_treat_scores_that_are_not_positive_as_zero():
-    buffer = make(capacity=5, temperature=1.0, staleness_coef=0.0, prioritization="proportional")
-    np.testing.assert_allclose(weights(buffer, state_of(buffer, [-3, 1, np.nan, 3])), [0, 0.25, 0, 0.75, 0])
-    np.testing.assert_allclose(weights(buffer, state_of(buffer, [-3, 0, np.nan, 0])), [0.25, 0.25, 0.25, 0.25, 0])
-
-
-def test_proportional_weights_survive_a_small_temperature():
-    buffer = make(capacity=3, temperature=0.01, staleness_coef=0.0, prioritization="proportional")
-    p = weights(buffer, state_of(buffer, [1e-3, 1.01e-3, 1e-9]))  # 1e-3 ** 100 is 1e-300
-    expected = 1 / (1 + 1.01**-100)
-    np.testing.assert_allclose(p, [1 - expected, expected, 0], atol=1e-4)
-
-
 def test_empty_slots_have_no_mass():
-    for prioritization in ("rank", "proportional"):
-        buffer = make(capacity=8, prioritization=prioritization)
-        p = weights(buffer, state_of(buffer, [0.5, 0.1, 0.2], [5, 0, 3]))
-        assert (np.asarray(p[3:]) == 0).all()
-        np.testing.assert_allclose(p.sum(), 1, rtol=1e-6)
-        assert (np.asarray(weights(buffer, init(buffer, EXAMPLE))) == 0).all()
+    buffer = make(capacity=8)
+    p = weights(buffer, state_of(buffer, [0.5, 0.1, 0.2], [5, 0, 3]))
+    assert (np.asarray(p[3:]) == 0).all()
+    np.testing.assert_allclose(p.sum(), 1, rtol=1e-6)
+    assert (np.asarray(weights(buffer, init(buffer, EXAMPLE))) == 0).all()
 
 
 def test_ties_by_slot_and_shared():
@@ -175,9 +147,8 @@ def test_scores_that_are_no_number_rank_last_but_before_empty_slots(bad):
     np.testing.assert_allclose(p, np.array([1, 1 / 2, 1 / 3, 0, 0, 0]) * 6 / 11, rtol=1e-6)
 
 
-@pytest.mark.parametrize("prioritization", ["rank", "proportional"])
-def test_weights_equal_a_numpy_loop_on_random_states(prioritization):
-    buffer = make(capacity=40, temperature=0.35, prioritization=prioritization)
+def test_weights_equal_a_numpy_loop_on_random_states():
+    buffer = make(capacity=40, temperature=0.35)
     rng = np.random.default_rng(0)
     for _ in range(100):
         filled = rng.random(40) < rng.random()
@@ -199,17 +170,6 @@ def test_the_smallest_temperature_allowed_leaves_every_level_reachable():
         assert (np.diff(p) > 0).all()  # the order of the scores, down to the last one
         with pytest.raises(UserError, match=rf"temperature is .* underflows in float32: set it to at least {lowest:g}"):
             make(capacity=capacity, temperature=float(lowest) - 2e-4)
-    with pytest.raises(UserError, match=r"half the best score.*at least 0\.008"):
-        make(prioritization="proportional", temperature=0.001)
-
-
-def test_what_does_not_go_together_is_refused():
-    with pytest.raises(UserError, match=r"'max_mc' may be negative.*'rank'"):
-        make(prioritization="proportional", score="max_mc")
-    make(prioritization="proportional", score="positive_value_loss")
-    make(score="max_mc")
-    with pytest.raises(UserError, match='did you mean "max_mc"'):
-        make(score="maxmc")
 
 
 # --- when to replay ---
@@ -261,23 +221,6 @@ def draw_many(buffer, state, batch, draws):
     keys = jax.random.split(jax.random.key(11), draws)
     state, indices = draw_keys(buffer, batch, state, keys)
     return np.asarray(indices), np.asarray(state.ages)
-
-
-@pytest.mark.slow
-def test_sequential_draws_have_the_reference_distribution():
-    buffer = make(capacity=5, temperature=0.6, staleness_coef=0.5, sequential=True)
-    indices, ages = draw_many(buffer, state_of(buffer, DRAW_SCORES, DRAW_AGES), 3, 20_000)
-    reference = list(reference_sequences(buffer.config, DRAW_SCORES, DRAW_AGES, 3))
-    code = indices @ np.array([25, 5, 1])
-    seen = np.bincount(code, minlength=125)
-    expected = np.array([p for _, p, _ in reference]) * 20_000
-    np.testing.assert_allclose(expected.sum(), 20_000)
-    rare = expected < 5
-    assert (
-        stats.chisquare([*seen[~rare], seen[rare].sum()], [*expected[~rare], max(expected[rare].sum(), 1e-9)]).pvalue
-        > 1e-3
-    )
-    np.testing.assert_array_equal(ages, np.array([age for _, _, age in reference])[code])
 
 
 @pytest.mark.slow
@@ -357,9 +300,8 @@ def test_stale_levels_are_drawn_without_replacement():
     assert all((np.bincount(row) == 2).all() for row in indices)
 
 
-@pytest.mark.parametrize("sequential", SEQUENTIAL)
-def test_drawn_levels_are_those_of_the_slots(sequential):
-    buffer = make(capacity=12, sequential=sequential)
+def test_drawn_levels_are_those_of_the_slots():
+    buffer = make(capacity=12)
     state = state_of(buffer, np.arange(9), numbers=np.arange(9) * 10)
     after, indices, levels = sample(buffer, jax.random.key(0), state, 5)
     np.testing.assert_array_equal(levels["number"], np.asarray(indices) * 10)
@@ -374,11 +316,10 @@ def test_ages_stop_at_their_maximum():
     state = state_of(buffer, [1, 2, 3], [top - 5, top, 0])
     np.testing.assert_array_equal(age(buffer, state, 32).ages, [top, top, 32, 0])
     np.testing.assert_allclose(weights(buffer, age(buffer, state, 32)).sum(), 1, rtol=1e-6)
-    for sequential in (False, True):
-        rules = make(capacity=4, sequential=sequential)
-        ages = np.asarray(sample(rules, jax.random.key(0), state, 4)[0].ages)
-        assert (ages >= 0).all()
-        assert ages[3] == 0
+    rules = make(capacity=4)
+    ages = np.asarray(sample(rules, jax.random.key(0), state, 4)[0].ages)
+    assert (ages >= 0).all()
+    assert ages[3] == 0
 
 
 # --- insertion ---
@@ -449,8 +390,8 @@ def random_batch(rng, state, size, known):
     return numbers, scores, rng.random(size).astype(np.float32), indices
 
 
-def test_sequential_insertion_equals_a_python_loop():
-    buffer = make(capacity=12, sequential=True)
+def test_insertion_one_by_one_equals_a_python_loop():
+    buffer = make(capacity=12)
     rng = np.random.default_rng(0)
     kept = 0
     for trial in range(60):
@@ -460,8 +401,11 @@ def test_sequential_insertion_equals_a_python_loop():
         state = state_of(buffer, rng.normal(size=count), ages, numbers=rng.permutation(40)[:count] + 90)
         oracle = NumpyBuffer(buffer.config, state)
         numbers, scores, max_returns, indices = random_batch(rng, state, 8, 0.5)
-        oracle.insert(numbers, scores, max_returns.copy(), indices)
-        after = offer(buffer, state, numbers, scores, indices, max_returns)
+        after = state
+        for b in range(8):
+            one = slice(b, b + 1)
+            oracle.insert(numbers[one], scores[one], max_returns[one].copy(), indices[one])
+            after = offer(buffer, after, numbers[one], scores[one], indices[one], max_returns[one])
         oracle.check(after)
         kept += int((np.asarray(after.scores) != np.asarray(state.scores)).sum())
     assert kept > 100  # the trials did change buffers
@@ -472,14 +416,19 @@ def assert_same_content(a: BufferState, b: BufferState):
 
 
 def both(state, numbers, scores, indices=None, **config):
-    return [offer(make(sequential=s, **config), state, numbers, scores, indices) for s in (False, True)]
+    """The batch at once, and level by level, as the reference inserts."""
+    buffer, after = make(**config), state
+    for b in range(len(numbers)):
+        one = slice(b, b + 1)
+        after = offer(buffer, after, numbers[one], scores[one], None if indices is None else indices[one])
+    return offer(buffer, state, numbers, scores, indices), after
 
 
 @pytest.mark.slow
 def test_at_once_equals_sequential_where_there_is_room_for_all():
     config = {"capacity": 12}
     state = state_of(make(**config), [0.5, 0.1, 0.9, 0.3], [4, 0, 2, 7])
-    assert_same_content(*both(state, [20, 21, 22, 20, 23, 24, 25, 26], [3, -1, 9, 4, -np.inf, 0, 5, 1], **config))
+    assert_same_content(*both(state, [20, 21, 22, 27, 23, 24, 25, 26], [3, -1, 9, 4, -np.inf, 0, 5, 1], **config))
 
 
 @pytest.mark.slow
@@ -491,16 +440,6 @@ def test_at_once_equals_sequential_for_updates():
     assert_same_content(at_once, sequential)
     np.testing.assert_allclose(at_once.scores[:4], [3.0, 0.1, 0.0, -5.0])  # overwritten, even by lower ones
     np.testing.assert_array_equal(at_once.ages[:4], [4, 0, 2, 0])  # slot 3 was found, not replayed
-
-
-@pytest.mark.slow
-def test_at_once_equals_sequential_without_deduplication():
-    config = {"capacity": 12, "deduplicate": False}
-    state = state_of(make(**config), [0.5, 0.1, 0.9], [4, 0, 2])
-    at_once, sequential = both(state, [2, 0, 2, 1], [0.0, 3.0, 7.0, 2.0], [2, -1, 2, -1], **config)
-    assert_same_content(at_once, sequential)
-    np.testing.assert_array_equal(at_once.levels["number"][:5], [0, 1, 2, 0, 1])  # copies are kept
-    assert at_once.scores[2] == 7.0  # the later update of slot 2 wins
 
 
 @pytest.mark.slow
@@ -539,9 +478,8 @@ def test_at_once_keeps_exactly_the_best_scores_when_staleness_is_off():
         np.testing.assert_array_equal(np.sort(after.scores), np.sort([*old, *new])[-12:])
 
 
-@pytest.mark.parametrize("sequential", SEQUENTIAL)
-def test_a_full_buffer_gives_up_the_slot_with_the_smallest_weight(sequential):
-    buffer = make(capacity=4, temperature=1.0, sequential=sequential)
+def test_a_full_buffer_gives_up_the_slot_with_the_smallest_weight():
+    buffer = make(capacity=4, temperature=1.0)
     state = state_of(buffer, [3, 1, 2, 0], [0, 1, 2, 1])  # P = (.336, .187, .318, .159)
     refused = offer(buffer, state, [9], [-0.1])
     assert_same_content(refused, state)
@@ -552,9 +490,8 @@ def test_a_full_buffer_gives_up_the_slot_with_the_smallest_weight(sequential):
     np.testing.assert_allclose(after.max_returns, [0.5, 0.5, 0.5, 0.7])
 
 
-@pytest.mark.parametrize("sequential", SEQUENTIAL)
-def test_levels_without_a_usable_score_are_left_aside_and_counted(sequential):
-    buffer = make(capacity=12, sequential=sequential)
+def test_levels_without_a_usable_score_are_left_aside_and_counted():
+    buffer = make(capacity=12)
     state = state_of(buffer, [0.5, 0.1], numbers=[0, 1])
     after = offer(buffer, state, [20, 21, 22, 0, 1], [np.nan, np.inf, -np.inf, np.nan, 0.3], [-1, -1, -1, 0, 1])
     np.testing.assert_array_equal(after.filled, [True, True] + [False] * 10)
@@ -567,9 +504,8 @@ def test_levels_without_a_usable_score_are_left_aside_and_counted(sequential):
     assert after.filled.sum() == 3
 
 
-@pytest.mark.parametrize("sequential", SEQUENTIAL)
-def test_an_index_whose_slot_holds_another_level_counts_as_new(sequential):
-    buffer = make(capacity=12, sequential=sequential)
+def test_an_index_whose_slot_holds_another_level_counts_as_new():
+    buffer = make(capacity=12)
     state = state_of(buffer, [0.5, 0.1])
     after = offer(buffer, state, [9, 8], [2.0, 3.0], [0, 77])
     np.testing.assert_array_equal(after.levels["number"][:4], [0, 1, 9, 8])
@@ -607,9 +543,8 @@ def test_batches_that_do_not_fit_are_refused():
 # --- copies ---
 
 
-@pytest.mark.parametrize("sequential", SEQUENTIAL)
-def test_no_level_is_kept_twice(sequential):
-    buffer = make(capacity=12, sequential=sequential)
+def test_no_level_is_kept_twice():
+    buffer = make(capacity=12)
     rng = np.random.default_rng(3)
     state = init(buffer, EXAMPLE)
     for _ in range(20):
@@ -620,9 +555,8 @@ def test_no_level_is_kept_twice(sequential):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sequential", SEQUENTIAL)
-def test_levels_with_equal_hashes_are_told_apart(sequential):
-    buffer = make(clashing_hash, capacity=8, sequential=sequential)
+def test_levels_with_equal_hashes_are_told_apart():
+    buffer = make(clashing_hash, capacity=8)
     state = state_of(buffer, [0.5], numbers=[4])
     after = offer(buffer, state, [5, 10, 11, 10, 4], [1, 2, 3, 4, 5])
     np.testing.assert_array_equal(after.levels["number"][:4], [4, 5, 10, 11])
@@ -652,7 +586,6 @@ def test_what_was_seen_on_a_fresh_level_is_what_the_buffer_knows_of_it():
     state = state.replace(max_returns=np.where(state.filled, np.arange(12.0), -np.inf).astype(np.float32))
     fresh = levels_of([60, 7, 40, 60])
     np.testing.assert_array_equal(buffer.seen(state, fresh), [2, -np.inf, 0, 2])
-    np.testing.assert_array_equal(make(capacity=12, deduplicate=False).seen(state, fresh), [-np.inf] * 4)
 
 
 # --- logging, seeds ---

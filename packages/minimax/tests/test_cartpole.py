@@ -88,7 +88,7 @@ def test_equals_gymnax_step_for_step_on_nominal_and_other_physics(gymnax_cartpol
 
 
 def test_a_cart_is_an_environment(gymnax_cartpole):
-    env = make_environment(TrainConfig(domain="cartpole", cartpole=CartPoleConfig(max_steps=100)))
+    env = make_environment(TrainConfig(env=CartPoleConfig(max_steps=100)))
     assert isinstance(env, Environment)
     assert env == CartPole(CartPoleConfig(max_steps=100))
     assert hash(env) == hash(CartPole(CartPoleConfig(max_steps=100)))
@@ -188,5 +188,5 @@ def test_held_out_carts_are_the_corners_the_axes_and_the_grid():
 def test_without_gymnax_one_sentence_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "gymnax.environments.classic_control", None)
     with pytest.raises(UserError, match=r"pip install 'minimax-ued\[gymnax\]'") as error:
-        make_environment(TrainConfig(domain="cartpole"))
+        make_environment(TrainConfig(env=CartPoleConfig()))
     assert "\n" not in str(error.value)

@@ -15,17 +15,18 @@ from PIL import Image
 import minimax_ued.cli
 from minimax_ued import load_run
 from minimax_ued.cli import main
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import SCHEMA, TrainConfig
 from minimax_ued.levels.files import save_levels
 from minimax_ued.levels.held_out import held_out_levels
 from minimax_ued.methods import METHODS
+from minimax_ued.use.export import policy_arrays
 from paperloop.cli.testing import check_command_errors
 from paperloop.settings import load_config, save_config
 
 TINY = {
     **{"--seeds": "2", "--n-envs": "4", "--rollout-steps": "8", "--cycles-per-step": "4"},
     **{"--env.height": "7", "--env.width": "7", "--env.n-walls": "6", "--env.max-steps": "8"},
-    **{"--student.features": "4", "--student.head-width": "4", "--student.conv-filters": "2"},
+    **{"--student.core.features": "4", "--student.head-width": "4", "--student.conv-filters": "2"},
     **{"--total-env-steps": "256", "--ppo.epochs": "1"},
 }
 
@@ -78,12 +79,12 @@ def test_train_again_does_nothing_and_another_configuration_is_refused(trained, 
 
 def test_a_run_is_loaded_and_a_student_exported(trained, tmp_path, capsys):
     run = load_run(trained)
-    assert run.config == load_config(TrainConfig, trained)
+    assert run.config == load_config(TrainConfig, trained, SCHEMA)
     assert run.trainer.progress(run.state)["env_steps"] == 256
     out = tmp_path / "student.npz"
     assert main(["export", str(trained), "--out", str(out), "--seed", "1"]) == 0
     assert str(out) in capsys.readouterr().out
-    expected = run.students[1].arrays()
+    expected = policy_arrays(run.config, run.students[1].params)
     with np.load(out) as file:
         assert {*file.files} == {*expected, "about"}
         for name, value in expected.items():
@@ -167,7 +168,9 @@ def test_levels_draws_random_levels_and_test_mazes(tmp_path):
 def test_methods_are_listed(capsys):
     assert main(["methods"]) == 0
     shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines()] == list(METHODS)
+    assert [line.split(":")[0] for line in shown.splitlines()[::2]] == list(METHODS)
+    assert "--method.type plr --method.mutation" in shown
+    assert "--method.buffer.replay-prob parallel" in shown
     assert "2110.02439" in shown
 
 
@@ -190,35 +193,33 @@ def one_sentence(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--buffer.capacity", "3"], ["--buffer.capacity is 3", "--n-envs = 4"]),
+        (["--method.buffer.capacity", "3"], ["--method.buffer.capacity is 3", "--n-envs = 4"]),
         (
-            ["--buffer.capacity", "4000", "--buffer.temperature", "0.05"],
-            ["--buffer.temperature is 0.05", "underflows", "0.0954", "--buffer.capacity"],
+            ["--method.buffer.capacity", "4000", "--method.buffer.temperature", "0.05"],
+            ["--method.buffer.temperature is 0.05", "underflows", "0.0954", "--method.buffer.capacity"],
         ),
         (["--rollout-steps", "7"], ["--rollout-steps is 7", "--env.max-steps = 8"]),
         (["--devices", "3"], ["--n-envs is 4", "--devices = 3"]),
         (["--ppo.minibatches", "3"], ["--n-envs is 4", "--ppo.minibatches = 3"]),
         (["--env.n-walls", "48"], ["--env.n-walls is 48", "at most 47"]),
         (["--env.view-size", "4"], ["--env.view-size is 4", "odd"]),
-        (["--buffer.replay-prob", "0"], ["--buffer.replay-prob is 0"]),
-        (["--score", "max_mcc"], ["'max_mcc'", 'did you mean "max_mc"']),
-        (
-            ["--score", "return", "--buffer.prioritization", "proportional"],
-            ["'return' may be negative", "--buffer.prioritization rank"],
-        ),
-        (["--method", "prl"], ["--method is 'prl'", 'did you mean "plr"']),
+        (["--method.buffer.replay-prob", "0"], ["--method.buffer.replay-prob is 0"]),
+        (["--method.buffer.score", "max_mcc"], ["'max_mcc'", 'did you mean "max_mc"']),
+        (["--method.type", "prl"], ["prl", '"plr"']),
         (["--ppo.lr", "-1"], ["--ppo.lr is -1; it must be above 0"]),
-        (["--teacher.ppo.lr", "-1"], ["--teacher.ppo.lr is -1; it must be above 0"]),
-        (["--mutation.operator", "dig", "--method", "accel"], ["--mutation.operator is 'dig'", "flip_walls"]),
-        (["--teacher.editor.n-walls", "90", "--method", "paired"], ["--teacher.editor.n-walls is 90", "at most 47"]),
+        (["--method.capacity", "4"], ["--method.capacity", "sfl"]),
+        (
+            ["--method.mutation.operator", "dig", "--method.mutation", "True"],
+            ["--method.mutation.operator is 'dig'", "flip_walls"],
+        ),
         (["--ppo.lr", "nan"], ["lr", "nan"]),
         (["--n-env", "4"], ["--n-env", "--n-envs"]),
-        (["--buffer.capacity", "80"], ["--total-env-steps is 256", "40 levels", "no update would be made"]),
+        (["--method.buffer.capacity", "80"], ["--total-env-steps is 256", "40 levels", "no update would be made"]),
     ],
 )
 def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     out = tmp_path / "run"
-    given = ["--method", "robust_plr", "--buffer.capacity", "8", *arguments]
+    given = ["--method.type", "plr", "--method.buffer.capacity", "8", *arguments]
     assert main(["train", *tiny(*given), "--out", str(out)]) == 2
     message = one_sentence(capsys)
     assert all(word in message for word in words), message
@@ -236,7 +237,7 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
         (["evaluate", "RUN", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
         (["levels", "--levels", "TMP/none.txt"], ["none.txt does not exist"]),
         (["levels", "--levels", "TMP/none.txt", "--mazes", "Labyrinth"], ["--mazes and --levels are both given"]),
-        (["levels", "--preset", "cartpole_dr"], ["--domain is 'cartpole'", "only mazes"]),
+        (["levels", "--preset", "cartpole_dr"], ["--env.type is 'cartpole'", "only mazes"]),
         (["evaluate", "RUN", "RUN"], ["named twice"]),
         (["evaluate", "TMP/none"], ["none", "does not exist"]),
         (["evaluate"], ["RUNS is required"]),
@@ -249,7 +250,7 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
     ],
 )
 def test_bad_requests(trained, arguments, words, tmp_path, capsys):
-    save_config(load_config(TrainConfig, trained), tmp_path / "old.json", schema=0)
+    save_config(load_config(TrainConfig, trained, SCHEMA), tmp_path / "old.json", schema=0)
     arguments = [a.replace("RUN", str(trained)).replace("TMP", str(tmp_path)) for a in arguments]
     assert main(arguments) == 2
     message = one_sentence(capsys)

@@ -2,16 +2,15 @@
 
 import pytest
 
-from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.config import BufferConfig, LSTMConfig, MazeConfig, PPOConfig, ReplayConfig, StudentConfig, TrainConfig
 from minimax_ued.trainer import UEDTrainer
 from paperloop.conformance import check_help, check_trainer
 
 TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),
-    student=StudentConfig(features=4, head_width=4, conv_filters=2),
+    student=StudentConfig(core=LSTMConfig(features=4), head_width=4, conv_filters=2),
     ppo=PPOConfig(lr=1e-2, epochs=2, minibatches=2),
-    buffer=BufferConfig(capacity=12, min_fill=0.3, replay_prob=0.7),
-    method="robust_plr",
+    method=ReplayConfig(buffer=BufferConfig(capacity=12, min_fill=0.3, replay_prob=0.7)),
     n_envs=4,
     rollout_steps=12,
     levels_ahead=2,

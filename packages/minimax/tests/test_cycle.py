@@ -6,21 +6,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.config import BufferConfig, MazeConfig, PPOConfig, StudentConfig, TrainConfig
+from minimax_ued.config import BufferConfig, LSTMConfig, MazeConfig, PPOConfig, ReplayConfig, StudentConfig, TrainConfig
 from minimax_ued.cycle.totals import finish_metrics
-from minimax_ued.support.counting import value as count
 from minimax_ued.trainer import UEDTrainer
 
 TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),
-    student=StudentConfig(features=4, head_width=4, conv_filters=2),
+    student=StudentConfig(core=LSTMConfig(features=4), head_width=4, conv_filters=2),
     ppo=PPOConfig(lr=1e-2, epochs=1),
-    buffer=BufferConfig(capacity=12, min_fill=0.5, replay_prob=1.0),
     n_envs=4,
     rollout_steps=12,
     levels_ahead=2,
     cycles_per_step=1,
 )
+
+
+BUFFER = BufferConfig(capacity=12, min_fill=0.5, replay_prob=1.0)
 
 
 def cycles(config, n):
@@ -44,7 +45,7 @@ def test_domain_randomisation_learns_in_every_cycle_and_keeps_nothing():
     states, metrics = cycles(TINY, 3)
     for i, (before, after) in enumerate(itertools.pairwise(states)):
         assert not same(before.params, after.params)
-        assert [int(count(x)[0]) for x in (after.cycles, after.updates, after.rollouts)] == [i + 1] * 3
+        assert [int(x[0]) for x in (after.cycles, after.updates, after.rollouts)] == [i + 1] * 3
     assert states[-1].buffer is None
     assert set(metrics[0]) == set(metrics[-1])
     assert all(np.isfinite(v).all() for m in metrics for v in m.values())
@@ -53,7 +54,7 @@ def test_domain_randomisation_learns_in_every_cycle_and_keeps_nothing():
 
 @pytest.fixture(scope="module")
 def robust():
-    return cycles(dataclasses.replace(TINY, method="robust_plr"), 5)
+    return cycles(dataclasses.replace(TINY, method=ReplayConfig(buffer=BUFFER)), 5)
 
 
 @pytest.mark.slow
@@ -64,8 +65,8 @@ def test_robust_replay_learns_from_replayed_levels_only(robust):
     assert replayed[-1] is True  # replay_prob is 1
     for before, after, replay in zip(states, states[1:], replayed, strict=False):
         assert same((before.params, before.opt_state), (after.params, after.opt_state)) is not replay
-    assert count(states[-1].updates) == sum(replayed)
-    assert count(states[-1].rollouts) == len(replayed)
+    assert states[-1].updates[0] == sum(replayed)
+    assert states[-1].rollouts[0] == len(replayed)
 
 
 @pytest.mark.slow
@@ -88,7 +89,7 @@ def test_the_buffer_holds_what_was_played(robust):
 
 @pytest.mark.slow
 def test_plain_replay_learns_in_every_cycle():
-    states, metrics = cycles(dataclasses.replace(TINY, method="plr"), 4)
+    states, metrics = cycles(dataclasses.replace(TINY, method=ReplayConfig(learns_from="all", buffer=BUFFER)), 4)
     assert {bool(m["replay"][0]) for m in metrics} == {True, False}
     assert all(not same(a.params, b.params) for a, b in itertools.pairwise(states))
 
@@ -96,7 +97,7 @@ def test_plain_replay_learns_in_every_cycle():
 @pytest.mark.slow
 def test_seeds_share_a_program_but_nothing_else(robust):
     alone, _ = robust
-    config = dataclasses.replace(TINY, method="robust_plr", seeds=2)
+    config = dataclasses.replace(TINY, method=ReplayConfig(buffer=BUFFER), seeds=2)
     states, metrics = cycles(config, 5)
     assert metrics[0]["return"].shape == (2,)
     first = jax.tree.map(lambda x: x[:1], states[-1])
@@ -115,9 +116,7 @@ def test_seeds_share_a_program_but_nothing_else(robust):
 @pytest.mark.slow
 def test_a_seed_that_does_not_learn_keeps_its_weights():
     """With replay_prob .5 there are cycles in which one of several seeds replays and another does not."""
-    config = dataclasses.replace(
-        TINY, method="robust_plr", seeds=3, buffer=BufferConfig(capacity=12, min_fill=0.1, replay_prob=0.5)
-    )
+    config = dataclasses.replace(TINY, method=ReplayConfig(buffer=BufferConfig(capacity=12, min_fill=0.1)), seeds=3)
     states, metrics = cycles(config, 6)
     mixed = 0
     for before, after, m in zip(states, states[1:], metrics, strict=False):
@@ -156,8 +155,7 @@ def test_a_fresh_level_that_the_buffer_knows_is_scored_with_its_highest_return()
     config = dataclasses.replace(
         TINY,
         env=MazeConfig(height=1, width=2, n_walls=0, max_steps=6),
-        buffer=BufferConfig(capacity=12, replay_prob=0.0),
-        method="plr",
+        method=ReplayConfig(learns_from="all", buffer=BufferConfig(capacity=12, replay_prob=0.0)),
     )
     trainer = UEDTrainer(config)
     cycle = jax.jit(lambda state: trainer._cycle(state)[0])

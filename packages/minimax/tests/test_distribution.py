@@ -14,17 +14,14 @@ from hypothesis.extra import numpy as arrays
 from scipy.optimize import brentq
 from scipy.stats import chisquare
 
-from minimax_ued.config import DistributionConfig, MazeConfig, TrainConfig
+from minimax_ued.config import MazeConfig, NCCConfig, TrainConfig
 from minimax_ued.curricula.curators import make_curator
 from minimax_ued.curricula.distribution import LevelDistribution, ascend, compete
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
 
 N, B = 8, 3
-SIZES = DistributionConfig(capacity=N, batch=4, trials=2, lr=0.1, entropy=0.05, truncation=1e-3)
-CONFIG = TrainConfig(
-    method="ncc", env=MazeConfig(max_steps=12), distribution=SIZES, n_envs=B, rollout_steps=12, score="learnability"
-)
+SIZES = NCCConfig(capacity=N, batch=4, trials=2, lr=0.1, entropy=0.05, truncation=1e-3)
 
 
 class Output(struct.PyTreeNode):
@@ -66,9 +63,13 @@ class Counter:
         return carry + 1, Output(1e9 * jax.nn.one_hot((carry + variables) % 12, 12))
 
 
-CURATOR = LevelDistribution(CONFIG, Limits(), Counter(), first_only=False)
+CURATOR = LevelDistribution(SIZES, B, 12, Limits(), Counter())
 refresh, start = jax.jit(CURATOR.refresh), jax.jit(CURATOR.init)
-move = jax.jit(ascend, static_argnums=0)
+jitted = jax.jit(ascend, static_argnames=("lr", "entropy", "truncation"))
+
+
+def move(config, *arrays):
+    return jitted(*arrays, lr=config.lr, entropy=config.entropy, truncation=config.truncation)
 
 
 def learnability(levels):
@@ -85,16 +86,12 @@ def ascend_by_hand(config, scores, y, squares):
     """One step in float64."""
     y, squares = np.asarray(y, np.float64), np.asarray(squares, np.float64)
     gradient = np.asarray(scores, np.float64) - config.entropy * (np.log(y) + 1)
-    step = gradient
-    if config.adaptive:
-        squares = squares + gradient**2
-        step = gradient / squares**0.4
-    return project(y + config.lr * step, config.truncation), squares
+    squares = squares + gradient**2
+    return project(y + config.lr * gradient / squares**0.4, config.truncation), squares
 
 
-@pytest.mark.parametrize("adaptive", [True, False])
-def test_one_move_equals_numpy(adaptive):
-    config = dataclasses.replace(SIZES, adaptive=adaptive)
+def test_one_move_equals_numpy():
+    config = SIZES
     rng = np.random.default_rng(0)
     for _ in range(10):
         y = project(rng.dirichlet(np.ones(N)), config.truncation)
@@ -119,22 +116,24 @@ def test_a_move_conserves_probability(weights, scores):
 
 
 def many_moves(config, scores, y, n):
-    def body(carry, _):
-        return move(config, scores, *carry), None
+    """Plain ascent: so large a sum of squares hardly grows, and the step size undoes it."""
+    plain = dataclasses.replace(config, lr=config.lr * 1e4**0.4)
 
-    return np.asarray(jax.lax.scan(body, (y, jnp.full(N, 0.1)), length=n)[0][0])
+    def body(carry, _):
+        return move(plain, scores, *carry), None
+
+    return np.asarray(jax.lax.scan(body, (y, jnp.full(N, 1e4)), length=n)[0][0])
 
 
 def test_equal_scores_leave_and_make_a_uniform_distribution():
     scores, uniform = jnp.full(N, 0.2), jnp.full(N, 1 / N)
     np.testing.assert_allclose(move(SIZES, scores, uniform, jnp.full(N, 0.1))[0], uniform, atol=1e-7)
     skewed = jnp.asarray(project(np.arange(N) / 20, SIZES.truncation), jnp.float32)
-    plain = dataclasses.replace(SIZES, adaptive=False)
-    np.testing.assert_allclose(many_moves(plain, scores, skewed, 1500), uniform, atol=1e-4)
+    np.testing.assert_allclose(many_moves(SIZES, scores, skewed, 1500), uniform, atol=1e-4)
 
 
 def test_without_entropy_the_best_level_gets_all():
-    config = dataclasses.replace(SIZES, adaptive=False, entropy=0.0)
+    config = dataclasses.replace(SIZES, entropy=0.0)
     scores = jnp.array([0.1, 0.2, 0.0, 0.25, 0.1, 0.2, 0.0, 0.24])
     expected = np.full(N, 1e-3)
     expected[3] = 1 - 7e-3
@@ -144,7 +143,7 @@ def test_without_entropy_the_best_level_gets_all():
 @pytest.mark.slow
 def test_with_entropy_it_ends_at_the_softmax_of_the_scores():
     """argmax of y.s - lambda y.log y is softmax(s / lambda), where no entry is truncated."""
-    config = dataclasses.replace(SIZES, adaptive=False, entropy=0.2)
+    config = dataclasses.replace(SIZES, entropy=0.2)
     scores = np.linspace(0, 0.25, N).astype(np.float32)
     expected = np.exp(scores / 0.2) / np.exp(scores / 0.2).sum()
     np.testing.assert_allclose(many_moves(config, scores, jnp.full(N, 1 / N), 1500), expected, atol=1e-4)
@@ -277,11 +276,10 @@ class Wanderer:
 def test_mazes():
     """Refresh after refresh, y and the levels become more learnable than random ones."""
     env = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=10))
-    sizes = DistributionConfig(capacity=32, batch=32, trials=8, lr=0.3)
-    config = dataclasses.replace(CONFIG, env=env.config, distribution=sizes, n_envs=16, rollout_steps=12)
-    curator = make_curator(config, env, Wanderer())
-    assert curator == LevelDistribution(config, env, Wanderer())
-    assert hash(curator) == hash(LevelDistribution(config, env, Wanderer()))
+    sizes = NCCConfig(capacity=32, batch=32, trials=8, lr=0.3)
+    curator = make_curator(TrainConfig(env=env.config, method=sizes, n_envs=16, rollout_steps=12), env, Wanderer())
+    assert curator == LevelDistribution(sizes, 16, 12, env, Wanderer())
+    assert hash(curator) == hash(LevelDistribution(sizes, 16, 12, env, Wanderer()))
     walk = jnp.array([0.0, 0.0, 1.0, -9, -9, -9, -9])
     example = jax.jit(env.sample_level)(jax.random.key(0))
 

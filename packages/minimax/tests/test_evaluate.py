@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.config import MazeConfig, StudentConfig
+from minimax_ued.config import LSTMConfig, MazeConfig, StudentConfig
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Level
 from minimax_ued.envs.maze.level import stack_levels
@@ -21,7 +21,7 @@ from paperloop.errors import UserError
 @pytest.fixture(scope="module")
 def trainer():
     config = dataclasses.replace(
-        PRESETS["small"], seeds=2, student=StudentConfig(features=4, head_width=4, conv_filters=2)
+        PRESETS["small"], seeds=2, student=StudentConfig(core=LSTMConfig(features=4), head_width=4, conv_filters=2)
     )
     return UEDTrainer(config)
 
@@ -163,7 +163,7 @@ class StandIn:
     def __init__(self, env):
         self.env, self.config = env, PRESETS["small"]
         observation = jax.ShapeDtypeStruct((1,), jnp.float32)
-        self.student = make_student(StudentConfig(features=4), num_actions=2, observation=observation)
+        self.student = make_student(StudentConfig(core=LSTMConfig(features=4)), num_actions=2, observation=observation)
 
     def student_params(self, state, student):
         return state

@@ -1,6 +1,5 @@
 """Sampling for learnability, against NumPy counts on levels whose outcomes a script fixes."""
 
-import dataclasses
 from dataclasses import dataclass
 
 import jax
@@ -10,18 +9,15 @@ import pytest
 from flax import struct
 from scipy.stats import chisquare
 
-from minimax_ued.config import LearnableConfig, MazeConfig, TrainConfig
+from minimax_ued.config import MazeConfig, SFLConfig, TrainConfig
 from minimax_ued.curricula.curators import make_curator
 from minimax_ued.curricula.learnable import LearnableSet, most_learnable
 from minimax_ued.envs.base import Timestep
 from minimax_ued.envs.maze import Maze
+from minimax_ued.methods import METHODS
 
 STEPS = 12
-CONFIG = TrainConfig(
-    env=MazeConfig(max_steps=6),
-    method="sfl",
-    learnable=LearnableConfig(capacity=6, candidates=24, batch=8, steps=STEPS, refresh_every=3),
-)
+CONFIG = SFLConfig(capacity=6, candidates=24, batch=8, steps=STEPS, refresh_every=3)
 
 
 class Output(struct.PyTreeNode):
@@ -156,12 +152,11 @@ class Wanderer:
 def test_mazes():
     """A wanderer solves near goals nearly always and far ones hardly ever: what is kept lies between."""
     env = Maze(MazeConfig(height=4, width=4, n_walls=3, max_steps=10))
-    sizes = LearnableConfig(capacity=8, candidates=64, batch=32, steps=120)
-    config = dataclasses.replace(CONFIG, env=env.config, learnable=sizes)
-    curator = make_curator(config, env, Wanderer())
+    sizes = SFLConfig(capacity=8, candidates=64, batch=32, steps=120)
+    curator = make_curator(TrainConfig(env=env.config, method=sizes), env, Wanderer())
     assert isinstance(curator, LearnableSet)
-    assert curator == LearnableSet(config, env, Wanderer())  # by value: a static argument
-    assert hash(curator) == hash(LearnableSet(config, env, Wanderer()))
+    assert curator == LearnableSet(sizes, env, Wanderer())  # by value: a static argument
+    assert hash(curator) == hash(LearnableSet(sizes, env, Wanderer()))
     example = jax.jit(env.sample_level)(jax.random.key(0))
     walk = jnp.array([0.0, 0.0, 1.0, -9, -9, -9, -9])
     state = jax.jit(curator.refresh)(curator.init(jax.random.key(0), example), jax.random.key(1), walk)
@@ -173,4 +168,4 @@ def test_mazes():
 
 def test_only_methods_with_a_curator_have_one():
     for method in ("dr", "plr", "accel", "paired"):
-        assert make_curator(TrainConfig(method=method), Limits(), Counter()) is None
+        assert make_curator(TrainConfig(method=METHODS[method].settings), Limits(), Counter()) is None

@@ -102,7 +102,7 @@ HEADER = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
         ("wall_map", member(HEADER % ("|b1", "(2, 3, 3)"), b"\0" * 17), "not an intact"),
         ("goal_pos", member(HEADER % ("|O", "(2, 2)"), b"x" * 32), "not an intact"),  # never pickle
         ("goal_pos", member("{'descr': [[[[", b""), "not an intact"),
-        ("agent_dir", b"", "not an intact"),
+        ("agent_dir", b"", "one length"),
         ("agent_dir", member(HEADER % ("<c16", "(2,)"), b"\0" * 32), "agent_dir"),
         ("wall_map", member(HEADER % ("|b1", "()"), b"\0"), "one length"),
         ("wall_map", member(HEADER % ("|b1", "(2, 0, 3)")), "Level 1 of"),

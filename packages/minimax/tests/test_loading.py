@@ -1,4 +1,4 @@
-"""Students of a run, and one exported: the ten lines of the README against the network."""
+"""Students of a run, and exported ones: NumPy against the network, for every core."""
 
 import dataclasses
 
@@ -7,35 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.config import CartPoleConfig, MazeConfig, PPOConfig, StudentConfig
+from minimax_ued.config import CartPoleConfig, GRUConfig, LSTMConfig, MazeConfig, PPOConfig, S5Config, StudentConfig
 from minimax_ued.envs.cartpole import CartPole
-from minimax_ued.loading import LoadedRun
 from minimax_ued.nets.students import make_student
 from minimax_ued.presets import PRESETS
 from minimax_ued.trainer import UEDTrainer
+from minimax_ued.use.export import policy_arrays
+from minimax_ued.use.loading import LoadedRun
+from minimax_ued.use.numpy_student import NumpyStudent
 from paperloop.errors import UserError
 
-TINY = StudentConfig(features=8, head_width=4, conv_filters=3, dense_width=6)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def recurrent(w, x, memory):
-    cell, hidden = memory
-    i, f, g, o = np.split(x @ w["input"] + hidden @ w["recurrent"] + w["bias"], 4)
-    cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
-    hidden = sigmoid(o) * np.tanh(cell)
-    return np.tanh(hidden @ w["hidden"] + w["hidden_bias"]) @ w["policy"] + w["policy_bias"], (cell, hidden)
-
-
-def encode(w, observation):
-    if "dense" in w:
-        return np.maximum(observation @ w["dense"] + w["dense_bias"], 0)
-    windows = np.lib.stride_tricks.sliding_window_view(observation.image, (3, 3), axis=(0, 1))
-    view = np.maximum(np.einsum("xycij,ijcf->xyf", windows, w["conv"]) + w["conv_bias"], 0)
-    return np.concatenate([view.ravel(), w["directions"][observation.direction]])
+TINY = StudentConfig(core=LSTMConfig(features=8), head_width=4, conv_filters=3, dense_width=6)
 
 
 CONFIG = dataclasses.replace(
@@ -60,7 +42,7 @@ def shaken(student):
 
 def test_one_student_for_each_seed(loaded):
     first, second = loaded.students
-    assert not np.array_equal(first.arrays()["input"], second.arrays()["input"])
+    assert not np.array_equal(*(policy_arrays(CONFIG, one.params)["input"] for one in (first, second)))
     with pytest.raises(UserError, match="seeds 0 to 1"):
         loaded.student(2)
     with pytest.raises(UserError, match="student is 1"):
@@ -97,28 +79,42 @@ def episode(env, student, steps):
         state, _ = step(jax.random.key(3), level, state, i % env.num_actions)
 
 
-@pytest.mark.parametrize("domain", ["maze", "cartpole"])
-def test_ten_lines_of_numpy_do_what_the_exported_student_does(loaded, tmp_path, domain):
-    student = shaken(loaded.students[0])
-    if domain == "cartpole":
-        env = CartPole(CartPoleConfig(max_steps=8))
-        network = make_student(TINY, num_actions=env.num_actions, observation=jnp.zeros(4))
-        params = jax.eval_shape(
-            network.init, jax.random.key(0), network.initial_carry(1), jnp.zeros((1, 1, 4)), jnp.zeros((1, 1), bool)
-        )
-        params = jax.tree.map(lambda x: np.zeros(x.shape), params)
-        student = shaken(dataclasses.replace(student, env=env, network=network, params=params))
-    w = np.load(student.export(tmp_path / "student.npz"))
-    memory = np.zeros(8), np.zeros(8)
-    for observation, expected in episode(student.env, student, 6):
-        logits, memory = recurrent(w, encode(w, observation), memory)
-        np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), expected, rtol=1e-4, atol=1e-6)
+@pytest.mark.parametrize(
+    ("core", "env"),
+    [
+        (LSTMConfig(features=8), None),
+        (GRUConfig(features=8), None),
+        (S5Config(features=8, state=8, blocks=2), None),
+        (S5Config(features=8, state=8, blocks=2, norm="pre"), CartPole(CartPoleConfig(max_steps=8))),
+        pytest.param(LSTMConfig(features=8), CartPole(CartPoleConfig(max_steps=8)), marks=pytest.mark.slow),
+    ],
+    ids=["lstm", "gru", "s5", "s5-pre-cartpole", "lstm-cartpole"],
+)
+def test_numpy_does_what_the_exported_student_does(loaded, tmp_path, core, env):
+    student = loaded.students[0]
+    env = env or student.env
+    config = dataclasses.replace(CONFIG, student=dataclasses.replace(TINY, core=core))
+    level = env.sample_level(jax.random.key(0))
+    seen = env.observe(level, env.reset(jax.random.key(0), level))
+    network = make_student(config.student, num_actions=env.num_actions, observation=seen)
+    sequence = jax.tree.map(lambda x: x[None, None], seen)
+    resets = jnp.ones((1, 1), bool)
+    params = jax.jit(network.init)(jax.random.key(1), network.initial_carry(1), sequence, resets)
+    student = dataclasses.replace(student, config=config, env=env, network=network, params=params)
+    policy, memory = head_shaken(student).export(tmp_path / "student.npz"), None
+    policy = NumpyStudent(policy)
+    for observation, expected in episode(env, head_shaken(student), 6):
+        logits, memory = policy(observation, memory)
+        np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), expected, rtol=1e-3, atol=1e-5)
+
+
+def head_shaken(student):
+    """Return it with another policy head: that of a new student hardly depends on what it sees."""
+    rng = np.random.default_rng(0)
+    head = jax.tree.map(lambda x: np.asarray(rng.normal(size=x.shape), np.float32), student.params["params"]["policy"])
+    return dataclasses.replace(student, params={"params": {**student.params["params"], "policy": head}})
 
 
 def test_other_networks_are_refused(loaded):
-    student = loaded.students[0]
-    config = dataclasses.replace(student.config, student=dataclasses.replace(TINY, arch="s5"))
-    with pytest.raises(UserError, match="Only the LSTM student in float32 can be exported, and this one is s5"):
-        dataclasses.replace(student, config=config).arrays()
     with pytest.raises(UserError, match="make_student"):
-        dataclasses.replace(student, params={"params": {}}).arrays()
+        policy_arrays(CONFIG, {"params": {}})

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from minimax_ued.config import MazeConfig, StudentConfig
+from minimax_ued.config import LSTMConfig, MazeConfig, StudentConfig
 from minimax_ued.envs.autoreset import AutoReset
 from minimax_ued.envs.maze import Maze
 from minimax_ued.learning.rollout import log_prob, rollout
@@ -19,7 +19,11 @@ def first_observation(key):
 
 
 OBSERVATION = jax.eval_shape(first_observation, jax.random.key(0))
-STUDENT = make_student(StudentConfig(features=8, head_width=4, conv_filters=2), num_actions=7, observation=OBSERVATION)
+STUDENT = make_student(
+    StudentConfig(core=LSTMConfig(features=8), head_width=4, conv_filters=2),
+    num_actions=7,
+    observation=OBSERVATION,
+)
 
 
 @pytest.fixture(scope="module")

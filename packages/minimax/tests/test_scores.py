@@ -7,7 +7,6 @@ import pytest
 
 from minimax_ued.replay.scores import (
     SCORES,
-    check_prioritization,
     episode_means,
     episode_statistics,
     get_score,
@@ -17,23 +16,19 @@ from paperloop import UserError
 
 
 def episodes_of(dones, b):
-    """(trial, start, stop) of each finished episode of level b."""
-    for e in range(dones.shape[2]):
-        start = 0
-        for t in range(dones.shape[0]):
-            if dones[t, b, e]:
-                yield e, start, t + 1
-                start = t + 1
+    """(start, stop) of each finished episode of level b."""
+    start = 0
+    for t in range(dones.shape[0]):
+        if dones[t, b]:
+            yield start, t + 1
+            start = t + 1
 
 
-def oracle(name, rewards, dones, values, advantages, stored, optimal_returns, update_norms, value_std, success_return):
+def oracle(name, rewards, dones, values, advantages, stored, optimal_returns, success_return):
     """Scores and maximal returns in float64, episode by episode."""
-    rewards, dones, values, advantages, value_std = (
-        x.reshape(*x.shape[:2], -1) for x in (rewards, dones, values, advantages, value_std)
-    )
     scores, best = [], []
     for b in range(dones.shape[1]):
-        episodes = [(slice(start, stop), b, e) for e, start, stop in episodes_of(dones, b)]
+        episodes = [(slice(start, stop), b) for start, stop in episodes_of(dones, b)]
         returns = np.array([rewards[i].sum(dtype=np.float64) for i in episodes])
         top = max([stored[b], *returns])
         per_episode = {
@@ -43,9 +38,7 @@ def oracle(name, rewards, dones, values, advantages, stored, optimal_returns, up
             "return": returns,
             "neg_return": -returns,
             "learnability": (returns > success_return) * (returns <= success_return).mean() if episodes else [],
-            "value_disagreement": [value_std[i].mean(dtype=np.float64) for i in episodes],
             "true_regret": [max(optimal_returns[b] - returns.mean(), 0)] if episodes else [],
-            "update_norm": [update_norms[b]],
         }[name]
         scores.append(np.mean(per_episode) if episodes else -np.inf)
         best.append(top)
@@ -59,8 +52,6 @@ def random_rollout(rng, shape):
     stored = np.where(rng.random(shape[1]) < 0.3, -np.inf, rng.random(shape[1])).astype(np.float32)
     extras = {
         "optimal_returns": rng.random(shape[1]).astype(np.float32),
-        "update_norms": rng.random(shape[1]).astype(np.float32),
-        "value_std": rng.random(shape).astype(np.float32),
         "success_return": np.float32(rng.choice([0.0, 0.4])),
     }
     return (rewards, dones, values, advantages, stored), extras
@@ -68,28 +59,37 @@ def random_rollout(rng, shape):
 
 def needed(name, extras):
     """What a caller passes: the score's needs, and nothing else."""
-    return {key: value for key, value in extras.items() if key in SCORES[name].needs or key == "success_return"}
+    return {key: value for key, value in extras.items() if SCORES[name].needs_optimum or key == "success_return"}
 
 
 # Compiled: op by op, these small tests would spend their time compiling.
-JITTED = {name: jax.jit(score) for name, score in SCORES.items()}
-episode_means, episode_statistics = jax.jit(episode_means), jax.jit(episode_statistics)
+JITTED = {
+    name: jax.jit(lambda rewards, dones, *more, score=score, **extras: score(rewards, dones > 0, *more, **extras))
+    for name, score in SCORES.items()
+}
+means, statistics = jax.jit(episode_means), jax.jit(episode_statistics)
+
+
+def episode_means(x, dones):
+    return means(x, np.asarray(dones) > 0)
+
+
+def episode_statistics(rewards, dones, *success_return):
+    return statistics(rewards, np.asarray(dones) > 0, *success_return)
 
 
 @pytest.mark.parametrize("name", sorted(SCORES))
-@pytest.mark.parametrize("shape", [(37, 11), (25, 5, 3)])
-def test_scores_equal_a_loop_over_episodes(name, shape):
+def test_scores_equal_a_loop_over_episodes(name):
     rng = np.random.default_rng(0)
     unfinished = 0
     for _ in range(20):
-        rollout, extras = random_rollout(rng, shape)
+        rollout, extras = random_rollout(rng, (37, 11))
         scores, best = JITTED[name](*map(jnp.asarray, rollout), **needed(name, extras))
         expected_scores, expected_best = oracle(name, *rollout, **extras)
         np.testing.assert_allclose(scores, expected_scores, atol=2e-6)
         np.testing.assert_allclose(best, expected_best, atol=2e-6)
         unfinished += np.isinf(expected_scores).sum()
-    if len(shape) == 2:
-        assert unfinished > 3  # levels without a finished episode did occur
+    assert unfinished > 3  # levels without a finished episode did occur
 
 
 def column(*values):
@@ -113,10 +113,8 @@ def test_closed_forms():
     assert score("return", 0.0)[0] == pytest.approx(0.8)
     assert score("neg_return", 0.0)[0] == pytest.approx(-0.8)
     assert score("learnability", 0.0)[0] == 0.0
-    assert score("value_disagreement", 0.0, value_std=column(0.1, 0.2, 0.6, 9, 9))[0] == pytest.approx(0.3)
     assert score("true_regret", 0.0, optimal_returns=np.array([0.95]))[0] == pytest.approx(0.15)
     assert score("true_regret", 0.0, optimal_returns=np.array([0.7]))[0] == 0.0  # better than expected
-    assert score("update_norm", 0.0, update_norms=np.array([2.5]))[0] == 2.5
 
 
 def test_episodes_count_alike_however_long():
@@ -127,7 +125,7 @@ def test_episodes_count_alike_however_long():
 def test_no_finished_episode():
     rewards, dones = column(1, 1, 1), column(0, 0, 0)
     for name, score in JITTED.items():
-        extras = needed(name, {"optimal_returns": jnp.ones(1), "update_norms": jnp.ones(1), "value_std": rewards})
+        extras = needed(name, {"optimal_returns": jnp.ones(1)})
         scores, best = score(rewards, dones, rewards, rewards, np.array([0.25], np.float32), **extras)
         assert scores[0] == -np.inf, name
         assert best[0] == 0.25, name
@@ -184,34 +182,17 @@ def test_long_rollouts_lose_no_digits():
 
 
 def test_a_new_score_is_a_function_and_a_name():
-    @register_score("value_surprise", signed=False)
+    @register_score("value_surprise")
     def value_surprise(rollout):
         return rollout.episode_mean(jnp.square(rollout.advantages))
 
     try:
         scores, _ = get_score("value_surprise")(
-            column(0, 1, 0), column(0, 1, 0), column(0, 0, 0), column(2, 4, 9), jnp.array([0.0])
+            column(0, 1, 0), column(0, 1, 0) > 0, column(0, 0, 0), column(2, 4, 9), jnp.array([0.0])
         )
         np.testing.assert_allclose(scores, [10.0])
     finally:
         del SCORES["value_surprise"]
-
-
-def test_a_new_score_may_need_more_than_a_plain_rollout():
-    @register_score("value_variance", signed=False, needs=("value_std",))
-    def value_variance(rollout):
-        return rollout.episode_mean(jnp.square(rollout.value_std))
-
-    try:
-        zeros = column(0, 0)
-        scores, _ = get_score("value_variance")(zeros, column(0, 1), zeros, zeros, jnp.zeros(1), value_std=column(1, 3))
-        np.testing.assert_allclose(scores, [5.0])
-        with pytest.raises(UserError, match="'value_variance' needs value_std, which was not given"):
-            get_score("value_variance")(zeros, zeros, zeros, zeros, jnp.zeros(1))
-    finally:
-        del SCORES["value_variance"]
-    with pytest.raises(UserError, match="says that it needs magic, but what a score may need is optimal_returns"):
-        register_score("magical", signed=False, needs=("magic",))
 
 
 def test_mistakes_are_named():
@@ -219,20 +200,12 @@ def test_mistakes_are_named():
         get_score("positive_value_los")
     with pytest.raises(UserError, match="known are l1_value_loss, positive_value_loss, max_mc"):
         get_score("zzz")
-    for name in ("max_mc", "return", "neg_return"):
-        with pytest.raises(UserError, match="may be negative"):
-            check_prioritization(name, "proportional")
-        check_prioritization(name, "rank")
     a = jnp.zeros((4, 3))
-    with pytest.raises(UserError, match=r"values of shape \(4, 2\)"):
-        SCORES["max_mc"](a, a, a[:, :2], a, jnp.zeros(3))
-    with pytest.raises(UserError, match="one for each of the 3 levels"):
-        SCORES["max_mc"](a, a, a, a, jnp.zeros(4))
-    with pytest.raises(UserError, match=r"value_std of shape \(4, 2\)"):
-        SCORES["value_disagreement"](a, a, a, a, jnp.zeros(3), value_std=a[:, :2])
-    with pytest.raises(UserError, match=r"optimal_returns of shape \(1,\), but needs one for each of the 3 levels"):
-        SCORES["true_regret"](a, a, a, a, jnp.zeros(3), optimal_returns=jnp.zeros(1))
-    for name in ("true_regret", "update_norm", "value_disagreement"):
-        check_prioritization(name, "proportional")
-        with pytest.raises(UserError, match=f"'{name}' needs .* which was not given: pass"):
-            SCORES[name](a, a, a, a, jnp.zeros(3))
+    for call in (
+        lambda: SCORES["max_mc"](a, a, a[:, :2], a, jnp.zeros(3)),
+        lambda: SCORES["max_mc"](a, a, a, a, jnp.zeros(4)),
+    ):
+        with pytest.raises(UserError, match=r"it takes \[T, B\] and \[B\]"):
+            call()
+    with pytest.raises(UserError, match="'true_regret' needs optimal_returns, which were not given"):
+        SCORES["true_regret"](a, a, a, a, jnp.zeros(3))

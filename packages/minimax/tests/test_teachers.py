@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from minimax_ued.config import S5Config, TeacherConfig
+from minimax_ued.config import GRUConfig, LSTMConfig, S5Config, TeacherConfig
 from minimax_ued.teachers.networks import make_teacher
 from paperloop.errors import UserError
 
@@ -33,8 +33,8 @@ def shapes(*leading, height=13, width=13, noise=50):
     ("config", "size"),
     [
         (TeacherConfig(), 22_502_038),
-        (TeacherConfig(arch="s5", conv_filters=32), 1_819_670),
-        (TeacherConfig(arch="gru"), 22_502_038 - (21_692 + 256 + 1) * 256 + 256),
+        (TeacherConfig(core=S5Config(), conv_filters=32), 1_819_670),
+        (TeacherConfig(core=GRUConfig()), 22_502_038 - (21_692 + 256 + 1) * 256 + 256),
     ],
     ids=["lstm", "s5", "gru"],
 )
@@ -58,9 +58,8 @@ def random(tree, seed, scale=0.3):
 )
 def build(request):
     """A small teacher, random variables, and what it sees while it builds: walls appear one by one."""
-    config = TeacherConfig(
-        arch=request.param, features=8, conv_filters=3, head_width=4, time_embedding=2, s5=S5Config(state=8)
-    )
+    cores = {"lstm": LSTMConfig(features=8), "gru": GRUConfig(features=8), "s5": S5Config(features=8, state=8)}
+    config = TeacherConfig(core=cores[request.param], conv_filters=3, head_width=4, time_embedding=2)
     observation = shapes(height=3, width=4, noise=NOISE)
     teacher = make_teacher(config, num_actions=ACTIONS, num_steps=STEPS, observation=observation)
     rng = np.random.default_rng(0)
@@ -140,7 +139,7 @@ def test_the_encoder_sees_map_time_and_noise(build):
 
 @pytest.mark.slow
 def test_teachers_start_undecided_and_work_without_noise():
-    config = TeacherConfig(features=4, conv_filters=2, head_width=3, time_embedding=2)
+    config = TeacherConfig(core=LSTMConfig(features=4), conv_filters=2, head_width=3, time_embedding=2)
     observation = shapes(height=3, width=3, noise=0)
     teacher = make_teacher(config, num_actions=9, num_steps=4, observation=observation)
     again = make_teacher(config, num_actions=9, num_steps=4, observation=observation)

@@ -4,40 +4,53 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from minimax_ued.config import (
     BufferConfig,
     EditorConfig,
+    LSTMConfig,
     MazeConfig,
+    MutationConfig,
     PPOConfig,
+    ReplayConfig,
     StudentConfig,
+    TaughtConfig,
     TeacherConfig,
     TrainConfig,
 )
-from minimax_ued.methods import METHODS
-from minimax_ued.support import counting
 from minimax_ued.trainer import UEDTrainer
 from paperloop.errors import CheckpointError, UserError
 from paperloop.protocol import Trainer
 
+BUFFER = BufferConfig(capacity=12, min_fill=0.3, replay_prob=0.7)
+TEACHER = TeacherConfig(
+    core=LSTMConfig(features=4),
+    conv_filters=2,
+    head_width=4,
+    ppo=PPOConfig(epochs=1),
+    editor=EditorConfig(n_walls=3, noise_dim=2),
+)
 TINY = TrainConfig(
     env=MazeConfig(height=4, width=4, n_walls=2, max_steps=6),
-    student=StudentConfig(features=4, head_width=4, conv_filters=2),
+    student=StudentConfig(core=LSTMConfig(features=4), head_width=4, conv_filters=2),
     ppo=PPOConfig(lr=1e-2, epochs=2, minibatches=2),
-    buffer=BufferConfig(capacity=12, min_fill=0.3, replay_prob=0.7),
-    teacher=TeacherConfig(
-        features=4, conv_filters=2, head_width=4, ppo=PPOConfig(epochs=1), editor=EditorConfig(n_walls=3, noise_dim=2)
-    ),
-    method="robust_plr",
+    method=ReplayConfig(buffer=BUFFER),
     n_envs=4,
     rollout_steps=12,
     levels_ahead=2,
     cycles_per_step=3,
     seeds=2,
 )
+#: Methods on the same sizes.
+METHODS = {
+    "dr": TrainConfig().method,
+    "parallel_accel": ReplayConfig(
+        buffer=dataclasses.replace(BUFFER, replay_prob="parallel"), mutation=MutationConfig()
+    ),
+    "repaired": TaughtConfig(teacher=TEACHER, buffer=BUFFER),
+}
 
 
 @pytest.fixture(scope="module")
@@ -83,33 +96,22 @@ def test_steps_save_and_restore(trainer, tmp_path):
         resumed, _ = trainer.step(resumed)
     assert equal(state, resumed)
     assert not equal(state.params, trainer.init(1).params)
-    wider = UEDTrainer(dataclasses.replace(TINY, buffer=BufferConfig(capacity=16)))
+    wider = UEDTrainer(dataclasses.replace(TINY, method=ReplayConfig(buffer=BufferConfig(capacity=16))))
     like = wider.init(0)
     with pytest.raises(CheckpointError, match="buffer"):
         wider.restore(tmp_path, like)
 
 
-def test_a_checkpoint_of_another_declaration_under_the_same_name_is_refused(trainer, monkeypatch, tmp_path):
+def test_a_checkpoint_of_another_environment_is_refused(trainer, tmp_path):
+    class Other(type(trainer.env)):
+        pass
+
     state = trainer.init(0)
     trainer.save(state, tmp_path)
     trainer.restore(tmp_path, state)
-    assert METHODS["robust_plr"].gradient == {"replay"}
-    changed = dataclasses.replace(METHODS["robust_plr"], gradient=frozenset({"fresh", "replay"}))
-    monkeypatch.setitem(METHODS, "robust_plr", changed)
-    with pytest.raises(UserError, match="written with another method"):
-        trainer.restore(tmp_path, state)
-
-
-def test_a_run_counts_beyond_32_bits(trainer):
-    """Started two cycles below 2**32."""
-    far = jnp.broadcast_to(jnp.array([2**32 - 2, 0], jnp.uint32), (2, 2))
-    state = trainer.init(0).replace(cycles=far, updates=far + 0, rollouts=far + 0)  # each is consumed by itself
-    state, metrics = trainer.step(state)
-    n = 2**32 - 2 + TINY.cycles_per_step
-    progress = trainer.progress(state)
-    assert (progress["cycles"], progress["env_steps"]) == (n, n * TINY.steps_per_rollout)
-    learned = counting.value(state.updates).astype(int) - (2**32 - 2)
-    np.testing.assert_allclose(metrics["learn"], learned / TINY.cycles_per_step, rtol=1e-6)
+    other = UEDTrainer(TINY, env=Other(TINY.env))
+    with pytest.raises(UserError, match=r"written with the environment .*\.Maze, while now it is .*Other"):
+        other.restore(tmp_path, state)
 
 
 @pytest.mark.slow
@@ -120,26 +122,27 @@ def test_a_run_of_more_seeds_contains_the_run_of_fewer(trainer):
 
 def test_bad_configurations():
     with pytest.raises(UserError, match="'regrets'"):
-        UEDTrainer(dataclasses.replace(TINY, score="regrets"))
-    with pytest.raises(UserError, match=r"'max_mc' may be negative.*'rank'"):
-        UEDTrainer(dataclasses.replace(TINY, buffer=BufferConfig(capacity=12, prioritization="proportional")))
+        UEDTrainer(dataclasses.replace(TINY, method=ReplayConfig(buffer=BufferConfig(score="regrets"))))
     many = 4 * len(jax.devices())
     with pytest.raises(UserError, match=f"devices is {many}"):
-        UEDTrainer(dataclasses.replace(TINY, devices=many, n_envs=2 * many, buffer=BufferConfig(capacity=2 * many)))
+        UEDTrainer(
+            dataclasses.replace(
+                TINY, devices=many, n_envs=2 * many, method=ReplayConfig(buffer=BufferConfig(capacity=2 * many))
+            )
+        )
 
 
 TWO_DEVICES = """
 import dataclasses, json, sys
 import jax, numpy as np
 sys.path.insert(0, sys.argv[1])
-from test_trainer import TINY
-from minimax_ued import counting
+from test_trainer import METHODS, TINY
 from minimax_ued.trainer import UEDTrainer
 assert jax.device_count() == 2
 method, minibatches = sys.argv[2], int(sys.argv[3])
 config = dataclasses.replace(
     TINY,
-    method=method,
+    method=METHODS[method],
     seeds=1,
     n_envs=8 if method == "dr" else 4,
     ppo=dataclasses.replace(TINY.ppo, lr=1e-3, minibatches=minibatches),

@@ -4,7 +4,7 @@
     from generalized_exploration.levels import as_score
 
     as_score(criterion("learnability"))
-    config = replace_in(PRESETS["small_robust_plr"], {"score": "learnability_criterion"})
+    config = replace_in(PRESETS["small_robust_plr"], {"method.buffer.score": "learnability_criterion"})
 
 A rollout of minimax-ued on B levels gives this evidence: `advantages`, `values` and `mask` of the steps of finished
 episodes, `success_rate`, `mean_return`, `best_return`, and `reference_return` where the environment knows the optimum.
@@ -50,7 +50,7 @@ def evidence_of(rollout: Rollout) -> Evidence:
 
 
 def as_score(criterion: Criterion, name: str | None = None) -> str:
-    """Register a criterion as a score of levels, and return its name for the setting `score`.
+    """Register a criterion as a score of levels, and return its name for the setting `score` of the level buffer.
 
     Args:
         criterion: of evidence that a rollout gives.
@@ -66,9 +66,9 @@ def as_score(criterion: Criterion, name: str | None = None) -> str:
             f"{', '.join(AVAILABLE)}: choose another criterion."
         )
     name = name or f"{criterion.name}_criterion"
-    needs = ("optimal_returns",) if {"reference_return", "reference_success_rate"} & set(criterion.needs) else ()
+    needs_optimum = bool({"reference_return", "reference_success_rate"} & set(criterion.needs))
 
-    @register_score(name, signed=True, needs=needs)
+    @register_score(name, needs_optimum=needs_optimum)
     def score(rollout: Rollout) -> Any:
         return criterion(evidence_of(rollout))
 

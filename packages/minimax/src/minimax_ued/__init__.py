@@ -9,14 +9,20 @@ if TYPE_CHECKING:
     from minimax_ued.config import (
         BufferConfig,
         CartPoleConfig,
-        DistributionConfig,
+        DRConfig,
         EditorConfig,
-        LearnableConfig,
+        GRUConfig,
+        LSTMConfig,
         MazeConfig,
         MutationConfig,
+        NCCConfig,
+        OwnConfig,
         PPOConfig,
+        ReplayConfig,
         S5Config,
+        SFLConfig,
         StudentConfig,
+        TaughtConfig,
         TeacherConfig,
         TrainConfig,
     )
@@ -31,31 +37,33 @@ if TYPE_CHECKING:
     from minimax_ued.evaluation.mazes import OODMazes
     from minimax_ued.levels.files import load_levels, save_levels
     from minimax_ued.levels.suite import OOD_MAZES, TEST_MAZES
-    from minimax_ued.loading import LoadedRun, LoadedStudent, load_run
-    from minimax_ued.methods import METHODS, Method, register_method
+    from minimax_ued.methods import METHODS, NamedMethod
     from minimax_ued.nets.students import Student, StudentOutput
     from minimax_ued.presets import PRESETS
     from minimax_ued.replay.buffer import BufferState, LevelBuffer
     from minimax_ued.replay.scores import SCORES, Rollout, register_score
     from minimax_ued.teachers.regret import OBJECTIVES
     from minimax_ued.trainer import UEDTrainer
+    from minimax_ued.use.loading import LoadedRun, LoadedStudent, load_run
+    from minimax_ued.use.numpy_student import NumpyStudent
 
 __all__ = [
     "METHODS", "MUTATIONS", "OBJECTIVES", "OOD_MAZES", "PRESETS", "SCORES", "TEST_MAZES", "AutoReset",
-    "BufferConfig", "BufferState", "CVaR", "CartPoleConfig", "DistributionConfig", "EditorConfig", "Environment",
-    "HeldOut", "LearnableConfig", "Level", "LevelBuffer", "LevelEditor", "LoadedRun", "LoadedStudent", "Maze",
-    "MazeConfig", "Method", "MutationConfig", "OODMazes", "PPOConfig", "Rollout", "S5Config",
-    "Student", "StudentConfig", "StudentOutput", "TeacherConfig", "Timestep", "TrainConfig", "TrainState",
-    "UEDTrainer", "check_level", "load_levels", "load_run", "register_method",
-    "register_mutation", "register_score", "save_levels",
+    "BufferConfig", "BufferState", "CVaR", "CartPoleConfig", "DRConfig", "EditorConfig", "Environment", "GRUConfig",
+    "HeldOut", "LSTMConfig", "Level", "LevelBuffer", "LevelEditor", "LoadedRun", "LoadedStudent", "Maze",
+    "MazeConfig", "MutationConfig", "NCCConfig", "NamedMethod", "NumpyStudent", "OODMazes", "OwnConfig",
+    "PPOConfig", "ReplayConfig", "Rollout", "S5Config", "SFLConfig", "Student", "StudentConfig", "StudentOutput",
+    "TaughtConfig", "TeacherConfig", "Timestep", "TrainConfig", "TrainState", "UEDTrainer", "check_level",
+    "load_levels", "load_run", "register_mutation", "register_score", "save_levels",
 ]  # fmt: skip
 
 # Imported on first use (PEP 562): configurations and command lines must not wait for jax.
 _HOME = {
     "replay.buffer": ("BufferState", "LevelBuffer"),
     "config": (
-        "BufferConfig", "CartPoleConfig", "DistributionConfig", "EditorConfig", "LearnableConfig", "MazeConfig",
-        "MutationConfig", "PPOConfig", "S5Config", "StudentConfig", "TeacherConfig", "TrainConfig",
+        "BufferConfig", "CartPoleConfig", "DRConfig", "EditorConfig", "GRUConfig", "LSTMConfig", "MazeConfig",
+        "MutationConfig", "NCCConfig", "OwnConfig", "PPOConfig", "ReplayConfig", "S5Config", "SFLConfig",
+        "StudentConfig", "TaughtConfig", "TeacherConfig", "TrainConfig",
     ),
     "cycle.state": ("TrainState",),
     "envs.autoreset": ("AutoReset",),
@@ -68,13 +76,14 @@ _HOME = {
     "evaluation.evaluate": ("HeldOut",),
     "evaluation.mazes": ("OODMazes",),
     "levels.files": ("load_levels", "save_levels"),
-    "loading": ("LoadedRun", "LoadedStudent", "load_run"),
-    "methods": ("METHODS", "Method", "register_method"),
+    "use.loading": ("LoadedRun", "LoadedStudent", "load_run"),
+    "methods": ("METHODS", "NamedMethod"),
     "presets": ("PRESETS",),
     "teachers.regret": ("OBJECTIVES",),
     "replay.scores": ("SCORES", "Rollout", "register_score"),
     "nets.students": ("Student", "StudentOutput"),
     "trainer": ("UEDTrainer",),
+    "use.numpy_student": ("NumpyStudent",),
 }  # fmt: skip
 
 

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import SCHEMA, MazeConfig, TrainConfig
 from minimax_ued.methods import METHODS
 from minimax_ued.presets import PRESET_HELP, PRESETS
 from paperloop.cli import App, Device, Positional, RunOptions, start_jax
 from paperloop.errors import UserError, printable, setting
-from paperloop.settings import Count, CountOrZero, Seed, fault, settings
+from paperloop.settings import Count, CountOrZero, Seed, fault, flatten, settings, to_dict
 
 __all__ = ["main"]
 
@@ -22,9 +22,10 @@ app = App("minimax-ued", "Unsupervised environment design: train maze agents on 
 @app.command(
     options=RunOptions,
     config=TrainConfig,
+    schema=SCHEMA,
     presets=PRESETS,
     preset_help=PRESET_HELP,
-    essentials=("seed", "method", "total_env_steps", "seeds", "n_envs", "ppo.lr", "env.height", "env.width"),
+    essentials=("seed", "method.type", "total_env_steps", "seeds", "n_envs", "ppo.lr", "env.height", "env.width"),
 )
 def train(options: RunOptions, config: TrainConfig) -> None:
     """Train students on a curriculum of mazes, evaluate them, and draw figures.
@@ -54,7 +55,7 @@ def train(options: RunOptions, config: TrainConfig) -> None:
     shown = [f"{split}/solve_rate" for split in evaluators if split != "kept"] + ["train/return"]
     if "held_out" in evaluators and evaluators["held_out"].hard.any():
         shown.insert(1, "held_out/solve_rate_hard")
-    if config.domain == "maze":
+    if config.env.type == "maze":
         shown += [f"{split}{name}" for split in ("train/level/", "kept/") for name in ("n_walls", "path_length")]
     describe = report if options.quiet else report_command
     describe([options.out], plots, metrics=[name for name in shown if name[:5] != "kept/" or "kept" in evaluators],
@@ -75,8 +76,7 @@ def _evaluators(trainer: Any) -> dict[str, Any]:
     except UserError:
         if isinstance(trainer.env, Maze):
             evaluators["mazes"] = OODMazes(trainer, OOD_MAZES[:3])
-    method = trainer.config.method_spec
-    if method.curated or method.teacher:
+    if trainer.config.method.type != "dr":
         evaluators["kept"] = KeptLevels(trainer)
     return evaluators
 
@@ -184,9 +184,9 @@ class ExportOptions:
 
 @app.command(options=ExportOptions)
 def export(options: ExportOptions) -> None:
-    """Write a trained LSTM student to one .npz file, which ten lines of NumPy run (see the README)."""
+    """Write a trained student to one .npz file, which a page of NumPy runs (`minimax_ued.NumpyStudent`)."""
     _start_jax("cpu", 1)
-    from minimax_ued.loading import load_run
+    from minimax_ued.use.loading import load_run
 
     student = load_run(options.run).student(options.seed, options.student)
     print(f"Wrote {printable(str(student.export(options.out)))}.")
@@ -219,14 +219,16 @@ class LevelsOptions:
 @app.command(
     options=LevelsOptions,
     config=TrainConfig,
+    schema=SCHEMA,
     presets=PRESETS,
     preset_help=PRESET_HELP,
     essentials=("mazes", "levels", "n", "seed", "env.height", "env.width", "env.n_walls"),
 )
 def levels(options: LevelsOptions, config: TrainConfig) -> None:
     """Draw test mazes, levels of your own, or random ones of a configuration, with the number of actions they take."""
-    if not options.mazes and options.levels is None and config.domain != "maze":
-        raise fault(config, "domain", "'maze', because only mazes can be drawn: choose a preset with mazes")
+    env = config.env
+    if not options.mazes and options.levels is None and not isinstance(env, MazeConfig):
+        raise fault(config, "env.type", "'maze', because only mazes can be drawn: choose a preset with mazes")
     own = None
     if options.levels is not None:
         from minimax_ued.levels.files import load_levels
@@ -241,8 +243,9 @@ def levels(options: LevelsOptions, config: TrainConfig) -> None:
     if options.mazes:
         _print(draw_test_mazes(options.mazes, options.out, seed=options.seed))
         return
-    drawn = random_levels(Maze(config.env), jax.random.key(options.seed), options.n) if own is None else own
-    _print(draw_levels(drawn, options.out))
+    if own is None and isinstance(env, MazeConfig):
+        own = random_levels(Maze(env), jax.random.key(options.seed), options.n)
+    _print(draw_levels(own, options.out))
 
 
 @settings
@@ -267,10 +270,21 @@ def demo(options: DemoOptions) -> None:
 
 @app.command()
 def methods() -> None:
-    """List the methods with their papers."""
-    width = max(map(len, METHODS))
-    for method in METHODS.values():
-        print(f"{method.name:<{width}}  {method.summary} ({method.reference})")
+    """List the methods of the literature, what chooses each, and their papers."""
+    for name, method in METHODS.items():
+        print(f"{name}: {method.summary} ({method.reference})\n    {_options_of(method.settings)}")
+
+
+def _options_of(method: Any) -> str:
+    """The options that choose a method."""
+    found, usual = flatten(to_dict(method)), flatten(to_dict(type(method)()))
+    told = [f"--method.type {method.type}"]
+    if getattr(method, "mutation", None) is not None:
+        told.append("--method.mutation")
+    if method.type == "paired" and method.buffer is not None:
+        told.append("--method.buffer")
+    changed = [path for path in usual if path in found and found[path] != usual[path]]
+    return " ".join(told + [f"--method.{path.replace('_', '-')} {found[path]}" for path in changed])
 
 
 def _print(file: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,20 +13,19 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import SCHEMA, TrainConfig
 from minimax_ued.curricula.curators import make_curator
 from minimax_ued.cycle.cycle import Cycle
+from minimax_ued.cycle.playing import Playing
 from minimax_ued.cycle.state import TrainState
 from minimax_ued.cycle.totals import finish_metrics
 from minimax_ued.envs import make_environment
 from minimax_ued.envs.base import Environment
 from minimax_ued.nets.students import Student, make_student
 from minimax_ued.replay.buffer import LevelBuffer
-from minimax_ued.support import counting
-from minimax_ued.support.readiness import waits_for_replay
 from minimax_ued.teachers.capabilities import check_capabilities, make_teaching
 from paperloop.errors import UserError, setting
-from paperloop.files import write_json
+from paperloop.files import read_json, write_json
 from paperloop.jax_backend import device_mesh, load_pytree, save_pytree
 from paperloop.seeds import fold_seed
 
@@ -59,11 +56,13 @@ class UEDTrainer:
         headlines: what a bar and a report show first. The leading axis of the metrics is the seeds.
         num_steps: dispatches that `config.total_env_steps` takes.
         donates: True, `step` consumes the state it is given.
+        schema: of its configuration.
         resume_ignores: what may differ when a run is continued: devices, levels drawn ahead, and its length, unless the
             step size depends on it.
     """
 
     donates = True
+    schema = SCHEMA
     headlines: Sequence[str] = ("held_out/solve_rate", "held_out/solve_rate_hard", "mazes/solve_rate", "return")
 
     def __init__(self, config: TrainConfig, env: Environment | None = None, student: Student | None = None) -> None:
@@ -71,13 +70,12 @@ class UEDTrainer:
 
         Args:
             config: the run.
-            env: an environment to train on instead of the one that `config.domain` names.
+            env: an environment to train on instead of the one that `config.env` describes.
             student: a network instead of the one that `config.student` describes.
 
         Raises:
-            UserError: the score is unknown or does not go with the prioritization, the environment lacks what the
-                method takes (mutations, an editor, an optimal return), or there are fewer devices than
-                `config.devices`.
+            UserError: the score is unknown, the environment lacks what the method takes (mutations, an editor, an
+                optimal return), or there are fewer devices than `config.devices`.
         """
         self.config = config
         self.env: Environment = make_environment(config) if env is None else env
@@ -87,15 +85,17 @@ class UEDTrainer:
             student = make_student(config.student, num_actions=self.env.num_actions, observation=observation)
         self.student: Student = student
         self.num_steps = config.num_steps
-        annealed = config.ppo.anneal_lr or (config.method_spec.teacher and config.teacher.ppo.anneal_lr)
+        taught = config.method.teacher
+        annealed = config.ppo.anneal_lr or (taught is not None and taught.ppo.anneal_lr)
         self.resume_ignores = ("devices", "levels_ahead", *(() if annealed else ("total_env_steps",)))
         buffer = None
-        if config.method_spec.curator == "buffer":
-            buffer = LevelBuffer(config.buffer, self.env.level_hash, self.env.same_level, score=config.score)
+        if config.method.buffer is not None:
+            buffer = LevelBuffer(config.method.buffer, self.env.level_hash, self.env.same_level)
         self._replicated, constrain = _lay_out(config.devices)
-        self.teaching = make_teaching(config, self.env, constrain) if config.method_spec.teacher else None
+        self.teaching = None if taught is None else make_teaching(taught, self.env, constrain)
         curator = make_curator(config, self.env, self.student, constrain)
-        self._cycle = Cycle(config, self.env, self.student, buffer, curator, self.teaching, constrain)
+        playing = Playing(config, self.env, self.student, buffer, constrain)
+        self._cycle = Cycle(config, self.env, self.student, curator, self.teaching, playing, constrain)
         self._init_student = jax.jit(self._cycle.init_student)
         self._init_teacher = jax.jit(self.teaching.init) if self.teaching else None
         self._init_content = jax.jit(self._cycle.init_content)
@@ -111,7 +111,7 @@ class UEDTrainer:
         # One by one: the QR decompositions of orthogonal initialisers can hang the CPU client when they are batched.
         keys = [jax.random.fold_in(student_key, i) for i in range(self.config.n_students)]
         params, opt_state = _stack([self._init_student(key) for key in keys])
-        zero = counting.zero()
+        zero = jnp.uint32(0)
         return TrainState(
             params=params,
             opt_state=opt_state,
@@ -121,7 +121,6 @@ class UEDTrainer:
             cycles=zero,
             updates=zero,
             rollouts=zero,
-            refreshes=zero,
         )
 
     def student_params(self, state: TrainState, student: int = 0) -> Any:
@@ -133,7 +132,7 @@ class UEDTrainer:
         if not 0 <= student < self.config.n_students:
             name, last = setting("student", otherwise="student"), self.config.n_students - 1
             raise UserError(
-                f"{name} is {student}, but a run of method {self.config.method!r} has students 0 to {last}."
+                f"{name} is {student}, but a run of method {self.config.method.name!r} has students 0 to {last}."
             )
         return jax.tree.map(lambda x: x[:, student], state.params)
 
@@ -143,14 +142,12 @@ class UEDTrainer:
 
     def progress(self, state: TrainState) -> Mapping[str, int]:
         """Return cycles, PPO updates (of the seed that has made the fewest) and environment steps per seed."""
-        counters = (state.cycles, state.updates, state.rollouts, state.refreshes)
-        cycles, updates, rollouts, refreshes = map(counting.value, jax.device_get(counters))
-        return {
-            "cycles": int(cycles.min()),
-            "updates": int(updates.min()),
-            "env_steps": int(rollouts.min()) * self.config.steps_per_rollout
-            + int(refreshes.min()) * self.config.steps_per_refresh,
-        }
+        counters = jax.device_get((state.cycles, state.updates, state.rollouts))
+        cycles, updates, rollouts = (int(counter.min()) for counter in counters)
+        every = self.config.method.refresh_every
+        refreshes = -(-cycles // every) if every else 0
+        env_steps = rollouts * self.config.steps_per_rollout + refreshes * self.config.steps_per_refresh
+        return {"cycles": cycles, "updates": updates, "env_steps": env_steps}
 
     def final_notes(self, state: TrainState) -> tuple[str, ...]:
         """Return what a reader of the results must know: that no update was made, or that no level was replayed.
@@ -159,10 +156,11 @@ class UEDTrainer:
         turn up, and whether lots are drawn in time, shows only now.
         """
         config = self.config
-        if state.buffer is None or not waits_for_replay(config):
+        content = config.method.buffer
+        if content is None or not config.method.replays:
             return ()
-        needed, least = config.buffer.first_replay, np.asarray(jax.device_get(state.buffer.filled)).sum(-1).min(-1)
-        learned = counting.value(state.updates) > 0
+        needed, least = content.first_replay, np.asarray(jax.device_get(state.buffer.filled)).sum(-1).min(-1)
+        learned = np.asarray(state.updates) > 0
         waiting = least < needed
         idle = ~learned | waiting
         if not idle.any():
@@ -171,48 +169,41 @@ class UEDTrainer:
         what = "No level was replayed" if learned[idle].all() else "No update was made"
         if waiting.any():
             why = f"the level buffer holds {least.min()} levels, and replay begins at {needed}"
-            names = (setting(name, otherwise=name) for name in ("buffer.min_fill", "buffer.capacity"))
+            names = (setting(name, otherwise=name) for name in ("method.buffer.min_fill", "method.buffer.capacity"))
             cure = f"train longer, or lower {' or '.join(names)}"
         else:
-            name = setting("buffer.replay_prob", otherwise="buffer.replay_prob")
-            why = f"no cycle drew a replay ({name} is {config.buffer.replay_prob:g})"
+            name = setting("method.buffer.replay_prob", otherwise="method.buffer.replay_prob")
+            why = f"no cycle drew a replay ({name} is {content.lot:g})"
             cure = "train longer"
         return (f"{what}{where}: {why}; {cure}.",)
 
     def save(self, state: TrainState, folder: Path) -> None:
         """Write the whole state, level buffer and random keys included, into `folder`."""
         save_pytree(state, folder)
-        write_json(folder / "method.json", self._declaration())
+        write_json(folder / "environment.json", self._environment())
 
     def restore(self, folder: Path, like: TrainState) -> TrainState:
         """Read back what `save` wrote; the result continues bit for bit.
 
         Raises:
-            UserError: the method or the environment of that name was another one then.
+            UserError: the environment was another one then.
             CheckpointError: what was written does not fit `like`, or is damaged.
         """
-        now, file = self._declaration(), folder / "method.json"
-        then = json.loads(file.read_text()) if file.exists() else now
-        for part in now:
-            if then.get(part) != now[part]:
-                raise UserError(
-                    f"The checkpoint {folder} was written with another {part}: {then.get(part)}, while now it is "
-                    f"{now[part]}. Give the changed one another name, or start in another folder."
-                )
+        then, now = read_json(folder / "environment.json"), self._environment()
+        if then != now:
+            raise UserError(f"The checkpoint {folder} was written with the environment {then}, while now it is {now}.")
         return load_pytree(folder, like)
 
-    def _declaration(self) -> dict[str, Any]:
-        """What a configuration names without describing it."""
-        method = dataclasses.asdict(self.config.method_spec)
-        method |= {"gradient": sorted(method["gradient"]), "summary": "", "reference": ""}
+    def _environment(self) -> str:
+        """What a configuration does not describe, where the environment is the user's own."""
         env = type(self.env)
-        return {"method": method, "environment": f"{env.__module__}.{env.__qualname__}"}
+        return f"{env.__module__}.{env.__qualname__}"
 
     def _dispatch(self, state: TrainState) -> tuple[TrainState, dict[str, Array]]:
-        before = state.updates[..., 0]
+        before = state.updates
         state, totals = jax.lax.scan(lambda s, _: self._cycle(s), state, length=self.config.cycles_per_step)
         metrics = finish_metrics(totals)
-        metrics["learn"] = (state.updates[..., 0] - before).astype(jnp.float32) / self.config.cycles_per_step
+        metrics["learn"] = (state.updates - before).astype(jnp.float32) / self.config.cycles_per_step
         return state, metrics | {f"buffer/{name}": value for name, value in self._cycle.content_metrics(state).items()}
 
 

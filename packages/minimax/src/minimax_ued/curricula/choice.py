@@ -74,9 +74,9 @@ def choose_alternating(
 
 
 def choose_parallel(
-    buffer: LevelBuffer, key: Array, content: BufferState, fresh: Callable[[int], Any], n: int, parts: int, edit: Edit
+    buffer: LevelBuffer, key: Array, content: BufferState, fresh: Callable[[int], Any], n: int, edit: Edit | None
 ) -> tuple[BufferState, Choice]:
-    """Return the buffer with new ages, and `parts` x `n` levels: fresh ones, then replayed, then edits of these.
+    """Return the buffer with new ages, and batches of `n` levels: fresh ones, replayed, and with `edit` edits of these.
 
     Until the buffer is filled enough for a replay they are all fresh.
     """
@@ -86,14 +86,14 @@ def choose_parallel(
         first = _known(buffer, content, new_levels(fresh(n)))
         content, replayed = _replayed(buffer, replay_key, content, n)
         choices = [first, replayed]
-        if parts == 3:
+        if edit is not None:
             choices.append(edited(buffer, content, *edit(edit_key, replayed.levels, replayed.n_mutations)))
         joined = jax.tree.map(lambda *x: jnp.concatenate(x), *(c.replace(replay=None) for c in choices))
         return content, joined.replace(replay=jnp.ones((), bool))
 
     def redraw(key: Array, content: BufferState) -> tuple[BufferState, Choice]:
         del key
-        return buffer.age(content, n), _known(buffer, content, new_levels(fresh(n * parts)))
+        return buffer.age(content, n), _known(buffer, content, new_levels(fresh(n * (2 if edit is None else 3))))
 
     return jax.lax.cond(buffer.ready(content), from_buffer, redraw, key, content)
 

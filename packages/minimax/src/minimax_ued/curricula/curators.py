@@ -2,7 +2,7 @@
 
     curator = make_curator(config, env, student)
     state = curator.init(key, example_level)
-    every `config.refresh_every` cycles, and before the first:
+    every `config.method.refresh_every` cycles, and before the first:
         state = curator.refresh(state, key, params)
     slots, levels = curator.sample(key, state, n)
 
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from jax import Array
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import NCCConfig, SFLConfig, TrainConfig
 from minimax_ued.curricula.distribution import LevelDistribution
 from minimax_ued.curricula.learnable import LearnableSet
 from minimax_ued.envs.base import Environment
@@ -58,9 +58,9 @@ def make_curator(
     config: TrainConfig, env: Environment, student: Student, constrain: Constraint = unconstrained
 ) -> Curator | None:
     """Return the curator of `config.method`, None where it has none or the scored level buffer."""
-    kind = config.method_spec.curator
-    if kind == "learnable":
-        return LearnableSet(config, env, student, constrain)
-    if kind == "distribution":
-        return LevelDistribution(config, env, student, constrain)
+    method = config.method
+    if isinstance(method, SFLConfig):
+        return LearnableSet(method, env, student, constrain)
+    if isinstance(method, NCCConfig):
+        return LevelDistribution(method, config.n_envs, config.rollout_steps, env, student, constrain)
     return None

@@ -5,9 +5,9 @@ is y, a distribution over N levels. With s the levels' scores, y moves by projec
 
     y <- project(y + eta * precondition(gradient))        gradient = s - lambda (log y + 1)
 
-on J(y) = y.s - lambda y.log y over {y : sum y = 1, y >= truncation}. With `adaptive`, the gradient is scaled slot by
-slot by (0.1 + sum of all squared gradients of the slot) ** -0.4, the adversary's half of TiAda (Li et al. 2023,
-arXiv 2210.17478).
+on J(y) = y.s - lambda y.log y over {y : sum y = 1, y >= truncation}. The gradient is scaled slot by slot by
+(0.1 + sum of all squared gradients of the slot) ** -0.4, the adversary's half of TiAda (Li et al. 2023, arXiv
+2210.17478).
 
 The released code was read for what the paper leaves open, and followed except where noted:
 
@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from minimax_ued.config import DistributionConfig, TrainConfig
+from minimax_ued.config import NCCConfig
 from minimax_ued.curricula.simplex import project_simplex
 from minimax_ued.curricula.trials import play_trials
 from minimax_ued.envs.base import Environment
@@ -72,23 +72,26 @@ class DistributionState(struct.PyTreeNode):
     replaced: Array
 
 
-def ascend(config: DistributionConfig, scores: Array, probabilities: Array, squares: Array) -> tuple[Array, Array]:
+def ascend(
+    scores: Array, probabilities: Array, squares: Array, *, lr: float, entropy: float, truncation: float
+) -> tuple[Array, Array]:
     """Make one step of projected gradient ascent.
 
     Args:
-        config: step size, weight of the entropy, truncation, and whether the step adapts.
         scores: s, f32[N].
         probabilities: y, f32[N], above 0.
-        squares: f32[N], the sums of squared gradients so far; returned as they are without `adaptive`.
+        squares: f32[N], the sums of squared gradients so far.
+        lr: eta.
+        entropy: lambda.
+        truncation: smallest entry of y.
 
     Returns:
         The new y and the new sums.
     """
-    gradient = scores - config.entropy * (jnp.log(probabilities) + 1.0)
-    if config.adaptive:
-        squares = squares + gradient**2
-        gradient = gradient * squares**-_EXPONENT
-    return project_simplex(probabilities + config.lr * gradient, config.truncation), squares
+    gradient = scores - entropy * (jnp.log(probabilities) + 1.0)
+    squares = squares + gradient**2
+    gradient = gradient * squares**-_EXPONENT
+    return project_simplex(probabilities + lr * gradient, truncation), squares
 
 
 def compete(key: Array, scores: Array, fresh_scores: Array) -> tuple[Array, Array]:
@@ -118,24 +121,25 @@ class LevelDistribution:
     See the module for the rules.
 
     Attributes:
-        config: the run; `config.distribution` has the sizes. `config.n_envs` is B, `config.rollout_steps` the length of
-            a trial.
+        config: the sizes and the step.
+        n_fresh: B, fresh levels that compete at each refresh.
+        steps: length of a trial.
         env: the environment.
         student: the network.
         constrain: `constrain(tree, axis)` says how the environment axis is laid out over devices.
-        first_only: count the first episode of each trial only; see `minimax_ued.curricula.trials`.
     """
 
-    config: TrainConfig
+    config: NCCConfig
+    n_fresh: int
+    steps: int
     env: Environment
     student: Student
     constrain: Constraint = unconstrained
-    first_only: bool = True
 
     def init(self, key: Array, example_level: Any) -> DistributionState:
         """Return `capacity` random levels, all equally likely."""
         del example_level
-        n = self.config.distribution.capacity
+        n = self.config.capacity
         levels = jax.vmap(self.env.sample_level)(jax.random.split(key, n))
         uniform = jnp.full(n, 1 / n)
         return DistributionState(
@@ -150,8 +154,8 @@ class LevelDistribution:
         )
 
     def refresh(self, state: DistributionState, key: Array, params: Any) -> DistributionState:
-        """Score all levels, let `n_envs` fresh ones compete, and move y."""
-        config, n_fresh = self.config.distribution, self.config.n_envs
+        """Score all levels, let `n_fresh` new ones compete, and move y."""
+        config, n_fresh = self.config, self.n_fresh
         kept_key, level_key, fresh_key, tie_key = jax.random.split(key, 4)
         fresh_levels = jax.vmap(self.env.sample_level)(jax.random.split(level_key, n_fresh))
         scores = self._learnability(kept_key, params, state.levels, config.batch)
@@ -160,7 +164,14 @@ class LevelDistribution:
         slots, fresh = compete(tie_key, scores, fresh_scores)
         scores = scores.at[slots].set(fresh_scores[fresh], mode="drop")
         levels = jax.tree.map(lambda old, new: old.at[slots].set(new[fresh], mode="drop"), state.levels, fresh_levels)
-        probabilities, squares = ascend(config, scores, state.probabilities, state.squares)
+        probabilities, squares = ascend(
+            scores,
+            state.probabilities,
+            state.squares,
+            lr=config.lr,
+            entropy=config.entropy,
+            truncation=config.truncation,
+        )
         return DistributionState(
             levels=levels,
             scores=scores,
@@ -201,10 +212,10 @@ class LevelDistribution:
             params,
             key,
             levels,
-            steps=self.config.rollout_steps,
+            steps=self.steps,
             batch=batch,
-            trials=self.config.distribution.trials,
-            first_only=self.first_only,
+            trials=self.config.trials,
+            first_only=True,
             constrain=self.constrain,
         )
         return played.learnability

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import struct
 from jax import Array
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import SFLConfig
 from minimax_ued.curricula.trials import play_trials
 from minimax_ued.envs.base import Environment
 from minimax_ued.learning.layout import Constraint, unconstrained
@@ -54,13 +54,13 @@ class LearnableSet:
     same for many levels, 0 above all. Which of equally learnable levels are kept is left to chance.
 
     Attributes:
-        config: the run; `config.learnable` has the sizes.
+        config: the sizes.
         env: the environment.
         student: the network.
         constrain: `constrain(tree, axis)` says how the environment axis is laid out over devices.
     """
 
-    config: TrainConfig
+    config: SFLConfig
     env: Environment
     student: Student
     constrain: Constraint = unconstrained
@@ -68,7 +68,7 @@ class LearnableSet:
     def init(self, key: Array, example_level: Any) -> LearnableState:
         """Return the state before the first refresh. It holds no levels: `sample` would give `example_level`."""
         del key
-        n = self.config.learnable.capacity
+        n = self.config.capacity
         levels = jax.tree.map(lambda x: jnp.broadcast_to(x, (n, *jnp.shape(x))), example_level)
         return LearnableState(levels=levels, scores=jnp.zeros(n), filled=jnp.zeros(n, bool))
 
@@ -78,7 +78,7 @@ class LearnableSet:
         Nothing is taken over from `state`. All candidates are held at once, but played batch by batch.
         """
         del state
-        config = self.config.learnable
+        config = self.config
         level_key, play_key, tie_key = jax.random.split(key, 3)
         levels = jax.vmap(self.env.sample_level)(jax.random.split(level_key, config.candidates))
         played = play_trials(
@@ -101,7 +101,7 @@ class LearnableSet:
 
     def sample(self, key: Array, state: LearnableState, n: int) -> tuple[Array, Any]:
         """Draw `n` slots (i32[n]) uniformly, with replacement, and return them with their levels."""
-        slots = jax.random.randint(key, (n,), 0, self.config.learnable.capacity)
+        slots = jax.random.randint(key, (n,), 0, self.config.capacity)
         return slots, jax.tree.map(lambda x: x[slots], state.levels)
 
     def metrics(self, state: LearnableState) -> dict[str, Array]:

@@ -8,7 +8,7 @@
     teach       PPO of the teacher, rewarded by how the students fared           (methods with a teacher)
     explore     edits of replayed levels are played and scored                   (methods that mutate)
 
-What a method makes of it is declared in `minimax_ued.methods`. B is the number of environments of one source, N that of
+What a method makes of it is in `minimax_ued.settings.methods`. B is the number of environments of one source, N that of
 all sources of a cycle together. All states here have a leading seed axis, and those of students a second one.
 """
 
@@ -16,37 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import PPOConfig, TaughtConfig, TrainConfig
 from minimax_ued.curricula.choice import Choice, choose_alternating, choose_curated, choose_parallel, edited, new_levels
 from minimax_ued.curricula.curators import Curator
+from minimax_ued.curricula.edits import choose_parents, edit_levels
+from minimax_ued.cycle.playing import Playing
 from minimax_ued.cycle.state import Keys, Played, TrainState
-from minimax_ued.cycle.totals import (
-    Totals,
-    by_student,
-    episode_totals,
-    learned_totals,
-    level_totals,
-    mean_total,
-)
-from minimax_ued.envs.autoreset import AutoReset
+from minimax_ued.cycle.totals import Totals, by_student, mean_total
 from minimax_ued.envs.base import Environment
 from minimax_ued.learning.axes import over_axis
-from minimax_ued.learning.gae import generalized_advantages
+from minimax_ued.learning.layout import Constraint, unconstrained
 from minimax_ued.learning.ppo import PPO_METRICS, Batch, make_optimizer, ppo_update
-from minimax_ued.learning.rollout import Trajectory, rollout
-from minimax_ued.methods import Source
 from minimax_ued.nets.students import Student
 from minimax_ued.replay.buffer import BufferState, LevelBuffer
-from minimax_ued.replay.scores import EpisodeStatistics, episode_statistics, get_score
-from minimax_ued.replay.update_norms import update_norms
-from minimax_ued.support import counting
-from minimax_ued.teachers.regret import get_objective
+from minimax_ued.replay.scores import EpisodeStatistics
+from minimax_ued.teachers.regret import teacher_rewards
 from minimax_ued.teachers.teaching import Construction, Teaching
 
 __all__ = ["Cycle"]
@@ -60,19 +51,24 @@ class Cycle:
         config: the run.
         env: the environment.
         student: the network of every student.
-        buffer: the rules of the level buffer, None for methods without one.
-        curator: another curator, None for methods without one.
+        curator: what keeps levels if not the level buffer, None for methods without one.
         teaching: the rules of the teacher, None for methods without one.
+        playing: rollouts on chosen levels, and the rules of the level buffer.
         constrain: `constrain(tree, axis)` says how the environment axis of arrays is laid out over devices.
     """
 
     config: TrainConfig
     env: Environment
     student: Student
-    buffer: LevelBuffer | None
     curator: Curator | None
     teaching: Teaching | None
-    constrain: Callable[[Any, int], Any]
+    playing: Playing
+    constrain: Constraint = unconstrained
+
+    @property
+    def buffer(self) -> LevelBuffer | None:
+        """The rules of the level buffer, None for methods without one."""
+        return self.playing.buffer
 
     # --- states before the first cycle, one seed ---
 
@@ -107,7 +103,7 @@ class Cycle:
 
     def __call__(self, state: TrainState) -> tuple[TrainState, Totals]:
         """Do one cycle of every seed. Totals have a leading seed axis."""
-        config, method, seeds = self.config, self.config.method_spec, self.config.seeds
+        config, method, seeds = self.config, self.config.method, self.config.seeds
 
         def split(key: Array) -> tuple[Array, Keys]:
             first, rest = jax.random.split(key)
@@ -126,20 +122,20 @@ class Cycle:
             replay = jnp.zeros(seeds, bool)
         built, construction = self._build(state, keys, ~replay)
         content, choice = over_axis(seeds, self._choose)(state.buffer, keys.choose, replay, built)
-        learn = choice.replay[:, 0] if self._waits else jnp.ones(seeds, bool)
+        learn = jnp.ones(seeds, bool) if method.always_learns or not method.parallel else choice.replay[:, 0]
         if method.alternates:
             learn = jnp.where(replay, "replay" in method.gradient, "fresh" in method.gradient)
 
-        played = over_axis(seeds, self._play)(state.params, content, choice, keys.play, learn)
+        played = over_axis(seeds, self.playing.all_students)(state.params, content, choice, keys.play, learn)
         state = state.replace(
             key=key,
             buffer=played.content if self.buffer is not None else content,
-            cycles=counting.add(state.cycles, 1),
-            updates=counting.add(state.updates, learn),
-            rollouts=counting.add(state.rollouts, method.parts * config.n_students),
+            cycles=state.cycles + 1,
+            updates=state.updates + learn,
+            rollouts=state.rollouts + method.parts * config.n_students,
         )
         totals = played.totals
-        if method.curator == "buffer":
+        if self.buffer is not None:
             totals |= over_axis(seeds, lambda replay: self._spread(mean_total("replay", replay)))(choice.replay[:, 0])
         state, ppo = self._where_any(learn, self._learn, self._no_metrics(state), state, played.batch, keys.learn)
         totals = by_student(totals | ppo, config.n_students)
@@ -148,7 +144,7 @@ class Cycle:
                 ~replay, self._teach, self._no_lesson(state), state, construction, played.statistics, keys.teach
             )
             totals |= taught
-        if method.mutates and not method.parallel:
+        if method.explores:
             state, explored = self._where_any(
                 choice.replay[:, 0],
                 self._explore,
@@ -183,12 +179,13 @@ class Cycle:
         def refreshed(content: Any, key: Array, params: Any) -> Any:
             return curator.refresh(content, key, jax.tree.map(lambda x: x[0], params))
 
-        due = counting.remainder(state.cycles[0], self.config.refresh_every) == 0  # all seeds are at the same cycle
+        # All seeds are at the same cycle.
+        due = state.cycles[0] % self.config.method.refresh_every == 0
         content = jax.lax.cond(
             due, over_axis(self.config.seeds, refreshed), lambda content, *_: content, state.buffer, keys.refresh,
             state.params,
         )  # fmt: skip
-        return state.replace(buffer=content, refreshes=counting.add(state.refreshes, due))
+        return state.replace(buffer=content)
 
     def _build(self, state: TrainState, keys: Keys, wanted: Array) -> tuple[Any, Construction | None]:
         """Levels of the teacher, B for each seed, and how they were built; None where no teacher makes levels."""
@@ -196,7 +193,7 @@ class Cycle:
         if teaching is None or state.teacher is None:
             return None, None
         build = over_axis(self.config.seeds, lambda params, key: teaching.build(params, key, self.config.n_envs))
-        if not self.config.method_spec.alternates:
+        if not self.config.method.alternates:
             return build(state.teacher.params, keys.build)
         shapes = jax.eval_shape(build, state.teacher.params, keys.build)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -206,25 +203,24 @@ class Cycle:
 
     def _choose(self, content: Any, key: Array, replay: Array, built: Any) -> tuple[Any, Choice]:
         """Choose levels for every student: fresh ones are the same for all, replayed ones come from the own buffer."""
-        config, method, buffer = self.config, self.config.method_spec, self.buffer
+        config, method, buffer = self.config, self.config.method, self.buffer
         fresh_key, key = jax.random.split(key)
         students = config.n_students
 
         def fresh(n: int = config.n_envs) -> Any:
-            return self._auto.sample_levels(fresh_key, n) if built is None else built
+            return self.playing.auto.sample_levels(fresh_key, n) if built is None else built
 
         if self.curator is not None:
-            kept = config.n_envs
-            if method.curator == "learnable":
-                kept = round(config.learnable.kept_part * config.n_envs)
+            kept = round(getattr(method, "kept_part", 1) * config.n_envs)
             return content, self._spread(choose_curated(self.curator, key, content, fresh, config.n_envs, kept))
         if buffer is None:
             return content, self._spread(new_levels(fresh()), students)
         keys = jax.random.split(key, students)
+        edit = None if method.mutation is None else partial(edit_levels, method.mutation, self.env)
         if method.parallel:
 
             def parallel(content: BufferState, key: Array) -> tuple[BufferState, Choice]:
-                return choose_parallel(buffer, key, content, fresh, config.n_envs, method.parts, self._edit)
+                return choose_parallel(buffer, key, content, fresh, config.n_envs, edit)
 
             return over_axis(students, parallel)(content, keys)
 
@@ -233,81 +229,9 @@ class Cycle:
 
         return over_axis(students, alternating)(content, keys)
 
-    def _play(self, params: Any, content: Any, choice: Choice, key: Array, learn: Array) -> Played:
-        """Play, score and keep: every student on its levels."""
-        students = self.config.n_students
-        buffers = content if self.buffer is not None else None  # other curators keep one content for all students
-
-        def one(params: Any, choice: Choice, key: Array, content: Any) -> Played:
-            played = self._play_one(params, content, choice, key)
-            totals = played.totals | level_totals(jax.vmap(self.env.level_metrics)(self._learned(choice.levels)), learn)
-            if self.buffer is not None:
-                totals |= learned_totals(self._learned(played.statistics), learn)
-            return played.replace(totals=totals)
-
-        keys = jax.random.split(key, students)
-        return over_axis(students, one)(params, choice, keys, buffers)
-
-    def _play_one(self, params: Any, content: BufferState | None, choice: Choice, key: Array) -> Played:
-        config, buffer = self.config, self.buffer
-        trajectory = rollout(
-            self._auto,
-            self.student,
-            params,
-            key,
-            choice.levels,
-            steps=config.rollout_steps,
-            chunks=config.ppo.chunks,
-            truncation_values=config.ppo.bootstrap_timeouts,
-            constrain=self.constrain,
-        )
-        advantages, targets = generalized_advantages(
-            trajectory.rewards,
-            trajectory.values,
-            trajectory.last_value,
-            terminated=trajectory.terminated,
-            truncated=trajectory.truncated,
-            truncation_values=trajectory.truncation_values,
-            gamma=config.ppo.gamma,
-            gae_lambda=config.ppo.gae_lambda,
-        )
-        totals = episode_totals(trajectory, self._success_return)
-        statistics = episode_statistics(trajectory.rewards, trajectory.dones, self._success_return)
-        scores = jnp.zeros_like(choice.seen)
-        if buffer is not None and content is not None:
-            scores, max_returns = self._score(params, choice, trajectory, advantages, targets)
-            content = buffer.insert(content, choice.levels, scores, max_returns, choice.slots, choice.n_mutations)
-            totals |= mean_total("level/score", scores, jnp.isfinite(scores))
-        batch = Batch.from_trajectory(*self._columns(trajectory, advantages, targets))
-        return Played(content=content, batch=batch, statistics=statistics, scores=scores, totals=totals)
-
-    def _score(
-        self, params: Any, choice: Choice, trajectory: Trajectory, advantages: Array, targets: Array
-    ) -> tuple[Array, Array]:
-        score, config = get_score(self.config.score), self.config
-        extra: dict[str, Any] = {}
-        if "optimal_returns" in score.needs:
-            env: Any = self.env  # that it has this was checked before
-            extra["optimal_returns"] = jax.vmap(env.optimal_return)(choice.levels)
-        if "value_std" in score.needs and trajectory.value_heads is not None:
-            extra["value_std"] = trajectory.value_heads.std(-1)
-        if "update_norms" in score.needs:
-            whole = trajectory.replace(carries=jax.tree.map(lambda x: x[:1], trajectory.carries))
-            batch = Batch.from_trajectory(whole, advantages, targets)
-            extra["update_norms"] = update_norms(config.ppo, self.student, params, batch)
-        return score(
-            trajectory.rewards,
-            trajectory.dones,
-            trajectory.values,
-            advantages,
-            choice.seen,
-            success_return=self._success_return,
-            **extra,
-        )
-
     def _learn(self, wanted: Array, state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Totals]:
         config = self.config
-        lr = self._annealed(config.ppo.lr, config.ppo.anneal_lr, state)
+        lr = self._annealed(config.ppo, state)
 
         def update(params: Any, opt_state: Any, batch: Batch, key: Array) -> tuple[Any, Any, dict[str, Array]]:
             return ppo_update(config.ppo, self.student, params, opt_state, batch, key, lr=lr, constrain=self.constrain)
@@ -322,12 +246,12 @@ class Cycle:
     def _teach(
         self, wanted: Array, state: TrainState, record: Construction, statistics: EpisodeStatistics, key: Array
     ) -> tuple[TrainState, Totals]:
-        config, teaching = self.config, self.teaching
+        method, teaching = self.config.method, self.teaching
+        assert isinstance(method, TaughtConfig)
         assert teaching is not None
         assert state.teacher is not None
-        objective = get_objective(config.objective)
-        rewards = objective(statistics)
-        lr = self._annealed(config.teacher.ppo.lr, config.teacher.ppo.anneal_lr, state)
+        rewards = teacher_rewards(method.objective, statistics)
+        lr = self._annealed(method.teacher.ppo, state)
         teacher, metrics = teaching.learn(state.teacher, record, rewards, key, lr)
         weight = wanted.astype(jnp.float32)
         totals = {f"teacher/{name}": (weight * value, weight) for name, value in metrics.items()}
@@ -344,14 +268,16 @@ class Cycle:
         key: Array,
     ) -> tuple[TrainState, Totals]:
         """Edit the levels that were replayed, play the results without learning from them, offer them to the buffer."""
-        buffer, n = self.buffer, self.config.n_envs
+        buffer, mutation, n = self.buffer, self.config.method.mutation, self.config.n_envs
         assert buffer is not None
+        assert mutation is not None
 
         def one(params: Any, content: BufferState, choice: Choice, ease: Array, key: Array) -> Played:
             edit_key, play_key = jax.random.split(key)
-            parents = self._parents(choice, ease, n)
-            children = edited(buffer, content, *self._edit(edit_key, parents.levels, parents.n_mutations))
-            played = self._play_one(params, content, children, play_key)
+            parents = choose_parents(mutation, choice, ease, n)
+            edits = edit_levels(mutation, self.env, edit_key, parents.levels, parents.n_mutations)
+            children = edited(buffer, content, *edits)
+            played = self.playing.one(params, content, children, play_key)
             return played.replace(batch=None, totals={"mutation/score": played.totals["level/score"]})
 
         # An unfinished level has score -inf: infinitely easy or hard would both be wrong, so that it counts as neither.
@@ -362,18 +288,18 @@ class Cycle:
         totals = {name: (weight * total[0], weight * count[0]) for name, (total, count) in played.totals.items()}
         content = _choose_tree(wanted, played.content, state.buffer)
         rollouts = jnp.where(wanted, self.config.n_students, 0)
-        return state.replace(buffer=content, rollouts=counting.add(state.rollouts, rollouts)), totals
+        return state.replace(buffer=content, rollouts=state.rollouts + rollouts.astype(jnp.uint32)), totals
 
     # --- what comes instead of a part that no seed wants ---
 
     def _no_metrics(self, state: TrainState) -> Any:
-        if self._always_learns:
+        if self.config.method.always_learns:
             return None
         zeros = jnp.zeros((self.config.seeds, self.config.n_students))
         return state, {name: (zeros, zeros) for name in PPO_METRICS}
 
     def _no_lesson(self, state: TrainState) -> Any:
-        if not self.config.method_spec.alternates:
+        if not self.config.method.alternates:
             return None
         zeros = jnp.zeros(self.config.seeds)
         return state, {f"teacher/{name}": (zeros, zeros) for name in (*PPO_METRICS, "reward")}
@@ -384,80 +310,12 @@ class Cycle:
 
     # --- small parts ---
 
-    @property
-    def _always_learns(self) -> bool:
-        method = self.config.method_spec
-        if method.curator == "buffer":
-            return "fresh" in method.gradient and (method.parallel or "replay" in method.gradient)
-        return True
-
-    @property
-    def _learned_parts(self) -> list[int]:
-        """Which of the batches that are rolled out side by side the students learn from."""
-        method = self.config.method_spec
-        if not method.parallel:
-            return [0]
-        sources: tuple[Source, ...] = ("fresh", "replay", "mutation")
-        return [i for i, source in enumerate(sources[: method.parts]) if source in method.gradient]
-
-    @property
-    def _waits(self) -> bool:
-        """Learning begins with the first replay."""
-        return self.config.method_spec.parallel and not self._always_learns
-
-    @property
-    def _auto(self) -> AutoReset:
-        # A level that is kept, or that somebody made, is played again and again: its score is about that level.
-        method = self.config.method_spec
-        return AutoReset(self.env, fresh=not (method.curated or method.teacher), ahead=self.config.levels_ahead)
-
-    @property
-    def _success_return(self) -> float:
-        return getattr(self.env, "success_return", 0.0)
-
-    def _edit(self, key: Array, levels: Any, n_mutations: Array) -> tuple[Any, Array]:
-        config, env = self.config.mutation, cast("Any", self.env)  # that it has mutations was checked before
-        mutate = env.mutations[config.operator]
-        keys = jax.random.split(key, n_mutations.shape[0])
-        return jax.vmap(lambda key, level: mutate(key, level, config.n_edits))(keys, levels), n_mutations + 1
-
-    def _parents(self, choice: Choice, ease: Array, n: int) -> Choice:
-        config = self.config.mutation
-        if config.parents == "batch":
-            return choice
-        order = jnp.argsort(-ease if config.parents == "easy" else ease, stable=True)
-        chosen = jnp.repeat(order[: config.n_parents], n // config.n_parents)
-        return jax.tree.map(lambda x: x[chosen], choice.replace(replay=None)).replace(replay=choice.replay)
-
-    def _learned(self, tree: Any) -> Any:
-        """Leave out the levels that are only looked at; arrays [N, ...]."""
-        kept, n = self._learned_parts, self.config.n_envs
-        if len(kept) == self.config.method_spec.parts:
-            return tree
-        return jax.tree.map(lambda x: jnp.concatenate([x[i * n : (i + 1) * n] for i in kept]), tree)
-
-    def _columns(self, trajectory: Trajectory, advantages: Array, targets: Array) -> tuple[Trajectory, Array, Array]:
-        """Leave out the environments whose levels are only looked at."""
-        method, n = self.config.method_spec, self.config.n_envs
-        if not method.parallel:
-            return trajectory, advantages, targets
-        kept = self._learned_parts
-
-        def cut(x: Array, axis: int) -> Array:
-            parts = [jax.lax.slice_in_dim(x, i * n, (i + 1) * n, axis=axis) for i in kept]
-            return parts[0] if len(parts) == 1 else jnp.concatenate(parts, axis)
-
-        last = cut(trajectory.last_value, 0)
-        carries = jax.tree.map(lambda x: cut(x, 1), trajectory.carries)
-        rest = jax.tree.map(lambda x: cut(x, 1), trajectory.replace(carries=None, last_value=None))
-        return rest.replace(carries=carries, last_value=last), cut(advantages, 1), cut(targets, 1)
-
-    def _annealed(self, lr: float, anneal: bool, state: TrainState) -> Array:
-        if not anneal:
-            return jnp.float32(lr)
+    def _annealed(self, ppo: PPOConfig, state: TrainState) -> Array:
+        if not ppo.anneal_lr:
+            return jnp.float32(ppo.lr)
         # Held at 0 in a run that is continued beyond its length, where it would turn negative.
-        done = counting.as_float(counting.before(state.cycles))
-        return lr * jnp.maximum(1 - done / self.config.total_cycles, 0)
+        done = (state.cycles - 1).astype(jnp.float32)
+        return ppo.lr * jnp.maximum(1 - done / self.config.total_cycles, 0)
 
     def _same(self, key: Array) -> Array:
         return jnp.broadcast_to(key, (self.config.n_students,))

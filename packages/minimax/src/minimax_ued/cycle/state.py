@@ -26,10 +26,9 @@ class TrainState(struct.PyTreeNode):
             another curator `[seeds, ...]`; None for methods that keep no levels.
         teacher: the teacher, None for methods without one.
         key: typed PRNG key, the only source of randomness.
-        cycles: cycles done; this and the other counters are u32 `[seeds, 2]`, see `minimax_ued.support.counting`.
+        cycles: cycles done, u32 `[seeds]`, as the other counters.
         updates: cycles that updated the students.
         rollouts: rollouts of B x S steps by one student.
-        refreshes: refreshes of the curator.
     """
 
     params: Any
@@ -40,7 +39,6 @@ class TrainState(struct.PyTreeNode):
     cycles: Array
     updates: Array
     rollouts: Array
-    refreshes: Array
 
 
 class Keys(NamedTuple):

@@ -18,24 +18,24 @@ __all__ = [
 
 
 def make_environment(config: TrainConfig) -> Environment[Any, Any, Any]:
-    """Return the environment that `config.domain` names, with the configuration that belongs to it.
+    """Return the environment that `config.env` describes.
 
     Only the environment that is asked for is imported, with what it depends on.
 
     Raises:
         UserError: it takes a package that is not installed, or is the user's own.
     """
-    if config.domain == "own":
+    if config.env.type == "own":
         raise fault(
             config,
-            "domain",
-            text="{domain} is 'own', an environment of yours, which the command line does not know: give it to "
+            "env.type",
+            text="{env.type} is 'own', an environment of yours, which the command line does not know: give it to "
             "UEDTrainer(config, env=...).",
         )
-    if config.domain == "cartpole":
+    if config.env.type == "cartpole":
         from minimax_ued.envs.cartpole import CartPole
 
-        return CartPole(config.cartpole)
+        return CartPole(config.env)
     from minimax_ued.envs.maze import Maze
 
     return Maze(config.env)

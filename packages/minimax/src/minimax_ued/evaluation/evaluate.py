@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from minimax_ued.config import MazeConfig
 from minimax_ued.cycle.state import TrainState
 from minimax_ued.envs.base import Environment
 from minimax_ued.envs.maze import Maze
@@ -176,7 +177,8 @@ def stored_sets(trainer: UEDTrainer) -> list[str]:
     Raises:
         UserError: there is none of this size.
     """
-    config = trainer.env.config
+    env: Any = trainer.env  # a maze
+    config: MazeConfig = env.config
     fitting = [key for key, entry in HELD_OUT.items() if (entry.size, entry.size) == (config.height, config.width)]
     if not fitting:
         sizes = ", ".join(dict.fromkeys(f"{entry.size} x {entry.size}" for entry in HELD_OUT.values()))

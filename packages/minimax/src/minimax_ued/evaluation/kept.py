@@ -65,14 +65,14 @@ def find_kept(trainer: UEDTrainer, state: TrainState, seed: int = 0) -> Kept | N
     They are those of its level buffer with the replay distribution; the learnable ones, equally likely; those of NCC
     with the learned distribution; or, where nothing is kept, fresh ones of the teacher, which follow from `seed`.
     """
-    curator, seeds = trainer.config.method_spec.curator, trainer.config.seeds
-    if curator == "buffer":
-        buffer = LevelBuffer(trainer.config.buffer, trainer.env.level_hash, trainer.env.same_level)
+    method, seeds = trainer.config.method, trainer.config.seeds
+    if method.buffer is not None:
+        buffer = LevelBuffer(method.buffer, trainer.env.level_hash, trainer.env.same_level)
         content = jax.tree.map(lambda x: x[:, 0], state.buffer)
         return Kept(content.levels, _replay_weights(buffer, content))
-    if curator == "distribution":
+    if method.curator == "distribution":
         return Kept(state.buffer.levels, state.buffer.probabilities)
-    if curator == "learnable":
+    if method.curator == "learnable":
         filled = state.buffer.filled.astype(jnp.float32)
         return Kept(state.buffer.levels, filled / jnp.maximum(filled.sum(-1, keepdims=True), 1))
     if trainer.teaching is None or state.teacher is None:

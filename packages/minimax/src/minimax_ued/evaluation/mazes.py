@@ -107,7 +107,8 @@ class _Group:
     ) -> None:
         self.names = [maze.name for maze in mazes]
         height, width = max(maze.height for maze in mazes), max(maze.width for maze in mazes)
-        steps, training = max(maze.max_steps for maze in mazes), trainer.env.config
+        env: Any = trainer.env  # a maze
+        steps, training = max(maze.max_steps for maze in mazes), env.config
         config = dataclasses.replace(mazes[0].environment(training), height=height, width=width, max_steps=steps)
         self._play = Player(trainer, Maze(config), 1, policy, student)
         if n_episodes < 1:

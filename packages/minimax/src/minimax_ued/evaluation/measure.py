@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import MazeConfig, TrainConfig
 from minimax_ued.envs.maze import Maze
 from minimax_ued.envs.maze.level import Level
 from minimax_ued.evaluation.attempts import Policy
@@ -18,8 +18,8 @@ from minimax_ued.evaluation.cvar import ALPHAS, CVaR
 from minimax_ued.evaluation.evaluate import HeldOut
 from minimax_ued.evaluation.mazes import OODMazes
 from minimax_ued.levels.suite import OOD_MAZES
-from minimax_ued.loading import load_run
 from minimax_ued.trainer import UEDTrainer
+from minimax_ued.use.loading import load_run
 from paperloop.errors import UserError, setting
 from paperloop.seeds import fold_seed
 from paperloop_lab import stats
@@ -238,10 +238,10 @@ def _facts(run: Path, trainer: UEDTrainer, state: Any, student: int) -> dict[str
     config = trainer.config
     return {
         "folder": str(run),
-        "method": config.method,
+        "method": config.method.name,
         "student": student,
         "trained_on": _described(config),
-        "network": f"{config.student.arch}-{config.student.features}",
+        "network": f"{config.student.core.type}-{config.student.core.features}",
         "environments": config.n_envs,
         "rollout_steps": config.rollout_steps,
         "seeds": config.seeds,
@@ -250,15 +250,16 @@ def _facts(run: Path, trainer: UEDTrainer, state: Any, student: int) -> dict[str
 
 
 def _described(config: TrainConfig) -> str:
-    if config.domain != "maze":
-        return config.domain
-    walls = f"{config.env.n_walls} walls"
-    if config.method_spec.teacher:
-        walls = f"up to {config.teacher.editor.n_walls} walls of a teacher"
-    elif config.env.sample_n_walls:
+    env, method = config.env, config.method
+    if not isinstance(env, MazeConfig):
+        return env.type
+    walls = f"{env.n_walls} walls"
+    if method.teacher is not None:
+        walls = f"up to {method.teacher.editor.n_walls} walls of a teacher"
+    elif env.sample_n_walls:
         walls = f"up to {walls}"
-    edits = " and edits" if config.method_spec.mutates else ""
-    return f"{config.env.height} x {config.env.width} mazes, {walls}{edits}"
+    edits = "" if method.mutation is None else " and edits"
+    return f"{env.height} x {env.width} mazes, {walls}{edits}"
 
 
 def _labels(runs: Sequence[Path]) -> list[str]:

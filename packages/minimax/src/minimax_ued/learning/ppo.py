@@ -15,7 +15,9 @@ from minimax_ued.learning.layout import Constraint, unconstrained
 from minimax_ued.learning.rollout import Trajectory, log_prob
 from minimax_ued.nets.students import Student
 
-__all__ = ["PPO_METRICS", "Batch", "make_optimizer", "ppo_loss", "ppo_update"]
+__all__ = [
+    "PPO_METRICS", "Batch", "clipped_surrogate", "entropy", "make_optimizer", "ppo_loss", "ppo_update", "value_error",
+]  # fmt: skip
 
 #: Keys of the metrics that `ppo_update` returns.
 PPO_METRICS = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction", "grad_norm")
@@ -33,7 +35,6 @@ class Batch(struct.PyTreeNode):
         actions: i32 `[T, n]`.
         log_probs: f32 `[T, n]` at collection time.
         values: f32 `[T, n]` at collection time.
-        value_heads: f32 `[T, n, N]` at collection time, None where there is one head.
         advantages: A, f32 `[T, n]`.
         targets: G, f32 `[T, n]`.
     """
@@ -44,14 +45,13 @@ class Batch(struct.PyTreeNode):
     actions: Array
     log_probs: Array
     values: Array
-    value_heads: Array | None
     advantages: Array
     targets: Array
 
     @classmethod
     def from_trajectory(cls, trajectory: Trajectory, advantages: Array, targets: Array) -> Batch:
         """Put a rollout and its advantages together, the chunks of an environment side by side."""
-        fields = ("observations", "resets", "actions", "log_probs", "values", "value_heads")
+        fields = ("observations", "resets", "actions", "log_probs", "values")
         steps = {name: getattr(trajectory, name) for name in fields} | {"advantages": advantages, "targets": targets}
         chunks = jax.tree.leaves(trajectory.carries)[0].shape[0]
 
@@ -72,39 +72,61 @@ def make_optimizer(config: PPOConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.max_grad_norm), optax.scale_by_adam(eps=config.adam_eps))
 
 
+def clipped_surrogate(ratio: Array, advantages: Array, *, clip: float) -> Array:
+    """Return -E min(ρ A, clip(ρ, 1 ± ε) A), f32[] (Schulman et al. 2017, equation 7).
+
+    Args:
+        ratio: ρ, the probability of each action now over that when it was chosen.
+        advantages: A, of the same shape.
+        clip: ε.
+    """
+    clipped_ratio = jnp.clip(ratio, 1 - clip, 1 + clip)
+    return -jnp.minimum(ratio * advantages, clipped_ratio * advantages).mean()
+
+
+def value_error(values: Array, old_values: Array, targets: Array, *, clip: float | None) -> Array:
+    """Return ½ E max((V - G)², (V_old + clip(V - V_old, ± ε) - G)²), f32[]; ½ E (V - G)² where `clip` is None.
+
+    Args:
+        values: V.
+        old_values: V_old, the values when the actions were chosen.
+        targets: G.
+        clip: ε.
+    """
+    error = (values - targets) ** 2
+    if clip is not None:
+        clipped = old_values + jnp.clip(values - old_values, -clip, clip)
+        error = jnp.maximum(error, (clipped - targets) ** 2)
+    return 0.5 * error.mean()
+
+
+def entropy(logits: Array) -> Array:
+    """Return the mean entropy of the policies that `logits [..., A]` describe, f32[]."""
+    log_probs = jax.nn.log_softmax(logits)
+    return -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
+
+
 def ppo_loss(config: PPOConfig, student: Student, params: Any, batch: Batch) -> tuple[Array, dict[str, Array]]:
-    """Return the loss and its parts, means over all steps of `batch` (Schulman et al. 2017, equations 7 and 9).
+    """Return the loss and its parts, means over all steps of `batch` (Schulman et al. 2017, equation 9).
 
-        L = -E min(ρ Â, clip(ρ, 1 ± ε) Â) + c_V ½ E max((V - G)², (V_old + clip(V - V_old, ± ε) - G)²) - c_H H
+        L = clipped_surrogate(ρ, Â) + c_V value_error(V) - c_H H,    Â = (A - mean) / (std + 1e-5) over the batch
 
-    with Â = (A - mean) / (std + 1e-5) over the batch. Where `clip_value` is off the value loss is c_V ½ E (V - G)².
     The network runs over whole sequences from the stored memory.
     """
     _, output = student.apply(params, batch.initial_carry, batch.observations, batch.resets)
     log_ratio = log_prob(output.logits, batch.actions) - batch.log_probs
     ratio = jnp.exp(log_ratio)
     advantages = (batch.advantages - batch.advantages.mean()) / (batch.advantages.std() + 1e-5)
-    clipped_ratio = jnp.clip(ratio, 1 - config.clip, 1 + config.clip)
-    policy_loss = -jnp.minimum(ratio * advantages, clipped_ratio * advantages).mean()
-
-    if output.heads is None or batch.value_heads is None:
-        value, old_value, targets = output.value, batch.values, batch.targets
-    else:  # every head learns on its own
-        value, old_value, targets = output.heads, batch.value_heads, batch.targets[..., None]
-    value_error = (value - targets) ** 2
-    if config.clip_value:
-        clipped_value = old_value + jnp.clip(value - old_value, -config.clip, config.clip)
-        value_error = jnp.maximum(value_error, (clipped_value - targets) ** 2)
-    value_loss = 0.5 * value_error.mean()
-
-    log_probs = jax.nn.log_softmax(output.logits)
-    entropy = -(jnp.exp(log_probs) * log_probs).sum(-1).mean()
-    loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * entropy
+    policy_loss = clipped_surrogate(ratio, advantages, clip=config.clip)
+    value_clip = config.clip if config.clip_value else None
+    value_loss = value_error(output.value, batch.values, batch.targets, clip=value_clip)
+    bonus = entropy(output.logits)
+    loss = policy_loss + config.value_coef * value_loss - config.entropy_coef * bonus
     return loss, {
         "loss": loss,
         "policy_loss": policy_loss,
         "value_loss": value_loss,
-        "entropy": entropy,
+        "entropy": bonus,
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clip_fraction": (jnp.abs(ratio - 1) > config.clip).mean(dtype=jnp.float32),
     }

@@ -26,7 +26,6 @@ class Trajectory(struct.PyTreeNode):
         actions: i32 `[S, B]`.
         log_probs: f32 `[S, B]`, log-probability of each action when it was chosen.
         values: f32 `[S, B]`, V when each action was chosen.
-        value_heads: f32 `[S, B, N]`, what each of the student's N value heads said; None where there is one.
         rewards: f32 `[S, B]`.
         terminated: bool `[S, B]`, the episode ended with this step.
         truncated: bool `[S, B]`, the episode was cut off after this step.
@@ -41,7 +40,6 @@ class Trajectory(struct.PyTreeNode):
     actions: Array
     log_probs: Array
     values: Array
-    value_heads: Array | None
     rewards: Array
     terminated: Array
     truncated: Array
@@ -104,7 +102,6 @@ def rollout(
             "actions": actions,
             "log_probs": log_prob(output.logits, actions),
             "values": output.value,
-            "value_heads": output.heads,
             "rewards": timestep.reward,
             "terminated": timestep.terminated,
             "truncated": timestep.truncated,

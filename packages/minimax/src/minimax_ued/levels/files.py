@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import io
 import re
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,7 +31,10 @@ __all__ = ["load_levels", "save_levels"]
 
 _ARRAYS = ("wall_map", "goal_pos", "agent_pos", "agent_dir")
 #: What NumPy, zipfile and zlib raise on rubbish.
-_DAMAGED = (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    *(ValueError, OSError, EOFError, KeyError, MemoryError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def load_levels(path: Path | str) -> Level:
@@ -95,7 +99,7 @@ def _from_text(path: Path, content: bytes) -> Iterator[Level]:
 def _from_npz(path: Path, content: bytes) -> Iterator[Level]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in _ARRAYS if name in stored}
+            arrays = {name: np.asarray(stored[name]) for name in _ARRAYS if name in stored}
     except _DAMAGED as error:
         raise UserError(f"The levels {path} are not an intact .npz file ({error}): write it again.") from None
     for name in _ARRAYS:

@@ -21,7 +21,7 @@ __all__ = ["HELD_OUT", "HeldOutSet", "held_out_levels", "is_hard_level"]
 
 @dataclasses.dataclass(frozen=True)
 class HeldOutSet:
-    """A stored set of solvable levels, drawn with replacement of walls (`replace_walls`).
+    """A stored set of solvable levels, drawn by the random generator.
 
     Attributes:
         file: name of the file in `data/` next to this module.

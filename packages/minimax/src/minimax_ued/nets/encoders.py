@@ -9,27 +9,22 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from minimax_ued.nets.products import Linear, Precision, product
+from minimax_ued.nets.products import Linear, product
 
 __all__ = ["ConvEncoder", "DenseEncoder", "MapEncoder"]
 
 _SQRT2 = 2.0**0.5
 
 
-def _convolve(kernel: Array, bias: Array, image: Array, dtype: Precision) -> Array:
-    """Convolve (3x3, VALID, ReLU): `[..., H, W, C]` -> `[..., (H-2)(W-2) filters]`.
-
-    Integer codes are divided by 10, as a normalised view is.
-    """
-    if jnp.issubdtype(image.dtype, jnp.integer):
-        image = image.astype(jnp.float32) / 10.0
+def _convolve(kernel: Array, bias: Array, image: Array) -> Array:
+    """Convolve (3x3, VALID, ReLU): `[..., H, W, C]` -> `[..., (H-2)(W-2) filters]`."""
     *leading, rows, columns, _ = image.shape
     # The nine shifted views side by side turn the convolution into one matrix product, which a vmap over seeds
     # keeps a (batched) matrix product; a vmapped convolution would become a grouped one, slow on CPU.
     patches = jnp.concatenate(
         [image[..., i : rows - 2 + i, j : columns - 2 + j, :] for i in range(3) for j in range(3)], axis=-1
     )
-    features = nn.relu(product(patches, kernel.reshape(-1, kernel.shape[-1]), dtype) + bias)
+    features = nn.relu(product(patches, kernel.reshape(-1, kernel.shape[-1])) + bias)
     return features.reshape(*leading, -1)
 
 
@@ -46,18 +41,15 @@ def _rows(table: Array, index: Array) -> Array:
 class ConvEncoder(nn.Module):
     """3x3 convolution over the view, flattened, next to an embedding of the direction.
 
-    An observation with `image [..., v, v, C]` and `direction [...]` -> `[..., (v-2)^2 filters + embedding]`. Integer
-    images are codes and are divided by 10, as a normalised view is.
+    An observation with `image [..., v, v, C]` and `direction [...]` -> `[..., (v-2)^2 filters + embedding]`.
 
     Attributes:
         filters: of the convolution.
         direction_embedding: width of the embedding.
-        dtype: precision of the product's factors.
     """
 
     filters: int
     direction_embedding: int
-    dtype: Precision = "float32"
 
     @nn.compact
     def __call__(self, observation: Any) -> Array:
@@ -66,7 +58,7 @@ class ConvEncoder(nn.Module):
         kernel_shape = (3, 3, image.shape[-1], self.filters)
         kernel = self.param("kernel", nn.initializers.orthogonal(_SQRT2), kernel_shape)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,))
-        features = _convolve(kernel, bias, image, self.dtype)
+        features = _convolve(kernel, bias, image)
         table = nn.Embed(4, self.direction_embedding, embedding_init=nn.initializers.orthogonal()).embedding
         return jnp.concatenate([features, _rows(table, observation.direction)], axis=-1)
 
@@ -82,14 +74,12 @@ class MapEncoder(nn.Module):
         channels: C.
         num_steps: rows of the embedding; a later step takes the last one.
         time_embedding: width of the embedding.
-        dtype: precision of the product's factors.
     """
 
     filters: int
     channels: int
     num_steps: int
     time_embedding: int
-    dtype: Precision = "float32"
 
     def setup(self) -> None:
         """Create the parameters (flax)."""
@@ -100,7 +90,7 @@ class MapEncoder(nn.Module):
 
     def __call__(self, observation: Any) -> Array:
         """Encode observations with any leading axes."""
-        features = _convolve(self.kernel, self.bias, observation.image, self.dtype)
+        features = _convolve(self.kernel, self.bias, observation.image)
         return jnp.concatenate([features, self.extras(observation)], axis=-1)
 
     def extras(self, observation: Any) -> Array:
@@ -113,14 +103,12 @@ class DenseEncoder(nn.Module):
 
     Attributes:
         width: units.
-        dtype: precision of the product's factors.
     """
 
     width: int
-    dtype: Precision = "float32"
 
     @nn.compact
     def __call__(self, observation: Array) -> Array:
         """Encode observations with any leading axes."""
         kernel_init = nn.initializers.orthogonal(_SQRT2)
-        return nn.relu(Linear(self.width, kernel_init, self.dtype)(observation.astype(jnp.float32)))
+        return nn.relu(Linear(self.width, kernel_init)(observation.astype(jnp.float32)))

@@ -1,4 +1,4 @@
-"""Student networks: an encoder of the observation, a recurrent core, a policy head and value heads.
+"""Student networks: an encoder of the observation, a recurrent core, a policy head and a value head.
 
 A student is a flax module with three methods, which is all that rollout, learner and evaluation know of it:
 
@@ -22,7 +22,7 @@ from jax import Array
 
 from minimax_ued.config import StudentConfig
 from minimax_ued.nets.encoders import ConvEncoder, DenseEncoder
-from minimax_ued.nets.heads import EnsembleHead, Head
+from minimax_ued.nets.heads import Head
 from minimax_ued.nets.recurrent.cores import make_core
 from paperloop.errors import UserError
 
@@ -34,13 +34,11 @@ class StudentOutput(NamedTuple):
 
     Attributes:
         logits: unnormalised log-probabilities of the actions, `[..., A]`.
-        value: V, the expected discounted return from here, `[...]`; the mean of `heads` where there are several.
-        heads: V of each of K > 1 value heads, `[..., K]`; None where there is one.
+        value: V, the expected discounted return from here, `[...]`.
     """
 
     logits: Array
     value: Array
-    heads: Array | None = None
 
 
 class Student(Protocol):
@@ -74,7 +72,7 @@ class ActorCritic(nn.Module):
         encoder: observation `[..., *]` -> `[..., D]`.
         core: see `minimax_ued.nets.recurrent.cores`.
         policy: `[..., H]` -> logits `[..., A]`.
-        critic: `[..., H]` -> values `[..., K]`.
+        critic: `[..., H]` -> `[..., 1]`.
     """
 
     encoder: nn.Module
@@ -97,10 +95,7 @@ class ActorCritic(nn.Module):
         return carry, self._judge(hiddens)
 
     def _judge(self, hidden: Array) -> StudentOutput:
-        logits, values = self.policy(hidden), self.critic(hidden)
-        if values.shape[-1] == 1:
-            return StudentOutput(logits, values[..., 0])
-        return StudentOutput(logits, values.mean(-1), values)
+        return StudentOutput(self.policy(hidden), self.critic(hidden)[..., 0])
 
 
 def make_student(config: StudentConfig, *, num_actions: int, observation: Any) -> Student:
@@ -118,21 +113,17 @@ def make_student(config: StudentConfig, *, num_actions: int, observation: Any) -
     Raises:
         UserError: for observations of another form.
     """
-    dtype = config.dtype
     shape = _observation_shape(observation)
     if len(shape) == 3:
-        encoder = ConvEncoder(config.conv_filters, config.direction_embedding, dtype)
+        encoder = ConvEncoder(config.conv_filters, config.direction_embedding)
         inputs = (shape[0] - 2) * (shape[1] - 2) * config.conv_filters + config.direction_embedding
     else:
-        encoder, inputs = DenseEncoder(config.dense_width, dtype), config.dense_width
-    critic = Head(config.head_width, 1, dtype=dtype)
-    if config.value_heads > 1:
-        critic = EnsembleHead(config.head_width, config.value_heads, dtype)
+        encoder, inputs = DenseEncoder(config.dense_width), config.dense_width
     return ActorCritic(
         encoder=encoder,
-        core=make_core(config.arch, config.features, inputs, config.s5, dtype),
-        policy=Head(config.head_width, num_actions, 0.01, dtype),
-        critic=critic,
+        core=make_core(config.core, inputs),
+        policy=Head(config.head_width, num_actions, 0.01),
+        critic=Head(config.head_width, 1),
     )
 
 

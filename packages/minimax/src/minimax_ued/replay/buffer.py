@@ -22,62 +22,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from minimax_ued.config import BufferConfig
 from minimax_ued.replay.dedup import find_copies
-from minimax_ued.replay.scores import check_prioritization
-from minimax_ued.replay.select import (
-    add_ages,
-    draw,
-    draw_batch,
-    proportional_distribution,
-    rank_distribution,
-    staleness_distribution,
-)
+from minimax_ued.replay.insertion import BufferState, Offer, insert_new, update_known
+from minimax_ued.replay.select import add_ages, draw_batch, rank_distribution, staleness_distribution
 from paperloop.errors import UserError, setting
 
 __all__ = ["BufferState", "LevelBuffer"]
 
 Level = Any
-
-
-class BufferState(struct.PyTreeNode):
-    """The content of a level buffer.
-
-    Attributes:
-        levels: the levels, a pytree with leading axis N.
-        hashes: u32[N, 2], `level_hash` of each level.
-        scores: f32[N], -inf in empty slots. Filled slots hold finite scores.
-        ages: i32[N], B for each cycle, or one for each draw of it, since this level was last drawn, or inserted; stops
-            at 2**31 - 1.
-        max_returns: f32[N], highest return ever seen on the level; -inf in empty slots.
-        filled: bool[N].
-        n_mutations: i32[N], edits between the level and its random ancestor, in generations.
-        invalid_scores: i32[], how many scores that are NaN or +inf were offered and refused so far.
-    """
-
-    levels: Level
-    hashes: jax.Array
-    scores: jax.Array
-    ages: jax.Array
-    max_returns: jax.Array
-    filled: jax.Array
-    n_mutations: jax.Array
-    invalid_scores: jax.Array
-
-
-class _Offer(struct.PyTreeNode):
-    """A batch offered to the buffer, resolved: `slot` is where an equal level lies, or -1."""
-
-    levels: Level
-    hashes: jax.Array
-    scores: jax.Array
-    max_returns: jax.Array
-    n_mutations: jax.Array
-    slot: jax.Array
-    replayed: jax.Array  # the caller named the slot
-    usable: jax.Array
 
 
 @dataclass(frozen=True)
@@ -88,21 +42,11 @@ class LevelBuffer:
         config: capacity, probabilities and so on.
         level_hash: level -> u32[2]; equal levels have equal hashes.
         same_level: (level, level) -> bool[]; the exact comparison behind an equal hash.
-        score: optional name in `minimax_ued.replay.scores.SCORES`; when given, it is checked against the
-            prioritization.
-
-    Raises:
-        UserError: the score is unknown, or may be negative while the prioritization is proportional.
     """
 
     config: BufferConfig
     level_hash: Callable[[Level], jax.Array]
     same_level: Callable[[Level, Level], jax.Array]
-    score: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.score is not None:
-            check_prioritization(self.score, self.config.prioritization)
 
     # --- content ---
 
@@ -123,17 +67,17 @@ class LevelBuffer:
     # --- replay ---
 
     def score_weights(self, state: BufferState) -> jax.Array:
-        """P_S, f32[N]: by rank or proportional to the score, with temperature beta. Zero in empty slots."""
-        if self.config.prioritization == "rank":
-            return rank_distribution(state.scores, state.filled, self.config.temperature, self.config.ties)
-        return proportional_distribution(state.scores, state.filled, self.config.temperature)
+        """P_S, f32[N]: by rank of the score, with temperature beta. Zero in empty slots."""
+        config = self.config
+        return rank_distribution(state.scores, state.filled, temperature=config.temperature, ties=config.ties)
 
     def weights(self, state: BufferState) -> jax.Array:
         """The replay distribution P = (1 - rho) P_S + rho P_C, f32[N].
 
         P_C is proportional to age, or P_S where all ages are 0. It sums to 1; in an empty buffer it is all zeros.
         """
-        return self._mix(self.score_weights(state), state.ages, state.filled)
+        p_s, rho = self.score_weights(state), self.config.staleness_coef
+        return (1 - rho) * p_s + rho * staleness_distribution(state.ages, state.filled, p_s)
 
     def ready(self, state: BufferState) -> jax.Array:
         """Return bool[], whether `min_fill` of the slots are filled, and at least one."""
@@ -144,15 +88,13 @@ class LevelBuffer:
 
         Never on an empty buffer, even with `min_fill` 0.
         """
-        return self.ready(state) & jax.random.bernoulli(key, self.config.replay_prob)
+        return self.ready(state) & jax.random.bernoulli(key, self.config.lot)
 
     def sample(self, key: jax.Array, state: BufferState, batch: int) -> tuple[BufferState, jax.Array, Level]:
-        """Draw B levels to replay.
+        """Draw B levels to replay, all at once (`draw_batch`). A level can occur more than once in a batch.
 
-        With `sequential`, as the reference: draw one from P; all ages + 1, the drawn one's := 0; compute P again; and
-        so on. Otherwise all at once by `draw_batch`, which has the same distribution for B = 1 and stays close to it
-        for larger B; the ages afterwards are those the sequential rule gives for the same draws. A level can occur more
-        than once in a batch either way.
+        The reference draws one from P; all ages + 1, the drawn one's := 0; computes P again; and so on. The ages
+        afterwards are those of that rule for the same draws.
 
         The buffer must hold a level, which `replay_decision` sees to. On an empty one the result means nothing.
 
@@ -168,19 +110,11 @@ class LevelBuffer:
             UserError: B exceeds the capacity.
         """
         self._check_batch(batch)
-        score_p = self.score_weights(state)  # scores do not change while drawing: one sort for the whole batch
-        if self.config.sequential:
-
-            def step(ages: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-                index = draw(key, self._mix(score_p, ages, state.filled))
-                return jnp.where(state.filled, add_ages(ages, 1), 0).at[index].set(0), index
-
-            ages, indices = jax.lax.scan(step, state.ages, jax.random.split(key, batch))
-        else:
-            indices = draw_batch(key, score_p, state.ages, state.filled, self.config.staleness_coef, batch)
-            last = jnp.full(state.ages.shape, -1).at[indices].max(jnp.arange(batch))
-            ages = jnp.where(last >= 0, batch - 1 - last, add_ages(state.ages, batch))
-            ages = jnp.where(state.filled, ages, 0).astype(jnp.int32)
+        rho = self.config.staleness_coef
+        indices = draw_batch(key, self.score_weights(state), state.ages, state.filled, batch, staleness_coef=rho)
+        last = jnp.full(state.ages.shape, -1).at[indices].max(jnp.arange(batch))
+        ages = jnp.where(last >= 0, batch - 1 - last, add_ages(state.ages, batch))
+        ages = jnp.where(state.filled, ages, 0).astype(jnp.int32)
         return state.replace(ages=ages), indices, jax.tree.map(lambda x: x[indices], state.levels)
 
     def age(self, state: BufferState, by: int) -> BufferState:
@@ -198,11 +132,8 @@ class LevelBuffer:
     def seen(self, state: BufferState, levels: Level) -> jax.Array:
         """Return the highest return ever seen on each fresh level, f32[B]: -inf for those not in the buffer.
 
-        A fresh level can equal a buffered one and will update it, so its score must know what the buffer knows. Without
-        `deduplicate` every level is an entry of its own, and nothing was seen.
+        A fresh level can equal a buffered one and will update it, so its score must know what the buffer knows.
         """
-        if not self.config.deduplicate:
-            return jnp.full(jax.tree.leaves(levels)[0].shape[0], -jnp.inf)
         slot = self.find(state, levels)
         return jnp.where(slot >= 0, state.max_returns[slot], -jnp.inf)
 
@@ -218,8 +149,8 @@ class LevelBuffer:
         """Offer a batch of scored levels.
 
         A level whose score is -inf (no finished episode), NaN or +inf is left aside; the last two are counted in
-        `invalid_scores`. With `deduplicate`, only the first copy in the batch counts, with the highest return of all
-        copies, and a level that lies in the buffer already updates it.
+        `invalid_scores`. Only the first copy in the batch counts, with the highest return of all copies, and a level
+        that lies in the buffer already updates it.
 
         *Updates* (a slot given in `indices`, or found): the score is overwritten, even by a lower one; the stored
         maximal return becomes the larger of the two. An index whose slot no longer holds that level counts as -1. A
@@ -229,14 +160,11 @@ class LevelBuffer:
         if their score is at least that slot's. They start with age 0, as in jaxued. In minimax a new level keeps the
         age of the level whose slot it takes, so that it can be stale from the start.
 
-        With `sequential`, in the order of the reference, level by level of the batch, P computed again each time; an
-        update whose slot was taken by an earlier level of the batch competes for that slot as a new one.
-        Otherwise at once: updates first; then P is computed once; the best new levels take the free slots, and the
-        others, best first, are held against the slots in ascending order of P, until the first that is refused. This
-        differs from the sequential rule in that the outcome does not depend on the order within the batch, that a
-        level inserted by this batch is not thrown out by it, and that an update never loses to a level before it. Both
-        agree where there is room for all, where all are updates, and for rho = 0 on a batch in descending order of
-        (distinct) scores.
+        P is computed once: the best new levels take the free slots, and the others, best first, are held against the
+        slots in ascending order of P, until the first that is refused. The reference goes level by level and computes P
+        again each time; a level that it inserts can push out one that the same batch inserted, and an update loses to a
+        level that took its slot before. Both agree where there is room for all, where all are updates, and for rho = 0
+        on a batch in descending order of (distinct) scores. On a full buffer the batch at once replaces more slots.
 
         Args:
             state: the buffer.
@@ -249,10 +177,20 @@ class LevelBuffer:
         Raises:
             UserError: B exceeds the capacity, or the arrays do not agree in B.
         """
+        batch = scores.shape[0]
+        self._check_batch(batch)
+        named = {"max_returns": max_returns, "indices": indices, "n_mutations": n_mutations}
+        named |= {f"levels{jax.tree_util.keystr(p)}": x for p, x in jax.tree_util.tree_leaves_with_path(levels)}
+        for name, array in named.items():
+            if array.shape[:1] != (batch,):
+                raise UserError(
+                    f"LevelBuffer.insert got {name} of shape {array.shape}, but scores have shape ({batch},): give one "
+                    "entry for each level."
+                )
         offer = self._resolve(state, levels, scores, max_returns, indices, n_mutations)
         invalid = (jnp.isnan(scores) | (scores == jnp.inf)).sum()
-        state = state.replace(invalid_scores=add_ages(state.invalid_scores, invalid))
-        return self._insert_sequentially(state, offer) if self.config.sequential else self._insert_at_once(state, offer)
+        state = update_known(state.replace(invalid_scores=add_ages(state.invalid_scores, invalid)), offer)
+        return insert_new(state, offer, self.weights(state))
 
     # --- logging ---
 
@@ -285,10 +223,6 @@ class LevelBuffer:
 
     # --- inside ---
 
-    def _mix(self, score_p: jax.Array, ages: jax.Array, filled: jax.Array) -> jax.Array:
-        rho = self.config.staleness_coef
-        return (1 - rho) * score_p + rho * staleness_distribution(ages, filled, score_p)
-
     def _check_batch(self, batch: int) -> None:
         if not 1 <= batch <= self.config.capacity:
             raise UserError(
@@ -304,30 +238,21 @@ class LevelBuffer:
         max_returns: jax.Array,
         indices: jax.Array,
         n_mutations: jax.Array,
-    ) -> _Offer:
+    ) -> Offer:
+        """Find out where each level lies, and which copy of it counts."""
         batch = scores.shape[0]
-        self._check_batch(batch)
-        named = {"max_returns": max_returns, "indices": indices, "n_mutations": n_mutations}
-        named |= {f"levels{jax.tree_util.keystr(p)}": x for p, x in jax.tree_util.tree_leaves_with_path(levels)}
-        for name, array in named.items():
-            if array.shape[:1] != (batch,):
-                raise UserError(
-                    f"LevelBuffer.insert got {name} of shape {array.shape}, but scores have shape ({batch},): give one "
-                    "entry for each level."
-                )
         hashes = jax.vmap(self.level_hash)(levels)
         slot = jnp.clip(indices, 0, self.config.capacity - 1).astype(jnp.int32)
         still = jax.vmap(self.same_level)(levels, jax.tree.map(lambda x: x[slot], state.levels))
         replayed = (indices >= 0) & (indices < self.config.capacity) & state.filled[slot] & still
         slot = jnp.where(replayed, slot, -1)
         usable = jnp.isfinite(scores)
-        if self.config.deduplicate:
-            copies = find_copies(self.same_level, state.levels, state.hashes, state.filled, levels, hashes, usable)
-            best = jnp.full(batch, -jnp.inf, max_returns.dtype)
-            max_returns = best.at[copies.first].max(jnp.where(usable, max_returns, -jnp.inf))
-            usable &= copies.first == jnp.arange(batch)
-            slot = jnp.where(replayed, slot, copies.slot)
-        return _Offer(
+        copies = find_copies(self.same_level, state.levels, state.hashes, state.filled, levels, hashes, usable)
+        best = jnp.full(batch, -jnp.inf, max_returns.dtype)
+        max_returns = best.at[copies.first].max(jnp.where(usable, max_returns, -jnp.inf))
+        usable &= copies.first == jnp.arange(batch)
+        slot = jnp.where(replayed, slot, copies.slot)
+        return Offer(
             levels=levels,
             hashes=hashes,
             scores=scores.astype(jnp.float32),
@@ -337,62 +262,3 @@ class LevelBuffer:
             replayed=replayed,
             usable=usable,
         )
-
-    def _put(self, state: BufferState, offer: _Offer, slot: jax.Array) -> BufferState:
-        """Write new levels into `slot` (i32, any shape); an index of N writes nothing."""
-
-        def put(old: jax.Array, new: jax.Array | float) -> jax.Array:
-            return old.at[slot].set(new, mode="drop")
-
-        return state.replace(
-            levels=jax.tree.map(put, state.levels, offer.levels),
-            hashes=put(state.hashes, offer.hashes),
-            scores=put(state.scores, offer.scores),
-            ages=put(state.ages, 0),
-            max_returns=put(state.max_returns, offer.max_returns),
-            filled=put(state.filled, True),
-            n_mutations=put(state.n_mutations, offer.n_mutations),
-        )
-
-    def _refresh(self, state: BufferState, offer: _Offer, slot: jax.Array) -> BufferState:
-        """Update the levels in `slot` (i32, any shape); an index of N updates nothing."""
-        return state.replace(
-            scores=state.scores.at[slot].set(offer.scores, mode="drop"),
-            max_returns=state.max_returns.at[slot].max(offer.max_returns, mode="drop"),
-            ages=state.ages.at[jnp.where(offer.replayed, self.config.capacity, slot)].set(0, mode="drop"),
-        )
-
-    def _insert_sequentially(self, state: BufferState, offer: _Offer) -> BufferState:
-        n = self.config.capacity
-
-        def step(state: BufferState, one: _Offer) -> tuple[BufferState, None]:
-            held = (one.slot >= 0) & jnp.all(state.hashes[one.slot] == one.hashes)
-            free = jnp.argmin(state.filled)
-            victim = jax.lax.cond(
-                state.filled.all(), lambda: jnp.argmin(self.weights(state)).astype(free.dtype), lambda: free
-            )
-            target = jnp.where(one.slot >= 0, one.slot, victim)
-            better = ~state.filled[target] | (one.scores >= state.scores[target])
-            state = self._refresh(state, one, jnp.where(one.usable & held, one.slot, n))
-            return self._put(state, one, jnp.where(one.usable & ~held & better, target, n)), None
-
-        return jax.lax.scan(step, state, offer)[0]
-
-    def _insert_at_once(self, state: BufferState, offer: _Offer) -> BufferState:
-        n, batch = self.config.capacity, offer.scores.shape[0]
-        position = jnp.arange(batch)
-        update = jnp.where(offer.usable & (offer.slot >= 0), offer.slot, n)
-        # Without `deduplicate` a slot can be updated twice: the later one wins, as in the sequential rule.
-        last = jnp.full(n, -1).at[update].max(position, mode="drop")
-        final = last[jnp.minimum(update, n - 1)] == position
-        state = state.replace(max_returns=state.max_returns.at[update].max(offer.max_returns, mode="drop"))
-        state = self._refresh(state, offer, jnp.where(final, update, n))
-
-        # Free slots first, in order; then ascending P.
-        targets = jax.lax.top_k(-jnp.where(state.filled, self.weights(state), -1.0), batch)[1]
-        new = offer.usable & (offer.slot < 0)
-        ranking = jnp.argsort(-jnp.where(new, offer.scores, -jnp.inf), stable=True)
-        fits = new[ranking] & (~state.filled[targets] | (offer.scores[ranking] >= state.scores[targets]))
-        accepted = jnp.zeros(batch, bool).at[ranking].set(jnp.cumprod(fits).astype(bool))
-        # Which of the accepted levels goes into which of the slots makes no difference: the order of the batch.
-        return self._put(state, offer, jnp.where(accepted, targets[jnp.cumsum(accepted) - 1], n))

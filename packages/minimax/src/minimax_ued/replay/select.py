@@ -8,10 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-__all__ = [
-    "MAX_AGE", "add_ages", "draw", "draw_batch", "proportional_distribution", "rank_distribution",
-    "staleness_distribution",
-]  # fmt: skip
+__all__ = ["MAX_AGE", "add_ages", "draw", "draw_batch", "rank_distribution", "staleness_distribution"]
 
 #: Ages stop here instead of wrapping round: the largest int32.
 MAX_AGE = 2**31 - 1
@@ -19,7 +16,7 @@ MAX_AGE = 2**31 - 1
 _LOWEST = jnp.finfo(jnp.float32).min
 
 
-def rank_distribution(scores: jax.Array, filled: jax.Array, temperature: float, ties: str = "slot") -> jax.Array:
+def rank_distribution(scores: jax.Array, filled: jax.Array, *, temperature: float, ties: str = "slot") -> jax.Array:
     """P_S of prioritised level replay by rank: (1 / rank) ** (1 / temperature), normalised (Jiang et al. 2021, eq. 2).
 
     Rank 1 is the highest score. NaN and -inf rank below every number. Among equal scores `ties="slot"` gives the lower
@@ -51,27 +48,6 @@ def rank_distribution(scores: jax.Array, filled: jax.Array, temperature: float, 
     return jnp.zeros(n, jnp.float32).at[order].set(weight / jnp.maximum(weight.sum(), 1.0))
 
 
-def proportional_distribution(scores: jax.Array, filled: jax.Array, temperature: float) -> jax.Array:
-    """P_S of prioritised level replay by value: score ** (1 / temperature), normalised.
-
-    Scores below zero and NaN count as zero. Where no filled slot has a score above zero, all filled ones are equal.
-
-    Args:
-        scores: f32[N].
-        filled: bool[N]; empty slots get no mass.
-        temperature: beta.
-
-    Returns:
-        f32[N] that sums to 1, or all zeros where no slot is filled.
-    """
-    positive = filled & (scores > 0)
-    log_weight = jnp.where(positive, jnp.log(jnp.where(positive, scores, 1.0)) / temperature, -jnp.inf)
-    top = jnp.max(log_weight)
-    weight = jnp.where(positive, jnp.exp(log_weight - jnp.where(jnp.isfinite(top), top, 0.0)), 0.0)
-    weight = jnp.where(positive.any(), weight, filled.astype(jnp.float32))
-    return weight / jnp.maximum(weight.sum(), 1.0)
-
-
 def staleness_distribution(ages: jax.Array, filled: jax.Array, otherwise: jax.Array) -> jax.Array:
     """P_C: proportional to age, or `otherwise` (f32[N]) where every age is 0."""
     age = jnp.where(filled, ages, 0).astype(jnp.float32)
@@ -101,7 +77,7 @@ def draw(key: jax.Array, weights: jax.Array, shape: tuple[int, ...] = ()) -> jax
 
 
 def draw_batch(
-    key: jax.Array, score_p: jax.Array, ages: jax.Array, filled: jax.Array, staleness_coef: float, batch: int
+    key: jax.Array, score_p: jax.Array, ages: jax.Array, filled: jax.Array, batch: int, *, staleness_coef: float
 ) -> jax.Array:
     """Draw B slots at once, close in distribution to B draws with the ages updated between them.
 
@@ -116,8 +92,8 @@ def draw_batch(
         score_p: P_S, f32[N].
         ages: i32[N].
         filled: bool[N].
-        staleness_coef: rho.
         batch: B, at most N.
+        staleness_coef: rho.
 
     Returns:
         i32[B] slots.

@@ -1,4 +1,4 @@
-"""Settings of environments, of what edits their levels, and of what builds them."""
+"""Settings of environments, and of what builds their levels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from minimax_ued.settings.counts import Count, CountOrZero
 from paperloop.settings import Ge, Gt, Le, Lt, Note, fault, settings
 
-__all__ = ["CartPoleConfig", "EditorConfig", "MazeConfig", "MutationConfig"]
+__all__ = ["CartPoleConfig", "EditorConfig", "MazeConfig", "OwnConfig"]
 
 
 @settings
@@ -17,25 +17,20 @@ class MazeConfig:
     Attributes:
         height: rows of the maze, outer wall not counted.
         width: columns of the maze, outer wall not counted.
-        n_walls: cells drawn as walls by the random generator.
-        replace_walls: draw wall cells with replacement, so that the number of distinct walls varies.
+        n_walls: cells drawn as walls by the random generator, with replacement, so that the number of walls varies.
         sample_n_walls: draw the number of walls uniformly from 0 to `n_walls`.
         view_size: edge of the square the agent sees in front of it, in cells; odd.
         see_through_walls: no occlusion.
-        see_agent: show the agent in its own cell.
-        normalize: observe float32 images of codes divided by 10 instead of uint8 codes.
         max_steps: T, steps after which an episode is cut off.
     """
 
+    type: Literal["maze"] = "maze"
     height: Annotated[int, Ge(1), Le(255)] = 13
     width: Annotated[int, Ge(1), Le(255)] = 13
     n_walls: CountOrZero = 60
-    replace_walls: bool = True
     sample_n_walls: bool = False
     view_size: Annotated[int, Ge(3), Le(15)] = 5
     see_through_walls: bool = True
-    see_agent: bool = False
-    normalize: bool = True
     max_steps: Count = 250
 
     def __post_init__(self) -> None:
@@ -67,27 +62,17 @@ class CartPoleConfig:
         success: part of T that a successful episode lasts longer than; below 1.
     """
 
+    type: Literal["cartpole"] = "cartpole"
     spread: Annotated[float, Gt(1), Le(100)] = 4.0
     max_steps: Count = 200
     success: Annotated[float, Ge(0), Lt(1), Note("no episode lasts longer than T")] = 0.95
 
 
 @settings
-class MutationConfig:
-    """How ACCEL edits levels (Parker-Holder et al. 2022, arXiv 2203.01302).
+class OwnConfig:
+    """An environment of the user's own, which is given to `UEDTrainer`."""
 
-    Attributes:
-        operator: a name in the `mutations` of the environment.
-        n_edits: edits of one mutation.
-        parents: which replayed levels are edited: each of them, or the `n_parents` that the student finds easiest or
-            hardest, each as often as the others. Easy means a high return and a low score.
-        n_parents: how many levels "easy" and "hard" keep.
-    """
-
-    operator: str = "move_goal_flip_walls"
-    n_edits: Count = 20
-    parents: Literal["batch", "easy", "hard"] = "batch"
-    n_parents: Count = 4
+    type: Literal["own"] = "own"
 
 
 @settings
@@ -97,15 +82,7 @@ class EditorConfig:
     Attributes:
         n_walls: walls it may place.
         noise_dim: length of the random vector that the teacher sees, redrawn at each step.
-        replace_walls: a wall on a wall has no effect; otherwise whatever is placed on a cell that is not free goes to
-            a random free cell.
-        budget: how many walls are placed: "all", or a part of `n_walls` that the position of the first wall or an
-            action of its own before the first wall says.
-        set_direction: the teacher chooses where the agent faces, in one more step; otherwise it is random.
     """
 
     n_walls: Count = 60
     noise_dim: CountOrZero = 50
-    replace_walls: bool = True
-    budget: Literal["all", "first_wall", "first_action"] = "all"
-    set_direction: bool = False

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from minimax_ued.settings.counts import Count
 from minimax_ued.settings.environments import EditorConfig
 from paperloop.settings import NotNegative, Positive, Share, fault, settings
 
-__all__ = ["PPOConfig", "S5Config", "StudentConfig", "TeacherConfig"]
+__all__ = ["Core", "GRUConfig", "LSTMConfig", "PPOConfig", "S5Config", "StudentConfig", "TeacherConfig"]
+
+
+@settings
+class LSTMConfig:
+    """A long short-term memory (Hochreiter and Schmidhuber 1997).
+
+    Attributes:
+        features: H, units.
+    """
+
+    type: Literal["lstm"] = "lstm"
+    features: Count = 256
+
+
+@settings
+class GRUConfig:
+    """A gated recurrent unit (Cho et al. 2014).
+
+    Attributes:
+        features: H, units.
+    """
+
+    type: Literal["gru"] = "gru"
+    features: Count = 256
 
 
 @settings
@@ -16,6 +42,7 @@ class S5Config:
     """Simplified state-space layers (Smith, Warrington and Linderman 2023, arXiv 2208.04933).
 
     Attributes:
+        features: H, width.
         layers: layers on top of one another.
         state: state size of a layer, before conjugate symmetry halves it.
         blocks: blocks of the HiPPO initialisation; divides `state` into even parts.
@@ -24,6 +51,8 @@ class S5Config:
         dt_max: largest initial step size.
     """
 
+    type: Literal["s5"] = "s5"
+    features: Count = 256
     layers: Count = 2
     state: Count = 256
     blocks: Count = 2
@@ -38,31 +67,27 @@ class S5Config:
             raise fault(self, "state", f"a multiple of 2 x {{blocks}} = {2 * self.blocks}")
 
 
+#: The recurrent core.
+Core = Annotated[LSTMConfig | GRUConfig | S5Config, Field(discriminator="type")]
+
+
 @settings
 class StudentConfig:
     """The student network.
 
     Attributes:
-        arch: the recurrent core.
-        features: units of the recurrent core.
+        core: the recurrent core.
         conv_filters: filters of the 3x3 convolution over the view.
         head_width: hidden units of the policy head and of the value head.
         direction_embedding: width of the embedding of the direction the agent faces.
         dense_width: units of the layer that takes observations that are plain vectors.
-        value_heads: value heads, trained side by side; their disagreement can be a score.
-        dtype: precision of the matrix products; parameters and everything else stay float32.
-        s5: the layers of the "s5" core; its width is `features`.
     """
 
-    arch: Literal["lstm", "gru", "s5"] = "lstm"
-    features: Count = 256
+    core: Core = LSTMConfig()
     conv_filters: Count = 16
     head_width: Count = 32
     direction_embedding: Count = 5
     dense_width: Count = 64
-    value_heads: Count = 1
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    s5: S5Config = S5Config()
 
 
 @settings
@@ -111,27 +136,20 @@ class TeacherConfig:
     """The teacher of PAIRED and its kin: network, learner, and the environment in which it builds levels.
 
     Attributes:
-        arch: the recurrent core.
-        features: units of the recurrent core.
+        core: the recurrent core.
         conv_filters: filters of the 3x3 convolution over the whole map.
         head_width: hidden units of the policy head and of the value head.
         time_embedding: width of the embedding of the step.
-        s5: the layers of the "s5" core.
         ppo: the learner.
         editor: how levels are built.
-        objective: what the teacher is rewarded by, a name of `minimax_ued.teachers.regret.OBJECTIVES`; empty for
-            the method's.
     """
 
-    arch: Literal["lstm", "gru", "s5"] = "lstm"
-    features: Count = 256
+    core: Core = LSTMConfig()
     conv_filters: Count = 128
     head_width: Count = 32
     time_embedding: Count = 10
-    s5: S5Config = S5Config()
     ppo: PPOConfig = PPOConfig(entropy_coef=0.05)
     editor: EditorConfig = EditorConfig()
-    objective: str = ""
 
     def __post_init__(self) -> None:
         if self.ppo.chunks != 1:

@@ -56,8 +56,8 @@ def make_teacher(
     """Return the teacher of Jiang et al. 2023 (minimax) that `config` describes.
 
     On 13x13 mazes with 60 walls it has 22,502,038 parameters with the default configuration, and 1,819,670 with
-    `arch="s5"` and 32 filters. Nearly all arithmetic of the default is one product, of the encoded map (169 cells of
-    128 filters) and the core's input kernel; a sequence takes it once for all steps.
+    `core=S5Config()` and 32 filters. Nearly all arithmetic of the default is one product, of the encoded map (169 cells
+    of 128 filters) and the core's input kernel; a sequence takes it once for all steps.
 
     Args:
         config: architecture and sizes.
@@ -81,10 +81,10 @@ def make_teacher(
         )
     cells = (image[0] - 2) * (image[1] - 2)
     inputs = cells * config.conv_filters + config.time_embedding + noise[0]
-    module = EditedMapTeacher if one_cell and config.arch == "lstm" else ActorCritic
+    module = EditedMapTeacher if one_cell and config.core.type == "lstm" else ActorCritic
     return module(
         encoder=MapEncoder(config.conv_filters, image[-1], num_steps, config.time_embedding),
-        core=make_core(config.arch, config.features, inputs, config.s5),
+        core=make_core(config.core, inputs),
         policy=Head(config.head_width, num_actions, 0.01),
         critic=Head(config.head_width, 1),
     )

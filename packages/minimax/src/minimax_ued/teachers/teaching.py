@@ -17,7 +17,6 @@ from minimax_ued.learning.layout import Constraint, unconstrained
 from minimax_ued.learning.ppo import Batch, make_optimizer, ppo_update
 from minimax_ued.learning.rollout import log_prob
 from minimax_ued.nets.students import Student
-from minimax_ued.support import counting
 
 __all__ = ["Construction", "TeacherState", "Teaching"]
 
@@ -28,12 +27,10 @@ class TeacherState(struct.PyTreeNode):
     Attributes:
         params: the network's variables.
         opt_state: the optimiser's state.
-        updates: PPO updates made, u32 `[2]`, see `minimax_ued.support.counting`.
     """
 
     params: Any
     opt_state: Any
-    updates: Array
 
 
 class Construction(struct.PyTreeNode):
@@ -75,7 +72,7 @@ class Teaching:
         sequence = jax.tree.map(lambda x: x[None, None], observation)
         params = self.network.init(key, self.network.initial_carry(1), sequence, jnp.ones((1, 1), bool))
         opt_state = make_optimizer(self.config.ppo).init(params)
-        return TeacherState(params=params, opt_state=opt_state, updates=counting.zero())
+        return TeacherState(params=params, opt_state=opt_state)
 
     def build(self, params: Any, key: Array, n: int) -> tuple[Any, Construction]:
         """Build `n` levels (leading axis n), and record how."""
@@ -124,7 +121,6 @@ class Teaching:
             actions=record.actions,
             log_probs=record.log_probs,
             values=record.values,
-            value_heads=None,
             advantages=advantages,
             targets=targets,
         )
@@ -138,4 +134,4 @@ class Teaching:
             lr=lr,
             constrain=self.constrain,
         )
-        return TeacherState(params=params, opt_state=opt_state, updates=counting.add(state.updates, 1)), metrics
+        return TeacherState(params=params, opt_state=opt_state), metrics

@@ -1,18 +1,13 @@
 """Where a learning teacher builds a maze, one cell at a time (Dennis et al. 2020, arXiv 2012.02096).
 
-An action is a cell, numbered row by row. The first actions place walls, then one places the goal and one the agent;
-with `set_direction` a last one says where the agent faces, a quarter of the cells for each direction. The rule is that
-of minimax (Jiang et al. 2023, arXiv 2311.12716):
+An action is a cell, numbered row by row. The first actions place walls, then one places the goal and one the agent,
+who faces in a random direction. The rule is that of minimax (Jiang et al. 2023, arXiv 2311.12716):
 
-- Budget "all": n walls, goal, agent. "first_action": the first action a places nothing and says that round(n a / (H W))
-  walls follow. "first_wall": the same number, but that action is the first of the walls as well. Where it is 0, that
-  action places the goal. Actions after the agent's are ignored, so that every episode has the same number of steps.
-- With `replace_walls`, a wall on a wall changes nothing, and goal and agent clear the wall on their cell; an agent on
-  the goal goes to a uniform cell that is neither wall nor goal. Without, whatever is placed on a cell that is not free
-  goes to a uniform free cell.
+- n walls, goal, agent. Every episode has n + 2 steps.
+- A wall on a wall changes nothing, and goal and agent clear the wall on their cell; an agent on the goal goes to a
+  uniform cell that is neither wall nor goal.
 
-Minimax itself can put the agent on the goal when the budget is 0, and with a budget of its own action counts one cell
-too many as used; here the rule holds always, and the level is valid whatever the actions.
+The level is valid whatever the actions.
 """
 
 from __future__ import annotations
@@ -43,7 +38,6 @@ class EditorState(struct.PyTreeNode):
         goal: u32[H, ceil(W / 32)], bitmap of the goal's cell; none before it is placed.
         agent: u32[H, ceil(W / 32)], bitmap of the agent's cell; none before it is placed.
         direction: i32[], where the agent faces.
-        budget: i32[], walls to place.
         time: i32[], steps taken.
     """
 
@@ -51,7 +45,6 @@ class EditorState(struct.PyTreeNode):
     goal: jax.Array
     agent: jax.Array
     direction: jax.Array
-    budget: jax.Array
     time: jax.Array
 
 
@@ -96,60 +89,31 @@ class MazeEditor:
 
     @property
     def num_steps(self) -> int:
-        """One for each wall, goal and agent, and one each for a budget and a direction of their own."""
-        return self._first_wall + self.config.n_walls + 2 + self.config.set_direction
-
-    @property
-    def _first_wall(self) -> int:
-        """The step that places the first wall."""
-        return int(self.config.budget == "first_action")
+        """One for each wall, the goal and the agent."""
+        return self.config.n_walls + 2
 
     def reset(self, key: jax.Array) -> EditorState:
-        """Return an empty map; the agent's direction is drawn from `key` unless the teacher sets it."""
+        """Return an empty map; the agent's direction is drawn from `key`."""
         none = jnp.zeros((self.height, -(-self.width // 32)), jnp.uint32)
-        direction = jnp.int32(0) if self.config.set_direction else jax.random.randint(key, (), 0, 4, jnp.int32)
-        return EditorState(
-            walls=none,
-            goal=none,
-            agent=none,
-            direction=direction,
-            budget=jnp.int32(self.config.n_walls),
-            time=jnp.int32(0),
-        )
+        direction = jax.random.randint(key, (), 0, 4, jnp.int32)
+        return EditorState(walls=none, goal=none, agent=none, direction=direction, time=jnp.int32(0))
 
     def step(self, key: jax.Array, state: EditorState, action: jax.Array) -> EditorState:
         """Place the next thing at cell `action` (i32[]), or at a random one drawn from `key` as the rule says."""
-        config, time = self.config, state.time
+        goal_step, time = self.config.n_walls, state.time
         action = jnp.clip(jnp.asarray(action, jnp.int32), 0, self.num_actions - 1)
-        budget = state.budget
-        if config.budget != "all":
-            part = jnp.round(config.n_walls * action.astype(jnp.float32) / self.num_actions).astype(jnp.int32)
-            budget = jnp.where(time == 0, part, budget)
-        goal_step = self._first_wall + budget
-        is_wall = (time >= self._first_wall) & (time < goal_step)
-        is_goal, is_agent = time == goal_step, time == goal_step + 1
+        is_wall, is_goal, is_agent = time < goal_step, time == goal_step, time == goal_step + 1
 
         cell = bit_rows(action % self.width, action // self.width, self.height, self.width)
-        # Before the agent's step there is no agent, so that walls and goal are all that is in its way.
-        used = state.walls | state.goal
-        if config.replace_walls:
-            collides = is_agent & jnp.any(cell & state.goal != 0)
-        else:
-            collides = jnp.any(cell & used != 0)
-        other = pick_cell(~used & map_bits(self.width), jax.random.bits(key, (), jnp.uint32))
-        cell = jnp.where(collides, other, cell)
+        other = pick_cell(~(state.walls | state.goal) & map_bits(self.width), jax.random.bits(key, (), jnp.uint32))
+        cell = jnp.where(is_agent & jnp.any(cell & state.goal != 0), other, cell)
 
         walls = jnp.where(is_wall, state.walls | cell, state.walls)
-        walls = jnp.where(is_goal | is_agent, walls & ~cell, walls)
-        direction = state.direction
-        if config.set_direction:
-            direction = jnp.where(time == self.num_steps - 1, 4 * action // self.num_actions, direction)
         return EditorState(
-            walls=walls,
+            walls=jnp.where(is_goal | is_agent, walls & ~cell, walls),
             goal=jnp.where(is_goal, cell, state.goal),
             agent=jnp.where(is_agent, cell, state.agent),
-            direction=direction,
-            budget=budget,
+            direction=state.direction,
             time=time + 1,
         )
 

@@ -86,7 +86,6 @@ class Maze:
             height=config.height,
             width=config.width,
             n_walls=config.n_walls,
-            replace=config.replace_walls,
             sample_n_walls=config.sample_n_walls,
         )
 
@@ -133,10 +132,8 @@ class Maze:
             state.agent_dir,
             view_size=config.view_size,
             see_through_walls=config.see_through_walls,
-            see_agent=config.see_agent,
-            dtype=jnp.float32 if config.normalize else jnp.uint8,
         )
-        return Observation(image=image / 10 if config.normalize else image, direction=state.agent_dir)
+        return Observation(image=image / 10, direction=state.agent_dir)
 
     def level_hash(self, level: Level) -> jax.Array:
         """Return u32[2], a 64-bit hash of walls, goal, agent and direction.

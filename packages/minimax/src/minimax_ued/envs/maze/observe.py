@@ -36,8 +36,7 @@ class Observation(struct.PyTreeNode):
     """What the agent sees.
 
     Attributes:
-        image: [v, v, 3], the view as (object, colour, state) codes, index [row, column]; uint8, or float32 codes
-            divided by ten.
+        image: f32[v, v, 3], the view as (object, colour, state) codes divided by ten, index [row, column].
         direction: i32[], the agent's direction.
     """
 
@@ -100,10 +99,8 @@ def view(
     *,
     view_size: int,
     see_through_walls: bool,
-    see_agent: bool,
-    dtype: Any,
 ) -> jax.Array:
-    """Return the image [v, v, 3] of codes seen from (`agent_pos`, `agent_dir`); see the module's text."""
+    """Return the image f32[v, v, 3] of codes seen from (`agent_pos`, `agent_dir`); see the module's text."""
     size, side = view_size, view_size // 2
     x, y = agent_pos[0], agent_pos[1]
     along_rows = agent_dir & 1 == 1  # looking down or up: the rows of the view are rows of the map
@@ -134,9 +131,7 @@ def view(
     if not see_through_walls:
         seen = _visible(wall)
         kind, colour = jnp.where(seen, kind, UNSEEN[0]), jnp.where(seen, colour, UNSEEN[1])
-    if see_agent:
-        kind, status = jnp.where(own, AGENT, kind), jnp.where(own, agent_dir, status)
-    return jnp.stack([kind, colour, status], axis=-1).astype(dtype)
+    return jnp.stack([kind, colour, status], axis=-1).astype(jnp.float32)
 
 
 def _visible(wall: jax.Array) -> jax.Array:

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from minimax_ued.envs.maze.bitmap import bit_rows, pack_bits, shift_columns, shift_rows, unpack_bits
+from minimax_ued.envs.maze.bitmap import bit_rows, pack_bits, shift_columns, shift_rows
 from minimax_ued.envs.maze.level import Level
 
-__all__ = ["distance_to_goal", "min_actions", "min_actions_map", "optimal_return", "shortest_path", "solvable"]
+__all__ = ["min_actions", "optimal_return", "shortest_path", "solvable"]
 
 #: A set of poses: for each of the four directions the cells, u32[H, n]. Four arrays are faster here than one.
 _Poses: TypeAlias = tuple[jax.Array, ...]
@@ -48,21 +48,6 @@ def solvable(level: Level) -> jax.Array:
     return shortest_path(level) >= 0
 
 
-def distance_to_goal(level: Level) -> jax.Array:
-    """Return i32[H, W], moves between cells from each cell to the goal; -1 for walls and where no path leads."""
-    free, goal, _ = _bitmaps(level)
-    width = level.wall_map.shape[1]
-    first = jnp.where(unpack_bits(goal, width), 0, -1)
-
-    def grow(carry: Any) -> Any:
-        reached, new, steps, distance = carry
-        new = _neighbours(new) & free & ~reached
-        return reached | new, new, steps + 1, jnp.where(unpack_bits(new, width), steps + 1, distance)
-
-    carry = (goal, goal, jnp.int32(0), first)
-    return lax.while_loop(lambda carry: jnp.any(carry[1] != 0), grow, carry)[3]
-
-
 def min_actions(level: Level) -> jax.Array:
     """Return i32[], the fewest actions to the goal, turns and the last move forward counted; -1 if unsolvable."""
     free, goal, agent = _bitmaps(level)
@@ -80,25 +65,6 @@ def min_actions(level: Level) -> jax.Array:
     first = tuple(poses & free & ~goal for poses in _into((goal,) * 4))
     reached, _, steps = lax.while_loop(unfinished, grow, (first, first, jnp.int32(1)))
     return jnp.where(_any(_each(jnp.bitwise_and, reached, start)), steps, -1)
-
-
-def min_actions_map(level: Level) -> jax.Array:
-    """Return i32[4, H, W], the fewest actions to the goal from each (direction, y, x).
-
-    It is 0 on the goal, where an episode is over, and -1 for walls and where no path leads.
-    """
-    free, goal, _ = _bitmaps(level)
-    width = level.wall_map.shape[1]
-
-    def grow(carry: Any) -> Any:
-        reached, new, steps, actions = carry
-        new = tuple(poses & free & ~goal & ~old for poses, old in zip(_before(new), reached, strict=True))
-        actions = jnp.where(unpack_bits(jnp.stack(new), width), steps + 1, actions)
-        return _each(jnp.bitwise_or, reached, new), new, steps + 1, actions
-
-    first = tuple(poses & free & ~goal for poses in _into((goal,) * 4))
-    actions = jnp.where(unpack_bits(jnp.stack(first), width), 1, jnp.where(unpack_bits(goal, width), 0, -1))
-    return lax.while_loop(lambda carry: _any(carry[1]), grow, (first, first, jnp.int32(1), actions))[3]
 
 
 def optimal_return(level: Level, max_steps: int) -> jax.Array:

@@ -1,18 +1,16 @@
 """Random mazes: walls anywhere, then the agent, then the goal. The domain randomisation of the UED literature.
 
 Walls are drawn with replacement ("60 blocks" of Parker-Holder et al. 2022, arXiv 2203.01302, give 50.6 distinct walls
-on average) or without; the agent is uniform over the free cells, its direction uniform, and the goal uniform over the
+on average); the agent is uniform over the free cells, its direction uniform, and the goal uniform over the
 free cells that are left. Nothing is rejected: a level may be unsolvable.
 
-No sort and no scatter: walls are gathered as bits of rows, a subset of exact size comes from Floyd's algorithm, and a
-uniform free cell is found by counting bits.
+No sort and no scatter: walls are gathered as bits of rows, and a uniform free cell is found by counting bits.
 """
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from minimax_ued.envs.maze.bitmap import bit_rows, count_bits, map_bits, select_bit, set_of_cells, unpack_bits
 from minimax_ued.envs.maze.level import Level
@@ -30,50 +28,29 @@ def draw_below(bits: jax.Array, n: jax.Array | int) -> jax.Array:
     return (((bits >> 16) * n + ((bits & 0xFFFF) * n >> 16)) >> 16).astype(jnp.int32)
 
 
-def sample_level(
-    key: jax.Array, *, height: int, width: int, n_walls: int, replace: bool = True, sample_n_walls: bool = False
-) -> Level:
+def sample_level(key: jax.Array, *, height: int, width: int, n_walls: int, sample_n_walls: bool = False) -> Level:
     """Draw one level.
 
     Args:
         key: typed PRNG key.
         height: H.
         width: W, with H W at most 2**16.
-        n_walls: draws of walls, at most H W - 2.
-        replace: draw with replacement. Then a level has at most `n_walls` walls, and H W (1 - (1 - 1 / (H W))^n_walls)
-            on average.
+        n_walls: draws of walls, at most H W - 2. A level has H W (1 - (1 - 1 / (H W))^n_walls) on average.
         sample_n_walls: make the number of draws uniform over 0, 1, ..., n_walls, both ends included.
     """
     # One draw of bits for everything: a level takes as many hashes as words, and one kernel to compile.
     bits = jax.random.bits(key, (n_walls + 4,), jnp.uint32)
-    walls = _walls(bits[3:], height, width, n_walls, replace, sample_n_walls)
+    walls = _walls(bits[3:], height, width, n_walls, sample_n_walls)
     agent_pos, agent_dir, goal_pos = place_agent_and_goal(bits[:3], walls, width)
     return Level(wall_map=unpack_bits(walls, width), goal_pos=goal_pos, agent_pos=agent_pos, agent_dir=agent_dir)
 
 
-def _walls(bits: jax.Array, height: int, width: int, n_walls: int, replace: bool, sample_n_walls: bool) -> jax.Array:
+def _walls(bits: jax.Array, height: int, width: int, n_walls: int, sample_n_walls: bool) -> jax.Array:
     """Turn n_walls + 1 random words into walls, u32[H, ceil(W / 32)]."""
-    cells = height * width
     if n_walls == 0:
         return jnp.zeros((height, -(-width // 32)), jnp.uint32)
     n = draw_below(bits[-1], n_walls + 1) if sample_n_walls else jnp.int32(n_walls)
-    order = jnp.arange(n_walls)
-
-    if replace:
-        return set_of_cells(draw_below(bits[:-1], cells), order < n, height, width)
-
-    # Floyd: the i-th draw is below m + 1 with m = cells - n + i; a cell that is taken already stands for m itself.
-    limit = cells - n + order
-    draws = draw_below(bits[:-1], limit + 1)
-
-    def add(i: jax.Array, walls: jax.Array) -> jax.Array:
-        cell = draws[i]
-        one = bit_rows(cell % width, cell // width, height, width)
-        other = bit_rows(limit[i] % width, limit[i] // width, height, width)
-        new = jnp.where(jnp.any(walls & one != 0), other, one)
-        return jnp.where(i < n, walls | new, walls)
-
-    return lax.fori_loop(0, n_walls, add, jnp.zeros((height, -(-width // 32)), jnp.uint32))
+    return set_of_cells(draw_below(bits[:-1], height * width), jnp.arange(n_walls) < n, height, width)
 
 
 def pick_cell(cells: jax.Array, word: jax.Array) -> jax.Array:

@@ -15,17 +15,16 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from minimax_ued.config import S5Config
-from minimax_ued.nets.products import Precision
 from minimax_ued.nets.recurrent.gru import GRUCore
 from minimax_ued.nets.recurrent.lstm import LSTMCore
 from minimax_ued.nets.recurrent.s5 import S5Core
+from minimax_ued.settings.learners import Core, GRUConfig, S5Config
 
 __all__ = ["make_core"]
 
 
-def make_core(arch: str, features: int, inputs: int, s5: S5Config, dtype: Precision = "float32") -> nn.Module:
-    """Return the core that `arch` ("lstm", "gru" or "s5") names, from `inputs` = D to `features` = H."""
-    if arch == "s5":
-        return S5Core(features, inputs, s5, dtype)
-    return {"lstm": LSTMCore, "gru": GRUCore}[arch](features, inputs, dtype)
+def make_core(config: Core, inputs: int) -> nn.Module:
+    """Return the core that `config` describes, from `inputs` = D to `config.features` = H."""
+    if isinstance(config, S5Config):
+        return S5Core(config.features, inputs, config)
+    return (GRUCore if isinstance(config, GRUConfig) else LSTMCore)(config.features, inputs)

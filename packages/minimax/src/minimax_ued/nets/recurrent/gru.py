@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from minimax_ued.nets.products import Precision, product
+from minimax_ued.nets.products import product
 from minimax_ued.nets.recurrent.gates import keep_mask, orthogonal_per_gate
 
 __all__ = ["GRUCore", "GRUParams", "gru_sequence", "gru_step"]
@@ -38,7 +38,7 @@ class GRUParams(NamedTuple):
     candidate_bias: Array
 
 
-def gru_step(params: GRUParams, carry: Array, inputs: Array, resets: Array, dtype: Precision = "float32") -> Array:
+def gru_step(params: GRUParams, carry: Array, inputs: Array, resets: Array) -> Array:
     """Advance by one step.
 
     Args:
@@ -46,22 +46,19 @@ def gru_step(params: GRUParams, carry: Array, inputs: Array, resets: Array, dtyp
         carry: h_{t-1}, `[B, H]`.
         inputs: `[B, D]`.
         resets: bool `[B]`; True forgets `carry` first.
-        dtype: precision of the products' factors.
 
     Returns:
         h_t, `[B, H]`: memory and output.
     """
     before = keep_mask(resets, carry) * carry
-    pr, pz, pn = jnp.split(product(inputs, params.input_kernel, dtype) + params.bias, 3, axis=-1)
-    ur, uz, un = jnp.split(product(before, params.recurrent_kernel, dtype), 3, axis=-1)
+    pr, pz, pn = jnp.split(product(inputs, params.input_kernel) + params.bias, 3, axis=-1)
+    ur, uz, un = jnp.split(product(before, params.recurrent_kernel), 3, axis=-1)
     r, z = jax.nn.sigmoid(pr + ur), jax.nn.sigmoid(pz + uz)
     n = jnp.tanh(pn + r * (un + params.candidate_bias))
     return n + z * (before - n)
 
 
-def gru_sequence(
-    params: GRUParams, carry: Array, inputs: Array, resets: Array, dtype: Precision = "float32"
-) -> tuple[Array, Array]:
+def gru_sequence(params: GRUParams, carry: Array, inputs: Array, resets: Array) -> tuple[Array, Array]:
     """Run over a whole sequence.
 
     Differentiated automatically: a backward pass by hand, as the LSTM has, was no faster on a CPU.
@@ -71,14 +68,13 @@ def gru_sequence(
         carry: memory before the first step, `[B, H]`.
         inputs: `[T, B, D]`.
         resets: bool `[T, B]`; True at t forgets the memory before step t.
-        dtype: precision of the products' factors; sums, memory and outputs are float32.
 
     Returns:
         The memory after the last step, and the outputs h_1 .. h_T, `[T, B, H]`.
     """
 
     def body(carry: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
-        hidden = gru_step(params, carry, *step, dtype)
+        hidden = gru_step(params, carry, *step)
         return hidden, hidden
 
     return jax.lax.scan(body, carry, (inputs, resets))
@@ -90,12 +86,10 @@ class GRUCore(nn.Module):
     Attributes:
         features: H.
         inputs: D.
-        dtype: precision of the products' factors.
     """
 
     features: int
     inputs: int
-    dtype: Precision = "float32"
 
     def setup(self) -> None:
         """Create the parameters (flax)."""
@@ -112,9 +106,9 @@ class GRUCore(nn.Module):
 
     def step(self, carry: Array, inputs: Array, resets: Array) -> tuple[Array, Array]:
         """Take one step."""
-        hidden = gru_step(self.weights, carry, inputs, resets, self.dtype)
+        hidden = gru_step(self.weights, carry, inputs, resets)
         return hidden, hidden
 
     def __call__(self, carry: Array, inputs: Array, resets: Array) -> tuple[Array, Array]:
         """Take a sequence of steps."""
-        return gru_sequence(self.weights, carry, inputs, resets, self.dtype)
+        return gru_sequence(self.weights, carry, inputs, resets)

@@ -15,7 +15,6 @@ instead of one.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,12 +22,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from minimax_ued.nets.products import Precision, contract, dot, product
+from minimax_ued.nets.products import contract, product
 from minimax_ued.nets.recurrent.gates import keep_mask, orthogonal_per_gate
 
-__all__ = [
-    "LSTMCarry", "LSTMCore", "LSTMParams", "lstm_projected", "lstm_sequence", "lstm_sequence_autodiff", "lstm_step",
-]  # fmt: skip
+__all__ = ["LSTMCarry", "LSTMCore", "LSTMParams", "lstm_projected", "lstm_sequence", "lstm_step"]
 
 
 class LSTMParams(NamedTuple):
@@ -57,9 +54,7 @@ def _gates(z: Array) -> tuple[Array, Array, Array, Array]:
     return jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)
 
 
-def lstm_step(
-    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array, dtype: Precision = "float32"
-) -> LSTMCarry:
+def lstm_step(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array) -> LSTMCarry:
     """Advance by one step.
 
     Args:
@@ -67,34 +62,19 @@ def lstm_step(
         carry: memory after the step before, `[B, H]` each.
         inputs: `[B, D]`.
         resets: bool `[B]`; True forgets `carry` first.
-        dtype: precision of the products' factors.
 
     Returns:
         The memory after this step; its `hidden` is the output.
     """
     keep = keep_mask(resets, inputs)
-    z = product(inputs, params.input_kernel, dtype) + params.bias
-    z = z + product(keep * carry.hidden, params.recurrent_kernel, dtype)
+    z = product(inputs, params.input_kernel) + params.bias
+    z = z + product(keep * carry.hidden, params.recurrent_kernel)
     i, f, g, o = _gates(z)
     cell = f * (keep * carry.cell) + i * g
     return LSTMCarry(cell, o * jnp.tanh(cell))
 
 
-def lstm_sequence_autodiff(
-    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array, dtype: Precision = "float32"
-) -> tuple[LSTMCarry, Array]:
-    """Do what `lstm_sequence` does as a plain scan: the yardstick of its tests, and differentiable repeatedly."""
-
-    def body(carry: LSTMCarry, step: tuple[Array, Array]) -> tuple[LSTMCarry, Array]:
-        carry = lstm_step(params, carry, *step, dtype)
-        return carry, carry.hidden
-
-    return jax.lax.scan(body, carry, (inputs, resets))
-
-
-def lstm_sequence(
-    params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array, dtype: Precision = "float32"
-) -> tuple[LSTMCarry, Array]:
+def lstm_sequence(params: LSTMParams, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
     """Run over a whole sequence.
 
     Reverse-mode differentiable once, with respect to everything but `resets`.
@@ -104,18 +84,17 @@ def lstm_sequence(
         carry: memory before the first step, `[B, H]` each.
         inputs: `[T, B, D]`.
         resets: bool `[T, B]`; True at t forgets the memory before step t.
-        dtype: precision of the products' factors; sums, memory and outputs are float32.
 
     Returns:
         The memory after the last step, and the outputs h_1 .. h_T, `[T, B, H]`.
     """
-    projected = product(inputs, params.input_kernel, dtype) + params.bias
-    return lstm_projected(params.recurrent_kernel, carry, projected, resets, dtype)
+    projected = product(inputs, params.input_kernel) + params.bias
+    return lstm_projected(params.recurrent_kernel, carry, projected, resets)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@jax.custom_vjp
 def lstm_projected(
-    recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array, dtype: Precision = "float32"
+    recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array
 ) -> tuple[LSTMCarry, Array]:
     """Do what `lstm_sequence` does, from x_t W + b on.
 
@@ -124,20 +103,17 @@ def lstm_projected(
         carry: memory before the first step, `[B, H]` each.
         projected: x_t W + b, `[T, B, 4H]`.
         resets: bool `[T, B]`; True at t forgets the memory before step t.
-        dtype: precision of the products' factors.
     """
-    final, hiddens, *_ = _forward(recurrent_kernel, carry, projected, resets, dtype)
+    final, hiddens, *_ = _forward(recurrent_kernel, carry, projected, resets)
     return final, hiddens
 
 
 def _forward(
-    recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array, dtype: Precision
+    recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array
 ) -> tuple[LSTMCarry, Array, Array, Array]:
-    recurrent_kernel = recurrent_kernel.astype(dtype)
-
     def body(carry: LSTMCarry, step: tuple[Array, Array]) -> tuple[LSTMCarry, tuple[Array, Array, Array]]:
         z, keep = step
-        i, f, g, o = _gates(z + dot(keep * carry.hidden, recurrent_kernel, dtype))
+        i, f, g, o = _gates(z + jnp.matmul(keep * carry.hidden, recurrent_kernel))
         cell = f * (keep * carry.cell) + i * g
         hidden = o * jnp.tanh(cell)
         return LSTMCarry(cell, hidden), (hidden, cell, jnp.concatenate([i, f, g, o], axis=-1))
@@ -146,18 +122,18 @@ def _forward(
     return final, hiddens, cells, gates
 
 
-def _forward_with_residuals(recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array, dtype):
-    final, hiddens, cells, gates = _forward(recurrent_kernel, carry, projected, resets, dtype)
+def _forward_with_residuals(recurrent_kernel: Array, carry: LSTMCarry, projected: Array, resets: Array):
+    final, hiddens, cells, gates = _forward(recurrent_kernel, carry, projected, resets)
     return (final, hiddens), (recurrent_kernel, carry, resets, hiddens, cells, gates)
 
 
-def _backward(dtype, residuals, gradients):
+def _backward(residuals, gradients):
     recurrent_kernel, carry, resets, hiddens, cells, gates = residuals
     final_gradient, hiddens_gradient = gradients
     keep = keep_mask(resets, gates)
     cells_before = keep * jnp.concatenate([carry.cell[None], cells[:-1]])
     hiddens_before = keep * jnp.concatenate([carry.hidden[None], hiddens[:-1]])
-    recurrent_transposed = recurrent_kernel.T.astype(dtype)
+    recurrent_transposed = recurrent_kernel.T
 
     def body(later: LSTMCarry, step) -> tuple[LSTMCarry, Array]:
         dh_out, cell, cell_before, gate, keep = step
@@ -174,11 +150,11 @@ def _backward(dtype, residuals, gradients):
             ],
             axis=-1,
         )
-        return LSTMCarry(keep * dc * f, keep * dot(dz, recurrent_transposed, dtype)), dz
+        return LSTMCarry(keep * dc * f, keep * jnp.matmul(dz, recurrent_transposed)), dz
 
     steps = (hiddens_gradient, cells, cells_before, gates, keep)
     carry_gradient, dz = jax.lax.scan(body, LSTMCarry(*final_gradient), steps, reverse=True)
-    return contract(hiddens_before, dz, dtype), carry_gradient, dz, None
+    return contract(hiddens_before, dz), carry_gradient, dz, None
 
 
 lstm_projected.defvjp(_forward_with_residuals, _backward)
@@ -190,12 +166,10 @@ class LSTMCore(nn.Module):
     Attributes:
         features: H.
         inputs: D.
-        dtype: precision of the products' factors.
     """
 
     features: int
     inputs: int
-    dtype: Precision = "float32"
 
     def setup(self) -> None:
         """Create the parameters (flax)."""
@@ -212,13 +186,13 @@ class LSTMCore(nn.Module):
 
     def step(self, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
         """Take one step."""
-        carry = lstm_step(self.weights, carry, inputs, resets, self.dtype)
+        carry = lstm_step(self.weights, carry, inputs, resets)
         return carry, carry.hidden
 
     def __call__(self, carry: LSTMCarry, inputs: Array, resets: Array) -> tuple[LSTMCarry, Array]:
         """Take a sequence of steps."""
-        return lstm_sequence(self.weights, carry, inputs, resets, self.dtype)
+        return lstm_sequence(self.weights, carry, inputs, resets)
 
     def from_projected(self, carry: LSTMCarry, projected: Array, resets: Array) -> tuple[LSTMCarry, Array]:
         """Take a sequence of steps from the projected inputs x_t W + b, `[T, B, 4H]`; W and b are in `weights`."""
-        return lstm_projected(self.weights.recurrent_kernel, carry, projected, resets, self.dtype)
+        return lstm_projected(self.weights.recurrent_kernel, carry, projected, resets)

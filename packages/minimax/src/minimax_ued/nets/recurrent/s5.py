@@ -25,7 +25,7 @@ from flax import linen as nn
 from jax import Array
 
 from minimax_ued.config import S5Config
-from minimax_ued.nets.products import Linear, Precision, product
+from minimax_ued.nets.products import Linear, product
 from minimax_ued.nets.recurrent.gates import keep_mask
 from minimax_ued.nets.recurrent.linear_recurrence import linear_recurrence, rotate
 
@@ -62,12 +62,10 @@ class S5Layer(nn.Module):
     Attributes:
         features: H.
         config: sizes and initial values.
-        dtype: precision of the products' factors.
     """
 
     features: int
     config: S5Config
-    dtype: Precision = "float32"
 
     def setup(self) -> None:
         """Create the parameters (flax)."""
@@ -101,10 +99,10 @@ class S5Layer(nn.Module):
         self.C = self.param("C", output_matrix)
         self.D = self.param("D", nn.initializers.normal(1.0), (width,))
         self.log_step = self.param("log_step", log_step)
-        self.gate = Linear(width, lecun, self.dtype)
+        self.gate = Linear(width, lecun)
         self.norm = nn.LayerNorm()
 
-    def _discretise(self) -> tuple[Array, Array]:
+    def discretise(self) -> tuple[Array, Array]:
         """Return Λ̄ `[2, P]` and B̄ as the kernel of a real product, `[H, 2P]`."""
         eigenvalues = self.Lambda_re + 1j * self.Lambda_im
         exponent = eigenvalues * jnp.exp(self.log_step)
@@ -113,25 +111,25 @@ class S5Layer(nn.Module):
         return _parts(jnp.exp(exponent)), _parts(kernel).reshape(self.features, -1)
 
     def _drive(self, u: Array, kernel: Array) -> Array:
-        return product(u, kernel, self.dtype).reshape(*u.shape[:-1], 2, -1)
+        return product(u, kernel).reshape(*u.shape[:-1], 2, -1)
 
     def _output(self, u: Array, states: Array) -> Array:
         kernel = 2 * jnp.concatenate([self.C[0].T, -self.C[1].T])  # [2P, H]
-        y = product(states.reshape(*u.shape[:-1], -1), kernel, self.dtype) + self.D * u
+        y = product(states.reshape(*u.shape[:-1], -1), kernel) + self.D * u
         y = nn.gelu(y)
         return y * nn.sigmoid(self.gate(y))
 
     def step(self, carry: Array, u: Array, resets: Array) -> tuple[Array, Array]:
         """Take one step: `carry [B, 2, P]`, `u [B, H]`, `resets` bool `[B]`."""
         normed = self.norm(u) if self.config.norm == "pre" else u
-        a, kernel = self._discretise()
+        a, kernel = self.discretise()
         carry = keep_mask(resets, carry)[..., None] * rotate(a, carry) + self._drive(normed, kernel)
         return carry, self._close(u + self._output(normed, carry))
 
     def __call__(self, carry: Array, u: Array, resets: Array) -> tuple[Array, Array]:
         """Take a sequence of steps: as `step`, with `u [T, B, H]` and `resets [T, B]`."""
         normed = self.norm(u) if self.config.norm == "pre" else u
-        a, kernel = self._discretise()
+        a, kernel = self.discretise()
         carry, states = linear_recurrence(a, carry, self._drive(normed, kernel), resets)
         return carry, self._close(u + self._output(normed, states))
 
@@ -148,18 +146,16 @@ class S5Core(nn.Module):
         features: H.
         inputs: D.
         config: sizes and initial values of the layers.
-        dtype: precision of the products' factors; recurrences are always float32.
     """
 
     features: int
     inputs: int
     config: S5Config
-    dtype: Precision = "float32"
 
     def setup(self) -> None:
         """Create the layers (flax)."""
-        self.embed = Linear(self.features, nn.initializers.orthogonal(), self.dtype)
-        self.layers = [S5Layer(self.features, self.config, self.dtype) for _ in range(self.config.layers)]
+        self.embed = Linear(self.features, nn.initializers.orthogonal())
+        self.layers = [S5Layer(self.features, self.config) for _ in range(self.config.layers)]
 
     def initial_carry(self, batch: int) -> Array:
         """Return the empty memory: zeros `[B, layers, 2, P]`."""

@@ -1,4 +1,4 @@
-"""A finished run for use elsewhere: its trainer, state and students; a student as arrays that NumPy alone can run."""
+"""A finished run for use elsewhere: its trainer, its state and its students."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from minimax_ued.config import TrainConfig
+from minimax_ued.config import SCHEMA, TrainConfig
 from minimax_ued.cycle.state import TrainState
 from minimax_ued.envs.base import Environment
 from minimax_ued.envs.maze.observe import Observation
 from minimax_ued.nets.students import Student
 from minimax_ued.trainer import UEDTrainer
+from minimax_ued.use.export import about, policy_arrays
 from paperloop.errors import UserError, setting
 from paperloop.files import write_atomically
 from paperloop.loop.runner import restore
-from paperloop.settings import load_config, to_dict
+from paperloop.settings import load_config
 
 __all__ = ["LoadedRun", "LoadedStudent", "load_run"]
-
-FORMAT = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,49 +106,15 @@ class LoadedStudent:
             )
         return jax.tree.map(jnp.asarray, observation), False
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the policy's weights by name, for the equations in the README.
-
-        Raises:
-            UserError: the network is not the LSTM in float32.
-        """
-        config = self.config.student
-        if config.arch != "lstm" or config.dtype != "float32":
-            raise UserError(
-                f"Only the LSTM student in float32 can be exported, and this one is {config.arch} in {config.dtype}: "
-                "use it from Python with load_run."
-            )
-        try:
-            weights = self.params["params"]
-            encoder, core, policy = (weights[name] for name in ("encoder", "core", "policy"))
-            found = {
-                "input": core["input_kernel"],
-                "recurrent": core["recurrent_kernel"],
-                "bias": core["bias"],
-                "hidden": policy["Dense_0"]["kernel"],
-                "hidden_bias": policy["Dense_0"]["bias"],
-                "policy": policy["Dense_1"]["kernel"],
-                "policy_bias": policy["Dense_1"]["bias"],
-            }
-            if "Embed_0" in encoder:
-                found |= {"conv": encoder["kernel"], "conv_bias": encoder["bias"]}
-                found["directions"] = encoder["Embed_0"]["embedding"]
-            else:
-                found |= {"dense": encoder["Linear_0"]["kernel"], "dense_bias": encoder["Linear_0"]["bias"]}
-        except (KeyError, TypeError):
-            raise UserError("Only students made by make_student can be exported, and this one is another.") from None
-        return {name: np.asarray(value) for name, value in found.items()}
-
     def export(self, path: Path | str) -> Path:
-        """Write `arrays` and, as JSON under "about", the configuration to one .npz file.
+        """Write the policy to one .npz file, which `NumpyStudent` reads; "about" holds the configuration as JSON.
 
         Raises:
-            UserError: the network is not the LSTM in float32, or the file cannot be written.
+            UserError: the network is not one of `make_student`, or the file cannot be written.
         """
         path, buffer = Path(path), io.BytesIO()
-        arrays: Any = self.arrays()
-        about = json.dumps({"format": FORMAT, "config": to_dict(self.config)})
-        np.savez(buffer, about=np.array(about), **arrays)
+        arrays: Any = policy_arrays(self.config, self.params)
+        np.savez(buffer, about=np.array(json.dumps(about(self.config))), **arrays)
         try:
             write_atomically(path, buffer.getvalue())
         except OSError as error:
@@ -216,6 +181,6 @@ def load_run(folder: Path | str, *, env: Environment | None = None, student: Stu
         CheckpointError: there is no checkpoint, or the newest one is damaged.
     """
     folder = Path(folder)
-    config = dataclasses.replace(load_config(TrainConfig, folder), devices=1)
+    config = dataclasses.replace(load_config(TrainConfig, folder, SCHEMA), devices=1)
     trainer = UEDTrainer(config, env=env, student=student)
     return LoadedRun(trainer, restore(trainer, folder), config)
