@@ -85,6 +85,7 @@ class TaskTrainer:
     def __init__(self, config: LabelConfig) -> None:
         self.config = config
         self.explored = ExploreTrainer(load_config(TrainConfig, Path(config.run)))
+        self.labels = {name: find_label(name, self.explored.env) for name in config.tasks}
         state: TrainState = restore(self.explored, Path(config.run))
         done = int(state.done[0])
         if done == 0:
@@ -92,7 +93,6 @@ class TaskTrainer:
         self.filled = 1 + (done - 1) // self.explored.config.dispatches
         self.frozen, self.key = state.world, state.key
         self.checksum = np.asarray(jax.vmap(fingerprint)(state.world))
-        self.labels = {name: find_label(name, self.explored.env) for name in config.tasks}
         self.data = self._label(state.replay)
         world = self.explored.world
         tasks = len(config.tasks)
