@@ -70,7 +70,7 @@ class Tier:
 _ALL = ("forward", "backward", "left", "speed", "stop", "turn", "jump")
 TIERS = {
     "smoke": Tier(
-        400, 200, 1, 500, "tiny", {"autoencoder.updates": 50, "prior.updates": 50}, ("forward",), 2, 4, 8, claims=False
+        600, 300, 1, 500, "tiny", {"autoencoder.updates": 50, "prior.updates": 50}, ("forward",), 2, 4, 8, claims=False
     ),
     "cpu": Tier(
         300_000, 10_000, 3, 300_000, "small", {"seeds": 3, "autoencoder.updates": 12_000, "prior.updates": 8000}, _ALL,
