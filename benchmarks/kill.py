@@ -28,7 +28,7 @@ def make(config: Any) -> Any:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args(argv)
     # Read when a process first compiles: without it, every resume would compile for half a minute.
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         try:
             lines = check_trainer(
-                make, config, folder=Path(folder), steps=15, kills=options.kills, kill_seed=options.seed,
+                make, config, folder=Path(folder), steps=15, kills=options.kills, seed=options.seed,
                 other_config=other, command="minimax-ued",
             )  # fmt: skip
             passed = True
