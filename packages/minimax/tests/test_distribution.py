@@ -63,7 +63,7 @@ class Counter:
         return carry + 1, Output(1e9 * jax.nn.one_hot((carry + variables) % 12, 12))
 
 
-CURATOR = LevelDistribution(SIZES, B, 12, Limits(), Counter())
+CURATOR = LevelDistribution(SIZES, B, 12, Limits(), Counter(), first_only=False)
 refresh, start = jax.jit(CURATOR.refresh), jax.jit(CURATOR.init)
 jitted = jax.jit(ascend, static_argnames=("lr", "entropy", "truncation"))
 

@@ -127,6 +127,7 @@ class LevelDistribution:
         env: the environment.
         student: the network.
         constrain: `constrain(tree, axis)` says how the environment axis is laid out over devices.
+        first_only: count the first episode of each trial only; see `minimax_ued.curricula.trials`.
     """
 
     config: NCCConfig
@@ -135,6 +136,7 @@ class LevelDistribution:
     env: Environment
     student: Student
     constrain: Constraint = unconstrained
+    first_only: bool = True
 
     def init(self, key: Array, example_level: Any) -> DistributionState:
         """Return `capacity` random levels, all equally likely."""
@@ -215,7 +217,7 @@ class LevelDistribution:
             steps=self.steps,
             batch=batch,
             trials=self.config.trials,
-            first_only=True,
+            first_only=self.first_only,
             constrain=self.constrain,
         )
         return played.learnability
