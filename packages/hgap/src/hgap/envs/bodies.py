@@ -103,9 +103,11 @@ class GymBody:
 
     def compile(self, mujoco: Any) -> Any:
         """Return the model that the installed gymnasium has."""
-        from gymnasium.envs import mujoco as theirs
+        import gymnasium
 
-        return mujoco.MjModel.from_xml_path(str(Path(str(theirs.__file__)).with_name("assets") / self.file))
+        # Not by way of gymnasium.envs.mujoco, which loads a renderer and what that needs.
+        assets = Path(str(gymnasium.__file__)).parent / "envs" / "mujoco" / "assets"
+        return mujoco.MjModel.from_xml_path(str(assets / self.file))
 
     def begin(self, model: Any, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return positions and velocities of `count` starts as gymnasium draws them."""
