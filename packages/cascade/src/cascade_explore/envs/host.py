@@ -59,7 +59,7 @@ class HostEnvs:
         facts: names of what labels may read besides.
 
     Raises:
-        UserError: a package is missing, there is no such environment, or its spaces are of another kind.
+        UserError: a package is missing, the environment is unknown, or its spaces are of another kind.
     """
 
     def __init__(self, config: Gym | Walker | Crafter, count: int) -> None:

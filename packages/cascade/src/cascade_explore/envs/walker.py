@@ -60,7 +60,7 @@ class WalkerEnv:
         return self._seen()
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool]:
-        """Do `repeat` control steps; there is no reward, and no end but by time."""
+        """Do `repeat` control steps; without a reward; only the time limit ends an episode."""
         m, model, data = self._mujoco, self._model, self._data
         data.ctrl[:] = np.clip(action, -1.0, 1.0)
         for _ in range(self._repeat):

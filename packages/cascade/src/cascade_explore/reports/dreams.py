@@ -70,7 +70,7 @@ def save_dream(
     """Write a GIF of sequences of the first seed: above what was seen, below what the model makes of it.
 
     A white bar marks the frames that the model saw. Sequences are those of 200 drawn with the fewest borders between
-    episodes, which imagination does not know of. Returns None where observations are no pictures.
+    episodes, which imagination does not know of. Returns None where observations are not images.
     """
     if isinstance(trainer.world.observation, Numbers):
         return None

@@ -47,7 +47,7 @@ def find_label(name: str, env: Grid | HostEnvs) -> Label:
     """Return what a task's name stands for: one that the environment knows, or FILE.py:FUNCTION.
 
     Raises:
-        UserError: there is no such task, file or function.
+        UserError: the task, file or function does not exist.
     """
     known = known_tasks(env)
     if name in known:

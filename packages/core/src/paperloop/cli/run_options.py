@@ -27,7 +27,7 @@ class RunOptions:
         save_every: steps between checkpoints (None: the method's choice)
         on_nonfinite: end the run when a training metric is not finite, or continue
         sinks: where metrics go next to metrics.jsonl: tensorboard, wandb
-        quiet: no progress bar, no tables; warnings are shown all the same
+        quiet: no progress bar, no tables; warnings are still shown
     """
 
     out: Path

@@ -48,7 +48,7 @@ def read_mocapact(
             ended.append(early)
             snippets.append(name)
     if not lengths:
-        raise UserError(f"There are no rollouts in {', '.join(map(str, paths))}.")
+        raise UserError(f"No rollouts were found in {', '.join(map(str, paths))}.")
     last = np.cumsum(lengths) - 1
     terminated, truncated = (np.zeros(last[-1] + 1, bool) for _ in range(2))
     terminated[last], truncated[last] = ended, ~np.array(ended)

@@ -1,4 +1,4 @@
-"""Planning within a latency budget: fewer samples, and in the end greedy decoding, where there is no time for more."""
+"""Planning within a latency budget: fewer samples, and greedy decoding when time is short."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Player:
     """`play_attempts` of one student of every seed: -> Episodes `[seeds, L, n_episodes]`.
 
     Raises:
-        UserError: there is no such policy, or there are no episodes.
+        UserError: the policy is unknown, or `episodes` is 0.
     """
 
     def __init__(self, trainer: UEDTrainer, env: Environment, n_episodes: int, policy: Policy, student: int) -> None:

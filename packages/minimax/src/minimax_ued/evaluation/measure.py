@@ -146,7 +146,7 @@ def evaluate_runs(
         first = first or loaded
         suite.notes += [f"{label}: {note}" for note in loaded.trainer.final_notes(loaded.state)]
         for student in students:
-            loaded.trainer.student_params(loaded.state, student)  # says so, where there is no such student
+            loaded.trainer.student_params(loaded.state, student)  # raises an error if the student does not exist
             name = label if len(students) == 1 and student == 0 else f"{label}, student {student}"
             one = suite.measure(loaded.trainer, loaded.state, "sampled", student)
             measured[name] = dataclasses.replace(one, facts=_facts(run, loaded.trainer, loaded.state, student))

@@ -92,7 +92,7 @@ def expand_mazes(names: Sequence[str]) -> tuple[str, ...]:
     """Return names of test mazes, with the twelve of `OOD_MAZES` in the place of "ood".
 
     Raises:
-        UserError: there is no such maze, or one is named twice.
+        UserError: a maze is unknown, or named twice.
     """
     mazes = tuple(maze for name in names for maze in (OOD_MAZES if name == "ood" else (name,)))
     for maze in mazes:

@@ -73,7 +73,7 @@ def teacher_rewards(objective: str, statistics: EpisodeStatistics) -> Array:
         statistics: of all students on the same B levels; every array is [students, B].
 
     Raises:
-        UserError: there is no such objective; the message names the nearest.
+        UserError: the objective is unknown; the message names the nearest.
     """
     finished = statistics.count > 0
     mean = jnp.where(finished, statistics.mean_return, 0.0)

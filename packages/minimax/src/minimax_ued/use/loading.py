@@ -160,7 +160,7 @@ class LoadedRun:
         """Return one of the students that a method trains together, of one seed.
 
         Raises:
-            UserError: there is no such seed or student.
+            UserError: the seed or student does not exist.
         """
         if not 0 <= seed < self.config.seeds:
             raise UserError(f"{setting('seed')} is {seed}, but the run has the seeds 0 to {self.config.seeds - 1}.")

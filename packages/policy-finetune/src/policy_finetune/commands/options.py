@@ -91,7 +91,7 @@ class ReplayDataOptions:
         steps: the oldest so many transitions in the buffer, or all
         agent: which of the run's agents, from 0 on
         compress: gzip the arrays
-        quiet: no table; warnings are shown all the same
+        quiet: no table; warnings are still shown
     """
 
     run: Positional[Path]

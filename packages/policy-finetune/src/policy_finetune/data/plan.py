@@ -61,7 +61,7 @@ class DataPlan:
 
     Attributes:
         env_id: the environment.
-        quality: one of `QUALITIES`, "noisy:SIGMA", or a name of one's own with `parts` of one's own.
+        quality: one of `QUALITIES`, "noisy:SIGMA", or a new name together with `parts`.
         seed: of resets, noise and uniform actions.
         parts: who acts for how long, in the order of the file.
         command: how it is made; only recorded.

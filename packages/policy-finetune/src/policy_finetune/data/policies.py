@@ -116,7 +116,7 @@ def load_policy(path: str | Path) -> GradedPolicy:
     """Read a policy.
 
     Raises:
-        UserError: there is no such file, or it is damaged, pickled, misses an array, or holds NaN.
+        UserError: the file does not exist, is damaged or pickled, misses an array, or holds NaN.
     """
     path = Path(path)
     arrays = read_arrays(path)

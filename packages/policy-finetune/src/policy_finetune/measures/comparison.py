@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
 def clustered_interval(
     groups: Sequence[np.ndarray], statistic: Callable[[Any], Any] = np.mean, *, reps: int = REPS, seed: int = 0
 ) -> Interval:
-    """Return a statistic of all values with its 95 % bootstrap interval; NaN where there is no value.
+    """Return a statistic of all values with its 95 % bootstrap interval; NaN without values.
 
     Agents that share a pre-trained agent are not independent runs: whole groups are drawn with replacement first, then
     agents within each. With fewer than about ten groups even that interval is too narrow.
