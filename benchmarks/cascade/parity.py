@@ -1,11 +1,11 @@
-"""Are our functions sheeprl's, and our walker dm_control's? Largest differences on the peers' own inputs and weights.
+"""Are our functions sheeprl's, and our bodies dm_control's? Largest differences on the peers' own inputs and weights.
 
     python -m benchmarks.cascade.parity
 
 sheeprl writes inputs and outputs in an environment of its own (`peers/cascade_sheeprl_traces.py`, `peers.md`). Each is
 repeated here: λ-returns of DreamerV2 and DreamerV3, steps of DreamerV2's RSSM with its weights, the balanced KL
 divergence with gradients, and the truncated normal. Tolerances are absolute, in float32. dm_control writes steps of
-its walker (`peers/cascade_dmc_traces.py`); each is done again from its state, and three tasks' rewards are compared.
+its walker and cheetah (`peers/cascade_dmc_traces.py`); each is done again from its state, and its rewards are compared.
 
 Differences on purpose, which the traces do not touch: disagreement is the standard deviation over heads (ddof 0),
 sheeprl's their variance (ddof 1); LayerNorm's epsilon is 1e-6, sheeprl's 1e-3.
@@ -17,6 +17,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -24,12 +25,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.harness import PEERS, ROOT, Json, child_environment, record, table, write_result
-from cascade_explore.config import Walker, WorldModel
+from cascade_explore.config import Cheetah, Walker, WorldModel
+from cascade_explore.envs.planar import PlanarEnv
 from cascade_explore.envs.spec import Actions, Numbers
-from cascade_explore.envs.walker import WalkerEnv
 from cascade_explore.explore.policies import TruncatedNormal
 from cascade_explore.explore.returns import lambda_returns
-from cascade_explore.tasks.walking import WALKING
+from cascade_explore.tasks.planar import TASKS
 from cascade_explore.world.categorical import balanced_kl
 from cascade_explore.world.model import Latents, World
 
@@ -129,15 +130,16 @@ def actions(trace: Trace) -> Json:
     }
 
 
-def walker(trace: Trace) -> Json:
-    """Return the largest difference of what the walker sees after a step, its angular momentum, and its rewards."""
-    env, worst = WalkerEnv(Walker(repeat=1)), {}
+def body(config: Walker | Cheetah, found: Trace) -> Json:
+    """Return the largest difference of what a body sees after a step, its angular momentum, and its rewards."""
+    env, tasks, worst = PlanarEnv(config), TASKS[config.type], {}
+    trace = {name.removeprefix(f"{config.type}_"): x for name, x in found.items() if name.startswith(config.type)}
     env.reset(0)
     for i, action in enumerate(trace["action"]):
         seen = env.step_from(trace["qpos"][i], trace["qvel"][i], trace["warm"][i], action)
         facts = {name: np.asarray(value) for name, value in zip(env.facts, env.measure(), strict=True)}
         gaps = {"observation": _gap(seen, trace["seen"][i]), "spin": _gap(facts["spin"], trace["spin"][i])}
-        gaps |= {name: _gap(WALKING[name](facts), trace[name][i]) for name in ("stand", "walk", "run")}
+        gaps |= {name: _gap(task(facts), trace[name][i]) for name, task in tasks.items() if name in trace}
         worst = {name: max(gap, worst.get(name, 0.0)) for name, gap in gaps.items()}
     return worst
 
@@ -154,7 +156,8 @@ CHECKS = {
     "RSSM of DreamerV2": ("sheeprl", rssm, 1e-5),
     "balanced KL": ("sheeprl", divergence, 1e-5),
     "truncated normal": ("sheeprl", actions, 1e-5),
-    "walker": ("dmc", walker, 1e-9),
+    "walker": ("dmc", partial(body, Walker(repeat=1)), 1e-9),
+    "cheetah": ("dmc", partial(body, Cheetah(repeat=1)), 1e-9),
 }
 
 
@@ -162,21 +165,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run all checks; 0 if no difference is above its tolerance in those whose peer is installed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cascade.parity", description=__doc__.splitlines()[0])
     parser.parse_args(argv)
-    found, results = {peer: traces(peer) for peer in SCRIPTS}, {}
-    for name, (peer, check, tolerance) in CHECKS.items():
-        trace = found[peer]
+    results: Json = {}
+    origin = record("benchmarks.cascade.parity", sys.argv[1:] if argv is None else argv, ["jax", "cascade-explore"])
+    for peer in SCRIPTS:
+        trace = traces(peer)
         if trace is None:
-            print(f"skipped: {name}, {peer} is not installed (benchmarks/peers.md)")
+            print(f"skipped: {peer} is not installed (benchmarks/peers.md)")
             continue
-        gaps = check(trace)
-        results[name] = {"gaps": gaps, "tolerance": tolerance, "equal": max(gaps.values()) <= tolerance}
+        checks = {}
+        for name, (whose, check, tolerance) in CHECKS.items():
+            if whose == peer:
+                gaps = check(trace)
+                checks[name] = {"gaps": gaps, "tolerance": tolerance, "equal": max(gaps.values()) <= tolerance}
+        write_result(f"cascade_parity-{peer}", {"record": origin, "checks": checks})
+        results |= checks
     rows = [
         [name, f"{max(r['gaps'].values()):.1e}", f"{r['tolerance']:.0e}", "yes" if r["equal"] else "NO"]
         for name, r in results.items()
     ]
     print(table(rows, ["check", "largest difference", "tolerance", "equal"]))
-    origin = record("benchmarks.cascade.parity", sys.argv[1:] if argv is None else argv, ["jax", "cascade-explore"])
-    write_result("cascade_parity", {"record": origin, "checks": results})
     return 0 if all(r["equal"] for r in results.values()) else 1
 
 

@@ -4,9 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from cascade_explore.config import Actor, Crafter, Plan2Explore, TrainConfig, Walker, WorldModel
+from cascade_explore.config import Actor, Cheetah, Crafter, Plan2Explore, TrainConfig, Walker, WorldModel
 from cascade_explore.envs.gymnasium_envs import to_square
 from cascade_explore.envs.host import HostEnvs
+from cascade_explore.envs.planar import PlanarEnv
 from cascade_explore.trainer import ExploreTrainer
 
 WORLD = WorldModel(deter=8, groups=2, classes=3, hidden=8, units=8, layers=1, heads=2, batch=2, length=4, depth=1)
@@ -35,6 +36,20 @@ def test_the_walker_falls_and_is_cut_and_starts_from_its_seed():
     assert height == rows[20].observation[0, 14] < rows[0].facts[0, 0]
     assert upright == pytest.approx(rows[20].observation[0, 0], abs=1e-5)  # in the plane, zz of the torso is xx
     assert abs(speed) < 5
+
+
+def test_the_cheetah_comes_to_rest_before_it_starts():
+    pytest.importorskip("mujoco")
+    pytest.importorskip("dm_control")
+    env = PlanarEnv(Cheetah())
+    assert env.limit == 500
+    first = env.reset(1)
+    assert first.shape == (17,)
+    assert np.abs(first[8:]).max() < 1.0  # it fell to the ground in the two seconds before
+    assert np.abs(first - env.reset(2)).max() > 1e-3
+    np.testing.assert_array_equal(first, env.reset(1))
+    seen = [env.step(np.ones(6))[0] for _ in range(3)]
+    assert env.measure()[2] == pytest.approx(seen[-1][8], abs=1.0)  # the torso's speed is nearly that of the body
 
 
 def test_crafters_facts_are_its_new_achievements():

@@ -8,8 +8,8 @@ import pytest
 
 from cascade_explore.config import Actor, Cascade, FourRooms, LabelConfig, TrainConfig, WorldModel
 from cascade_explore.tasks.labels import describe, find_label, label_rows
+from cascade_explore.tasks.planar import TASKS
 from cascade_explore.tasks.trainer import TaskTrainer, TrueReturn, first_episodes
-from cascade_explore.tasks.walking import WALKING
 from cascade_explore.trainer import ExploreTrainer, make_env
 from paperloop import CheckpointError, UserError, run
 
@@ -59,14 +59,25 @@ def test_the_walkers_rewards_are_dm_controls():
             "speed": rng.uniform(-3, 10, 200), "spin": rng.uniform(-8, 8, 200)}  # fmt: skip
     for name, speed in (("stand", 0), ("walk", 1), ("run", 8)):
         task = suite.PlanarWalker(move_speed=speed)
-        for i, reward in enumerate(WALKING[name](rows)):
+        for i, reward in enumerate(TASKS["walker"][name](rows)):
             physics = SimpleNamespace(
                 torso_height=lambda i=i: rows["height"][i], torso_upright=lambda i=i: rows["upright"][i],
                 horizontal_velocity=lambda i=i: rows["speed"][i],
             )  # fmt: skip
             assert reward == pytest.approx(task.get_reward(physics), abs=1e-9)
     flip = rewards.tolerance(rows["spin"], (5, np.inf), margin=5, value_at_margin=0, sigmoid="linear")
-    np.testing.assert_allclose(WALKING["flip"](rows), flip, atol=1e-9)
+    np.testing.assert_allclose(TASKS["walker"]["flip"](rows), flip, atol=1e-9)
+
+
+def test_the_cheetahs_rewards_are_dm_controls():
+    suite = pytest.importorskip("dm_control.suite.cheetah")
+    speed, spin = np.linspace(-12, 12, 49), np.linspace(-6, 6, 49)
+    rows, tasks = {"speed": speed, "spin": spin}, TASKS["cheetah"]
+    rewards = [suite.Cheetah().get_reward(SimpleNamespace(speed=lambda v=v: v)) for v in speed]
+    np.testing.assert_allclose(tasks["run"](rows), rewards, atol=1e-9)
+    for forward, backward in (("run", "run_backward"), ("flip", "flip_backward")):
+        np.testing.assert_allclose(tasks[backward](rows), tasks[forward](rows)[::-1])  # the range is symmetric
+    np.testing.assert_allclose(tasks["flip"](rows), np.clip(spin / 5, 0, 1))
 
 
 def test_a_task_is_learned_on_a_model_that_stays_as_it_is(trainer, tmp_path):

@@ -13,14 +13,14 @@ import optax
 from jax import Array
 from jax.sharding import NamedSharding, PartitionSpec
 
-from cascade_explore.config import Crafter, Gym, KeyCorridor, Random, TrainConfig, Walker
+from cascade_explore.config import KeyCorridor, Random, TrainConfig
 from cascade_explore.deploy import measures, replay
 from cascade_explore.deploy.acting import Memory, act, fingerprint, start
 from cascade_explore.deploy.collect import Collected, collect
 from cascade_explore.deploy.host import collect_host
 from cascade_explore.envs.families import episode_limit, make_layouts
 from cascade_explore.envs.grid import Grid, make_grid
-from cascade_explore.envs.host import HostEnvs
+from cascade_explore.envs.host import HostEnvs, HostSettings
 from cascade_explore.explore.learner import Learner
 from cascade_explore.explore.payment import Scales, make_reward, start_scales
 from cascade_explore.world.losses import disagreement
@@ -92,7 +92,7 @@ class TrainState(NamedTuple):
 def make_env(config: TrainConfig) -> Grid | HostEnvs:
     """Return the environment that settings describe."""
     env = config.env
-    if isinstance(env, Gym | Walker | Crafter):
+    if isinstance(env, HostSettings):
         return HostEnvs(env, config.seeds * config.agents * config.envs)
     return make_grid(
         make_layouts(env), limit=episode_limit(env), picks_up=isinstance(env, KeyCorridor), pixels=env.pixels

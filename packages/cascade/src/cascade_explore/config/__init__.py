@@ -1,6 +1,6 @@
 """The settings of a run and the presets. Loads no array library."""
 
-from cascade_explore.config.envs import Crafter, FourRooms, Gym, KeyCorridor, MultiRoom, Walker
+from cascade_explore.config.envs import Cheetah, Crafter, FourRooms, Gym, KeyCorridor, MultiRoom, Walker
 from cascade_explore.config.learning import (
     Actor,
     Cascade,
@@ -17,7 +17,7 @@ from cascade_explore.config.presets import PRESET_HELP, PRESETS
 from cascade_explore.config.runs import LabelConfig, TrainConfig
 
 __all__ = [
-    "PRESETS", "PRESET_HELP", "Actor", "Cascade", "Crafter", "FourRooms", "Gym", "InfoGain", "KeyCorridor",
-    "LabelConfig", "LogDet", "MultiRoom", "NearestNeighbours", "Plan2Explore", "Population", "Random", "TrainConfig",
-    "Variance", "Walker", "WorldModel",
+    "PRESETS", "PRESET_HELP", "Actor", "Cascade", "Cheetah", "Crafter", "FourRooms", "Gym", "InfoGain",
+    "KeyCorridor", "LabelConfig", "LogDet", "MultiRoom", "NearestNeighbours", "Plan2Explore", "Population", "Random",
+    "TrainConfig", "Variance", "Walker", "WorldModel",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from paperloop.settings import Count, Seed, fault, settings
 
-__all__ = ["Crafter", "FourRooms", "Gym", "KeyCorridor", "MultiRoom", "Walker"]
+__all__ = ["Cheetah", "Crafter", "FourRooms", "Gym", "KeyCorridor", "MultiRoom", "Walker"]
 
 
 @settings
@@ -103,6 +103,20 @@ class Walker:
     type: Literal["walker"] = "walker"
     repeat: Count = 2
     seconds: Count = 25
+
+
+@settings
+class Cheetah:
+    """dm_control's cheetah from proprioception; run, run_backward, flip and flip_backward as tasks.
+
+    Attributes:
+        repeat: control steps of 10 ms for each action.
+        seconds: after which an episode is cut.
+    """
+
+    type: Literal["cheetah"] = "cheetah"
+    repeat: Count = 2
+    seconds: Count = 10
 
 
 @settings

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cascade_explore.config.envs import Crafter, FourRooms, Gym, KeyCorridor, MultiRoom, Walker
+from cascade_explore.config.envs import Cheetah, Crafter, FourRooms, Gym, KeyCorridor, MultiRoom, Walker
 from cascade_explore.config.learning import (
     Actor,
     Cascade,
@@ -38,9 +38,9 @@ class TrainConfig:
         devices: that the seeds are spread over.
     """
 
-    env: Annotated[FourRooms | MultiRoom | KeyCorridor | Walker | Crafter | Gym, Field(discriminator="type")] = (
-        MultiRoom()
-    )
+    env: Annotated[
+        FourRooms | MultiRoom | KeyCorridor | Walker | Cheetah | Crafter | Gym, Field(discriminator="type")
+    ] = MultiRoom()
     world: WorldModel = WorldModel()
     explorer: Annotated[Random | Plan2Explore | Population | Cascade, Field(discriminator="type")] = Cascade()
     deployments: Count = 6

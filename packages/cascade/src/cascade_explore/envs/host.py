@@ -6,14 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cascade_explore.config import Crafter, Gym, Walker
+from cascade_explore.config import Cheetah, Crafter, Gym, Walker
 from cascade_explore.envs.crafter import CrafterEnv
 from cascade_explore.envs.gymnasium_envs import GymEnv
+from cascade_explore.envs.planar import PlanarEnv
 from cascade_explore.envs.spec import HostEnv, Pixels, Symbols
-from cascade_explore.envs.walker import WalkerEnv
 from paperloop.errors import UserError
 
-__all__ = ["HostEnvs", "Stepped"]
+__all__ = ["HostEnvs", "HostSettings", "Stepped"]
+
+HostSettings = Gym | Walker | Cheetah | Crafter
 
 
 class Stepped(NamedTuple):
@@ -34,11 +36,11 @@ class Stepped(NamedTuple):
     facts: np.ndarray
 
 
-def make_one(config: Gym | Walker | Crafter) -> HostEnv:
+def make_one(config: HostSettings) -> HostEnv:
     """Return one environment of some settings."""
     if isinstance(config, Gym):
         return GymEnv(config.id)
-    return WalkerEnv(config) if isinstance(config, Walker) else CrafterEnv(config)
+    return CrafterEnv(config) if isinstance(config, Crafter) else PlanarEnv(config)
 
 
 class HostEnvs:
@@ -62,7 +64,7 @@ class HostEnvs:
         UserError: a package is missing, the environment is unknown, or its spaces are of another kind.
     """
 
-    def __init__(self, config: Gym | Walker | Crafter, count: int) -> None:
+    def __init__(self, config: HostSettings, count: int) -> None:
         self.config, self.name = config, getattr(config, "id", config.type)
         self.envs = [make_one(config) for _ in range(count)]
         one = self.envs[0]

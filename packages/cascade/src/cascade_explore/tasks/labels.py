@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from cascade_explore.config import Walker
+from cascade_explore.config import Cheetah, Walker
 from cascade_explore.deploy.replay import Rows
 from cascade_explore.envs.grid import Grid
 from cascade_explore.envs.host import HostEnvs
 from cascade_explore.tasks.places import places
-from cascade_explore.tasks.walking import WALKING
+from cascade_explore.tasks.planar import TASKS
 from paperloop.errors import UserError
 
 __all__ = ["Label", "describe", "find_label", "label_rows"]
@@ -37,8 +37,8 @@ def describe(rows: Rows, env: Grid | HostEnvs) -> dict[str, np.ndarray]:
 def known_tasks(env: Grid | HostEnvs) -> dict[str, Label]:
     """Return the tasks that an environment knows by name; a grid knows at:X,Y besides."""
     tasks: dict[str, Label] = {"reward": lambda rows: rows["reward"]}
-    if isinstance(env, HostEnvs) and isinstance(env.config, Walker):
-        return tasks | WALKING
+    if isinstance(env, HostEnvs) and isinstance(env.config, Walker | Cheetah):
+        return tasks | TASKS[env.config.type]
     names = () if isinstance(env, Grid) else env.facts
     return tasks | {name: lambda rows, name=name: rows[name] for name in names}
 
