@@ -35,10 +35,10 @@ import numpy as np
 from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves
+from benchmarks.policy_finetune_study import Arm, Study, curves_figure, read_study, run_study, study_tables
 from policy_finetune.config import AppendReplay, DropReplay, DualConstraint, SwitchConfig, TD3Config
 from policy_finetune.envs.references import random_return
 from policy_finetune.presets import LEARNERS
-from policy_finetune.study.config import StudyArm, StudyConfig
 
 EPSILONS = (1e-4, 1e-3, 5e-3)
 
@@ -48,16 +48,16 @@ def constrained(epsilon: float) -> TD3Config:
     return TD3Config(constraint=DualConstraint(epsilon=epsilon))
 
 
-def arms(narrow: tuple[int, ...]) -> tuple[StudyArm, ...]:
+def arms(narrow: tuple[int, ...]) -> tuple[Arm, ...]:
     """Return the arms: learners by replay, and on the narrow datasets the sweep of ε."""
     drop, append = DropReplay(), AppendReplay()
     out = [
-        StudyArm(label=f"{name} {replay.type}", learner=LEARNERS[name], replay=replay)
+        Arm(label=f"{name} {replay.type}", learner=LEARNERS[name], replay=replay)
         for name in ("td3", "td3bc", "td3c")
         for replay in (append, drop)
     ]
     out += [
-        StudyArm(label=f"td3c ε={epsilon:g} drop", learner=constrained(epsilon), replay=drop, datasets=narrow)
+        Arm(label=f"td3c ε={epsilon:g} drop", learner=constrained(epsilon), replay=drop, datasets=narrow)
         for epsilon in EPSILONS
     ]
     return tuple(out)
@@ -87,13 +87,14 @@ TIERS = {
 }
 
 
-def study_of(tier: Tier, files: Sequence[Path], parts: int) -> StudyConfig:
+def study_of(tier: Tier, files: Sequence[Path], parts: int) -> Study:
     """Return the study of a tier."""
-    return StudyConfig(
-        env_id=data.ENV, data=tuple(map(str, files)), learners=(), replays=(), arms=arms(tuple(range(0, len(files),
-        2))), pre_seeds=tier.pre_seeds, seeds=tier.seeds, updates=tier.updates, env_steps=tier.env_steps,
-        hidden=tier.hidden, batch_size=tier.batch_size, switch=SwitchConfig(warmup_env_steps=tier.warmup),
-        eval_env_steps=tier.eval_env_steps, eval_episodes=tier.eval_episodes, parts=parts,
+    narrow = tuple(range(0, len(files), 2))
+    return Study(
+        env_id=data.ENV, data=tuple(map(str, files)), arms=arms(narrow), pre_seeds=tier.pre_seeds, seeds=tier.seeds,
+        updates=tier.updates, env_steps=tier.env_steps, hidden=tier.hidden, batch_size=tier.batch_size,
+        switch=SwitchConfig(warmup_env_steps=tier.warmup), eval_env_steps=tier.eval_env_steps,
+        eval_episodes=tier.eval_episodes, parts=parts,
     )  # fmt: skip
 
 
@@ -139,9 +140,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-record", action="store_true", help="write no result into benchmarks/results")
     options = parser.parse_args(arguments)
     from paperloop_lab.plots import save_figure
-    from policy_finetune.report.study import curves_figure, report_study, study_tables
-    from policy_finetune.study.curves import read_study
-    from policy_finetune.study.run import run_study
 
     tier = TIERS[options.tier]
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune" / options.tier
@@ -150,7 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study = study_of(tier, files, parts=options.jobs)
     run_study(study, out / "study", jobs=options.jobs, device=options.device)
     minutes = (time.monotonic() - begun) / 60
-    report_study(out / "study")
     chance = random_return(data.ENV)
     curves = read_study(out / "study", random_return=chance)
     curves += frozen_curves(out / "study", curves, episodes=tier.eval_episodes, random_return=chance)
@@ -165,11 +162,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{minutes:.1f} minutes in this call (finished parts are not run again)")
     if options.tier != "smoke" and not options.no_record:
         name = f"policy_finetune-{options.tier}"
-        rows = [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in study_tables(curves)]
-        agents = [
-            {"dataset": c.dataset, "arm": c.arm, "start": c.start, "seed": c.seed, **c.metrics.as_dict()}
-            for c in curves
-        ]
         given = sys.argv[1:] if arguments is None else list(arguments)
         result = {
             "benchmark": name,
@@ -179,8 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "minutes_of_last_call": round(minutes, 1),
             "claims": claims,
             "datasets": data.describe(files),
-            "rows": rows,
-            "agents": agents,
+            "rows": study_tables(curves),
+            "agents": [curve.record() for curve in curves],
         }
         write_result(name, result)
         save_figure(curves_figure(curves), figure_path(name))

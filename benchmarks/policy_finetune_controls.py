@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.policy_finetune_study import PRETRAINER, StudyCurve
 from paperloop.seeds import fold_seed
 from paperloop.settings import load_config, read_json
 from policy_finetune.config import SCHEMA, OfflineConfig, OnlineConfig
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.envs.rollouts import evaluate
 from policy_finetune.measures.collapse import collapse_metrics
-from policy_finetune.study.curves import StudyCurve
 
 FROZEN = "no training"
 
@@ -44,20 +44,18 @@ def frozen_curves(
         random_return: what a random policy gets.
         label: the arm's name.
     """
-    by_start = {(c.pretrainer, c.start): c for c in like}
+    by_start = {c.start: c for c in like}
     seeds = sorted({c.seed for c in like})
+    folder = study / "pretrain" / read_json(study / "plan.json")["pretrain"][PRETRAINER]
+    agents = load_config(OfflineConfig, folder / "config.json", SCHEMA).agents
+    steps = by_start[0].steps
+    shape = len(agents), len(seeds), len(steps), episodes
+    every = returns_of(folder, int(np.prod(shape[1:])), fold_seed(0, "frozen")).reshape(shape).mean(-1)
     out = []
-    for name, run in read_json(study / "plan.json")["pretrain"].items():
-        folder = study / "pretrain" / run
-        agents = load_config(OfflineConfig, folder / "config.json", SCHEMA).agents
-        steps = by_start[name, 0].steps
-        shape = len(agents), len(seeds), len(steps), episodes
-        every = returns_of(folder, int(np.prod(shape[1:])), fold_seed(0, "frozen")).reshape(shape).mean(-1)
-        for start in range(len(agents)):
-            dataset = by_start[name, start].dataset
-            for i, seed in enumerate(seeds):
-                metrics = collapse_metrics(steps, every[start, i], random=random_return)
-                out.append(StudyCurve(dataset, name, label, start, seed, steps, every[start, i], metrics))
+    for start in range(len(agents)):
+        for i, seed in enumerate(seeds):
+            metrics = collapse_metrics(steps, every[start, i], random=random_return)
+            out.append(StudyCurve(by_start[start].dataset, label, start, seed, steps, every[start, i], metrics))
     return out
 
 
@@ -71,19 +69,16 @@ def measured_again(study: Path, like: Sequence[StudyCurve], *, episodes: int) ->
     """
     plan = read_json(study / "plan.json")
     seed = fold_seed(0, "again")
-    names = {run: name for name, run in plan["pretrain"].items()}
-    before = {name: returns_of(study / "pretrain" / run, episodes, seed).mean(1) for run, name in names.items()}
-    datasets = {(c.pretrainer, c.start): c.dataset for c in like}
+    before = returns_of(study / "pretrain" / plan["pretrain"][PRETRAINER], episodes, seed).mean(1)
+    datasets = {c.start: c.dataset for c in like}
     out = []
     for run in plan["finetune"]:
         folder = study / "finetune" / run
         config = load_config(OnlineConfig, folder / "config.json", SCHEMA)
-        name = names[Path(config.start).name]
         after = returns_of(folder, episodes, seed).mean(1)
         steps = np.array([0.0, config.env_steps])
         for i, agent in enumerate(config.agents):
-            returns = np.array([before[name][agent.start], after[i]])
-            dataset = datasets[name, agent.start]
-            metrics = collapse_metrics(steps, returns)
-            out.append(StudyCurve(dataset, name, agent.label, agent.start, agent.seed, steps, returns, metrics))
+            returns = np.array([before[agent.start], after[i]])
+            curve = steps, returns, collapse_metrics(steps, returns)
+            out.append(StudyCurve(datasets[agent.start], agent.label, agent.start, agent.seed, *curve))
     return out

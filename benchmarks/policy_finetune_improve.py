@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import policy_finetune_data as data
-from benchmarks.harness import ROOT, Json, figure_path, record, table, write_result
+from benchmarks.harness import ROOT, figure_path, record, table, write_result
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves, measured_again
+from benchmarks.policy_finetune_study import Arm, Study, curves_figure, pooled, read_study, run_study, study_tables
 from policy_finetune.config import (
     AppendReplay,
     DropReplay,
@@ -42,7 +43,6 @@ from policy_finetune.config import (
     TD3Config,
 )
 from policy_finetune.presets import LEARNERS
-from policy_finetune.study.config import StudyArm, StudyConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,28 +82,28 @@ TASKS = {
 }
 
 
-def arms(task: Task, label: str) -> tuple[StudyArm, ...]:
+def arms(task: Task, label: str) -> tuple[Arm, ...]:
     """Return the arms of one kind of network."""
     td3c, half = LEARNERS["td3c"], task.env_steps // 2
     ramp = TD3Config(constraint=DualConstraint(growth=Growth(to=1e-2, steps=half)))
     drop = DropReplay()
     warm = SwitchConfig(warmup_env_steps=task.warmup, critic_warmup=2 * task.warmup)
     out = [
-        StudyArm(label=f"td3{label}", learner=LEARNERS["td3"], replay=drop),
-        StudyArm(label=f"td3bc{label}", learner=LEARNERS["td3bc"], replay=drop),
-        StudyArm(label=f"td3c{label}", learner=td3c, replay=drop),
-        StudyArm(label=f"td3c ramp{label}", learner=ramp, replay=drop),
+        Arm(label=f"td3{label}", learner=LEARNERS["td3"], replay=drop),
+        Arm(label=f"td3bc{label}", learner=LEARNERS["td3bc"], replay=drop),
+        Arm(label=f"td3c{label}", learner=td3c, replay=drop),
+        Arm(label=f"td3c ramp{label}", learner=ramp, replay=drop),
     ]
     if not label:
         out += [
-            StudyArm(label="td3bc append", learner=LEARNERS["td3bc"], replay=AppendReplay()),
-            StudyArm(label="td3c critic-warmup", learner=td3c, replay=drop, switch=warm),
-            StudyArm(label="td3c symmetric", learner=td3c, replay=SymmetricReplay()),
+            Arm(label="td3bc append", learner=LEARNERS["td3bc"], replay=AppendReplay()),
+            Arm(label="td3c critic-warmup", learner=td3c, replay=drop, switch=warm),
+            Arm(label="td3c symmetric", learner=td3c, replay=SymmetricReplay()),
         ]
     return tuple(out)
 
 
-def closer_arms(task: Task, label: str) -> tuple[StudyArm, ...]:
+def closer_arms(task: Task, label: str) -> tuple[Arm, ...]:
     """Return the arms of the second round: nearer to the policy that is there, and to its data."""
 
     def td3c(bc_weight: float = 0.0, **constraint: Any) -> TD3Config:
@@ -111,21 +111,21 @@ def closer_arms(task: Task, label: str) -> tuple[StudyArm, ...]:
         return TD3Config(constraint=DualConstraint(**constraint), **weights)
 
     append = AppendReplay()
-    both = StudyArm(label=f"td3bc+c append{label}", learner=td3c(1.0), replay=append)
+    both = Arm(label=f"td3bc+c append{label}", learner=td3c(1.0), replay=append)
     if label:
-        return (StudyArm(label=f"td3bc append{label}", learner=LEARNERS["td3bc"], replay=append), both)
+        return (Arm(label=f"td3bc append{label}", learner=LEARNERS["td3bc"], replay=append), both)
     fading = dataclasses.replace(td3c(1.0), bc_fade=Fade(steps=task.env_steps, floor=0.2))
     return (
         both,
-        StudyArm(label="td3bc+c fading append", learner=fading, replay=append),
-        StudyArm(label="td3c append", learner=td3c(), replay=append),
-        StudyArm(label="td3c ε=1e-4 append", learner=td3c(epsilon=1e-4), replay=append),
-        StudyArm(label="td3c offline reference append", learner=td3c(reference=Offline(), epsilon=1e-2), replay=append),
-        StudyArm(label="td3c per action append", learner=td3c(distance="mse_per_dim"), replay=append),
+        Arm(label="td3bc+c fading append", learner=fading, replay=append),
+        Arm(label="td3c append", learner=td3c(), replay=append),
+        Arm(label="td3c ε=1e-4 append", learner=td3c(epsilon=1e-4), replay=append),
+        Arm(label="td3c offline reference append", learner=td3c(reference=Offline(), epsilon=1e-2), replay=append),
+        Arm(label="td3c per action append", learner=td3c(distance="mse_per_dim"), replay=append),
     )
 
 
-def ensemble_arms() -> tuple[StudyArm, ...]:
+def ensemble_arms() -> tuple[Arm, ...]:
     """Return the arms of the third round, for several critics with LayerNorm."""
     append = AppendReplay()
     names = {"td3": (0.0, False), "td3bc": (1.0, False), "td3c": (0.0, True), "td3bc+c": (1.0, True)}
@@ -135,7 +135,7 @@ def ensemble_arms() -> tuple[StudyArm, ...]:
         learner = dataclasses.replace(
             base, actor_q="mean", bc_weight=bc_weight, q_weight=2.5 if bc_weight else base.q_weight
         )
-        out.append(StudyArm(label=f"{name} append ensemble", learner=learner, replay=append))
+        out.append(Arm(label=f"{name} append ensemble", learner=learner, replay=append))
     return tuple(out)
 
 
@@ -144,7 +144,7 @@ class Group:
     """Arms whose agents share a pre-training."""
 
     folder: str
-    arms: tuple[StudyArm, ...]
+    arms: tuple[Arm, ...]
     layer_norm: bool = False
     critics: int | None = None
     control: str = ""
@@ -166,11 +166,10 @@ def groups(task: Task) -> list[Group]:
     return out
 
 
-def study_of(task: Task, files: Sequence[Path], group: Group, *, parts: int) -> StudyConfig:
+def study_of(task: Task, files: Sequence[Path], group: Group, *, parts: int) -> Study:
     """Return the study of one kind of network."""
-    return StudyConfig(
-        env_id=task.env_id, data=tuple(map(str, files)), learners=(), replays=(),
-        arms=group.arms, pre_seeds=task.pre_seeds, seeds=task.seeds,
+    return Study(
+        env_id=task.env_id, data=tuple(map(str, files)), arms=group.arms, pre_seeds=task.pre_seeds, seeds=task.seeds,
         updates=task.updates, env_steps=task.env_steps, hidden=task.hidden, layer_norm=group.layer_norm,
         critics=group.critics, switch=SwitchConfig(warmup_env_steps=task.warmup), eval_env_steps=task.eval_env_steps,
         eval_episodes=task.eval_episodes, batch_size=task.batch_size, parts=parts,
@@ -188,9 +187,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     from paperloop_lab.plots import save_figure
     from policy_finetune.envs.references import random_return
-    from policy_finetune.report.study import curves_figure, study_tables
-    from policy_finetune.study.curves import read_study
-    from policy_finetune.study.run import run_study
 
     task = TASKS[options.task]
     out = options.out or ROOT / ".cache" / "bench" / "policy-finetune-improve" / options.task
@@ -211,9 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         control |= {arm.label: (group.layer_norm, group.critics) for arm in group.arms}
         control |= {(group.layer_norm, group.critics): group.control} if group.control else {}
         again += measured_again(folder, mine, episodes=4 if options.task == "smoke" else AGAIN)
-    pooled = [dataclasses.replace(curve, dataset="narrow") for curve in curves]
-    rows = study_tables(pooled)
-    anew = {row["arm"]: row for row in study_tables([dataclasses.replace(c, dataset="narrow") for c in again])}
+    rows = study_tables(pooled(curves, "narrow"))
+    anew = {row["arm"]: row for row in study_tables(pooled(again, "narrow"))}
     kept = {row["arm"]: row["min_over_start"][0] for row in rows}
     for row in rows:
         here = anew.get(row["arm"])
@@ -230,18 +225,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.task != "smoke" and not options.no_record:
         name = f"policy_finetune_improve-{options.task}"
         given = sys.argv[1:] if arguments is None else list(arguments)
-        agents: list[Json] = [
-            {"dataset": c.dataset, "arm": c.arm, "start": c.start, "seed": c.seed, **c.metrics.as_dict()}
-            for c in curves
-        ]
         result = {
             "benchmark": name,
             **record("benchmarks.policy_finetune_improve", given, ["policy-finetune"]),
             "task": dataclasses.asdict(task),
             "datasets": data.describe(files),
             "both": both,
-            "rows": [{k: list(v) if isinstance(v, tuple) else v for k, v in row.items()} for row in rows],
-            "agents": agents,
+            "rows": rows,
+            "agents": [curve.record() for curve in curves],
             "episodes_again": AGAIN,
             "agents_again": [
                 {
@@ -256,11 +247,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ],
         }
         write_result(name, result)
-        save_figure(curves_figure(pooled), figure_path(name))
+        save_figure(curves_figure(pooled(curves, "narrow")), figure_path(name))
     return 0
 
 
-def _cell(value: tuple[float, float, float] | None) -> str:
+def _cell(value: Sequence[float] | None) -> str:
     if value is None:
         return ""
     form = "{:.2f}" if abs(value[0]) < 10 else "{:.0f}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +15,22 @@ from benchmarks import (
     policy_finetune_speed,
 )
 from benchmarks.harness import alternate
-from benchmarks.policy_finetune_data import ENV
+from benchmarks.policy_finetune_data import ENV, command
+from benchmarks.policy_finetune_study import (
+    Arm,
+    StudyCurve,
+    curves_figure,
+    offline_run,
+    online_runs,
+    read_study,
+    run_study,
+    study_tables,
+)
 from paperloop.files import write_json
 from paperloop.settings import save_config
-from policy_finetune.config import SCHEMA
+from policy_finetune.config import SCHEMA, DropReplay, SwitchConfig
 from policy_finetune.measures.collapse import collapse_metrics
-from policy_finetune.study.config import offline_runs, online_runs
-from policy_finetune.study.curves import StudyCurve
+from policy_finetune.presets import LEARNERS
 
 
 @pytest.mark.slow
@@ -36,7 +46,7 @@ def test_every_arm_of_ours_starts_and_does_the_work_of_the_speed_benchmark():
 
 def curve(arm, dataset, ratio, start=0):
     steps, returns = np.array([0.0, 10, 20]), np.array([100.0, 100 * ratio, 100])
-    return StudyCurve(dataset, "td3bc", arm, start, 0, steps, returns, collapse_metrics(steps, returns))
+    return StudyCurve(dataset, arm, start, 0, steps, returns, collapse_metrics(steps, returns))
 
 
 def curves(**changes):
@@ -62,8 +72,10 @@ def test_the_claims_hold_where_they_should_and_fail_where_they_should():
 def test_every_tier_is_a_sound_study(tier, tmp_path):
     study = policy_finetune.study_of(policy_finetune.TIERS[tier], [tmp_path / "narrow-0.hdf5", tmp_path / "d.hdf5"], 1)
     assert study.env_id == ENV
-    assert offline_runs(study)
-    runs = online_runs(study, {"td3bc": "pre"})
+    assert [(agent.dataset, agent.seed) for agent in offline_run(study).agents][:2] == [
+        (0, 0), (0, 1) if study.pre_seeds > 1 else (1, 0)
+    ]  # fmt: skip
+    runs = online_runs(study, "pre")
     assert len(runs) == 1  # all arms share a program
     sweep = {agent.start // study.pre_seeds for run in runs for agent in run.agents if "ε" in agent.label}
     assert sweep == {0}  # on narrow data only
@@ -75,8 +87,8 @@ def test_every_search_is_a_sound_study(task, tmp_path):
     labels = []
     for group in policy_finetune_improve.groups(settings):
         study = policy_finetune_improve.study_of(settings, [tmp_path / "n.hdf5"], group, parts=1)
-        learners = [agent.learner for run in online_runs(study, {"td3bc": "pre"}) for agent in run.agents]
-        learners += [run.learner for run in offline_runs(study).values()]
+        learners = [agent.learner for run in online_runs(study, "pre") for agent in run.agents]
+        learners.append(offline_run(study).learner)
         networks = {(learner.network.layer_norm, learner.network.critics) for learner in learners}
         assert networks == {(group.layer_norm, group.critics or 2)}  # the pre-trained fit
         labels += [arm.label for arm in group.arms]
@@ -98,8 +110,8 @@ def test_the_arm_without_training_and_the_second_measurement(tmp_path, monkeypat
     (group, *_) = policy_finetune_improve.groups(task)
     group = dataclasses.replace(group, arms=group.arms[:2])
     study = policy_finetune_improve.study_of(task, [tmp_path / "a.hdf5", tmp_path / "b.hdf5"], group, parts=1)
-    (offline,) = offline_runs(study).values()
-    (online,) = online_runs(study, {"td3bc": "pretrain/before"})
+    offline = offline_run(study)
+    (online,) = online_runs(study, "pretrain/before")
     for name, config in (("pretrain/before", offline), ("finetune/after", online)):
         (tmp_path / name).mkdir(parents=True)
         save_config(config, tmp_path / name / "config.json", SCHEMA)
@@ -114,7 +126,7 @@ def test_the_arm_without_training_and_the_second_measurement(tmp_path, monkeypat
     monkeypatch.setattr(policy_finetune_controls, "returns_of", returns_of)
     steps, flat = np.array([0.0, 500.0, 800.0]), np.ones(3)
     like = [
-        StudyCurve("ab"[a.start], "td3bc", a.label, a.start, a.seed, steps, flat, collapse_metrics(steps, flat))
+        StudyCurve("ab"[a.start], a.label, a.start, a.seed, steps, flat, collapse_metrics(steps, flat))
         for a in online.agents
     ]
     frozen = policy_finetune_controls.frozen_curves(tmp_path, like, episodes=2, random_return=0.0, label="still")
@@ -127,3 +139,60 @@ def test_the_arm_without_training_and_the_second_measurement(tmp_path, monkeypat
     assert [(c.arm, c.start, c.seed) for c in again] == [(a.label, a.start, a.seed) for a in online.agents]
     expected = [[100.0 * agent.start + 1, 1001 + 100.0 * i] for i, agent in enumerate(online.agents)]
     assert [c.returns.tolist() for c in again] == expected
+
+
+def small(**changes):
+    task = policy_finetune_improve.TASKS["smoke"]
+    (group, *_) = policy_finetune_improve.groups(task)
+    files = [Path("narrow.hdf5"), Path("diverse.hdf5")]
+    study = policy_finetune_improve.study_of(task, files, group, parts=1)
+    return dataclasses.replace(study, **changes)
+
+
+def test_arms_of_one_structure_share_a_program_and_parts_share_the_agents_out():
+    arms = tuple(Arm(name, LEARNERS[name], DropReplay()) for name in ("td3", "td3bc", "td3c", "iql"))
+    whole = online_runs(small(arms=arms, pre_seeds=2, seeds=3), "pre")
+    assert [len(run.agents) for run in whole] == [3 * 4 * 3, 4 * 3]  # the TD3 family, and IQL
+    parts = online_runs(small(arms=arms, pre_seeds=2, seeds=3, parts=2), "pre")
+    assert len(parts) == 4
+    agents = [(a.label, a.start, a.seed) for run in parts for a in run.agents]
+    assert sorted(agents) == sorted((a.label, a.start, a.seed) for run in whole for a in run.agents)
+    only = (Arm("only", LEARNERS["td3"], DropReplay(), datasets=(0,)),)  # leaves no part empty
+    runs = online_runs(small(arms=only, parts=2, seeds=3), "pre")
+    assert [[agent.start for agent in run.agents] for run in runs] == [[0] * 3]
+
+
+def test_rows_say_what_their_curves_say_and_figures_have_every_arm():
+    steps = np.array([0.0, 10, 20, 100])
+    curves = []
+    for dataset, arm, final in (("b", "td3", 100), ("b", "td3", 300), ("b", "td3c ε=0.001", 200), ("a", "td3", 50)):
+        returns = np.array([100.0, 20, 60, final])
+        curves.append(StudyCurve(dataset, arm, 0, 0, steps, returns, collapse_metrics(steps, returns)))
+    rows = study_tables(curves)
+    assert [(row["dataset"], row["arm"], row["agents"]) for row in rows] == [
+        ("b", "td3", 2), ("b", "td3c ε=0.001", 1), ("a", "td3", 1)
+    ]  # fmt: skip
+    assert (rows[0]["starts"], rows[0]["recovered"], rows[0]["final"][0]) == (1, 2, 200)
+    assert rows[0]["min_over_start"] == [0.2, 0.2, 0.2]
+    figure = curves_figure(curves)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["td3", "td3c ε=0.001"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a", "b"]
+
+
+@pytest.mark.slow
+@pytest.mark.jax
+def test_a_study_runs_to_its_curves_and_again(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "narrow.hdf5"
+    command("make-data", "--env-id", ENV, "--quality", "random", "--steps", 600, "--out", file, "--quiet")
+    arms = tuple(Arm(name, LEARNERS[name], DropReplay()) for name in ("td3", "td3c"))
+    warm = SwitchConfig(warmup_env_steps=100)
+    study = small(data=(str(file),), arms=arms, env_steps=300, eval_env_steps=100, switch=warm)
+    run_study(study, tmp_path / "out")
+    first, second = read_study(tmp_path / "out")
+    assert (first.arm, second.arm) == ("td3", "td3c")
+    assert first.returns[0] == second.returns[0]  # the same pre-trained agent
+    run_study(study, tmp_path / "out")
+    assert "1 complete already" in "".join(capfd.readouterr())
+    with pytest.raises(SystemExit, match="another study"):
+        run_study(dataclasses.replace(study, seeds=2), tmp_path / "out")

@@ -8,9 +8,12 @@ from paperloop.conformance import check_trainer, fingerprint
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import (
     ActorNetwork,
+    AppendReplay,
+    BalancedReplay,
     BCConfig,
     CQLConfig,
     DecayReplay,
+    DropReplay,
     DualConstraint,
     GuardConfig,
     IQLConfig,
@@ -21,16 +24,20 @@ from policy_finetune.config import (
     OnlineConfig,
     SACConfig,
     SwitchConfig,
+    SymmetricReplay,
     TD3Config,
 )
 from policy_finetune.envs.spec import EnvSpec
-from policy_finetune.study.config import REPLAYS
 from policy_finetune.trainers.offline import OfflineTrainer
 from policy_finetune.trainers.online import OnlineTrainer
 from policy_finetune.trainers.pretrained import Pretrained
 
 NET = NetworkConfig(hidden=(16,))
 SMALL = {"network": NET, "batch_size": 8}
+REPLAYS = {
+    "append": AppendReplay, "drop": DropReplay, "symmetric": SymmetricReplay, "decay": DecayReplay,
+    "balanced": BalancedReplay,
+}  # fmt: skip
 ENSEMBLE = NetworkConfig(hidden=(16,), critics=3, layer_norm=True)
 TD3 = TD3Config(**SMALL)
 TD3BC = TD3Config(**SMALL, q_weight=2.5, bc_weight=1.0)

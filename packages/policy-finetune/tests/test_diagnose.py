@@ -234,7 +234,7 @@ def test_every_recommendation_is_a_command_that_is_taken(monkeypatch, tmp_path, 
     if learner != "bc":
         config = dataclasses.replace(config, discount=0.98)
     seen = []
-    monkeypatch.setattr(cli, "_go_online", lambda options, config, snapshots: seen.append(config))
+    monkeypatch.setattr(cli, "learn_online", lambda options, config, **_: seen.append(config))
     poor = {"top": 10.0, "data": 0.8} if policy == 0.5 else {}
     ways = recommend(diagnosis(policy, learner=config, spread=spread, **poor))
     assert ways

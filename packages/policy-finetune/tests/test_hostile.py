@@ -16,7 +16,6 @@ from policy_finetune.config import SCHEMA, OnlineConfig, SwitchConfig
 from policy_finetune.data.policies import load_policy
 from policy_finetune.report.health import findings
 from policy_finetune.report.run import conclude
-from policy_finetune.study.curves import read_study
 
 
 def npy(shape, data=b"\0" * 64):
@@ -113,10 +112,3 @@ def test_odd_metrics_cost_what_they_say_and_not_the_report():
     ]
     assert findings(rows) == []
     assert "not finite at step 3" in findings([{"step": 3, "split": "train", "learning": [1.0], "q": [None]}])[0]
-
-
-@pytest.mark.parametrize("plan", [[], {"finetune": 5}, {"finetune": [3]}, {"seed": 1}])
-def test_a_plan_that_names_no_runs(tmp_path, plan):
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    with pytest.raises(UserError, match=r"plan\.json does not say which runs belong to the study"):
-        read_study(tmp_path)

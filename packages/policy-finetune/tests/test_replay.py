@@ -21,9 +21,12 @@ from policy_finetune.config import (
 )
 from policy_finetune.replay.buffers import Replay
 from policy_finetune.replay.packing import OfflineData
-from policy_finetune.study.config import REPLAYS
 
 B = 16
+REPLAYS = {
+    "append": AppendReplay, "drop": DropReplay, "symmetric": SymmetricReplay, "decay": DecayReplay,
+    "balanced": BalancedReplay,
+}  # fmt: skip
 
 
 def build(make_dataset, *replays, env_steps=200, data=True, datasets=None):

@@ -8,7 +8,7 @@ import pytest
 import policy_finetune.report.run as run_report
 from paperloop.settings import save_config
 from policy_finetune.config import SCHEMA, OnlineConfig, SwitchConfig
-from policy_finetune.report.run import conclude
+from policy_finetune.report.run import conclude, report_runs
 
 HOME = {"Pendulum-v1": -1200.0, "Hopper-v5": 15.5}
 
@@ -122,3 +122,19 @@ def test_agents_are_called_what_the_run_says(tmp_path, capsys):
     (folder / "run.json").write_text(json.dumps({"agents": ["td3"]}))  # not of these agents
     conclude(folder, quiet=False)
     assert "td3 " not in capsys.readouterr().out
+
+
+def test_arms_of_several_runs_stand_side_by_side_and_are_never_pooled(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    for name, low in (("one", 200), ("two", 850)):
+        folder = begin(tmp_path / name, [[1000, 900, 800], [low, 850, 790]], env_id="Hopper-v5", seeds=3)
+        (folder / "run.json").write_text(json.dumps({"agents": ["td3 append", "td3c append", "td3c append"]}))
+    report_runs([tmp_path / "one", str(tmp_path / "two")])
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    rows = {tuple(row[:2]): row[2:] for row in lines if row and row[0] in ("one", "two")}
+    assert [name for name in rows] == [(run, arm) for run in ("one", "two") for arm in ("td3 append", "td3c append")]
+    assert rows["one", "td3 append"] == ["1", "1000.0", "0.19", "0.20", "-", "200.0"]
+    agents, start, *_, final = rows["two", "td3c append"]
+    assert (agents, start, final) == ("2", "850.0", "820.0 [790.0, 850.0]")
+    report_runs([tmp_path / "one"], quiet=True)
+    assert capsys.readouterr().out == ""

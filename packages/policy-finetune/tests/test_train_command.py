@@ -11,7 +11,7 @@ from policy_finetune.presets import offline_presets, online_presets
 def begun(monkeypatch):
     """The configurations that got as far as training."""
     configs = []
-    monkeypatch.setattr(cli, "_go_online", lambda options, config, snapshots: configs.append(config))
+    monkeypatch.setattr(cli, "learn_online", lambda options, config, **_: configs.append(config))
     return configs
 
 
@@ -49,7 +49,6 @@ def test_random_steps_are_what_was_asked_for(begun, capsys, arguments, steps):
         (["finetune", "--start", "nope"], "nope is not a run folder (no config.json)"),
         (["pretrain", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
         (["train", "--env-id", "Hopper-v5", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
-        (["study", "--data", "nope.hdf5"], "There is no dataset at nope.hdf5"),
     ],
 )
 def test_what_no_other_option_can_cure_is_said_first(capsys, tmp_path, arguments, says):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import shlex
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
 __all__ = [
-    "CheckpointError", "CommandWords", "NonFiniteError", "UserError", "did_you_mean", "nearest", "printable",
-    "running_command", "setting",
+    "CheckpointError", "CommandWords", "NonFiniteError", "UserError", "did_you_mean", "nearest", "note",
+    "printable", "running_command", "setting",
 ]  # fmt: skip
 
 _ABSENT = object()
@@ -104,6 +105,12 @@ def shown(name: object) -> str:
 def printable(text: str) -> str:
     """Return text as `shown` does, but with its lines and tabs."""
     return "".join(c if c in "\n\t" else shown(c) for c in text)
+
+
+def note(texts: Iterable[str]) -> None:
+    """Tell whoever runs the program each of the texts on standard error, as "note: ...": warnings, with --quiet too."""
+    for text in texts:
+        print(printable(f"note: {text}"), file=sys.stderr)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -33,7 +33,6 @@ _WHERE = {
     "data.saved_policies": ("load_policies",),
     "trainers.loading": ("LoadedRun", "load_run"),
     "trainers.runs": ("load_start",),
-    "study.config": ("StudyArm", "StudyConfig"),
     "trainers.pretrained": ("Pretrained",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}

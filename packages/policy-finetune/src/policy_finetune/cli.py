@@ -1,17 +1,14 @@
-"""The command `policy-finetune`: make-data, pretrain, finetune, train, evaluate, diagnose, study, report, demo."""
+"""The command `policy-finetune`: make-data, pretrain, finetune, train, evaluate, diagnose, report, demo."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from paperloop.cli import App, RunOptions, start_jax
-from paperloop.errors import UserError, printable, running_command, setting
-from paperloop.files import check_is_file
+from paperloop.errors import UserError, note, printable, running_command, setting
 from policy_finetune.commands.options import (
     DemoOptions,
     DiagnoseOptions,
@@ -20,12 +17,11 @@ from policy_finetune.commands.options import (
     MakeDataOptions,
     ReplayDataOptions,
     ReportOptions,
-    StudyOptions,
 )
 from policy_finetune.commands.start import with_network_of_start
+from policy_finetune.commands.training import learn_offline, learn_online
 from policy_finetune.config import SCHEMA, DataOptions, OfflineConfig, OnlineConfig, SwitchConfig
 from policy_finetune.presets import LEARNER_HELP, offline_presets, online_presets
-from policy_finetune.study.config import StudyConfig
 
 __all__ = ["main"]
 
@@ -36,23 +32,6 @@ app = App(
     "policy-finetune",
     "Offline reinforcement learning, and its online fine-tuning without policy collapse.",
 )
-
-
-def _say(notes: Iterable[str]) -> None:
-    """Tell the user, on standard error, before the work begins: with --quiet too, because these are warnings."""
-    for note in notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
-
-
-def _check_files(files: Iterable[str]) -> None:
-    """Name a dataset that is missing or cannot be one, before anything slow begins."""
-    for file in files:
-        if not os.path.lexists(file):
-            from paperloop_data import dataset_path
-
-            dataset_path(file)
-        elif not os.path.isdir(file):
-            check_is_file(file)
 
 
 class _Presets(dict[str, Any]):
@@ -89,51 +68,14 @@ def pretrain(options: RunOptions, config: OfflineConfig) -> None:
     updates = config.num_steps * config.updates_per_step
     if updates > config.updates:
         rounded = f"{config.updates} updates are rounded up to {updates}"
-        _say([f"{rounded}: {setting('updates_per_step')} is {config.updates_per_step}"])
+        note([f"{rounded}: {setting('updates_per_step')} is {config.updates_per_step}"])
     rounds = updates // config.structure.policy_delay
     if config.structure.actor_lr_steps > rounds:
         falls = f"the actor's learning rate falls over {config.structure.actor_lr_steps} of its updates"
-        _say(
+        note(
             [f"{falls}, and this run has {rounds}; {setting('learner.actor_lr_steps', rounds)} lets it fall to the end"]
         )
-    _check_files(config.data)
-    start_jax(options.device, config.devices)
-    from policy_finetune.trainers.evaluators import EvaluationReturns
-    from policy_finetune.trainers.sessions import offline_trainer
-
-    trainer, spec = offline_trainer(config)
-    every = options.eval_every or max(1, trainer.num_steps // 20)
-    _train(options, trainer, EvaluationReturns(trainer, spec, episodes=config.eval_episodes), eval_every=every)
-
-
-def _train(options: RunOptions, trainer: Any, evaluator: Any, **arguments: Any) -> None:
-    from paperloop.loop.runner import run
-    from paperloop_lab.sinks import make_sinks
-    from policy_finetune.report.run import conclude
-
-    arguments = options.run_arguments() | {"sinks": make_sinks(options.sinks)} | arguments
-    run(trainer, options.out, steps=trainer.num_steps, evaluators={"evaluation": evaluator}, **arguments)
-    conclude(options.out, quiet=options.quiet)
-
-
-def _go_online(options: RunOptions, config: OnlineConfig, snapshots: bool) -> None:
-    _check_files(config.data)
-    start_jax(options.device, config.devices)
-    from policy_finetune.trainers.evaluators import EvaluationReturns, PolicySnapshots
-    from policy_finetune.trainers.sessions import evaluation_blocks, online_trainer
-
-    trainer, spec = online_trainer(config)
-    _say(trainer.start_notes)
-    noise = 0.0 if snapshots else config.exploration_noise
-    evaluator: Any = EvaluationReturns(trainer, spec, episodes=config.eval_episodes, noise=noise)
-    if snapshots:
-        about = {"algorithm": config.learner.type, "seed": options.seed}
-        about["command"] = " ".join(["policy-finetune", *sys.argv[1:]])
-        evaluator = PolicySnapshots(trainer, evaluator, options.out / "policies", **about)
-    arguments: dict[str, Any] = {"log_every": options.log_every or max(1, trainer.num_steps // 200)}
-    if options.eval_every is None:
-        arguments["eval_at"] = evaluation_blocks(config)
-    _train(options, trainer, evaluator, parent=Path(config.start) if config.start else None, **arguments)
+    learn_offline(options, config)
 
 
 @app.command(
@@ -156,8 +98,8 @@ def finetune(options: RunOptions, config: OnlineConfig) -> None:
         )
     words = running_command.get()
     config, notes = with_network_of_start(config, words.given if words else ())
-    _say(notes)
-    _go_online(options, config, snapshots=False)
+    note(notes)
+    learn_online(options, config)
 
 
 @app.command(
@@ -183,8 +125,8 @@ def train(options: RunOptions, config: OnlineConfig) -> None:
         warmup = config.warmup_env_steps  # the preset's, where it has its own
         steps = warmup if warmup > SwitchConfig().warmup_env_steps else RANDOM_ENV_STEPS
         config = dataclasses.replace(config, random_env_steps=config.block * -(-steps // config.block))
-        _say([f"the first {config.random_env_steps} actions are uniform ({setting('random_env_steps')})"])
-    _go_online(options, config, snapshots=True)
+        note([f"the first {config.random_env_steps} actions are uniform ({setting('random_env_steps')})"])
+    learn_online(options, config, snapshots=True)
 
 
 @app.command(options=EvaluateOptions)
@@ -254,7 +196,7 @@ def replay_data(options: ReplayDataOptions) -> None:
     data, env_id, notes = write_replay(
         options.run, options.out, options.steps, agent=options.agent, compress=options.compress
     )
-    _say(notes)
+    note(notes)
     if not options.quiet:
         describe_dataset(data, options.out, env_id)
 
@@ -283,34 +225,12 @@ def diagnose(options: DiagnoseOptions) -> None:
     show_data(data, chance, warnings, options.out, **about)
 
 
-@app.command(options=StudyOptions, config=StudyConfig, schema=SCHEMA)
-def study(options: StudyOptions, config: StudyConfig) -> None:
-    """Run {dataset} x {pre-trainer} x {online learner} x {replay} x {constraint} over seeds, and report.
-
-    Continues what is in the folder.
-    """
-    _check_files(config.data)
-    from policy_finetune.report.study import report_study
-    from policy_finetune.study.run import run_study
-
-    run_study(config, options.out, seed=options.seed, jobs=options.jobs, device=options.device)
-    report_study(options.out)
-
-
 @app.command(options=ReportOptions)
 def report(options: ReportOptions) -> None:
-    """Report a study or a run once more: `policy-finetune report runs/x`."""
-    folder = options.folder
-    if (folder / "study.json").exists():
-        from policy_finetune.report.study import report_study
+    """Show what runs came to once more, side by side: `policy-finetune report runs/td3 runs/td3c`."""
+    from policy_finetune.report.run import report_runs
 
-        report_study(folder)
-        return
-    if not (folder / "config.json").exists():
-        raise UserError(f"{folder} is neither a study nor a run folder: name a folder that study or training wrote.")
-    from policy_finetune.report.run import conclude
-
-    conclude(folder, quiet=False)
+    report_runs(options.runs)
 
 
 @app.command()

@@ -128,31 +128,18 @@ class DiagnoseOptions:
 
 
 @settings
-class StudyOptions:
-    """What `study` takes next to the study.
-
-    Attributes:
-        out: the study's folder: made if absent, continued if it holds this study
-        seed: everything random follows from it
-        jobs: programs at once; on a CPU as many as cores, together with --parts
-        device: where to compute
-    """
-
-    out: Path
-    seed: Seed = 0
-    jobs: Count = 1
-    device: Device = "auto"
-
-
-@settings
 class ReportOptions:
     """What `report` takes.
 
     Attributes:
-        folder: a study's folder, or a run's
+        runs: run folders
     """
 
-    folder: Positional[Path]
+    runs: Positional[tuple[Path, ...]]
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise fault(self, "runs", text="report needs at least one run folder: policy-finetune report runs/NAME.")
 
 
 @settings
@@ -160,7 +147,7 @@ class DemoOptions:
     """What `demo` takes.
 
     Attributes:
-        out: where the study and its figures go
+        out: where the data, the runs and their figures go
         seed: everything random follows from it
         device: where to compute
     """

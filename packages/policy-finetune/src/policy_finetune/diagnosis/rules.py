@@ -48,7 +48,7 @@ LIMITS = (
     "63 settings, opposite in 3), not with this package's TD3-C; the limits for narrow data and misleading critics "
     "were set on InvertedDoublePendulum datasets alone. Not tested: sparse rewards, AntMaze, manipulation, many action "
     "dimensions, environments with random dynamics. Returns say little of a policy that goes most of the way to a "
-    "sparse reward. Where the stakes are high, run `policy-finetune study` on your own data."
+    "sparse reward. Where the stakes are high, try several ways on your own data."
 )
 
 #: Options by what is kept.

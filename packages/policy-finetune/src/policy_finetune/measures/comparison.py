@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 
 from paperloop.errors import UserError
 from paperloop_lab.stats import Interval, stratified_bootstrap
+from policy_finetune.measures.collapse import CollapseMetrics
 
-__all__ = ["Estimate", "clustered_interval", "mean_return", "paired_difference"]
+__all__ = ["Estimate", "clustered_interval", "collapse_intervals", "mean_return", "paired_difference"]
 
 #: Resamples of an interval.
 REPS = 4000
@@ -47,6 +48,35 @@ def clustered_interval(
         drawn[rep] = statistic(np.concatenate([group[rng.integers(0, len(group), len(group))] for group in chosen]))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(float(statistic(np.concatenate(groups))), float(low), float(high))
+
+
+#: What is said of an arm: all of `CollapseMetrics` that is a number.
+MEASURES = ("start", "min_over_start", "kept", "collapsed", "time_to_recover", "auc", "final")
+
+
+def collapse_intervals(
+    measured: Sequence[CollapseMetrics], starts: Sequence[Hashable], names: Sequence[str] = MEASURES
+) -> dict[str, Interval]:
+    """Return medians over agents with their intervals (`clustered_interval`), by measure; of `collapsed` the share.
+
+    Agents of which a measure is undefined do not count for it.
+
+    Args:
+        measured: of each agent.
+        starts: the pre-trained agent that each went out from.
+        names: of the measures.
+    """
+    out = {}
+    for name in names:
+        clusters: dict[Hashable, list[float]] = {}
+        for one, start in zip(measured, starts, strict=True):
+            undefined = name == "collapsed" and not one.collapse_defined
+            value = np.nan if undefined else float(getattr(one, name))
+            if np.isfinite(value):
+                clusters.setdefault(start, []).append(value)
+        groups = [np.array(group) for group in clusters.values()]
+        out[name] = clustered_interval(groups, np.mean if name == "collapsed" else np.median)
+    return out
 
 
 def mean_return(returns: np.ndarray) -> Estimate:

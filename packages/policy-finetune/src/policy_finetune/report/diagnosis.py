@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.errors import printable
+from paperloop.errors import note, printable
 from paperloop.files import write_json
 from paperloop.loop.metrics_file import finite_or_null
 from paperloop.settings import to_dict
+from paperloop_lab.console import show
 from policy_finetune.diagnosis.measures import Estimate
 from policy_finetune.diagnosis.rules import LIMITS, NARROW, AgentDiagnosis, DataDiagnosis, Diagnosis, recommend
-from policy_finetune.report.run import note
-from policy_finetune.report.tables import show
 
 __all__ = ["show_data", "show_diagnosis"]
 

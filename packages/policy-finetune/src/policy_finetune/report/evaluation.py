@@ -12,6 +12,7 @@ import numpy as np
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop_data import normalised_score
+from paperloop_lab.console import show
 from policy_finetune.config import OnlineConfig
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.envs.recorded import recorded
@@ -19,9 +20,8 @@ from policy_finetune.envs.rollouts import Returns, RolloutEnvs, UniformPolicy, e
 from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.measures.comparison import Estimate, mean_return, paired_difference
 from policy_finetune.report.run import numbered
-from policy_finetune.report.tables import show
 from policy_finetune.trainers.evaluators import score_task
-from policy_finetune.trainers.runs import run_config, seen_from
+from policy_finetune.trainers.runs import run_config, seen_from, starts_of
 
 __all__ = ["evaluate_runs"]
 
@@ -92,8 +92,7 @@ def _pairs(run: Measured, measured: Sequence[Measured]) -> tuple[Measured | None
         place = seen_from(run.folder, config.start).resolve()
         for before in measured:
             if before is not run and before.folder.resolve() == place:
-                starts = [agent.start for agent in config.agents]
-                starts = starts or [p for p in range(len(before.labels)) for _ in range(config.seeds)]
+                starts = starts_of(config, len(run.labels))
                 return before, starts, "differences: each agent and the one that it started from"
     first = measured[0]
     if first is run or (len(first.labels), first.spec.env_id) != (len(run.labels), run.spec.env_id):

@@ -1,4 +1,4 @@
-"""Learning curves of runs and studies, in the style of all packages."""
+"""Learning curves of runs, in the style of all packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from paperloop_lab.stats import Interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["run_figure", "study_figure"]
+__all__ = ["run_figure"]
 
 #: Metrics of training that are worth a panel: the first of them that vary are drawn, with what their axis says.
 TRAINING = {
@@ -81,35 +81,3 @@ def _thousands(axes: Any, steps: np.ndarray) -> None:
         from matplotlib.ticker import EngFormatter
 
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-
-
-def study_figure(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]) -> Figure:
-    """Draw the return over environment steps, a panel for each dataset: median and quartiles over agents by arm.
-
-    Args:
-        panels: title -> arm -> steps (T,) and returns (A, T).
-    """
-    arms = list(dict.fromkeys(arm for panel in panels.values() for arm in panel))
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure, grid = plots.new_figure(max(4.4 * columns, 6.4), 3.2 * lines + 0.25 * -(-len(arms) // 3), lines, columns)
-    axes_of = np.ravel(grid)
-    for place, (axes, (title, panel)) in enumerate(zip(axes_of, panels.items(), strict=False)):
-        for arm, (steps, returns) in panel.items():
-            low, middle, high = np.quantile(returns, [0.25, 0.5, 0.75], axis=0)
-            plots.band(axes, steps, Interval(middle, low, high), arms.index(arm), arm)
-            _thousands(axes, steps)
-        axes.set_title(plots.plain(title), loc="left")
-        axes.set_xlabel("environment steps")
-        axes.set_ylabel("return: median, quartiles" if place % columns == 0 else "")
-    for axes in axes_of[len(panels) :]:
-        axes.set_visible(False)
-    drawn = {}  # by arm: one may be on some of the datasets only
-    for axes in axes_of:
-        handles, names = axes.get_legend_handles_labels()
-        drawn |= dict(zip(names, handles, strict=True))
-    figure.legend(
-        [drawn[plots.plain(arm)] for arm in arms], [plots.plain(arm) for arm in arms], loc="outside lower center",
-        ncols=3, fontsize=9, frameon=False,
-    )  # fmt: skip
-    return figure

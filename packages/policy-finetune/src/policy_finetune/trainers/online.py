@@ -7,7 +7,6 @@ replay buffers on the device and does the block's updates.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,27 +18,27 @@ import numpy as np
 from jax import Array
 
 from paperloop.errors import NonFiniteError, UserError
-from paperloop.files import write_json
-from paperloop.jax_backend import load_pytree, save_pytree
+from paperloop.jax_backend import load_pytree
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset
-from policy_finetune.agents.programs import AgentLayout, stack, stack_weights, summary
+from policy_finetune.agents.programs import AgentLayout, stack, stack_weights
 from policy_finetune.agents.structure import weights_of
 from policy_finetune.config import SCHEMA, Best, DataOptions, OnlineAgent, OnlineConfig
 from policy_finetune.data.saved_policies import write_policies
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.pool import EnvPool
 from policy_finetune.envs.spec import EnvSpec
-from policy_finetune.learners.base import LearnerState, copy, q_over_bound
+from policy_finetune.learners.base import copy
 from policy_finetune.learners.registry import make_learner
-from policy_finetune.replay.buffers import Replay, ReplayState
+from policy_finetune.replay.buffers import Replay
 from policy_finetune.replay.packing import Layout, OfflineData
 from policy_finetune.replay.recorded import recorded_transitions
 from policy_finetune.trainers.arms import online_labels
+from policy_finetune.trainers.block import adjust_agents, collect_block, update_agents
 from policy_finetune.trainers.common import check_program, host_policy, reference_of, state_folder, with_nu0
 from policy_finetune.trainers.explorers import Explorer, Seen
-from policy_finetune.trainers.guard import Guard, carried_out
-from policy_finetune.trainers.online_state import DeviceState, OnlineState, filled
+from policy_finetune.trainers.guard import Guard
+from policy_finetune.trainers.online_state import DeviceState, OnlineState, read_host, read_place, write_state
 from policy_finetune.trainers.pretrained import Pretrained
 from policy_finetune.trainers.switch import switch_notes, take_over
 from policy_finetune.trainers.units import Units, check_members, datasets_of, packed
@@ -125,13 +124,15 @@ class OnlineTrainer:
         self._own = self._layout.place({"weights": stack_weights(weights), **self.replay.own})
         self._init_learner = jax.jit(self.learner.init)
         # (device state, offline rows, rows of the block, data of the agents); all consume the device state.
-        self._collect = self._compile(self._collect_all)
-        self._update = self._compile(self._update_all)
-        self._adjust = jax.jit(self._adjust_all, donate_argnums=0)
+        self._collect = self._compile(partial(collect_block, replay=self.replay))
+        rounds = config.rounds_per_block
+        update = partial(update_agents, replay=self.replay, learner=self.learner, layout=self._layout, rounds=rounds)
+        self._update = self._compile(update)
+        self._adjust = jax.jit(partial(adjust_agents, nu_boost=self._guard.config.nu_boost), donate_argnums=0)
         self._pool: EnvPool | None = None
         self._explorer = Explorer(config, self.layout, self.units)
         self.start_notes = self._switch_notes()
-        self._zero_info: dict[str, Any] = {}
+        self._zero_info: dict[str, Any] = {}  # metrics of a block without updates, once their shapes are known
 
     def _switch_notes(self) -> list[str]:
         """Compare the shapes of the pre-trained networks with those of the online learner."""
@@ -198,7 +199,10 @@ class OnlineTrainer:
         if learning:
             device, info = self._update(device, self._shared, rows, own)
         else:
-            info = self._no_info(device, rows, own)
+            if not self._zero_info:
+                shapes = jax.eval_shape(self._update, device, self._shared, rows, own)[1]
+                self._zero_info = {name: np.zeros(value.shape, np.float32) for name, value in shapes.items()}
+            info = self._zero_info
             device = self._collect(device, self._shared, rows, own)
         guard, orders = self._guard.watch(state.guard, seen.finished, learning, seen.uniform)
         if orders is not None:
@@ -218,66 +222,6 @@ class OnlineTrainer:
         except Exception as error:
             error.intact_state = before  # ty: ignore[missing-attribute]  # see paperloop.Trainer.step
             raise
-
-    def _no_info(self, device: DeviceState, rows: Array, own: Any) -> dict[str, Any]:
-        """Zeros in the shape of the updates' metrics."""
-        if not self._zero_info:
-            shapes = jax.eval_shape(self._update, device, self._shared, rows, own)[1]
-            self._zero_info = {name: np.zeros(value.shape, np.float32) for name, value in shapes.items()}
-        return self._zero_info
-
-    # On the device, for all agents that it holds
-
-    def _collect_all(self, shared: Array, own: Any) -> DeviceState:
-        device, rows, data = own
-        block = data["block"][0]
-        rings = self.replay.insert(device.replay.rows, rows, block)
-        balanced = device.replay.balanced
-        if balanced is not None:
-            balanced = jax.vmap(lambda state: self.replay.enter(state, block))(balanced)
-        return dataclasses.replace(device, replay=ReplayState(rings, balanced))
-
-    def _update_all(self, shared: Array, own: Any) -> tuple[DeviceState, dict[str, Array]]:
-        device, rows, data = own
-        # The rings stay outside of what is mapped over agents: each agent only reads its own by index.
-        rings = self.replay.insert(device.replay.rows, rows, data["block"][0])
-
-        def one(x: Any) -> Any:
-            index, *rest = x
-            return self._update_one(shared, lambda at: rings[index, at], *rest)
-
-        agents = jnp.arange(len(rows))
-        learner, balanced, key, info = self._layout.each(
-            one, (agents, device.learner, device.replay.balanced, device.key, data)
-        )
-        return DeviceState(learner, ReplayState(rings, balanced), device.home, key), info
-
-    def _update_one(
-        self, shared: Array, online: Any, learner: LearnerState, balanced: Any, key: Array, data: Any
-    ) -> Any:
-        """Do one agent's updates of a block; return its learner, what its replay learned, its key and the metrics."""
-        weights, config = data["weights"], self.learner.config
-        balanced = self.replay.prepare(self.replay.enter(balanced, data["block"]), data)
-        shape = (config.policy_delay, config.batch_size)
-
-        def body(carry: Any, _: None) -> tuple[Any, dict[str, Array]]:
-            learner, balanced, key = carry
-            key, draw_key, round_key = jax.random.split(key, 3)
-            rows, balanced, share = self.replay.sample(balanced, online, shared, draw_key, shape, data, learner.updates)
-            batches = self.layout.split(rows)
-            learner, info = self.learner.round(learner, batches, round_key, weights)
-            info |= q_over_bound(info, batches.reward, weights["discount"])
-            return (learner, balanced, key), info | {"offline_share": share}
-
-        carry = (learner, balanced, key)
-        (learner, balanced, key), infos = jax.lax.scan(body, carry, length=self.config.rounds_per_block)
-        return learner, balanced, key, summary(infos, learner.params)
-
-    def _adjust_all(self, device: DeviceState, orders: Any) -> DeviceState:
-        """Carry out what the guard ordered: remember this actor, or go home."""
-        adjust = jax.vmap(partial(carried_out, nu_boost=self._guard.config.nu_boost))
-        learner, home = adjust(device.learner, device.home, orders)
-        return dataclasses.replace(device, learner=learner, home=home)
 
     # What others ask
 
@@ -326,12 +270,7 @@ class OnlineTrainer:
         """
         folder = state_folder(folder)
         self.pretrained(state).save(folder / "start")
-        save_pytree(dataclasses.replace(state.device, learner=None), folder)
-        host = {f"env.{f.name}": getattr(state.env, f.name) for f in dataclasses.fields(state.env)}
-        host |= {f"guard.{f.name}": getattr(state.guard, f.name) for f in dataclasses.fields(state.guard)}
-        np.savez(folder / "host.npz", **host)
-        place = {"block": state.block, "seed": state.seed, "capacity": self.replay.capacity}
-        write_json(folder / "place.json", place | {"offline_rows": self.replay.digest})
+        write_state(state, folder, capacity=self.replay.capacity, offline_rows=self.replay.digest)
         write_policies(folder, self.canonical_policy(state), self.spec, self.agents)
 
     def restore(self, folder: str | Path, like: OnlineState) -> OnlineState:
@@ -342,9 +281,7 @@ class OnlineTrainer:
             UserError: the pre-trained agents or the offline data are others.
         """
         folder = Path(folder)
-        place = json.loads((folder / "place.json").read_text())
-        with np.load(folder / "host.npz", allow_pickle=False) as host:
-            arrays = {name: host[name] for name in host.files}
+        place = read_place(folder)
         saved = Pretrained.load(folder / "start", like.device.learner)
         empty = like.device.replay
         if place["capacity"] != self.replay.capacity:  # of a longer or shorter run
@@ -356,6 +293,6 @@ class OnlineTrainer:
             raise UserError(f"{folder} was written by a run that started from other pre-trained agents.")
         if place["offline_rows"] != self.replay.digest:
             raise UserError(f"{folder} was written by a run with other offline data: give it the same datasets.")
-        env, guard = filled(like.env, arrays, "env", folder), filled(like.guard, arrays, "guard", folder)
+        env, guard = read_host(like, folder)
         self._pool_of(place["seed"])
         return OnlineState(device, env, guard, place["block"], place["seed"])

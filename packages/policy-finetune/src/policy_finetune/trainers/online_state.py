@@ -13,11 +13,14 @@ import numpy as np
 from jax import Array
 
 from paperloop.errors import CheckpointError
+from paperloop.files import write_json
+from paperloop.jax_backend import save_pytree
+from paperloop.settings import read_json
 from policy_finetune.envs.pool import EnvState
 from policy_finetune.replay.buffers import ReplayState
 from policy_finetune.trainers.guard import GuardState
 
-__all__ = ["DeviceState", "OnlineState", "filled"]
+__all__ = ["DeviceState", "OnlineState", "read_host", "read_place", "write_state"]
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["learner", "replay", "home", "key"], meta_fields=[])
@@ -57,7 +60,32 @@ class OnlineState:
     seed: int
 
 
-def filled(like: Any, arrays: Mapping[str, np.ndarray], name: str, folder: Path) -> Any:
+def write_state(state: OnlineState, folder: Path, **place: Any) -> None:
+    """Write all but the learners: what lies on the device, where the environments stand, and `place` with it."""
+    save_pytree(dataclasses.replace(state.device, learner=None), folder)
+    host = {f"env.{f.name}": getattr(state.env, f.name) for f in dataclasses.fields(state.env)}
+    host |= {f"guard.{f.name}": getattr(state.guard, f.name) for f in dataclasses.fields(state.guard)}
+    np.savez(folder / "host.npz", **host)
+    write_json(folder / "place.json", {"block": state.block, "seed": state.seed} | place)
+
+
+def read_place(folder: Path) -> dict[str, Any]:
+    """Return block, seed and what else `write_state` was given."""
+    return read_json(folder / "place.json")
+
+
+def read_host(like: OnlineState, folder: Path) -> tuple[EnvState, GuardState]:
+    """Return where the environments stand and what the guard remembers.
+
+    Raises:
+        CheckpointError: they do not fit `like`.
+    """
+    with np.load(folder / "host.npz", allow_pickle=False) as host:
+        arrays = {name: host[name] for name in host.files}
+    return _filled(like.env, arrays, "env", folder), _filled(like.guard, arrays, "guard", folder)
+
+
+def _filled(like: Any, arrays: Mapping[str, np.ndarray], name: str, folder: Path) -> Any:
     """Return a dataclass of arrays from `name.field` entries, checked against `like`."""
     values = {}
     for field in dataclasses.fields(like):

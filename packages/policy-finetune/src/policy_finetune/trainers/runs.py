@@ -15,7 +15,7 @@ from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.measures.readings import config_type
 from policy_finetune.trainers.pretrained import Pretrained, blank
 
-__all__ = ["data_files", "environment_of_run", "load_start", "run_config", "seen_from", "spec_of"]
+__all__ = ["data_files", "environment_of_run", "load_start", "run_config", "seen_from", "spec_of", "starts_of"]
 
 
 def run_config(folder: str | Path) -> OfflineConfig | OnlineConfig:
@@ -101,6 +101,11 @@ def data_files(config: OfflineConfig | OnlineConfig, folder: str | Path | None =
         return tuple(str(seen_from(folder, file)) for file in config.data)
     before = seen_from(folder, config.start)
     return data_files(run_config(before), before)
+
+
+def starts_of(config: OnlineConfig, agents: int) -> list[int]:
+    """Return the index of the pre-trained agent that each of a run's agents went out from."""
+    return [agent.start for agent in config.agents] or [i // config.seeds for i in range(agents)]
 
 
 def environment_of_run(folder: str | Path) -> EnvSpec | str:

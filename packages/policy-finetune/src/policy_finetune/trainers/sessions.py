@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paperloop.errors import UserError, printable, setting
+from paperloop.errors import UserError, note, setting
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions, OfflineConfig, OnlineConfig
 from policy_finetune.data.checks import load_for, load_options
@@ -26,11 +25,6 @@ __all__ = ["evaluation_blocks", "load_trainer", "offline_trainer", "online_train
 EARLY = (250, 500, 1000, 2000)
 
 
-def _say(notes: Iterable[str], quiet: bool) -> None:
-    for note in () if quiet else notes:
-        print(printable(f"note: {note}"), file=sys.stderr)
-
-
 def _load_datasets(
     spec: EnvSpec, files: Sequence[str], batch_size: int, loading: DataOptions, quiet: bool
 ) -> list[EpisodeDataset]:
@@ -38,7 +32,7 @@ def _load_datasets(
     out = []
     for file in files:
         data, findings = load_for(spec, file, batch_size=batch_size, **load_options(loading))
-        _say(findings, quiet)
+        note(() if quiet else findings)
         out.append(data)
     return out
 
@@ -116,9 +110,9 @@ def _other_version(config: OnlineConfig, spec: EnvSpec, quiet: bool) -> EnvSpec:
             f"The pre-trained agents of {config.start} are for {spec.env_id}, and {setting('env_id')} names "
             f"{config.env_id}: name another version of the same task at most."
         )
-    if spec.arguments:
+    if spec.arguments and not quiet:
         before = f"the pre-trained agents are for {spec.env_id} with {spec.arguments}"
-        _say([f"{before}, and {config.env_id} is made with its defaults"], quiet)
+        note([f"{before}, and {config.env_id} is made with its defaults"])
     return EnvSpec.of(config.env_id, observation_keys=config.loading.observation_keys or spec.observation_keys)
 
 

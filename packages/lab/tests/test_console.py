@@ -2,7 +2,7 @@
 
 import pytest
 
-from policy_finetune.report.tables import show
+from paperloop_lab.console import show
 
 HEADINGS = ["arm", "agents", "start", "min/start", "recovered", "area", "final"]
 ROWS = [

@@ -1,1 +1,0 @@
-"""Studies: which runs, running them, and what they say."""
