@@ -105,7 +105,7 @@ TIERS = {
     ),
     "cpu": Tier(_arms("imp", "ipd", "coin"), 3),
     "meta": Tier(tuple(name for name in ARMS if "coala" in name or "ppo" in name), 3),
-    "room": Tier(_arms("in the matrix"), 1),
+    "room": Tier(_arms("in the matrix"), 1, {"generations": 100}),
     "gpu": Tier(
         _arms("imp", "ipd"), 5,
         {"meta.population": 1000, "trial.co_players": 10, "trial.steps": 100, "trial.episodes": 100,
