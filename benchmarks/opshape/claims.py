@@ -3,7 +3,7 @@
     python -m benchmarks.opshape.claims --tier smoke    # a minute: everything runs
     python -m benchmarks.opshape.claims --tier cpu      # a quarter of an hour
     python -m benchmarks.opshape.claims --tier meta     # M-FOS by PPO, correct and as in pax; COALA-PG's objectives
-    python -m benchmarks.opshape.claims --tier room     # InTheMatrix, in both payoffs: hours, one seed
+    python -m benchmarks.opshape.claims --tier room     # InTheMatrix, in both payoffs: half an hour, one seed
     python -m benchmarks.opshape.claims --tier gpu      # the paper's matrix games, 1000 candidates, 1000 generations
 
 Every arm is a preset with changes, three seeds in one program, and a run folder below `--runs`: a benchmark that was
@@ -185,20 +185,27 @@ def verdicts(numbers: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, 
 
 def draw(numbers: Mapping[str, Json]) -> Figure:
     """Return the learning curves of all arms, a panel a game."""
-    games = list(dict.fromkeys(ARMS[arm][0] for arm in numbers))
+    games = list(dict.fromkeys(_game(arm) for arm in numbers))
     figure = Figure(figsize=(4.2 * len(games), 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, game in zip(figure.subplots(1, len(games), squeeze=False)[0], games, strict=True):
-        for arm in (arm for arm in numbers if ARMS[arm][0] == game):
+        for arm in (arm for arm in numbers if _game(arm) == game):
             curves = np.asarray(numbers[arm]["curve"])
             at = numbers[arm]["generations_per_row"] * np.arange(1, curves.shape[1] + 1)
-            (line,) = axes.plot(at, curves.mean(0), label=arm.split(maxsplit=1)[1].removeprefix("game "))
+            (line,) = axes.plot(at, curves.mean(0), label=arm.removeprefix(f"{game} "))
             axes.fill_between(at, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.15, lw=0)
         axes.set_title(game)
         axes.set_xlabel("generation")
         axes.legend(frameon=False, fontsize=8)
     figure.axes[0].set_ylabel("reward per step of all candidates")
     return figure
+
+
+def _game(arm: str) -> str:
+    """Return the first words of an arm's name."""
+    return next(
+        game for game in ("in the matrix ipd", "in the matrix imp", "coin game", "imp", "ipd") if arm.startswith(game)
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
