@@ -76,9 +76,9 @@ def test_the_report_has_its_figure(found, tmp_path):
 
 def test_tables_on_the_screen_cannot_steer_the_terminal(found, capsys):
     print_evaluation(dataclasses.replace(found, measured={"a\x1b[2J[/b]": found.measured["dr"]}))
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
     assert "\x1b[2J" not in shown
     assert "\\x1b[2J[/b]" in shown
     assert "optimality" in shown
     assert "20 %" in shown
-    assert "Note: Something was left out." in shown
+    assert "note: Something was left out." in said

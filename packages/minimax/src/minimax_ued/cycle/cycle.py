@@ -23,21 +23,20 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from minimax_ued.config import PPOConfig, TaughtConfig, TrainConfig
-from minimax_ued.curricula.choice import Choice, choose_alternating, choose_curated, choose_parallel, edited, new_levels
+from minimax_ued.config import TrainConfig
+from minimax_ued.curricula.choice import Choice, choose_alternating, choose_curated, choose_parallel, new_levels
 from minimax_ued.curricula.curators import Curator
-from minimax_ued.curricula.edits import choose_parents, edit_levels
+from minimax_ued.curricula.edits import edit_levels
+from minimax_ued.cycle import lessons
 from minimax_ued.cycle.playing import Playing
-from minimax_ued.cycle.state import Keys, Played, TrainState
+from minimax_ued.cycle.state import Keys, TrainState
 from minimax_ued.cycle.totals import Totals, by_student, mean_total
 from minimax_ued.envs.base import Environment
 from minimax_ued.learning.axes import over_axis
 from minimax_ued.learning.layout import Constraint, unconstrained
-from minimax_ued.learning.ppo import PPO_METRICS, Batch, make_optimizer, ppo_update
+from minimax_ued.learning.ppo import make_optimizer
 from minimax_ued.nets.students import Student
 from minimax_ued.replay.buffer import BufferState, LevelBuffer
-from minimax_ued.replay.scores import EpisodeStatistics
-from minimax_ued.teachers.regret import teacher_rewards
 from minimax_ued.teachers.teaching import Construction, Teaching
 
 __all__ = ["Cycle"]
@@ -137,24 +136,21 @@ class Cycle:
         totals = played.totals
         if self.buffer is not None:
             totals |= over_axis(seeds, lambda replay: self._spread(mean_total("replay", replay)))(choice.replay[:, 0])
-        state, ppo = self._where_any(learn, self._learn, self._no_metrics(state), state, played.batch, keys.learn)
+        update = partial(lessons.learn, config=config, student=self.student, constrain=self.constrain)
+        instead = lessons.nothing_learned(config, state)
+        state, ppo = self._where_any(learn, update, instead, state, played.batch, keys.learn)
         totals = by_student(totals | ppo, config.n_students)
-        if construction is not None:
-            state, taught = self._where_any(
-                ~replay, self._teach, self._no_lesson(state), state, construction, played.statistics, keys.teach
-            )
+        if construction is not None and self.teaching is not None:
+            teach = partial(lessons.teach, config=config, teaching=self.teaching)
+            instead = lessons.nothing_taught(config, state)
+            lesson = construction, played.statistics, keys.teach
+            state, taught = self._where_any(~replay, teach, instead, state, *lesson)
             totals |= taught
         if method.explores:
-            state, explored = self._where_any(
-                choice.replay[:, 0],
-                self._explore,
-                self._nothing_explored(state),
-                state,
-                choice,
-                played.statistics,
-                played.scores,
-                keys.explore,
-            )
+            explore = partial(lessons.explore, config=config, playing=self.playing)
+            instead = lessons.nothing_explored(config, state)
+            seen = choice, played.statistics, played.scores, keys.explore
+            state, explored = self._where_any(choice.replay[:, 0], explore, instead, state, *seen)
             totals |= explored
         return state, totals
 
@@ -229,93 +225,7 @@ class Cycle:
 
         return over_axis(students, alternating)(content, keys)
 
-    def _learn(self, wanted: Array, state: TrainState, batch: Batch, key: Array) -> tuple[TrainState, Totals]:
-        config = self.config
-        lr = self._annealed(config.ppo, state)
-
-        def update(params: Any, opt_state: Any, batch: Batch, key: Array) -> tuple[Any, Any, dict[str, Array]]:
-            return ppo_update(config.ppo, self.student, params, opt_state, batch, key, lr=lr, constrain=self.constrain)
-
-        keys = jax.random.split(key, config.n_students)
-        params, opt_state, metrics = over_axis(config.n_students, update)(state.params, state.opt_state, batch, keys)
-        params, opt_state = _choose_tree(wanted, (params, opt_state), (state.params, state.opt_state))
-        weight = jnp.broadcast_to(wanted.astype(jnp.float32), (config.n_students,))
-        totals = {name: (weight * value, weight) for name, value in metrics.items()}
-        return state.replace(params=params, opt_state=opt_state), totals
-
-    def _teach(
-        self, wanted: Array, state: TrainState, record: Construction, statistics: EpisodeStatistics, key: Array
-    ) -> tuple[TrainState, Totals]:
-        method, teaching = self.config.method, self.teaching
-        assert isinstance(method, TaughtConfig)
-        assert teaching is not None
-        assert state.teacher is not None
-        rewards = teacher_rewards(method.objective, statistics)
-        lr = self._annealed(method.teacher.ppo, state)
-        teacher, metrics = teaching.learn(state.teacher, record, rewards, key, lr)
-        weight = wanted.astype(jnp.float32)
-        totals = {f"teacher/{name}": (weight * value, weight) for name, value in metrics.items()}
-        totals |= mean_total("teacher/reward", rewards, jnp.broadcast_to(wanted, rewards.shape))
-        return state.replace(teacher=_choose_tree(wanted, teacher, state.teacher)), totals
-
-    def _explore(
-        self,
-        wanted: Array,
-        state: TrainState,
-        choice: Choice,
-        statistics: EpisodeStatistics,
-        scores: Array,
-        key: Array,
-    ) -> tuple[TrainState, Totals]:
-        """Edit the levels that were replayed, play the results without learning from them, offer them to the buffer."""
-        buffer, mutation, n = self.buffer, self.config.method.mutation, self.config.n_envs
-        assert buffer is not None
-        assert mutation is not None
-
-        def one(params: Any, content: BufferState, choice: Choice, ease: Array, key: Array) -> Played:
-            edit_key, play_key = jax.random.split(key)
-            parents = choose_parents(mutation, choice, ease, n)
-            edits = edit_levels(mutation, self.env, edit_key, parents.levels, parents.n_mutations)
-            children = edited(buffer, content, *edits)
-            played = self.playing.one(params, content, children, play_key)
-            return played.replace(batch=None, totals={"mutation/score": played.totals["level/score"]})
-
-        # An unfinished level has score -inf: infinitely easy or hard would both be wrong, so that it counts as neither.
-        ease = statistics.mean_return - jnp.where(jnp.isfinite(scores), scores, 0.0)
-        keys = jax.random.split(key, self.config.n_students)
-        played = over_axis(self.config.n_students, one)(state.params, state.buffer, choice, ease, keys)
-        weight = wanted.astype(jnp.float32)
-        totals = {name: (weight * total[0], weight * count[0]) for name, (total, count) in played.totals.items()}
-        content = _choose_tree(wanted, played.content, state.buffer)
-        rollouts = jnp.where(wanted, self.config.n_students, 0)
-        return state.replace(buffer=content, rollouts=state.rollouts + rollouts.astype(jnp.uint32)), totals
-
-    # --- what comes instead of a part that no seed wants ---
-
-    def _no_metrics(self, state: TrainState) -> Any:
-        if self.config.method.always_learns:
-            return None
-        zeros = jnp.zeros((self.config.seeds, self.config.n_students))
-        return state, {name: (zeros, zeros) for name in PPO_METRICS}
-
-    def _no_lesson(self, state: TrainState) -> Any:
-        if not self.config.method.alternates:
-            return None
-        zeros = jnp.zeros(self.config.seeds)
-        return state, {f"teacher/{name}": (zeros, zeros) for name in (*PPO_METRICS, "reward")}
-
-    def _nothing_explored(self, state: TrainState) -> Any:
-        zeros = jnp.zeros(self.config.seeds)
-        return state, {"mutation/score": (zeros, zeros)}
-
     # --- small parts ---
-
-    def _annealed(self, ppo: PPOConfig, state: TrainState) -> Array:
-        if not ppo.anneal_lr:
-            return jnp.float32(ppo.lr)
-        # Held at 0 in a run that is continued beyond its length, where it would turn negative.
-        done = (state.cycles - 1).astype(jnp.float32)
-        return ppo.lr * jnp.maximum(1 - done / self.config.total_cycles, 0)
 
     def _same(self, key: Array) -> Array:
         return jnp.broadcast_to(key, (self.config.n_students,))
@@ -323,7 +233,3 @@ class Cycle:
     def _spread(self, tree: Any, students: int | None = None) -> Any:
         students = self.config.n_students if students is None else students
         return jax.tree.map(lambda x: jnp.broadcast_to(x, (students, *jnp.shape(x))), tree)
-
-
-def _choose_tree(mask: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda x, y: jnp.where(mask, x, y), new, old)

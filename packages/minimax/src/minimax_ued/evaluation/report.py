@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minimax_ued.evaluation.measure import Evaluation
-from paperloop.errors import UserError, printable
+from paperloop.errors import UserError, note
 from paperloop.files import write_atomically, write_json
 from paperloop.loop.provenance import provenance
 from paperloop_lab import plots, stats
+from paperloop_lab.console import show
 
 __all__ = ["print_evaluation", "to_json", "write_evaluation"]
 
@@ -32,20 +33,9 @@ class _Table(NamedTuple):
 
 def print_evaluation(found: Evaluation) -> None:
     """Print the tables: tasks down, runs and controls across."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console()
     for title, head, rows in _tables(found):
-        table = Table(title=title)
-        for i, name in enumerate(head):
-            table.add_column(Text(printable(name)), justify="right" if i else "left")
-        for row in rows:
-            table.add_row(*(Text(printable(cell)) for cell in row))
-        console.print(table)
-    for note in found.notes:
-        console.print(printable(f"Note: {note}"), markup=False, highlight=False)
+        show(head, rows, title=title)
+    note(found.notes)
 
 
 def write_evaluation(found: Evaluation, folder: Path) -> list[Path]:
