@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from paperloop.errors import UserError
-from paperloop_data import EpisodeDataset, dataset_path, format_of, read_minari
+from paperloop_data import EpisodeDataset, dataset_path, format_of, is_minari, read_minari
 
 BOX = {"type": "Box", "dtype": "float32", "shape": [3], "low": [-1.0] * 3, "high": [1.0] * 3}
 
@@ -170,6 +170,8 @@ def test_a_local_dataset_is_found_by_its_id(tmp_path, monkeypatch):
     data.save(tmp_path / "mujoco" / "hopper" / "expert-v0", dataset_id="mujoco/hopper/expert-v0")
     assert EpisodeDataset.load("mujoco/hopper/expert-v0").equals(data)
     assert format_of("mujoco/hopper/expert-v0") == "minari"
+    assert is_minari("mujoco/hopper/expert-v0")
+    assert not is_minari("mujoco/hopper/nonesuch-v0")
     assert dataset_path("mujoco/hopper/expert-v0") == tmp_path / "mujoco" / "hopper" / "expert-v0"
     with pytest.raises(UserError, match=r"no Minari dataset of that id in .*`minari download mujoco/hopper/medium-v0`"):
         EpisodeDataset.load("mujoco/hopper/medium-v0")

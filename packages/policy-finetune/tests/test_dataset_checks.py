@@ -9,7 +9,7 @@ import pytest
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset
 from policy_finetune.config import DataOptions
-from policy_finetune.data.checks import check_dataset, load_for, load_options
+from policy_finetune.data.checks import load_for, load_options
 from policy_finetune.data.policies import load_policy
 from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.replay.packing import OfflineData
@@ -37,11 +37,11 @@ def toy(episodes=4, length=5, spec=SPEC, **changes):
 
 def test_what_is_in_order_is_silent_and_canonical():
     before = toy()
-    data, said = check_dataset(before, SPEC, batch_size=20)
+    data, said = load_for(SPEC, before, batch_size=20)
     assert said == []
     np.testing.assert_allclose(data.actions, before.actions / [1, 2] - [0, 1], atol=1e-6)
     assert np.abs(data.actions).max() <= 1
-    again, said = check_dataset(data, SPEC)  # not converted a second time
+    again, said = load_for(SPEC, data)  # not converted a second time
     np.testing.assert_array_equal(again.actions, data.actions)
     assert said == []
 
@@ -50,7 +50,7 @@ def test_a_file_is_read_and_checked(tmp_path):
     path = toy().save(tmp_path / "a.npz")
     data, said = load_for(SPEC, path)
     assert said == []
-    np.testing.assert_array_equal(data.actions, check_dataset(toy(), SPEC)[0].actions)
+    np.testing.assert_array_equal(data.actions, load_for(SPEC, toy())[0].actions)
     assert data.provenance[-1] == {"action": "canonical actions", "clipped": 0}
     np.testing.assert_array_equal(load_for(SPEC, toy())[0].actions, data.actions)
 
@@ -127,7 +127,7 @@ def test_options_of_a_configuration_are_those_of_the_reader(tmp_path):
 )
 def test_what_does_not_fit_is_refused(changes, options, says):
     with pytest.raises(UserError, match=says) as caught:
-        check_dataset(toy(**changes), SPEC, **options)
+        load_for(SPEC, toy(**changes), **options)
     assert "\n" not in str(caught.value)
 
 
@@ -152,7 +152,7 @@ def shuffled():
     ],
 )
 def test_what_is_doubtful_is_said_in_one_sentence(changes, says):
-    data, said = check_dataset(toy(**changes), SPEC)
+    data, said = load_for(SPEC, toy(**changes))
     assert len([s for s in said if re.search(says, s)]) == 1, said
     assert all(s.endswith(".") and "\n" not in s for s in said)
     assert data.num_steps == 20
@@ -162,7 +162,7 @@ def test_actions_out_of_bounds_are_clipped_and_counted():
     actions = toy().actions.copy()
     actions[3] = [-2, 4.5]
     actions[4, 0] = np.float32(1 + 3e-6)  # rounding
-    data, said = check_dataset(toy(actions=actions), SPEC)
+    data, said = load_for(SPEC, toy(actions=actions))
     assert len(said) == 1
     assert "2 of 40 action values lie outside" in said[0]
     assert "row 3 (episode 0, step 3), which is -2 in [-1, 1]" in said[0]
@@ -174,10 +174,10 @@ def test_actions_out_of_bounds_are_clipped_and_counted():
 def test_canonical_actions_of_an_environment_with_wider_bounds():
     spec = EnvSpec("Toy-v1", 3, 2, [-2, -2], [2, 2], 5)
     actions = np.random.default_rng(0).uniform(-1, 1, (200, 2)).astype(np.float32)
-    data, said = check_dataset(toy(episodes=40, spec=spec, actions=actions), spec)
+    data, said = load_for(spec, toy(episodes=40, spec=spec, actions=actions))
     assert any("load them with actions='canonical'" in sentence for sentence in said)
     np.testing.assert_allclose(data.actions, actions / 2)
-    data, said = check_dataset(toy(episodes=40, spec=spec, actions=actions), spec, actions="canonical")
+    data, said = load_for(spec, toy(episodes=40, spec=spec, actions=actions), actions="canonical")
     assert said == []
     np.testing.assert_array_equal(data.actions, actions)
 
@@ -185,7 +185,7 @@ def test_canonical_actions_of_an_environment_with_wider_bounds():
 def test_time_limits_that_are_called_terminal():
     """All of them, or only those at the limit where others end by themselves."""
     data = toy()
-    fixed, said = check_dataset(toy(terminated=data.truncated, truncated=np.zeros(20, bool)), SPEC)
+    fixed, said = load_for(SPEC, toy(terminated=data.truncated, truncated=np.zeros(20, bool)))
     assert said == [
         "4 of 4 episodes are called terminated at the time limit of 5 steps; they are taken for truncated, so that "
         "value targets bootstrap there."
@@ -195,11 +195,11 @@ def test_time_limits_that_are_called_terminal():
     ends = np.zeros(20, bool)
     ends[[2, 7, 12, 17, 19]] = True
     options = {"terminated": ends, "truncated": np.zeros(20, bool), "next_observations": toy().observations + 1}
-    fixed, said = check_dataset(toy(**options), SPEC)
+    fixed, said = load_for(SPEC, toy(**options))
     assert fixed.lengths.tolist() == [3, 5, 5, 5, 2]
     assert fixed.terminated[[2, 7, 12, 17, 19]].tolist() == [True, False, False, False, True]
     assert said[0].startswith("3 of 5 episodes are called terminated at the time limit")
-    kept, _ = check_dataset(toy(**options), SPEC, time_limits=False)
+    kept, _ = load_for(SPEC, toy(**options), time_limits=False)
     np.testing.assert_array_equal(kept.terminated, ends)
 
 
@@ -207,7 +207,7 @@ def test_single_numbers_a_step_become_vectors():
     spec = EnvSpec("Toy-v1", 1, 1, [-1], [1], 5)
     rng = np.random.default_rng(0)
     flat = toy(spec=spec, actions=rng.uniform(-1, 1, 20), observations=rng.normal(size=20), next_observations=None)
-    data, _ = check_dataset(flat, spec)
+    data, _ = load_for(spec, flat)
     assert data.observations.shape == data.actions.shape == (20, 1)
 
 
@@ -257,7 +257,7 @@ def test_one_step_episodes_load():
     """Each step is an episode of its own, so that no step lies inside one."""
     one = toy(episodes=12, length=1, terminated=np.ones(12, bool), truncated=np.zeros(12, bool))
     assert one.next_observations is not None
-    data, said = check_dataset(one, SPEC)
+    data, said = load_for(SPEC, one)
     assert data.lengths.tolist() == [1] * 12
     assert not [s for s in said if "shuffled" in s]
     packed = OfflineData.pack([data])

@@ -12,6 +12,7 @@ import scipy.stats
 from paperloop.errors import CheckpointError, UserError
 from paperloop.settings import save_config
 from paperloop_data import EpisodeDataset, write_d4rl
+from paperloop_lab.stats import Interval
 from policy_finetune import cli
 from policy_finetune.config import (
     SCHEMA,
@@ -26,7 +27,6 @@ from policy_finetune.data.make import make_dataset
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.diagnosis.diagnose import diagnose_data, diagnose_run
 from policy_finetune.diagnosis.measures import (
-    Estimate,
     action_spread,
     difference_of_means,
     mean_of,
@@ -98,7 +98,7 @@ def test_action_spread_is_the_noise_and_not_the_policy(sigma):
 
 
 def estimate(point, half=1.0):
-    return Estimate(point, point - half, point + half)
+    return Interval(point, point - half, point + half)
 
 
 def diagnosis(

@@ -118,6 +118,22 @@ def test_export_as_a_command(home, tmp_path, capsys):
     assert "is not a run folder" in capsys.readouterr().err
 
 
+def test_onnx_acts_as_predict_does(home, tmp_path, capsys):
+    onnx = pytest.importorskip("onnx")
+    from onnx.reference import ReferenceEvaluator
+
+    out = tmp_path / "policy.onnx"
+    assert cli.main(["export", str(home / "r" / "tuned"), "--agent", "1", "--out", str(out)]) == 0
+    assert cli.main(["export", str(home / "r" / "tuned"), "--out", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    policy = load_run(home / "r" / "tuned").policies[1]
+    observations = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    (actions,) = ReferenceEvaluator(str(out)).run(None, {"observation": observations})
+    np.testing.assert_allclose(actions, policy.predict(observations), rtol=0, atol=1e-6)
+    about = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
+    assert about == {"env_id": "Pendulum-v1", "agent": "td3 append"}
+
+
 def test_what_cannot_be_exported_is_one_sentence(home, tmp_path):
     run = load_run(home / "r" / "td3bc")
     with pytest.raises(UserError, match="There is no agent 2: there are 2"):

@@ -8,7 +8,7 @@ import policy_finetune.cli as cli
 from paperloop.errors import UserError
 from paperloop_data import EpisodeDataset, RecordedEnvironment, environment_of
 from policy_finetune.config import DataOptions, OfflineConfig
-from policy_finetune.data.checks import check_dataset, load_for
+from policy_finetune.data.checks import load_for
 from policy_finetune.data.make import from_replay, make_dataset
 from policy_finetune.envs.recorded import differences, spec_of_recorded
 from policy_finetune.envs.spec import EnvSpec
@@ -72,13 +72,13 @@ def test_a_run_on_a_dataset_uses_what_is_on_record(pendulum, tmp_path, where):
 
 def test_what_differs_from_the_record_is_said(pendulum):
     heavy = pendulum.replace(attributes=HEAVY)
-    said = [s for s in check_dataset(heavy, EnvSpec.of("Pendulum-v1"))[1] if "recorded" in s]
+    said = [s for s in load_for(EnvSpec.of("Pendulum-v1"), heavy)[1] if "recorded" in s]
     assert said == [
         "The data were recorded in Pendulum-v1 with g 2.0 and a time limit of 50 steps, and will be used with the "
         "default g and one of 200: returns are not comparable; leave out env_id to use the environment as recorded."
     ]
     same = EnvSpec.of("Pendulum-v1", {"g": 2.0}, max_episode_steps=50)
-    assert not [s for s in check_dataset(heavy, same)[1] if "recorded" in s]
+    assert not [s for s in load_for(same, heavy)[1] if "recorded" in s]
 
 
 def test_of_a_name_alone_nothing_is_known_to_differ():

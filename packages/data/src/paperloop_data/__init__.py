@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         dataset_path,
         download,
         format_of,
+        is_minari,
         load,
         read_arrays,
         read_d4rl,
@@ -37,9 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "REFERENCE_SCORES", "Episode", "EpisodeDataset", "Reading", "RecordedEnvironment", "Transitions",
-    "UnusedOptionWarning", "dataset_path", "download", "environment_of", "findings", "format_of", "load", "next_rows",
-    "normalised_score", "read_arrays", "read_d4rl", "read_minari", "read_npz", "save", "write_arrays", "write_d4rl",
-    "write_minari", "write_npz",
+    "UnusedOptionWarning", "dataset_path", "download", "environment_of", "findings", "format_of", "is_minari", "load",
+    "next_rows", "normalised_score", "read_arrays", "read_d4rl", "read_minari", "read_npz", "save",
+    "write_arrays", "write_d4rl", "write_minari", "write_npz",
 ]  # fmt: skip
 
 

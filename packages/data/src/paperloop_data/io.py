@@ -27,8 +27,8 @@ from paperloop_data.formats.writing import refuse_existing, saving
 from paperloop_data.text import shown
 
 __all__ = [
-    "Format", "dataset_path", "download", "format_of", "load", "read_arrays", "read_d4rl", "read_minari", "read_npz",
-    "save", "write_arrays", "write_d4rl", "write_minari", "write_npz",
+    "Format", "dataset_path", "download", "format_of", "is_minari", "load", "read_arrays", "read_d4rl", "read_minari",
+    "read_npz", "save", "write_arrays", "write_d4rl", "write_minari", "write_npz",
 ]  # fmt: skip
 
 Format = Literal["d4rl", "minari", "npz"]
@@ -87,6 +87,14 @@ def format_of(name: str | Path) -> Format:
     if path.suffix.lower() in (".pkl", ".pickle"):
         raise UserError(f"{shown(path)} is a pickle, which can run code and is never loaded; convert it to npz.")
     raise UserError(f"{shown(path)} is not an HDF5 file, npz archive or Minari folder; convert it to one of these.")
+
+
+def is_minari(name: str | Path) -> bool:
+    """Whether a path, or the id of a local dataset, is read as a Minari folder; False where nothing can be read."""
+    try:
+        return format_of(name) == "minari"
+    except UserError:
+        return False
 
 
 def load(name: str | Path, **options: Any) -> EpisodeDataset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import sys
 from pathlib import Path
 
 from otr.commands.settings import PRESET_SETTINGS, SCHEMA, LabelOptions, LabelSettings
@@ -12,6 +11,7 @@ from otr.presets import DOMAINS, PRESET_HELP
 from otr.training.config import SCHEMA as TRAIN_SCHEMA
 from otr.training.config import TrainConfig
 from paperloop.cli import App, Device, Positional, SinkName
+from paperloop.errors import note
 from paperloop.settings import Count, Seed, settings
 
 __all__ = ["app", "main"]
@@ -155,7 +155,7 @@ def demo(options: DemoOptions) -> None:
 
     run_demo(options.out, seed=options.seed)
     if importlib.util.find_spec("policy_finetune") is None:
-        print("note: with `pip install 'otr[train]'` the demo also trains on labels", file=sys.stderr)
+        note(["with `pip install 'otr[train]'` the demo also trains on labels"])
         return
     from otr.training.demo import run_training_demo
 

@@ -147,8 +147,9 @@ def export(options: ExportOptions) -> None:
     """Write an agent's policy to a file that plain NumPy can run: `policy-finetune export runs/x --out policy.npz`.
 
     The file holds the layers, the observations' normaliser and the bounds of the actions; the README has the ten lines
-    that run it.
+    that run it. A name that ends in .onnx gives an ONNX graph instead (`pip install 'policy-finetune[onnx]'`).
     """
+    from policy_finetune.data.onnx_files import export_onnx
     from policy_finetune.data.policies import export_policy
     from policy_finetune.data.saved_policies import load_policies
 
@@ -158,7 +159,8 @@ def export(options: ExportOptions) -> None:
             f"{setting('agent')} is {options.agent}, but {options.run} has {len(labels)} agents, numbered from 0."
         )
     label = labels[options.agent]
-    export_policy(policy.agent(options.agent), options.out, label=label, overwrite=options.overwrite)
+    write = export_onnx if options.out.suffix == ".onnx" else export_policy
+    write(policy.agent(options.agent), options.out, label=label, overwrite=options.overwrite)
     print(printable(f"{options.out}: agent {options.agent} of {len(labels)} ({label}), {policy.spec.env_id}"))
 
 

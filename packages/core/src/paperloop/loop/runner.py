@@ -69,7 +69,9 @@ def run(
         evaluators: name -> evaluator, called before the first step, every `eval_every` steps and after the last. The
             name is the `split` of its rows, so it is not "train". Each gets the same seed every time, so that its
             numbers are comparable.
-        log_every: write the metrics of every n-th step; None means about 100 rows in all.
+        log_every: write the metrics of every n-th step; None means about 100 rows in all. A row holds that step's own
+            metrics, and nothing of the steps before it: averages would depend on where a run was resumed. A trainer
+            whose dispatches fuse many updates averages within each.
         eval_every: None means before the first step and after the last only.
         eval_at: more steps after which to evaluate, for a grid that is dense where much happens.
         save_every: checkpoint every so many steps, and after the last. None leaves it to `save_minutes`.

@@ -21,7 +21,7 @@ from otr.labels.facts import LabelFacts, read_facts
 from otr.labels.store import SCHEMA
 from otr.labels.time_outs import without_time_outs
 from otr.settings.transport import OttConfig, Parity, SinkhornConfig
-from paperloop.errors import UserError, printable, setting
+from paperloop.errors import UserError, note, printable, setting
 from paperloop.files import write_json
 from paperloop.settings import from_dict
 from paperloop_data import EpisodeDataset
@@ -74,10 +74,8 @@ def diagnose_file(
         written.append(out / "diagnosis.json")
         write_json(written[-1], {"file": labelled.name, **found.to_dict()})
     if not quiet:
-        console = Console()
-        console.print(diagnosis_table({found.labeller or labelled.name: found}))
-        for line in (*findings_of(data), *found.findings, *notes):
-            console.print(printable(f"note: {line}"), markup=False, highlight=False, soft_wrap=True)
+        Console().print(diagnosis_table({found.labeller or labelled.name: found}))
+        note((*findings_of(data), *found.findings, *notes))
         for path in written:
             print(printable(str(path)))
     return found

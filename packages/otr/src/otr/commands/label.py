@@ -7,7 +7,6 @@ import importlib.util
 import itertools
 import math
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from otr.commands.settings import LabelOptions
 from otr.config import ORILConfig
 from otr.diagnosis.diagnose import Diagnosis, diagnose
 from otr.episodes.demonstrations import demonstrations_by, load_demonstrations
-from otr.episodes.files import is_minari, noted_findings, noted_warnings, read_dataset
+from otr.episodes.files import noted_findings, noted_warnings, read_dataset
 from otr.labels.facts import read_facts
 from otr.labels.keys import label_key
 from otr.labels.labelling import label, with_facts
@@ -30,10 +29,9 @@ from otr.labels.time_outs import without_time_outs
 from otr.optimal_transport.sinkhorn import auto_backend
 from otr.settings.transport import OttConfig, SinkhornConfig
 from paperloop.cli import Device, start_jax
-from paperloop.errors import UserError, printable, setting
+from paperloop.errors import UserError, note, printable, setting
 from paperloop.signals import screened_interrupts
-from paperloop_data import EpisodeDataset
-from paperloop_data.io import dataset_path
+from paperloop_data import EpisodeDataset, dataset_path, is_minari
 
 __all__ = ["choose_device", "label_file"]
 
@@ -102,7 +100,7 @@ def label_file(options: LabelOptions, config: Any) -> EpisodeDataset:
                 )
             sweep(out, folder)
             if say:
-                print(f"note: {printable(str(out))} is finished already, and stays as it is", file=sys.stderr)
+                note([f"{out} is finished already, and stays as it is"])
                 _show(found, diagnose(found), out)
             return found
         rehearse(data, folder, out)
@@ -189,8 +187,6 @@ def _show(
         table.add_row("seconds", "read {:.1f}, label {:.1f}, write {:.1f}".format(*seconds))
     if chunks[1]:
         table.add_row("chunks", "{} computed, {} found".format(*chunks))
-    console = Console()
-    console.print(table)
-    for line in found.findings:
-        console.print(printable(f"note: {line}"), markup=False, highlight=False, soft_wrap=True)
+    Console().print(table)
+    note(found.findings)
     print(printable(str(out)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,19 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from paperloop.errors import UserError, printable
-from paperloop_data import EpisodeDataset
-from paperloop_data.io import format_of
+from paperloop.errors import UserError, note
+from paperloop_data import EpisodeDataset, format_of
 
-__all__ = ["findings_of", "is_minari", "noted_findings", "noted_warnings", "read_dataset"]
-
-
-def is_minari(path: str | Path) -> bool:
-    """Whether a path, or the id of a local dataset, is read as a Minari folder; False where nothing can be read."""
-    try:
-        return format_of(path) == "minari"
-    except UserError:
-        return False
+__all__ = ["findings_of", "noted_findings", "noted_warnings", "read_dataset"]
 
 
 def read_dataset(path: str | Path, *, states_only: bool = False, **options: Any) -> EpisodeDataset:
@@ -61,8 +51,7 @@ def findings_of(data: EpisodeDataset) -> list[str]:
 
 def noted_findings(data: EpisodeDataset) -> None:
     """Print findings as notes, under the name of the file."""
-    for text in findings_of(data):
-        print(printable(f"note: {data.where}: {text}"), file=sys.stderr)
+    note(f"{data.where}: {text}" for text in findings_of(data))
 
 
 @contextmanager
@@ -72,7 +61,4 @@ def noted_warnings() -> Generator[None]:
         warnings.simplefilter("default")
         yield
     texts = list(dict.fromkeys(str(warning.message) for warning in caught if warning.category is UserWarning))
-    for text in texts[:3]:
-        print(printable(f"note: {text}"), file=sys.stderr)
-    if len(texts) > 3:
-        print(f"note: and {len(texts) - 3} more like these", file=sys.stderr)
+    note([*texts[:3], *([f"and {len(texts) - 3} more like these"] if len(texts) > 3 else [])])

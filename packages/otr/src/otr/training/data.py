@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,16 +11,16 @@ import numpy as np
 
 from otr.config import ORILConfig
 from otr.episodes.demonstrations import Score, demonstrations_by, load_demonstrations
-from otr.episodes.files import is_minari, noted_warnings, read_dataset
+from otr.episodes.files import noted_warnings, read_dataset
 from otr.episodes.truth import ORIGINAL_REWARDS, with_true_rewards
 from otr.labellers.registry import fit_labeller
 from otr.labels.keys import content_digest, digest_of, label_key
 from otr.labels.labelling import ATTRIBUTE, label, with_facts
 from otr.presets import PRESETS, preset
 from otr.training.config import ORIGINAL, TrainConfig
-from paperloop.errors import UserError, printable, setting
+from paperloop.errors import UserError, note, setting
 from paperloop.files import leftovers, remove
-from paperloop_data import EpisodeDataset, environment_of, next_rows
+from paperloop_data import EpisodeDataset, environment_of, is_minari, next_rows
 
 if TYPE_CHECKING:
     from policy_finetune import EnvSpec
@@ -82,9 +81,7 @@ def read_inputs(config: TrainConfig, sources: Iterable[str], *, quiet: bool) -> 
         demos = load_demonstrations(config.demos, data, score=_score(config))
     spec = spec or _recorded(data, config)
     _, findings = load_for(spec, data, batch_size=config.batch_size)
-    if not quiet:
-        for note in findings:
-            print(printable(f"note: {note}"), file=sys.stderr)
+    note(() if quiet else findings)
     given, keys = {}, {}
     for name in sources:
         text = config.used_labels.get(name, name)
@@ -109,13 +106,12 @@ def _score(config: TrainConfig) -> Score:
 
 def _recorded(data: EpisodeDataset, config: TrainConfig) -> EnvSpec:
     """The environment that the data were recorded in."""
-    from policy_finetune import EnvSpec
+    from policy_finetune import spec_of_recorded
 
     found = environment_of(data)
     if found is None:
         raise UserError(f"{config.data} does not say which environment it is of: name it with {setting('env_id')}.")
-    kwargs = {name: value for name, value in found.kwargs.items() if name != "render_mode"}
-    return EnvSpec.of(found.id, kwargs, max_episode_steps=found.max_episode_steps)
+    return spec_of_recorded(found, config.data)
 
 
 def _given(path: str, data: EpisodeDataset, config: TrainConfig) -> EpisodeDataset:

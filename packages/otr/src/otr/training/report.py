@@ -22,7 +22,7 @@ from rich.table import Table
 from otr.diagnosis.diagnose import Diagnosis, diagnose
 from otr.episodes.truth import ORIGINAL_REWARDS
 from otr.training.config import CLONING, SCHEMA, TrainConfig
-from paperloop.errors import NonFiniteError, UserError, printable, setting
+from paperloop.errors import NonFiniteError, UserError, note, printable, setting
 from paperloop.files import write_json
 from paperloop.loop.folder import RunFolder
 from paperloop.loop.metrics_file import curve, read_metrics
@@ -170,10 +170,8 @@ def report(out: Path, *, quiet: bool = False) -> dict[str, Any]:
     write_json(out / "report.json", document)
     paths = _draw(out / "plots", arms, measure)
     if not quiet:
-        console = Console()
-        console.print(_table(arms, found, measure))
-        for note in notes:
-            console.print(printable(f"note: {note}"), markup=False, highlight=False, soft_wrap=True)
+        Console().print(_table(arms, found, measure))
+        note(notes)
         for path in paths:
             print(printable(str(path)))
     return read_json(out / "report.json")

@@ -62,3 +62,7 @@ def run_demo(out: Path, *, seed: int = 0, device: Device = "cpu") -> None:
     before, after = demo_runs(data, out / "pretrain")
     learn_offline(RunOptions(out=out / "pretrain", seed=seed, device=device), before)
     learn_online(RunOptions(out=out / "finetune", seed=seed, device=device), after)
+    print(
+        "TD3 loses the policy before it learns anew; TD3-C keeps it and learns slowly. The recommended pair, td3bc-ln\n"
+        "and then td3c-ln, does both: its LayerNorm is left out here, because with it nothing collapses."
+    )

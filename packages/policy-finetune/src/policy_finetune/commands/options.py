@@ -41,7 +41,7 @@ class ExportOptions:
 
     Attributes:
         run: the run folder; the policy of its newest checkpoint is written
-        out: the npz file to write
+        out: the npz file to write, or an .onnx file
         agent: which of the run's agents, from 0 on
         overwrite: replace OUT
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,26 +9,22 @@ from typing import Any
 
 from paperloop.cli import RunOptions, start_jax
 from paperloop.errors import note
-from paperloop.files import check_is_file
 from policy_finetune.config import OfflineConfig, OnlineConfig
 
-__all__ = ["check_files", "learn_offline", "learn_online"]
+__all__ = ["learn_offline", "learn_online"]
 
 
-def check_files(files: Iterable[str]) -> None:
+def _check_files(files: Iterable[str]) -> None:
     """Name a dataset that is missing or cannot be one, before anything slow begins."""
-    for file in files:
-        if not os.path.lexists(file):
-            from paperloop_data import dataset_path
+    from paperloop_data import format_of
 
-            dataset_path(file)
-        elif not os.path.isdir(file):
-            check_is_file(file)
+    for file in files:
+        format_of(file)
 
 
 def learn_offline(options: RunOptions, config: OfflineConfig) -> None:
     """Train on datasets, evaluating twenty times unless told otherwise, and show what the run came to."""
-    check_files(config.data)
+    _check_files(config.data)
     start_jax(options.device, config.devices)
     from policy_finetune.trainers.evaluators import EvaluationReturns
     from policy_finetune.trainers.sessions import offline_trainer
@@ -41,7 +36,7 @@ def learn_offline(options: RunOptions, config: OfflineConfig) -> None:
 
 def learn_online(options: RunOptions, config: OnlineConfig, *, snapshots: bool = False) -> None:
     """Train in the environment, and show what the run came to; with `snapshots` keep the policy of every evaluation."""
-    check_files(config.data)
+    _check_files(config.data)
     start_jax(options.device, config.devices)
     from policy_finetune.trainers.evaluators import EvaluationReturns, PolicySnapshots
     from policy_finetune.trainers.sessions import evaluation_blocks, online_trainer

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +17,12 @@ from typing import Any, Literal
 import numpy as np
 
 from paperloop.errors import UserError, setting
-from paperloop_data import EpisodeDataset, UnusedOptionWarning, environment_of
-from paperloop_data.formats.minari import DATASET_ID
+from paperloop_data import EpisodeDataset, UnusedOptionWarning, environment_of, is_minari
 from policy_finetune.config import DataOptions
 from policy_finetune.envs.recorded import differences, task_of
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["check_dataset", "is_minari", "load_for", "load_options"]
+__all__ = ["load_for", "load_options"]
 
 #: Actions this far outside the bounds, as a part of half the range, are rounding and not counted.
 ROUNDING = 1e-5
@@ -54,7 +52,8 @@ def load_for(
 
     Args:
         spec: the environment.
-        source: a D4RL HDF5 file, Minari folder or npz archive (the content tells which), or a dataset.
+        source: a D4RL HDF5 file, Minari folder or npz archive (the content tells which), or a dataset. One that came
+            out of here is recognised, and its actions are left as they are.
         batch_size: refuse fewer steps than this.
         actions: the units of the file's actions; "canonical" for [-1, 1] whatever the environment's bounds.
         out_of_bounds: what is done with actions outside the bounds.
@@ -69,68 +68,16 @@ def load_for(
     Raises:
         UserError: the file cannot be read, or does not fit the environment.
     """
+    for name, value, allowed in (
+        ("actions", actions, ("env", "canonical")), ("out_of_bounds", out_of_bounds, ("clip", "error"))
+    ):  # fmt: skip
+        if value not in allowed:
+            raise UserError(f"{name} is {' or '.join(map(repr, allowed))}; got {value!r}.")
     said: list[str] = []
     if isinstance(source, EpisodeDataset):
         data = source
     else:
-        path = Path(source)
-        default_limit = "max_episode_steps" not in options
-        if not is_minari(path):  # which keeps episodes apart and needs no limit
-            options.setdefault("max_episode_steps", spec.max_episode_steps)
-            options.pop("observation_keys", None)
-        elif "episode_ends" in options:
-            raise UserError(f"{path} is of Minari, which keeps episodes apart: leave {setting('episode_ends')} out.")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            if default_limit:  # which many files do not need
-                warnings.simplefilter("ignore", UnusedOptionWarning)
-            data = EpisodeDataset.load(path, drop_nonfinite=drop_nonfinite, **options)
-        said += _about_reading(data, spec)
-        for warning in caught:
-            if issubclass(warning.category, UserWarning):
-                said.append(str(warning.message))
-            else:
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    data, findings = check_dataset(
-        data,
-        spec,
-        batch_size=batch_size,
-        actions=actions,
-        out_of_bounds=out_of_bounds,
-        time_limits=time_limits,
-    )
-    return data, said + findings
-
-
-def is_minari(path: Path) -> bool:
-    """Whether a path, or the id of a local dataset, names a dataset of Minari."""
-    if not os.path.lexists(path):
-        return bool(DATASET_ID.fullmatch(path.as_posix()))
-    return path.is_dir() or path.name == "main_data.hdf5"
-
-
-def check_dataset(
-    data: EpisodeDataset,
-    spec: EnvSpec,
-    *,
-    batch_size: int | None = None,
-    actions: Literal["env", "canonical"] = "env",
-    out_of_bounds: Literal["clip", "error"] = "clip",
-    time_limits: bool = True,
-) -> tuple[EpisodeDataset, list[str]]:
-    """Hold a dataset against an environment; the arguments are those of `load_for`.
-
-    A dataset that came out of here is recognised, and its actions are left as they are.
-    """
-    for name, value, allowed in (
-        ("actions", actions, ("env", "canonical")),
-        ("out_of_bounds", out_of_bounds, ("clip", "error")),
-    ):
-        if value not in allowed:
-            raise UserError(f"{name} is {' or '.join(map(repr, allowed))}; got {value!r}.")
-    if data.attributes.get("actions") == "canonical":
-        actions = "canonical"
-    said: list[str] = []
+        data = _read(Path(source), spec, said, drop_nonfinite=drop_nonfinite, **options)
     _check_environment(data, spec, said)
     data = _as_vectors(data, spec, said)
     if batch_size is not None and data.num_steps < batch_size:
@@ -140,10 +87,34 @@ def check_dataset(
         )
     if time_limits:
         data = _time_limits(data, spec, said)
+    if data.attributes.get("actions") == "canonical":
+        actions = "canonical"
     data = _canonical(data, spec, actions, out_of_bounds, said)
     said += data.findings(action_low=-1.0, action_high=1.0)
     _about_ends(data, spec, said)
     return data, said
+
+
+def _read(path: Path, spec: EnvSpec, said: list[str], **options: Any) -> EpisodeDataset:
+    """Read a file as the environment's: with its time limit, where the format does not keep episodes apart."""
+    default_limit = "max_episode_steps" not in options
+    if not is_minari(path):
+        options.setdefault("max_episode_steps", spec.max_episode_steps)
+        options.pop("observation_keys", None)
+    elif "episode_ends" in options:
+        raise UserError(f"{path} is of Minari, which keeps episodes apart: leave {setting('episode_ends')} out.")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if default_limit:  # which many files do not need
+            warnings.simplefilter("ignore", UnusedOptionWarning)
+        data = EpisodeDataset.load(path, **options)
+    said += _about_reading(data, spec)
+    for warning in caught:
+        if issubclass(warning.category, UserWarning):
+            said.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return data
 
 
 # What fits at all

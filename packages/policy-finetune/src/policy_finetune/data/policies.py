@@ -37,7 +37,7 @@ from paperloop_data import read_arrays, write_arrays
 from policy_finetune.envs.acting import HostPolicy, Policy
 from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["GradedPolicy", "export_policy", "load_policy", "read_exported", "save_policy", "shipped"]
+__all__ = ["GradedPolicy", "export_policy", "exported_arrays", "load_policy", "read_exported", "save_policy", "shipped"]
 
 #: Limits of log standard deviations.
 LOG_STD = np.float32(-20), np.float32(2)
@@ -212,16 +212,25 @@ def export_policy(policy: Policy, path: str | Path, *, label: str = "", overwrit
     Raises:
         UserError: there are several agents, its numbers are not finite, or the file exists or cannot be written.
     """
+    graded, arrays = exported_arrays(policy, label)
+    more = {name: arrays[name] for name in ("obs_mean", "obs_std", "action_low", "action_high")}
+    return save_policy(graded, path, overwrite=overwrite, more=more)
+
+
+def exported_arrays(policy: Policy, label: str = "") -> tuple[GradedPolicy, dict[str, np.ndarray]]:
+    """Return one agent's policy with what is known of it, and all arrays that `export_policy` writes.
+
+    Raises:
+        UserError: there are several agents, or its numbers are not finite.
+    """
     if policy.num_agents != 1:
         raise UserError(f"One agent goes into a file, and these are {policy.num_agents}: take policy.agent(0).")
     spec, host = policy.spec, policy.canonical
     if not all(np.isfinite(array).all() for layer in host.layers for array in layer):
         raise UserError("The policy holds NaN or infinity; the training that made it diverged.")
-    normaliser = {"obs_mean": np.zeros(spec.obs_dim, np.float32), "obs_std": np.ones(spec.obs_dim, np.float32)}
     graded = GradedPolicy(host, None, {"env_id": spec.env_id, "agent": label, "environment": spec.to_json()})
-    missing = {name: value for name, value in normaliser.items() if name not in _arrays(graded)}
-    bounds = {"action_low": spec.low, "action_high": spec.high}
-    return save_policy(graded, path, overwrite=overwrite, more=missing | bounds)
+    normaliser = {"obs_mean": np.zeros(spec.obs_dim, np.float32), "obs_std": np.ones(spec.obs_dim, np.float32)}
+    return graded, normaliser | _arrays(graded) | {"action_low": spec.low, "action_high": spec.high}
 
 
 def read_exported(path: str | Path) -> tuple[Policy, str]:

@@ -20,9 +20,10 @@ import numpy as np
 from paperloop.errors import UserError, setting
 from paperloop.seeds import fold_seed
 from paperloop_data import REFERENCE_SCORES, EpisodeDataset
+from paperloop_lab.stats import Interval
 from policy_finetune.config import DataOptions, LearnerConfig, OfflineConfig, OnlineConfig
 from policy_finetune.data.checks import load_for, load_options
-from policy_finetune.diagnosis.measures import Estimate, action_spread, difference_of_means, mean_of, two_kinds
+from policy_finetune.diagnosis.measures import action_spread, difference_of_means, mean_of, two_kinds
 from policy_finetune.diagnosis.rollouts import Greedy
 from policy_finetune.diagnosis.rules import AgentDiagnosis, DataDiagnosis, Diagnosis
 from policy_finetune.envs.rollouts import RolloutEnvs, UniformPolicy, evaluate
@@ -91,7 +92,7 @@ def diagnose_run(data: str | Path, run: str | Path, *, episodes: int = 20, seed:
 
 def diagnose_data(
     data: str | Path, *, env_id: str = "", loading: DataOptions | None = None, episodes: int = 20, seed: int = 0
-) -> tuple[DataDiagnosis, Estimate, list[str]]:
+) -> tuple[DataDiagnosis, Interval, list[str]]:
     """Look at a dataset before anything has learned from it: the data's part of `diagnose_run`.
 
     Which replay and constraint fit cannot be said without a policy, so nothing is recommended.

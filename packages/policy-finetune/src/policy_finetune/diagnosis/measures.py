@@ -12,25 +12,15 @@ import numpy as np
 from scipy.stats import t as student
 
 from paperloop.errors import UserError
+from paperloop_lab.stats import Interval
 
-__all__ = ["Estimate", "TwoKinds", "action_spread", "difference_of_means", "mean_of", "nearest", "two_kinds"]
+__all__ = ["TwoKinds", "action_spread", "difference_of_means", "mean_of", "nearest", "two_kinds"]
 
 #: Cells of a block of distances: 32 MB.
 CELLS = 1 << 22
 
 
-class Estimate(NamedTuple):
-    """A mean with the two ends of its 95 % interval."""
-
-    point: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.point:.1f} [{self.low:.1f}, {self.high:.1f}]"
-
-
-def mean_of(groups: Sequence[np.ndarray]) -> Estimate:
+def mean_of(groups: Sequence[np.ndarray]) -> Interval:
     """Return the mean over groups of the mean within each, with Student's interval.
 
     The groups (agents) are those at hand and no sample: the interval speaks of other episodes of the same agents. A
@@ -39,7 +29,7 @@ def mean_of(groups: Sequence[np.ndarray]) -> Estimate:
     return _estimate(*_moments(groups))
 
 
-def difference_of_means(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Estimate:
+def difference_of_means(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Interval:
     """Return mean_of(first) - mean_of(second) with Welch's interval, which lets the variances differ."""
     x, x_variance, x_freedom = _moments(first)
     y, y_variance, y_freedom = _moments(second)
@@ -59,9 +49,9 @@ def _moments(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
     return mean, variance / len(groups) ** 2, variance**2 / sum(v**2 / f for v, f in parts)
 
 
-def _estimate(point: float, variance: float, freedom: float) -> Estimate:
+def _estimate(point: float, variance: float, freedom: float) -> Interval:
     half = float(student.ppf(0.975, freedom) * variance**0.5) if variance > 0 else 0.0
-    return Estimate(point, point - half, point + half)
+    return Interval(point, point - half, point + half)
 
 
 def nearest(queries: np.ndarray, rows: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

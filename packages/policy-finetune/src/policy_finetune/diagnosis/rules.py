@@ -24,8 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from paperloop_lab.stats import Interval
 from policy_finetune.config import BCConfig, LearnerConfig
-from policy_finetune.diagnosis.measures import Estimate
 from policy_finetune.presets import LEARNERS
 
 __all__ = ["LIMITS", "NARROW", "AgentDiagnosis", "DataDiagnosis", "Diagnosis", "Recommendation", "Regime", "recommend"]
@@ -77,7 +77,7 @@ class DataDiagnosis:
     file: str
     steps: int
     episodes: int
-    returns: Estimate
+    returns: Interval
     median: float
     std: float
     best: float
@@ -103,11 +103,11 @@ class AgentDiagnosis:
 
     index: int
     label: str
-    returns: Estimate
-    difference: Estimate
+    returns: Interval
+    difference: Interval
     length: float
     terminated: float
-    greedy: Estimate | None = None
+    greedy: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ class Diagnosis:
     learner: LearnerConfig
     data: DataDiagnosis
     agents: tuple[AgentDiagnosis, ...]
-    random: Estimate
-    returns: Estimate
-    difference: Estimate
+    random: Interval
+    returns: Interval
+    difference: Interval
     scale: float
     scale_is: Literal["expert", "best"]
     warnings: tuple[str, ...] = ()
@@ -228,8 +228,9 @@ def _from_scratch(diagnosis: Diagnosis) -> Recommendation:
         title="nothing to keep: learn from scratch, with the data in the replay",
         options=("--preset", preset, *_fitting(diagnosis.learner, preset), "--replay.type", "append"),
         because=(
-            f"Neither the policy ({diagnosis.returns}) nor the data ({diagnosis.data.returns}) are clearly better than "
-            f"random actions ({diagnosis.random}), so there is nothing that fine-tuning could lose."
+            f"Neither the policy ({_text(diagnosis.returns)}) nor the data ({_text(diagnosis.data.returns)}) are "
+            f"clearly better than random actions ({_text(diagnosis.random)}), so there is nothing that fine-tuning "
+            "could lose."
         ),
         uncertainty=(
             f"The best tenth of the data reaches {diagnosis.data.top:.1f}, and a sparse reward may hide what the "
@@ -263,8 +264,8 @@ def _way(diagnosis: Diagnosis, regime: Regime, *, first: bool) -> Recommendation
 
 def _about_returns(diagnosis: Diagnosis, regime: Regime) -> str:
     here = (
-        f"the policy's return is {diagnosis.returns}, the data's {diagnosis.data.returns} (difference "
-        f"{diagnosis.difference}, margin ±{diagnosis.margin:.1f})"
+        f"the policy's return is {_text(diagnosis.returns)}, the data's {_text(diagnosis.data.returns)} (difference "
+        f"{_text(diagnosis.difference)}, margin ±{diagnosis.margin:.1f})"
     )
     if diagnosis.regimes == ("comparable",) and regime == "superior":
         return f"As good as its data: {here}, so that the policy alone can be kept too."
@@ -300,7 +301,7 @@ def _doubts(diagnosis: Diagnosis, regime: Regime, *, first: bool) -> list[str]:
     if len(diagnosis.regimes) > 1:
         others = " or ".join(name for name in diagnosis.regimes if name != regime)
         said.append(
-            f"A toss-up: the interval of the difference, {diagnosis.difference}, reaches into {others}; more "
+            f"A toss-up: the interval of the difference, {_text(diagnosis.difference)}, reaches into {others}; more "
             "--episodes may tell."
         )
     if not first:
@@ -327,6 +328,10 @@ def _guard(diagnosis: Diagnosis) -> Recommendation:
         ),
         complete=False,
     )
+
+
+def _text(value: Interval) -> str:
+    return f"{value.point:.1f} [{value.low:.1f}, {value.high:.1f}]"
 
 
 def _family(learner: LearnerConfig) -> str:

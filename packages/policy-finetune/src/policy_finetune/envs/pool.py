@@ -103,9 +103,6 @@ class EnvPool:
         seeds: one for each agent.
     """
 
-    #: A state alone is enough to continue exactly; `policy_finetune.envs.fast_pool.FastEnvPool` gives that up.
-    exact_resume = True
-
     def __init__(self, spec: EnvSpec, seeds: Sequence[int]) -> None:
         if not len(seeds):
             raise UserError("An EnvPool needs at least one seed: one for each agent.")

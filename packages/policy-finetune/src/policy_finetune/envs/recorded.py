@@ -19,8 +19,8 @@ ABSENT = object()
 
 
 def task_of(env_id: str) -> str:
-    """Return the part "hopper" of "namespace/Hopper-v5": the name without its version, in small letters."""
-    return env_id.rsplit("/", 1)[-1].rsplit("-v", 1)[0].lower()
+    """Return the part "hopper" of "module:namespace/Hopper-v5": the name without its version, in small letters."""
+    return env_id.split(":")[-1].rsplit("/", 1)[-1].rsplit("-v", 1)[0].lower()
 
 
 def spec_of_recorded(stated: RecordedEnvironment, where: str, *, observation_keys: Sequence[str] = ()) -> EnvSpec:

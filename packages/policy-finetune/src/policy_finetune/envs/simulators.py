@@ -53,7 +53,8 @@ def make_env(
     except (gymnasium.error.Error, ImportError) as error:
         raise UserError(
             f"The environment {as_written(env_id, kwargs)} cannot be made ({_reason(error)}); give an id that "
-            "gymnasium has registered, such as 'Hopper-v5', and install what it needs."
+            "gymnasium has registered, such as 'Hopper-v5', or 'module:Id' of a module that registers it, and install "
+            "what it needs."
         ) from error
     except Exception as error:
         raise UserError(

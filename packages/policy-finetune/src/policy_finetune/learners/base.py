@@ -135,6 +135,13 @@ class Optimiser:
         direction, moments = self.transform.update(gradient, moments, params)
         return jax.tree.map(lambda p, d: p - lr * d, params, direction), moments
 
+    def descend(
+        self, loss: Callable[[Any], tuple[Array, Any]], state: LearnerState, name: str, lr: Any
+    ) -> tuple[Array, Any, Any, Any]:
+        """Return the loss of the network of that name, what else it says, and (params, moments) after one step."""
+        (value, more), gradient = jax.value_and_grad(loss, has_aux=True)(state.params[name])
+        return value, more, *self.step(state.params[name], gradient, state.opt[name], lr)
+
 
 def init_critics(key: Array, network: NetworkConfig, obs_dim: int, act_dim: int) -> list[Layer]:
     """Return N independent critics Q_i(s, a) as one ensemble."""

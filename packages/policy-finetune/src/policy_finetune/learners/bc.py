@@ -67,13 +67,8 @@ class BC:
                 return error, error
             return -gaussian_log_prob(actor, mean, batch.action).mean(), error
 
-        (value, error), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
         lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
-        actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
-        state = state.replace(
-            params={"actor": actor},
-            opt={"actor": moments},
-            updates=counted(state.updates),
-            rounds=counted(state.rounds),
-        )
+        value, error, actor, moments = self.optimiser.descend(loss, state, "actor", lr)
+        updates, rounds = counted(state.updates), counted(state.rounds)
+        state = state.replace(params={"actor": actor}, opt={"actor": moments}, updates=updates, rounds=rounds)
         return state, {"actor_loss": value, "bc_distance": error}

@@ -90,10 +90,7 @@ class IQL:
             v = layers_forward(layers, batch.obs)[:, 0]
             return expectile_loss(q - v, expectile=weights["expectile"]).mean(), v
 
-        (v_loss, v), gradient = jax.value_and_grad(value_loss, has_aux=True)(state.params["value"])
-        value, value_moments = self.optimiser.step(
-            state.params["value"], gradient, state.opt["value"], weights["critic_lr"]
-        )
+        v_loss, v, value, value_moments = self.optimiser.descend(value_loss, state, "value", weights["critic_lr"])
         if self.config.stale_value:
             advantage, next_layers = q - v, state.params["value"]
         else:
@@ -103,25 +100,21 @@ class IQL:
         largest = weights["max_weight"]
         weight = advantage_weights(advantage, temperature=weights["temperature"], largest=largest)
 
-        def actor_loss(actor: Any) -> Array:
+        def actor_loss(actor: Any) -> tuple[Array, None]:
             mean = actor_mean(actor, batch.obs, dropout=self.config.actor_dropout, key=key)
-            return -(weight * gaussian_log_prob(actor, mean, batch.action)).mean()
+            return -(weight * gaussian_log_prob(actor, mean, batch.action)).mean(), None
 
-        a_loss, gradient = jax.value_and_grad(actor_loss)(state.params["actor"])
         lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
-        actor, actor_moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
+        a_loss, _, actor, actor_moments = self.optimiser.descend(actor_loss, state, "actor", lr)
         open_ = state.updates >= weights["critic_warmup"]
         actor, actor_moments = select(open_, (actor, actor_moments), (state.params["actor"], state.opt["actor"]))
 
         y = bellman_target(batch.reward, batch.mask, next_v, discount=weights["discount"])
 
-        def critic_loss(critic: Any) -> Array:
-            return squared_error(q_values(critic, batch.obs, batch.action), y)
+        def critic_loss(critic: Any) -> tuple[Array, None]:
+            return squared_error(q_values(critic, batch.obs, batch.action), y), None
 
-        q_loss, gradient = jax.value_and_grad(critic_loss)(state.params["critic"])
-        critic, critic_moments = self.optimiser.step(
-            state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
-        )
+        q_loss, _, critic, critic_moments = self.optimiser.descend(critic_loss, state, "critic", weights["critic_lr"])
         state = state.replace(
             params={"actor": actor, "critic": critic, "value": value},
             opt={"actor": actor_moments, "critic": critic_moments, "value": value_moments},

@@ -137,17 +137,11 @@ class SAC:
                 value = value + weights["cql_weight"] * gap
             return value, (q.mean(), jnp.abs(q).mean(), gap)
 
-        (value, (q, size, gap)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
-        critic, moments = self.optimiser.step(
-            state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
-        )
-        target = {"critic": polyak(state.target["critic"], critic, weights["tau"])}
+        value, (q, size, gap), critic, moments = self.optimiser.descend(loss, state, "critic", weights["critic_lr"])
         state = state.replace(
-            params=state.params | {"critic": critic},
-            opt=state.opt | {"critic": moments},
-            target=target,
-            updates=counted(state.updates),
-        )
+            params=state.params | {"critic": critic}, opt=state.opt | {"critic": moments},
+            target={"critic": polyak(state.target["critic"], critic, weights["tau"])}, updates=counted(state.updates),
+        )  # fmt: skip
         info = {"critic_loss": value, "q": q, "q_abs": size}
         return state, info | ({} if sampled is None else {"cql_gap": gap})
 
@@ -181,15 +175,10 @@ class SAC:
             q = value_to_climb(state.params["critic"], batch.obs, action, how=self.config.actor_q)
             return (alpha * log_prob - q).mean(), (log_prob.mean(), q.mean())
 
-        (value, (log_prob, q)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
         lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
-        actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
-        log_alpha, alpha_moments = self.optimiser.step(
-            state.params["log_alpha"],
-            alpha * (-log_prob - weights["target_entropy"]),
-            state.opt["log_alpha"],
-            weights["alpha_lr"],
-        )
+        value, (log_prob, q), actor, moments = self.optimiser.descend(loss, state, "actor", lr)
+        slope, log_alpha = alpha * (-log_prob - weights["target_entropy"]), state.params["log_alpha"]
+        log_alpha, alpha_moments = self.optimiser.step(log_alpha, slope, state.opt["log_alpha"], weights["alpha_lr"])
         new = {"actor": actor, "log_alpha": log_alpha}, {"actor": moments, "log_alpha": alpha_moments}
         old = {k: state.params[k] for k in new[0]}, {k: state.opt[k] for k in new[1]}
         open_ = state.updates > weights["critic_warmup"]

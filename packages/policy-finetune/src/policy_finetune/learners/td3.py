@@ -162,19 +162,14 @@ class TD3:
             q = q_values(critic, batch.obs, batch.action)
             return squared_error(q, y), q
 
-        (value, q), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["critic"])
-        critic, moments = self.optimiser.step(
-            state.params["critic"], gradient, state.opt["critic"], weights["critic_lr"]
-        )
+        value, q, critic, moments = self.optimiser.descend(loss, state, "critic", weights["critic_lr"])
         target = state.target
         if self.config.target_update == "every_step":
             target = target | {"critic": polyak(target["critic"], critic, weights["tau"])}
         state = state.replace(
-            params=state.params | {"critic": critic},
-            opt=state.opt | {"critic": moments},
-            target=target,
+            params=state.params | {"critic": critic}, opt=state.opt | {"critic": moments}, target=target,
             updates=counted(state.updates),
-        )
+        )  # fmt: skip
         return state, {"critic_loss": value, "q": q.mean(), "q_abs": jnp.abs(q).mean()}
 
     def _apart(self, state: LearnerState, action: Array, obs: Array) -> Array:
@@ -204,9 +199,8 @@ class TD3:
                 value = value + (jax.lax.stop_gradient(self._lambda(state, weights)) * apart.mean(0)).sum()
             return value, (q.mean(), bc, apart)
 
-        (value, (q, bc, apart)), gradient = jax.value_and_grad(loss, has_aux=True)(state.params["actor"])
         lr = cosine_rate(weights["actor_lr"], state.rounds, steps=weights["actor_lr_steps"])
-        actor, moments = self.optimiser.step(state.params["actor"], gradient, state.opt["actor"], lr)
+        value, (q, bc, apart), actor, moments = self.optimiser.descend(loss, state, "actor", lr)
         open_ = state.updates > weights["critic_warmup"]
         actor, moments = select(open_, (actor, moments), (state.params["actor"], state.opt["actor"]))
         params, opt = state.params | {"actor": actor}, state.opt | {"actor": moments}

@@ -13,7 +13,7 @@ from paperloop.files import write_json
 from paperloop.loop.metrics_file import finite_or_null
 from paperloop.settings import to_dict
 from paperloop_lab.console import show
-from policy_finetune.diagnosis.measures import Estimate
+from paperloop_lab.stats import Interval
 from policy_finetune.diagnosis.rules import LIMITS, NARROW, AgentDiagnosis, DataDiagnosis, Diagnosis, recommend
 
 __all__ = ["show_data", "show_diagnosis"]
@@ -54,7 +54,7 @@ def show_diagnosis(diagnosis: Diagnosis, run: Path, out: Path, **about: Any) -> 
     print(_write(out, **about, **_fields(diagnosis), **derived, recommendations=ways, limits=LIMITS))
 
 
-def show_data(data: DataDiagnosis, chance: Estimate, warnings: Sequence[str], out: Path | None, **about: Any) -> None:
+def show_data(data: DataDiagnosis, chance: Interval, warnings: Sequence[str], out: Path | None, **about: Any) -> None:
     """Print what a dataset is like, and write it where a folder is given."""
     _table(data, chance, ())
     note(warnings)
@@ -69,7 +69,7 @@ def show_data(data: DataDiagnosis, chance: Estimate, warnings: Sequence[str], ou
         print(_write(out, **about, data=data, random=chance, narrow=narrow, warnings=warnings))
 
 
-def _table(data: DataDiagnosis, chance: Estimate, agents: Sequence[AgentDiagnosis]) -> None:
+def _table(data: DataDiagnosis, chance: Interval, agents: Sequence[AgentDiagnosis]) -> None:
     rows = [("data, mean of episodes", *_cells(data.returns)), ("random actions", *_cells(chance))]
     for agent in agents:
         rows.append((f"policy {agent.label} {agent.index}".replace("  ", " "), *_cells(agent.returns)))
@@ -83,7 +83,7 @@ def _table(data: DataDiagnosis, chance: Estimate, agents: Sequence[AgentDiagnosi
     )
 
 
-def _cells(value: Estimate) -> tuple[str, str]:
+def _cells(value: Interval) -> tuple[str, str]:
     return f"{value.point:.1f}", f"{(value.high - value.low) / 2:.1f}"
 
 
@@ -92,7 +92,7 @@ def _fields(item: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Estimate):
+    if isinstance(value, Interval):
         return value._asdict()
     if hasattr(type(value), "__pydantic_fields__"):
         return to_dict(value)

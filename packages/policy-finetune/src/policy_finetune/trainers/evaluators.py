@@ -11,6 +11,7 @@ import numpy as np
 
 from paperloop_data import REFERENCE_SCORES, normalised_score
 from policy_finetune.data.policies import GradedPolicy, save_policy
+from policy_finetune.envs.recorded import task_of
 from policy_finetune.envs.rollouts import Returns, RolloutEnvs, evaluate
 from policy_finetune.envs.spec import EnvSpec
 
@@ -19,7 +20,7 @@ __all__ = ["EvaluationReturns", "PolicySnapshots", "score_task"]
 
 def score_task(env_id: str) -> str | None:
     """Return the D4RL task whose reference scores go with an environment, "hopper" for "Hopper-v5"; None without."""
-    name = env_id.split(":")[-1].split("/")[-1].rsplit("-v", 1)[0].lower()
+    name = task_of(env_id)
     return name if name in REFERENCE_SCORES else None
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from paperloop.errors import UserError, setting
 from paperloop.settings import load_config
-from paperloop_data import EpisodeDataset, dataset_path, environment_of
+from paperloop_data import EpisodeDataset, dataset_path, environment_of, is_minari
 from policy_finetune.config import SCHEMA, OfflineConfig, OnlineConfig
-from policy_finetune.data.checks import is_minari
 from policy_finetune.data.saved_policies import payload_of, saved_environment, saved_labels
 from policy_finetune.envs.recorded import spec_of_recorded
 from policy_finetune.envs.spec import EnvSpec
