@@ -27,6 +27,7 @@ from policy_finetune.data.make import make_dataset
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.diagnosis.diagnose import diagnose_data, diagnose_run
 from policy_finetune.diagnosis.measures import (
+    TwoKinds,
     action_spread,
     difference_of_means,
     mean_of,
@@ -340,6 +341,14 @@ def test_a_run_is_diagnosed(run_folder, files, tmp_path, capsys):
     assert f"--out {run_folder}-online-1" in shown
     assert "rule of thumb" in shown
     assert recommend(found)[0].title in shown
+
+
+def test_a_start_of_two_kinds_of_episodes_is_called_bistable(run_folder, files, monkeypatch):
+    monkeypatch.setattr("policy_finetune.diagnosis.diagnose.two_kinds", lambda returns: TwoKinds(-1e6, 1e6, 0.25))
+    found = diagnose_run(files[1], run_folder, episodes=2, seed=7)
+    said = [warning for warning in found.warnings if "bistable" in warning]
+    assert [warning.split(":")[0] for warning in said] == ["Agent 2 is bistable", "Agent 3 is bistable"]
+    assert "25 % of its episodes return about -1000000" in said[0]
 
 
 def test_data_are_diagnosed_without_a_run(run_folder, files, tmp_path, capsys):

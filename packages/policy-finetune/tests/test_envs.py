@@ -288,7 +288,7 @@ def test_spaces_that_the_learners_cannot_use_are_refused(register, observations,
 
 
 def test_an_unknown_environment_is_one_sentence():
-    with pytest.raises(UserError, match=r"'Hoper-v5' cannot be made \(.*\); give an id"):
+    with pytest.raises(UserError, match=r"'Hoper-v5' cannot be made \(.*\); give an id .* or 'module:Id'"):
         EnvSpec.of("Hoper-v5")
 
 
