@@ -62,8 +62,8 @@ def lstm_pair(small: bool) -> dict[str, Callable[[], Any]]:
     resets = jnp.asarray(rng.random((steps, batch)) < 0.01)
 
     def gradient(run: Any) -> Callable[[], Any]:
-        function = jax.jit(jax.grad(lambda p, x: (run(p, carry, x, resets)[1] ** 2).sum(), (0, 1)))
-        return lambda: function(params, inputs)
+        function = jax.jit(jax.grad(lambda p, x, resets: (run(p, carry, x, resets)[1] ** 2).sum(), (0, 1)))
+        return lambda: function(params, inputs, resets)
 
     return {"by hand": gradient(lstm_sequence), "automatic": gradient(plain_sequence)}
 
@@ -80,8 +80,8 @@ def map_pair(small: bool) -> dict[str, Callable[[], Any]]:
     weights = [jnp.asarray(rng.normal(size=shape) * 0.05, jnp.float32) for shape in shapes]
 
     def gradient(run: Any) -> Callable[[], Any]:
-        function = jax.jit(jax.grad(lambda *w: (run(jnp.asarray(images), *w) ** 2).sum(), (0, 1, 2)))
-        return lambda: function(*weights)
+        function = jax.jit(jax.grad(lambda maps, *w: (run(maps, *w) ** 2).sum(), (1, 2, 3)))
+        return lambda: function(jnp.asarray(images), *weights)
 
     return {"from changes": gradient(edited_map_product), "dense": gradient(dense_product)}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 from paperloop.errors import UserError
 from paperloop.files import write_atomically
@@ -46,7 +47,8 @@ def export_onnx(policy: Policy, path: str | Path, *, label: str = "", overwrite:
     steps += [("Mul", ["half"]), ("Add", ["centre"])]
     nodes, names = [], ["observation", *(f"x{i}" for i in range(len(steps) - 1)), "action"]
     for (kind, inputs), (before, after) in zip(steps, itertools.pairwise(names), strict=True):
-        nodes.append(helper.make_node(kind, [before, *inputs], [after], **({"transB": 1} if kind == "Gemm" else {})))
+        options: dict[str, Any] = {"transB": 1} if kind == "Gemm" else {}
+        nodes.append(helper.make_node(kind, [before, *inputs], [after], **options))
     ends = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
         for name, size in (("observation", spec.obs_dim), ("action", spec.act_dim))

@@ -34,13 +34,10 @@ import numpy as np
 
 from paperloop.errors import UserError
 from paperloop_data import read_arrays, write_arrays
-from policy_finetune.envs.acting import HostPolicy, Policy
+from policy_finetune.envs.acting import HostPolicy, Policy, squashed_sample
 from policy_finetune.envs.spec import EnvSpec
 
 __all__ = ["GradedPolicy", "export_policy", "exported_arrays", "load_policy", "read_exported", "save_policy", "shipped"]
-
-#: Limits of log standard deviations.
-LOG_STD = np.float32(-20), np.float32(2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +86,14 @@ class GradedPolicy:
     def _pre_tanh(self) -> HostPolicy:
         """μ and log σ side by side."""
         assert self.log_std is not None
-        *hidden, (w, b) = self.host.layers
-        both = np.concatenate([w, self.log_std[0][None]], -1), np.concatenate([b, self.log_std[1][None, None]], -1)
-        return HostPolicy([*hidden, both], self.host.mean, self.host.std, output="linear")
+        weight, bias = self.log_std
+        return HostPolicy.gaussian(
+            self.host.layers, (weight[None], bias[None, None]), self.host.mean, self.host.std
+        )  # fmt: skip
 
     def sample(self, observation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return one action (act,) drawn from the policy's own distribution for one observation (obs,)."""
-        mu, log_std = np.split(self._pre_tanh(observation[None])[0], 2)
-        std = np.exp(np.minimum(np.maximum(log_std, LOG_STD[0]), LOG_STD[1]))
-        return np.tanh(mu + std * rng.standard_normal(len(mu), np.float32))
+        return squashed_sample(self._pre_tanh(observation[None])[0], rng.standard_normal(self.host.act_dim, np.float32))
 
     def check_fits(self, spec: EnvSpec) -> None:
         """Raise unless the policy acts in that environment.

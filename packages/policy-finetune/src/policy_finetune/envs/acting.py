@@ -22,7 +22,10 @@ from paperloop.errors import UserError
 if TYPE_CHECKING:
     from policy_finetune.envs.spec import EnvSpec
 
-__all__ = ["HostPolicy", "Policy"]
+__all__ = ["LOG_STD_RANGE", "HostPolicy", "Policy", "squashed_sample"]
+
+#: Limits of log standard deviations before the squashing.
+LOG_STD_RANGE = (-20.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +95,13 @@ class HostPolicy:
         stacked = [(np.asarray(w)[None], np.asarray(b).reshape(1, 1, -1)) for w, b in layers]
         return cls(stacked, mean, std, output)
 
+    @classmethod
+    def gaussian(cls, layers: Sequence[tuple[Any, Any]], log_std: tuple[Any, Any], mean: Any, std: Any) -> HostPolicy:
+        """Return the policies whose output is μ and log σ side by side, before tanh: for `squashed_sample`."""
+        *hidden, (w, b) = layers
+        both = np.concatenate([w, log_std[0]], -1), np.concatenate([b, log_std[1]], -1)
+        return cls([*hidden, both], mean, std, output="linear")
+
     @property
     def num_agents(self) -> int:
         """A."""
@@ -153,6 +163,12 @@ class HostPolicy:
             elif self.output == "tanh":
                 np.tanh(x, out=x)
         return x.reshape(*batch, self.act_dim)
+
+
+def squashed_sample(both: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """Return tanh(μ + σ ε), (..., act), of what a `HostPolicy.gaussian` gives, (..., 2 act), and normal numbers ε."""
+    mu, log_std = np.split(both, 2, axis=-1)
+    return np.tanh(mu + np.exp(np.clip(log_std, *LOG_STD_RANGE)) * normal)
 
 
 @dataclass(frozen=True, eq=False)

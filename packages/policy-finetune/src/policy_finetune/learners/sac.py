@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from policy_finetune.config import SACConfig
+from policy_finetune.envs.acting import LOG_STD_RANGE
 from policy_finetune.learners.base import (
     Batch,
     Info,
@@ -44,9 +45,6 @@ from policy_finetune.learners.base import (
 from policy_finetune.learners.networks import actor_features, init_actor, q_values
 
 __all__ = ["SAC", "calibrated", "sample_action", "soft_maximum", "squashed_log_prob"]
-
-#: Limits of log standard deviations before the squashing.
-LOG_STD_RANGE = (-20.0, 2.0)
 
 
 def spread(actor: dict[str, Any], obs: Array) -> tuple[Array, Array]:

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 
 from policy_finetune.config import OnlineConfig, SACConfig
-from policy_finetune.envs.acting import HostPolicy
+from policy_finetune.envs.acting import HostPolicy, squashed_sample
 from policy_finetune.envs.pool import EnvPool, EnvState, Finished
-from policy_finetune.learners.sac import LOG_STD_RANGE
 from policy_finetune.replay.packing import Layout
 from policy_finetune.trainers.common import host_policy
 from policy_finetune.trainers.units import Units
@@ -84,23 +83,14 @@ class Explorer:
             return lambda observation, k: uniform[k]
         normal = np.stack([g.standard_normal(shape) for g in generators], 1).astype(np.float32)
         if isinstance(config.structure, SACConfig):
-            gaussian = _Gaussian(actor, self.units.mean, self.units.std)
-            return lambda observation, k: gaussian(observation, normal[k])
+            gaussian = _gaussian(actor, self.units)
+            return lambda observation, k: squashed_sample(gaussian(observation[:, None])[:, 0], normal[k])
         policy, sigma = host_policy(actor, self.units.mean, self.units.std), np.float32(config.exploration_noise)
         return lambda observation, k: policy(observation[:, None])[:, 0] + sigma * normal[k]
 
 
-class _Gaussian:
-    """Samples tanh(mean + σ ε) of SAC's actors."""
-
-    def __init__(self, actor: Any, mean: np.ndarray, std: np.ndarray) -> None:
-        actor = jax.device_get(actor)
-        both = {name: np.concatenate([actor["mean"][name], actor["log_std"][name]], -1) for name in ("w", "b")}
-        layers = [*actor["hidden"], both]
-        self._policy = HostPolicy(
-            [(layer["w"], layer["b"][:, None, :]) for layer in layers], mean, std, output="linear"
-        )
-
-    def __call__(self, observation: np.ndarray, normal: np.ndarray) -> np.ndarray:
-        mean, log_std = np.split(self._policy(observation[:, None])[:, 0], 2, axis=-1)
-        return np.tanh(mean + np.exp(np.clip(log_std, *LOG_STD_RANGE)) * normal)
+def _gaussian(actor: Any, units: Units) -> HostPolicy:
+    """Return SAC's actors before the squashing."""
+    actor = jax.device_get(actor)
+    layers = [(layer["w"], layer["b"][:, None, :]) for layer in (*actor["hidden"], actor["mean"], actor["log_std"])]
+    return HostPolicy.gaussian(layers[:-1], layers[-1], units.mean, units.std)
