@@ -162,7 +162,7 @@ def _dcd(updates: int | None, ppo: PPOConfig, env: MazeConfig, method: Any = DRC
 
 
 _PARALLEL_EDITS = _replay(20, replay_prob="parallel")
-_OLDER = {"staleness_coef": 0.5}
+_OLDER: dict[str, Any] = {"staleness_coef": 0.5}
 _LOW_LR = _tuned(_PPO_999, lr=1e-4, entropy_coef=1e-3)
 _S5_TEACHER = TeacherConfig(core=S5Config(), conv_filters=32, ppo=PPOConfig(entropy_coef=1e-3))
 _TEACHER25 = TeacherConfig(ppo=PPOConfig(entropy_coef=0.0, gae_lambda=0.95), editor=EditorConfig(n_walls=25))
