@@ -40,7 +40,7 @@ def test_names_fold_and_numbers_stay_whole(monkeypatch, capsys, width):
 
 
 def test_control_characters_in_cells_are_shown_escaped(capsys):
-    show(("agent", "return"), [("a\x1b[31mb", "1.0")], title="t\x07")
+    show(("agent", "return\x1b[0m"), [("a\x1b[31mb", "1.0")], title="t\x07")
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "\x07" not in text

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TextIO
 
 __all__ = [
     "CheckpointError", "CommandWords", "NonFiniteError", "UserError", "did_you_mean", "nearest", "note",
@@ -107,10 +107,10 @@ def printable(text: str) -> str:
     return "".join(c if c in "\n\t" else shown(c) for c in text)
 
 
-def note(texts: Iterable[str]) -> None:
-    """Tell whoever runs the program each of the texts on standard error, as "note: ...": warnings, with --quiet too."""
+def note(texts: Iterable[str], file: TextIO | None = None) -> None:
+    """Print each of the texts as "note: ...", on standard error unless told otherwise: warnings, with --quiet too."""
     for text in texts:
-        print(printable(f"note: {text}"), file=sys.stderr)
+        print(printable(f"note: {text}"), file=file or sys.stderr)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -29,11 +29,14 @@ def show(
         caption: below it.
     """
     least = [NARROWEST] * labels
-    least += [max(map(cell_len, (heading, *cells))) for heading, *cells in zip(headings, *rows, strict=True)][labels:]
+    least += [
+        max(cell_len(printable(text)) for text in (heading, *cells))
+        for heading, *cells in zip(headings, *rows, strict=True)
+    ][labels:]
     table = Table(
         *(
-            Column(heading, overflow="fold", min_width=width) if number < labels
-            else Column(heading, justify="right", no_wrap=True, min_width=width)
+            Column(printable(heading), overflow="fold", min_width=width) if number < labels
+            else Column(printable(heading), justify="right", no_wrap=True, min_width=width)
             for number, (heading, width) in enumerate(zip(headings, least, strict=True))
         ),
         title=printable(title) or None,

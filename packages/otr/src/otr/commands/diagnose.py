@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +76,7 @@ def diagnose_file(
         write_json(written[-1], {"file": labelled.name, **found.to_dict()})
     if not quiet:
         Console().print(diagnosis_table({found.labeller or labelled.name: found}))
-        note((*findings_of(data), *found.findings, *notes))
+        note((*findings_of(data), *found.findings, *notes), sys.stdout)
         for path in written:
             print(printable(str(path)))
     return found

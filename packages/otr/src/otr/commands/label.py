@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import math
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -188,5 +189,5 @@ def _show(
     if chunks[1]:
         table.add_row("chunks", "{} computed, {} found".format(*chunks))
     Console().print(table)
-    note(found.findings)
+    note(found.findings, sys.stdout)
     print(printable(str(out)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def report(out: Path, *, quiet: bool = False) -> dict[str, Any]:
     paths = _draw(out / "plots", arms, measure)
     if not quiet:
         Console().print(_table(arms, found, measure))
-        note(notes)
+        note(notes, sys.stdout)
         for path in paths:
             print(printable(str(path)))
     return read_json(out / "report.json")
