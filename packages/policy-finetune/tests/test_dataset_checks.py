@@ -106,6 +106,7 @@ def test_options_of_a_configuration_are_those_of_the_reader(tmp_path):
     assert set(found.lengths) <= {1, 2}
     np.testing.assert_array_equal(found.actions, np.clip(raw, -1, 1))
     (tmp_path / "minari").mkdir()
+    (tmp_path / "minari" / "main_data.hdf5").touch()
     with pytest.raises(UserError, match="Minari, which keeps episodes apart: leave episode_ends out"):
         load_for(SPEC, tmp_path / "minari", episode_ends="goal")
 
