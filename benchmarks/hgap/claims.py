@@ -4,6 +4,7 @@
     python -m benchmarks.hgap.claims --tier cpu --runs FOLDER     # about forty minutes on two idle cores
     python -m benchmarks.hgap.claims --tier gpu --runs FOLDER
     python -m benchmarks.hgap.claims --tier cpu --runs FOLDER --specialists iql td3bc tap
+    python -m benchmarks.hgap.claims --tier cpu --runs FOLDER --body walker2d --only "2 codes" --seeds 1
 
 Data are made by the policies that come with the package. An arm is a change of the model: codes per latent step, share
 of the data, size of the prior. The first arm is also compared with controls on the same starts: behaviour cloning and
@@ -21,6 +22,11 @@ The claims, in numbers that can fail; an interval is a 95 % bootstrap over all e
 - specialists (`--specialists`): the planner's mean over objectives is at least nine tenths of that of the best of
   IQL, TD3+BC and TAP, which are trained for each objective on the same motion with its rewards.
 
+Bodies are HalfCheetah-v5 and, by `--body walker2d`, Walker2d-v5, which falls: an objective there also pays for the
+cosine of the pitch and takes ten for a step near the limits, so that staying up is worth it and a fall is a loss, and
+the length of episodes and the share of falls stand next to the returns. Its control step is 8 ms and not 50, so a
+window has 24 steps.
+
 A return over objectives is the mean of the five, episode by episode. Training continues what is in `--runs`; measuring
 is repeated.
 """
@@ -29,6 +35,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -42,7 +49,7 @@ from hgap.config import PRESETS, Data, PlanConfig, TrainConfig
 from hgap.data.behaviours import read_behaviours, shipped
 from hgap.data.motion import make_motion
 from hgap.envs.bodies import find_body
-from hgap.envs.objectives import OBJECTIVES
+from hgap.envs.objectives import OBJECTIVES, Objective, Weighted
 from hgap.envs.simulator import Simulator
 from hgap.evaluation.episodes import Measured, measure
 from hgap.fitting import fit
@@ -59,7 +66,7 @@ from paperloop_data import EpisodeDataset
 from paperloop_lab.plots import new_figure, style
 from paperloop_lab.stats import Interval, stratified_bootstrap
 
-__all__ = ["ARMS", "TIERS", "draw", "main", "verdicts"]
+__all__ = ["ARMS", "BODIES", "TIERS", "draw", "main", "verdicts"]
 
 SPECIALISTS = ("iql", "td3bc", "tap")
 
@@ -82,7 +89,6 @@ class Tier:
     preset: str
     changes: Mapping[str, Any]
     data: int
-    objectives: tuple[str, ...]
     episodes: int
     steps: int
     samples: int = 64
@@ -90,27 +96,58 @@ class Tier:
     updates: int = 20_000
 
 
-_FIVE = ("forward", "backward", "jump", "stop", "turn")
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Which body, what it is asked for, and changes of the model for it."""
+
+    env_id: str
+    objectives: Mapping[str, Objective]
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _standing(**weights: float) -> Weighted:
+    return Weighted({**weights, "upright": 1.0}, constraints={"height": (0.9, 2.0), "pitch": (-0.8, 0.8)})
+
+
+BODIES = {
+    "halfcheetah": Subject(
+        "HalfCheetah-v5", {name: OBJECTIVES[name] for name in ("forward", "backward", "jump", "stop", "turn")}
+    ),
+    "walker2d": Subject(
+        "Walker2d-v5",
+        {
+            "forward": _standing(velocity=1.0), "backward": _standing(backwards=1.0), "jump": _standing(jump=1.0),
+            "stop": _standing(stillness=1.0), "tall": _standing(height=1.0),
+        },
+        {"windows.steps": 24, "autoencoder.codes.latent_step": 6},
+    ),
+}  # fmt: skip
 TIERS = {
     "smoke": Tier(
-        ("2 codes",), "tiny", {"autoencoder.updates": 50, "prior.updates": 50}, 4000, ("forward", "jump"), 2, 6, 8,
+        ("2 codes",), "tiny", {"autoencoder.updates": 50, "prior.updates": 50}, 4000, 2, 6, 8,
         claims=False, updates=1000,
     ),
     "cpu": Tier(
-        tuple(ARMS), "tiny", {"autoencoder.updates": 4000, "prior.updates": 2000, "seeds": 3}, 150_000, _FIVE, 5, 200
+        tuple(ARMS), "tiny", {"autoencoder.updates": 4000, "prior.updates": 2000, "seeds": 3}, 150_000, 5, 200
     ),
     "gpu": Tier(
         tuple(ARMS), "small", {"autoencoder.updates": 60_000, "prior.updates": 40_000, "seeds": 3,
-        "autoencoder.size.width": 256, "prior.size.width": 256}, 1_000_000, _FIVE, 20, 500, 256,
+        "autoencoder.size.width": 256, "prior.size.width": 256}, 1_000_000, 20, 500, 256,
     ),
 }  # fmt: skip
 
 Results = dict[str, dict[str, dict[str, list[float]]]]  # arm or control -> objective -> returns, lengths, fell
 
 
-def settings_of(arm: str, tier: Tier) -> TrainConfig:
+def settings_of(arm: str, tier: Tier, subject: Subject = BODIES["halfcheetah"]) -> TrainConfig:
     """Return the model of an arm."""
-    return replace_in(PRESETS[tier.preset], {**tier.changes, **ARMS[arm]})
+    return replace_in(PRESETS[tier.preset], {**tier.changes, **subject.changes, **ARMS[arm]})
+
+
+@functools.lru_cache(maxsize=1)
+def cloned(data: Data) -> Controller:
+    """Return the policy cloned from the motion, which knows no objective."""
+    return clone(read_windows(data), updates=4000)
 
 
 def controls(model: Model, data: Data, simulator: Simulator, objective: Any, samples: int) -> dict[str, Controller]:
@@ -123,7 +160,7 @@ def controls(model: Model, data: Data, simulator: Simulator, objective: Any, sam
         return SamplingMPC(true_dynamics(simulator), objective, model.slices, *limits, settings)
 
     return {
-        "cloning": clone(read_windows(data), updates=4000),
+        "cloning": cloned(data),
         "greedy": Planned(Planner(model, objective, alone)),
         "random codes": RandomCodes(model),
         "mppi": mpc(MPPI),
@@ -188,7 +225,7 @@ def draw(results: Results) -> Any:
         axes.set_ylim(len(results) - 0.5, -0.5)
         axes.set_title(objective)
     np.ravel(panels)[len(objectives) // 2].set_xlabel(
-        "return over the episode, 95 % intervals over episodes of 3 models"
+        "return over the episode, 95 % intervals over episodes of all models"
     )
     return figure
 
@@ -211,21 +248,22 @@ def motion_file(tier: Tier, runs: Path, simulator: Simulator) -> Path:
     """Return the file with the motion, which is made if it is not there."""
     path = runs / "motion.npz"
     if not path.exists():
-        behaviours = read_behaviours(shipped("HalfCheetah-v5"))
+        behaviours = read_behaviours(shipped(simulator.body.env_id))
         motion = make_motion(simulator, behaviours, steps=tier.data, episode=500, seed=0, parts=runs / "parts")
         motion.save(path)
     return path
 
 
-def run_specialists(tier: Tier, runs: Path, kinds: list[str], save: Any) -> tuple[Results, dict[str, float]]:
+def run_specialists(
+    tier: Tier, subject: Subject, runs: Path, kinds: list[str], save: Any
+) -> tuple[Results, dict[str, float]]:
     """Measure the first arm's models next to what is trained for each objective alone, on the same starts."""
-    simulator = Simulator(find_body("HalfCheetah-v5"))
-    config = settings_of("2 codes", tier)
+    simulator = Simulator(find_body(subject.env_id))
+    config = settings_of("2 codes", tier, subject)
     path = motion_file(tier, runs, simulator)
     models = fit(Data(path=str(path), model=config), runs / "2_codes", progress=False, log_every=5)
     motion, results = EpisodeDataset.load(path), {}
-    for name in tier.objectives:
-        objective = OBJECTIVES[name]
+    for name, objective in subject.objectives.items():
         paid = relabel(motion, objective, models[0].slices)
         trained: dict[str, Controller] = {}
         for kind in kinds:
@@ -243,20 +281,22 @@ def run_specialists(tier: Tier, runs: Path, kinds: list[str], save: Any) -> tupl
     return results, {}
 
 
-def run_tier(tier: Tier, runs: Path, only: list[str] | None, save: Any) -> tuple[Results, dict[str, float]]:
+def run_tier(
+    tier: Tier, subject: Subject, runs: Path, only: list[str] | None, save: Any
+) -> tuple[Results, dict[str, float]]:
     """Train and measure all arms, saving after each."""
-    simulator = Simulator(find_body("HalfCheetah-v5"))
+    simulator = Simulator(find_body(subject.env_id))
     path = motion_file(tier, runs, simulator)
     results: Results = {}
     errors: dict[str, float] = {}
     for arm in only or tier.arms:
-        data = Data(path=str(path), model=settings_of(arm, tier))
+        data = Data(path=str(path), model=settings_of(arm, tier, subject))
         folder = runs / arm.replace(" ", "_").replace("%", "percent")
         models = fit(data, folder, progress=False, log_every=5)
         errors[arm] = last_error(folder)
         for seed, model in enumerate(models):
-            for name in tier.objectives:
-                objective, asked = OBJECTIVES[name], {"episodes": tier.episodes, "steps": tier.steps, "seed": 1 + seed}
+            for name, objective in subject.objectives.items():
+                asked = {"episodes": tier.episodes, "steps": tier.steps, "seed": 1 + seed}
                 planner = Planner(model, objective, PlanConfig(samples=tier.samples))
                 add(results, arm, name, measure(simulator, Planned(planner), objective, **asked))
                 if arm == "2 codes":
@@ -274,38 +314,51 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, help="where data and models are kept; left out: a temporary folder")
     parser.add_argument("--only", nargs="*", choices=list(ARMS), help="some of the arms, '2 codes' among them")
     parser.add_argument("--specialists", nargs="+", choices=SPECIALISTS, help="measure these next to the first arm")
-    parser.add_argument("--objectives", nargs="+", choices=_FIVE, help="some of the objectives")
+    parser.add_argument("--body", choices=list(BODIES), default="halfcheetah")
+    parser.add_argument("--objectives", nargs="+", help="some of the body's objectives")
+    parser.add_argument("--seeds", type=int, help="models of an arm, side by side; left out: the tier's")
+    parser.add_argument("--episodes", type=int, help="of each model and objective; left out: the tier's")
+    parser.add_argument("--updates", type=int, help="of IQL and TD3+BC; left out: the tier's")
     args = parser.parse_args(argv)
-    tier = TIERS[args.tier]
-    if args.objectives:
-        tier = dataclasses.replace(tier, objectives=tuple(args.objectives))
+    tier, subject = TIERS[args.tier], BODIES[args.body]
+    asked = {"episodes": args.episodes, "updates": args.updates}
+    tier = dataclasses.replace(tier, **{name: value for name, value in asked.items() if value is not None})
+    if args.seeds is not None:
+        tier = dataclasses.replace(tier, changes={**tier.changes, "seeds": args.seeds})
+    unknown = set(args.objectives or ()) - set(subject.objectives)
+    if unknown:
+        parser.error(f"--objectives: {args.body} has {', '.join(subject.objectives)}, and not {', '.join(unknown)}")
+    chosen = args.objectives or tuple(subject.objectives)[: 2 if args.tier == "smoke" else None]
+    subject = dataclasses.replace(subject, objectives={name: subject.objectives[name] for name in chosen})
     origin = record("benchmarks.hgap.claims", sys.argv[1:] if argv is None else argv, ["jax", "mujoco", "hgap"])
 
     def save(results: Results, errors: Mapping[str, float], claims: Json | None = None) -> None:
         if args.tier != "smoke":
-            name = f"hgap-{args.tier}" + ("-only" if args.only else "") + ("-specialists" if args.specialists else "")
+            name = f"hgap-{args.tier}" + ("" if args.body == "halfcheetah" else f"-{args.body}")
+            name += "-specialists" if args.specialists else "-only" if args.only and args.body == "halfcheetah" else ""
             write_result(name, {"record": origin, "results": results, "action_errors": errors, "claims": claims})
             draw(results).savefig(figure_path(name), dpi=150)
 
     with tempfile.TemporaryDirectory() as temporary:
         runs = args.runs or Path(temporary)
         if args.specialists:
-            results, errors = run_specialists(tier, runs, args.specialists, save)
+            results, errors = run_specialists(tier, subject, runs, args.specialists, save)
         else:
-            results, errors = run_tier(tier, runs, args.only, save)
+            results, errors = run_tier(tier, subject, runs, args.only, save)
     claims = verdicts(results, errors) if tier.claims else {}
     save(results, errors, claims)
-    rows = [[name, *(_cell(cells[o]["returns"]) for o in tier.objectives)] for name, cells in results.items()]
-    print(table(rows, ["mean return (95 %)", *tier.objectives]))
+    rows = [[name, *(_cell(cells[o]) for o in subject.objectives)] for name, cells in results.items()]
+    print(table(rows, ["mean return (95 %)", *subject.objectives]))
     print(f"held-out error of actions: {errors}")
     for claim, holds in claims.items():
         print(f"{'holds' if holds else 'FAILS'}: {claim}")
     return 0 if all(claims.values()) else 1
 
 
-def _cell(returns: list[float]) -> str:
-    found = interval(returns)
-    return f"{found.point:.1f} ({found.low:.1f} .. {found.high:.1f})"
+def _cell(cell: Mapping[str, list[float]]) -> str:
+    found, fell = interval(cell["returns"]), float(np.mean(cell["fell"]))
+    falls = f", {fell:.0%} fell, {np.mean(cell['lengths']):.0f} steps" if fell else ""
+    return f"{found.point:.1f} ({found.low:.1f} .. {found.high:.1f}){falls}"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
 """The benchmark of hgap: its verdicts, and the smoke tier."""
 
+import itertools
+
+import numpy as np
 import pytest
 
 from benchmarks.hgap import claims
+from hgap.envs.bodies import find_body
+from hgap.envs.objectives import Trajectory
 
 
 def results(planner, control, mppi, tenth):
@@ -34,10 +39,26 @@ def test_claims_can_fail():
     ]
 
 
-def test_arms_are_models():
-    for tier in claims.TIERS.values():
+def test_arms_are_models_of_every_body():
+    for tier, body in itertools.product(claims.TIERS.values(), claims.BODIES.values()):
         for arm in tier.arms:
-            assert claims.settings_of(arm, tier).tokens > 0
+            assert claims.settings_of(arm, tier, body).tokens > 0
+
+
+def test_on_a_body_that_falls_staying_up_pays():
+    body = claims.BODIES["walker2d"]
+    slices = dict(find_body(body.env_id).slices)
+    states = np.zeros((2, 1, 17))
+    states[0, 0, 0], states[1, 0, :2] = 1.2, (0.85, 1.0)
+    for name, objective in body.objectives.items():
+        up, falling = objective(Trajectory(states, np.zeros((2, 1, 6)), slices))[:, 0]
+        assert up > 0.9 > -8 > falling, name
+
+
+def test_an_objective_that_a_body_has_not_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        claims.main(["--tier", "smoke", "--body", "walker2d", "--objectives", "turn"])
+    assert "walker2d has forward, backward, jump, stop, tall, and not turn" in capsys.readouterr().err
 
 
 @pytest.mark.slow
