@@ -4,7 +4,7 @@
     python -m benchmarks.hgap.claims --tier cpu --runs FOLDER     # about forty minutes on two idle cores
     python -m benchmarks.hgap.claims --tier gpu --runs FOLDER
     python -m benchmarks.hgap.claims --tier cpu --runs FOLDER --specialists iql td3bc tap
-    python -m benchmarks.hgap.claims --tier cpu --runs FOLDER --body walker2d --only "2 codes" --seeds 1
+    python -m benchmarks.hgap.claims --tier cpu --runs FOLDER --body walker2d --only "2 codes" --leave-out cem
 
 Data are made by the policies that come with the package. An arm is a change of the model: codes per latent step, share
 of the data, size of the prior. The first arm is also compared with controls on the same starts: behaviour cloning and
@@ -69,6 +69,7 @@ from paperloop_lab.stats import Interval, stratified_bootstrap
 __all__ = ["ARMS", "BODIES", "TIERS", "draw", "main", "verdicts"]
 
 SPECIALISTS = ("iql", "td3bc", "tap")
+CONTROLS = ("cloning", "greedy", "random codes", "mppi", "cem")
 
 #: Arm -> changes of the model; the first is the one that is compared with the controls.
 ARMS: dict[str, dict[str, Any]] = {
@@ -94,6 +95,8 @@ class Tier:
     samples: int = 64
     claims: bool = True
     updates: int = 20_000
+    left_out: tuple[str, ...] = ()
+    simulated: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,7 +304,10 @@ def run_tier(
                 add(results, arm, name, measure(simulator, Planned(planner), objective, **asked))
                 if arm == "2 codes":
                     for rival, controller in controls(model, data, simulator, objective, tier.samples).items():
-                        add(results, rival, name, measure(simulator, controller, objective, **asked))
+                        if rival in tier.left_out:
+                            continue
+                        few = {"episodes": tier.simulated or tier.episodes} if rival in ("mppi", "cem") else {}
+                        add(results, rival, name, measure(simulator, controller, objective, **{**asked, **few}))
                 print(f"{arm}, seed {seed}, {name}", file=sys.stderr, flush=True)
             save(results, errors)
     return results, errors
@@ -318,11 +324,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--objectives", nargs="+", help="some of the body's objectives")
     parser.add_argument("--seeds", type=int, help="models of an arm, side by side; left out: the tier's")
     parser.add_argument("--episodes", type=int, help="of each model and objective; left out: the tier's")
+    parser.add_argument("--simulated", type=int, help="episodes of MPPI and CEM; left out: as many")
+    parser.add_argument("--leave-out", nargs="+", choices=CONTROLS, default=(), help="controls that are not measured")
     parser.add_argument("--updates", type=int, help="of IQL and TD3+BC; left out: the tier's")
     args = parser.parse_args(argv)
     tier, subject = TIERS[args.tier], BODIES[args.body]
-    asked = {"episodes": args.episodes, "updates": args.updates}
+    asked = {name: getattr(args, name) for name in ("episodes", "updates", "simulated")}
     tier = dataclasses.replace(tier, **{name: value for name, value in asked.items() if value is not None})
+    tier = dataclasses.replace(tier, left_out=tuple(args.leave_out))
     if args.seeds is not None:
         tier = dataclasses.replace(tier, changes={**tier.changes, "seeds": args.seeds})
     unknown = set(args.objectives or ()) - set(subject.objectives)
