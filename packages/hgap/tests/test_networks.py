@@ -1,5 +1,6 @@
 """The autoencoder and the prior: causality, the cache, exactness of the first state, gradients."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from hgap.config import EMA, AutoencoderConfig, Codes, Width
 from hgap.model.autoencoder import Autoencoder
+from hgap.model.layers import ChannelGroups, JoinedDense, mish
 from hgap.model.prior import Prior
 
 RNG = np.random.default_rng(0)
@@ -107,3 +109,16 @@ def test_the_first_state_reaches_every_position(prior):
     codes = jnp.zeros((1, 12), jnp.int32)
     change = module.apply(params, codes, jnp.ones((1, 5))) - module.apply(params, codes, jnp.zeros((1, 5)))
     assert (jnp.abs(change).max(-1) > 1e-3).all()
+
+
+def test_layers_equal_flaxs():
+    x, state = RNG.standard_normal((3, 5, 32)).astype(np.float32), RNG.standard_normal((3, 4)).astype(np.float32)
+    theirs = nn.GroupNorm(num_groups=8, reduction_axes=(-1,))
+    params = {"params": {"scale": RNG.standard_normal(32), "bias": RNG.standard_normal(32)}}
+    np.testing.assert_allclose(ChannelGroups(8).apply(params, x), theirs.apply(params, x), atol=1e-5)
+    wide = np.linspace(-90, 90, 400, dtype=np.float32)
+    np.testing.assert_allclose(mish(wide), wide * np.tanh(np.logaddexp(0, wide)), rtol=1e-5, atol=1e-7)
+    params = {"params": {"kernel": RNG.standard_normal((36, 7)), "bias": RNG.standard_normal(7)}}
+    joined = np.concatenate([x, np.broadcast_to(state[:, None], (3, 5, 4))], -1)
+    ours, known = JoinedDense(7).apply(params, x, state)
+    np.testing.assert_allclose(ours + known[:, None], nn.Dense(7).apply(params, joined), atol=1e-4)

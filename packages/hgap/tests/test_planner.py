@@ -215,6 +215,23 @@ def test_the_nucleus_is_the_smallest_set_that_reaches_its_mass():
     np.testing.assert_array_equal(nucleus(logits, top_p=1e-6), [False, True, False, False])
 
 
+@pytest.mark.parametrize("rule", ["usual", "reference"])
+def test_the_nucleus_is_what_sorting_finds_and_ties_stay_together(rule):
+    logits = (3 * RNG.standard_normal((200, 64))).astype(np.float32)
+    probs = np.asarray(jax.nn.softmax(logits))
+    order = np.argsort(-probs, axis=-1, kind="stable")
+    likeliest = np.take_along_axis(probs, order, -1)
+    for top_p in (1e-6, 0.5, 0.9, 0.999):
+        mass = np.asarray(jnp.cumsum(likeliest, -1))
+        keep = (mass - likeliest if rule == "usual" else mass) < top_p
+        keep[:, 0] = True
+        expected = np.zeros_like(keep)
+        np.put_along_axis(expected, order, keep, -1)
+        np.testing.assert_array_equal(nucleus(jnp.asarray(logits), top_p=top_p, rule=rule), expected)
+    even = np.asarray(nucleus(jnp.zeros((1, 4)), top_p=0.9, rule=rule))
+    assert even.all()
+
+
 def test_the_nucleus_equals_that_of_transformers():
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")

@@ -15,7 +15,7 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from hgap.config import AutoencoderConfig
-from hgap.model.layers import AttentionBlock, ConvolutionBlock, draw_parameters
+from hgap.model.layers import AttentionBlock, ConvolutionBlock, JoinedDense, draw_parameters
 from hgap.model.quantizers import Quantizer, make_quantizer
 
 __all__ = ["Autoencoder", "Decoder", "Encoder", "Encoding", "Weights"]
@@ -100,16 +100,15 @@ class Decoder(nn.Module):
         """
         size, step = self.config.size, self.config.codes.latent_step
         batch, latents = vectors.shape[:2]
-        held = jnp.repeat(vectors.reshape(batch, latents, -1), step, axis=1)
         steps = latents * step
-        known = jnp.broadcast_to(first[:, None], (batch, steps, first.shape[-1]))
-        x = nn.Dense(size.width)(jnp.concatenate([held, known], -1))
+        held, known = JoinedDense(size.width, name="Dense_0")(vectors.reshape(batch, latents, -1), first)
+        x = jnp.repeat(held + known[:, None], step, axis=1)  # a latent holds for L steps, the first state for all
         x = x + self.param("positions", nn.initializers.zeros, (steps, size.width))
         x = AttentionBlock(size.width, size.heads, size.dropout)(x, learn=learn)
         for _ in range(size.blocks):
             x = ConvolutionBlock(size.width)(x)
-        x = nn.Dense(self.state_size + self.action_size)(nn.LayerNorm()(x))
-        change = x[..., : self.state_size].at[:, 0].set(0.0)
+        x = nn.Dense(self.state_size + self.action_size, name="Dense_1")(nn.LayerNorm()(x))
+        change = jnp.where(jnp.arange(steps)[:, None] > 0, x[..., : self.state_size], 0.0)
         return first[:, None] + change, x[..., self.state_size :]
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["AttentionBlock", "Cache", "ConvolutionBlock", "attend", "draw_parameters", "empty_cache"]
+__all__ = ["AttentionBlock", "Cache", "ConvolutionBlock", "JoinedDense", "attend", "draw_parameters", "empty_cache"]
 
 
 def draw_parameters(module: nn.Module, key: Array, *inputs: Array) -> Any:
@@ -113,6 +113,28 @@ class AttentionBlock(nn.Module):
         return self.second(x + self.drop(hidden, deterministic=not learn))
 
 
+class JoinedDense(nn.Module):
+    """One dense layer on several inputs side by side, each at its own rate: the sum is what broadcasting makes of it.
+
+    Equals `flax.linen.Dense` on the concatenation of the broadcast inputs, without the products that would repeat.
+
+    Attributes:
+        width: d.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, *inputs: Array) -> list[Array]:
+        """Return a part [..., d] for each input [..., D_i]; the bias is in the first."""
+        sizes = [x.shape[-1] for x in inputs]
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (sum(sizes), self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        pieces = jnp.split(kernel, np.cumsum(sizes)[:-1])
+        first, *others = (x @ piece for x, piece in zip(inputs, pieces, strict=True))
+        return [first + bias, *others]
+
+
 class ConvolutionBlock(nn.Module):
     """Two causal convolutions over time with an identity skip.
 
@@ -131,10 +153,38 @@ class ConvolutionBlock(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Return [B, T, d] of [B, T, d]; step t sees the steps up to t."""
         hidden = x
-        for _ in range(2):
+        for number in range(2):
             # A convolution of width 3 as one matrix product: on a CPU XLA's convolutions are slow under vmap.
             padded = jnp.pad(hidden, ((0, 0), (2, 0), (0, 0)))
             hidden = nn.Dense(self.width)(jnp.concatenate([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], -1))
-            hidden = nn.GroupNorm(num_groups=self.groups, reduction_axes=(-1,))(hidden)
-            hidden = hidden * jnp.tanh(jax.nn.softplus(hidden))  # Mish
+            hidden = mish(ChannelGroups(self.groups, name=f"GroupNorm_{number}")(hidden))
         return x + hidden
+
+
+class ChannelGroups(nn.Module):
+    """Group normalisation of each step by itself: mean 0 and variance 1 over groups of neighbouring channels.
+
+    Equals `flax.linen.GroupNorm(reduction_axes=(-1,))`, in a form that XLA compiles to a fifth of the time on a CPU.
+
+    Attributes:
+        groups: of channels.
+    """
+
+    groups: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Return [..., d] of [..., d]."""
+        split = x.reshape(*x.shape[:-1], self.groups, -1)
+        mean = split.mean(-1, keepdims=True)
+        variance = jnp.maximum((split * split).mean(-1, keepdims=True) - mean * mean, 0.0)
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:])
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:])
+        return ((split - mean) * jax.lax.rsqrt(variance + 1e-6)).reshape(x.shape) * scale + bias
+
+
+def mish(x: Array) -> Array:
+    """Return x tanh(log(1 + e^x)), Misra (2020), by one exponential: tanh(log(1 + n)) = n (n + 2) / (n (n + 2) + 2)."""
+    n = jnp.exp(jnp.minimum(x, 20.0))  # from there on the quotient is 1 in single precision
+    n = n * (n + 2)
+    return x * (n / (n + 2))

@@ -34,13 +34,28 @@ def nucleus(logits: Array, *, top_p: float, rule: Rule = "usual") -> Array:
 
     "usual" (Holtzman et al., 2020) is the smallest set of likeliest values whose mass reaches `top_p`: a value stays
     where the mass of the likelier ones is below `top_p`. "reference" keeps values while the mass with their own is
-    below `top_p`, as H-GAP's code does, one value fewer. The likeliest value always stays.
+    below `top_p`, as H-GAP's code does, one value fewer. The likeliest value always stays, and equally likely values
+    stay or go together.
     """
-    likeliest, order = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), logits.shape[-1])
-    mass = jnp.cumsum(likeliest, axis=-1)
-    keep = (mass - likeliest < top_p) if rule == "usual" else (mass < top_p)
-    keep = keep.at[..., 0].set(True)
-    return jnp.put_along_axis(jnp.zeros_like(keep), order, keep, axis=-1, inplace=False)
+    probs = jax.nn.softmax(logits, axis=-1)
+    bits = jax.lax.bitcast_convert_type(probs, jnp.int32)  # ordered as the probabilities are, none being negative
+    top = bits.max(-1, keepdims=True)
+
+    def above(bound: Array) -> Array:
+        return jnp.where(bits > bound, probs, 0.0).sum(-1, keepdims=True)
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = low + (high - low) // 2
+        below = above(middle) < top_p
+        return jnp.where(below, low, middle), jnp.where(below, middle, high)
+
+    # The smallest bound with less than top_p above it, by halving: on a CPU a tenth of the time of sorting.
+    _, least = jax.lax.fori_loop(0, 31, halve, (jnp.full_like(top, -1), top))
+    if rule == "reference":
+        last = jnp.where(bits >= least, bits, top).min(-1, keepdims=True)
+        least = last + (above(last) + jax.lax.bitcast_convert_type(last, jnp.float32) >= top_p)
+    return (bits >= least) | (bits == top)
 
 
 def _draw(logits: Array, key: Array, temperature: float, top_p: float, rule: Rule) -> Array:
