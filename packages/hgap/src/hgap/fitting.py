@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hgap.config import Data
 from hgap.envs.bodies import BODIES
@@ -12,6 +15,9 @@ from hgap.trainer import AutoencoderTrainer, HeldOut, PriorTrainer, dataset
 from paperloop import UserError, run
 
 __all__ = ["fit"]
+
+#: Of the codes' perplexity; 1 is one code for everything.
+COLLAPSED = 1.5
 
 
 def fit(config: Data, out: Path | str, *, seed: int = 0, **run_arguments: Any) -> list[Model]:
@@ -40,9 +46,17 @@ def fit(config: Data, out: Path | str, *, seed: int = 0, **run_arguments: Any) -
             f"{config.path}: states have {first.model.state_size} numbers, and those of {env_id} {width}: give another "
             "env_id, or none."
         )
+    held_out = HeldOut(first)
     encoded = run(
-        first, out / "autoencoder", steps=first.steps, seed=seed, evaluators={"held_out": HeldOut(first)}, **arguments
+        first, out / "autoencoder", steps=first.steps, seed=seed, evaluators={"held_out": held_out}, **arguments
     )
+    used = float(np.min(held_out(encoded, seed)["perplexity"]))
+    if used < COLLAPSED:
+        print(
+            f"{out}: the codes have collapsed, their perplexity on held-out windows is {used:.2f}, and plans hardly "
+            "differ: train longer, with a lower autoencoder.optimiser.lr, or with a quantizer of type fsq.",
+            file=sys.stderr,
+        )
     second = PriorTrainer(config, encoded.learned.weights, first.data)
     known = run(
         second, out / "prior", steps=second.steps, seed=seed, evaluators={"held_out": HeldOut(second)},

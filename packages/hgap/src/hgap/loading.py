@@ -158,6 +158,8 @@ def load(path: Path | str, *, seed: int = 0) -> Model:
         if name not in arrays or arrays[name].shape != leaf.shape:
             found = list(arrays[name].shape) if name in arrays else "missing"
             raise CheckpointError(f"{path}: the array {name} should have shape {list(leaf.shape)} and is {found}.")
+        if not np.isfinite(arrays[name]).all():
+            raise CheckpointError(f"{path}: the array {name} has numbers that are not finite: train it anew.")
     leaves: list[Array] = [jnp.asarray(arrays[name], leaf.dtype) for name, leaf in places]
     weights, params, state_scale, action_scale = jax.tree.unflatten(jax.tree.structure(like), leaves)
     if _digest(weights) != about["codes_of"]:
@@ -189,6 +191,12 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         about = json.loads(str(arrays.pop("about")))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise CheckpointError(f"{path} is not an exported model, or is damaged ({error}).") from None
-    if about.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {about.get('format')}, and this version reads format {FORMAT}.")
+    found = about.get("format") if isinstance(about, dict) else None
+    if found != FORMAT:
+        raise CheckpointError(f"{path} has format {found}, and this version reads format {FORMAT}.")
+    missing = [
+        name for name in ("config", "slices", "sizes", "control_step", "env_id", "codes_of") if name not in about
+    ]
+    if missing or not (isinstance(about["sizes"], list) and len(about["sizes"]) == 2):
+        raise CheckpointError(f"{path} is damaged: it does not say its {missing[0] if missing else 'sizes'}.")
     return about, arrays

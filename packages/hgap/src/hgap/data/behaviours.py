@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -122,7 +123,7 @@ def _read_state(path: Path) -> SearchState:
     try:
         with np.load(path, allow_pickle=False) as file:
             return SearchState(**{name: file[name] for name in SearchState._fields})
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is not the state of a search, or is damaged ({error}): remove it.") from None
 
 
@@ -153,9 +154,16 @@ def read_behaviours(path: Path) -> Behaviours:
         with np.load(check_is_file(path), allow_pickle=False) as file:
             about = json.loads(str(file["about"]))
             policy = LinearPolicy(*(file[name] for name in LinearPolicy._fields))
-        return Behaviours(about["env_id"], tuple(about["names"]), policy, about["command"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        found = Behaviours(about["env_id"], tuple(about["names"]), policy, about["command"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is not a file of policies, or is damaged ({error}).") from None
+    count, width = len(found.names), policy.mean.shape[-1:]
+    shapes = policy.weights.ndim == 3 and policy.weights.shape[::2] == (count, *width)
+    if not count or not shapes or any(part.shape != (count, *width) for part in policy[1:]):
+        raise UserError(f"{path} is damaged: its arrays are not those of {count} policies.")
+    if not all(np.isfinite(part).all() for part in policy):
+        raise UserError(f"{path} has policies with numbers that are not finite: search for them anew.")
+    return found
 
 
 def shipped(env_id: str) -> Path:

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from paperloop.errors import UserError
 from paperloop.files import check_is_file
@@ -212,7 +215,8 @@ def find_objective(name: str) -> Objective:
     """Return an objective of the library by name, or the function `objective` of a Python file.
 
     Raises:
-        UserError: there is none of that name, or the file defines none.
+        UserError: there is none of that name, the file cannot be run or defines none; on recorded motion, also where
+            the file's function fails, with its line.
     """
     if not name.endswith(".py"):
         if name not in OBJECTIVES:
@@ -221,10 +225,36 @@ def find_objective(name: str) -> Objective:
                 "or name a Python file that defines objective(trajectory)."
             )
         return OBJECTIVES[name]
-    found = runpy.run_path(str(check_is_file(Path(name)))).get("objective")
+    path = check_is_file(Path(name))
+    try:
+        found = runpy.run_path(str(path)).get("objective")
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{_where(path, error)}: the file cannot be run: {_said(error)}.") from error
     if not callable(found):
         raise UserError(f"{name} does not define a function objective(trajectory).")
-    return found
+
+    def objective(trajectory: Trajectory) -> Any:
+        try:
+            return found(trajectory)
+        except UserError:
+            raise
+        except Exception as error:
+            if not isinstance(trajectory.states, np.ndarray):  # JAX traces it: where it cannot, NumPy is tried
+                raise
+            raise UserError(f"{_where(path, error)}: the objective fails: {_said(error)}.") from error
+
+    return objective
+
+
+def _where(path: Path, error: BaseException) -> str:
+    """Return the file and its last line that an error passed."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+    return f"{path}, line {line}" if line else str(path)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}".rstrip(".")
 
 
 def total(rewards: Any, batch: tuple[int, ...]) -> Any:

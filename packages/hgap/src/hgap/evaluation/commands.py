@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -52,8 +54,7 @@ def make_policies(options: Any, command: str) -> None:
 
 def make_data(options: Any) -> None:
     """Make motion and write it as a dataset."""
-    if options.out.exists():
-        raise UserError(f"{options.out} exists: choose another file, or remove it.")
+    _check_free(options.out, (".npz", ".hdf5", ".h5"))
     if options.longest < options.shortest:
         raise UserError(f"{setting('longest', options.longest)} is below {setting('shortest', options.shortest)}.")
     behaviours = read_behaviours(options.policies or shipped(options.env_id))
@@ -61,12 +62,19 @@ def make_data(options: Any) -> None:
         raise UserError(
             f"{options.policies} holds policies of {behaviours.env_id}: give {setting('env_id', behaviours.env_id)}."
         )
+    simulator = Simulator(find_body(options.env_id))
+    shape, wanted = behaviours.policy.weights.shape[1:], (simulator.action_size, simulator.observation_size)
+    if shape != wanted:
+        raise UserError(
+            f"{options.policies} holds policies of {shape[1]} states and {shape[0]} actions, and {options.env_id} has "
+            f"{wanted[1]} and {wanted[0]}: search for policies of this body."
+        )
     parts = options.out.with_name(f".{options.out.name}.parts")
     asked = {n: str(getattr(options, n)) for n in ("env_id", "episode", "shortest", "longest", "noise", "seed")}
     asked["policies"] = behaviours.command
     _same_request(parts, asked)
     data = make_motion(
-        Simulator(find_body(options.env_id)), behaviours, steps=options.steps, episode=options.episode,
+        simulator, behaviours, steps=options.steps, episode=options.episode,
         seed=options.seed, parts=parts, switching=Switching(options.shortest, options.longest, options.noise),
         say=lambda done: print(f"\r{done} of {options.steps} steps", end="", file=sys.stderr),
     )  # fmt: skip
@@ -74,6 +82,28 @@ def make_data(options: Any) -> None:
     data.save(options.out)
     shutil.rmtree(parts)
     print(f"Wrote {data.num_episodes} episodes, {data.num_steps} steps: {options.out}")
+
+
+def _check_free(path: Path, kinds: tuple[str, ...]) -> None:
+    """Refuse a place for a file before the work for it begins: it is taken, of no known kind, or not writable."""
+    if path.exists():
+        raise UserError(f"{path} exists: choose another file, or remove it.")
+    if path.suffix.lower() not in kinds:
+        raise UserError(f"{path} ends in none of {', '.join(kinds)}: choose another name for {setting('out')}.")
+    _make_folder(path.parent)
+
+
+def _make_folder(path: Path) -> Path:
+    """Make a folder that is written to later, and return it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "no permission to write")
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written to ({error.strerror}): choose another place for {setting('out')}."
+        ) from None
+    return path
 
 
 def _same_request(parts: Path, asked: dict[str, str]) -> None:
@@ -89,9 +119,8 @@ def _same_request(parts: Path, asked: dict[str, str]) -> None:
 
 def convert(options: Any) -> None:
     """Write a dataset of MoCapAct's files, or poses of AMC files."""
-    if options.out.exists():
-        raise UserError(f"{options.out} exists: choose another file, or remove it.")
     kinds = {path.suffix.lower() for path in options.files}
+    _check_free(options.out, (".npz",) if kinds == {".amc"} else (".npz", ".hdf5", ".h5"))
     if kinds == {".amc"}:
         from hgap.data.amc import save_poses, to_poses
 
@@ -119,10 +148,10 @@ def plan_command(options: Any, config: PlanConfig) -> None:
     planner: Planner | Budgeted = Planner(model, objective, config)
     if options.budget is not None:
         planner = Budgeted(model, objective, config, seconds=options.budget / 1000)
+    name = Path(options.objective).stem
+    out = _make_folder(options.out or _folder(options.run) / "plans" / name)
     played = play(simulator, Planned(planner), episodes=1, steps=options.steps, seed=options.start)
     measured = score(played, objective, model.slices)
-    name = Path(options.objective).stem
-    out = options.out or (options.run if options.run.is_dir() else options.run.parent) / "plans" / name
     files = write_motion(played, objective, model, simulator, out, title=name, film=options.film)
     ended = "fell" if measured.fell[0] else "did not fall"
     print(
@@ -142,10 +171,11 @@ def write_motion(
 
     out.mkdir(parents=True, exist_ok=True)
     length = int(played.alive[0].sum())
-    np.savez(
-        out / "motion.npz", observations=played.observations[0, :length], actions=played.actions[0, :length],
-        physics=played.physics[0, :length],
-    )  # fmt: skip
+    buffer = io.BytesIO()
+    parts = {"observations": played.observations, "actions": played.actions, "physics": played.physics}
+    arrays: Any = {part: rows[0, :length] for part, rows in parts.items()}
+    np.savez(buffer, **arrays)
+    write_atomically(out / "motion.npz", buffer.getvalue())
     figure = motion_figure(played, objective, model.slices, step=model.control_step or 1.0, title=title)
     save_figure(figure, out / "motion.png")
     files = ["motion.npz", "motion.png"]
@@ -170,10 +200,12 @@ def _simulator(model: Model, objective: str, poses: Path | None) -> Simulator:
         starts = np.concatenate([np.hstack([clip.qpos, clip.qvel]) for clip in load_poses(poses).values()])
         body = dataclasses.replace(body, starts=starts)
     simulator = Simulator(body)
-    if simulator.observation_size != model.autoencoder.state_size:
+    found = (model.autoencoder.state_size, model.autoencoder.action_size)
+    wanted = (simulator.observation_size, simulator.action_size)
+    if found != wanted:
         raise UserError(
-            f"The model's states have {model.autoencoder.state_size} numbers and those of {model.env_id} "
-            f"{simulator.observation_size}: its data were recorded with other observations."
+            f"The model's states and actions have {found[0]} and {found[1]} numbers, and those of {model.env_id} "
+            f"{wanted[0]} and {wanted[1]}: its data were recorded with others."
         )
     return simulator
 
@@ -181,9 +213,19 @@ def _simulator(model: Model, objective: str, poses: Path | None) -> Simulator:
 def evaluate_command(options: Any, config: PlanConfig) -> None:
     """Measure a model and rivals on objectives, print a table, and write it."""
     model = load(options.run)
+    out = _make_folder(_evaluation(options))
+    names = [Path(name).stem for name in options.objectives]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice or not names:
+        given = f"{twice[0]} twice" if twice else "none"
+        raise UserError(f"{setting('objectives')} name {given}: give each of them once.")
+    asked = [(name, find_objective(name), _simulator(model, name, options.poses)) for name in options.objectives]
+    for _, objective, _ in asked:
+        Planner(model, objective, config)  # says what is wrong with one before the first is measured
+    if options.data is not None or set(options.rivals) & _LEARNERS:
+        _check_data(options, model)
     results: dict[str, dict[str, Measured]] = {}
-    for name in options.objectives:
-        objective, simulator = find_objective(name), _simulator(model, name, options.poses)
+    for name, objective, simulator in asked:
         for rival, controller in _controllers(options, config, model, simulator, name).items():
             found = measure(
                 simulator, controller, objective, episodes=options.episodes, steps=options.steps, seed=options.start
@@ -192,8 +234,6 @@ def evaluate_command(options: Any, config: PlanConfig) -> None:
             print(f"{name}, {rival}: {found.returns.mean():.1f}", file=sys.stderr)
     text = table(results)
     print(text)
-    out = _evaluation(options)
-    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "evaluation.md", f"# {options.run.name}\n\n{text}\n".encode())
     rows = {
         name: {
@@ -241,7 +281,6 @@ def _cloned(options: Any, model: Model) -> Controller:
     from hgap.data.windows import load_windows
     from hgap.rivals.cloning import clone
 
-    _needs_data(options, "cloning")
     if str(options.data) not in _CLONED:
         windows = model.config.windows
         data = load_windows(
@@ -252,9 +291,22 @@ def _cloned(options: Any, model: Model) -> Controller:
     return _CLONED[str(options.data)]
 
 
-def _needs_data(options: Any, name: str) -> None:
+_LEARNERS = {"cloning", "tap", "iql", "td3bc"}
+
+
+def _check_data(options: Any, model: Model) -> None:
+    """Refuse to begin where the rivals that learn have no data, or those of another body."""
     if options.data is None:
-        raise UserError(f"The rival {name} learns from the data: name them with {setting('data')}.")
+        learners = ", ".join(sorted(_LEARNERS & set(options.rivals)))
+        raise UserError(f"The rivals {learners} learn from the data: name them with {setting('data')}.")
+    data = EpisodeDataset.load(options.data)
+    found = [rows.shape[1:] for rows in (data.observations, data.actions)]
+    wanted = [(model.autoencoder.state_size,), (model.autoencoder.action_size,)]
+    if found != wanted:
+        raise UserError(
+            f"{options.data}: its states and actions have shapes {found[0]} and {found[1]}, and those of the model "
+            f"{wanted[0]} and {wanted[1]}: give {setting('data')} of the same body."
+        )
 
 
 def _specialist(name: Any, options: Any, model: Model, simulator: Simulator, asked: str) -> Controller:
@@ -262,15 +314,18 @@ def _specialist(name: Any, options: Any, model: Model, simulator: Simulator, ask
     from hgap.rivals.specialists import relabel, train_specialist
     from hgap.rivals.tap import train_tap
 
-    _needs_data(options, name)
     data = relabel(EpisodeDataset.load(options.data), find_objective(asked), model.slices)
     if name == "tap":
         return train_tap(data, model.config, _evaluation(options) / "tap" / Path(asked).stem)
     return train_specialist(name, data, simulator, updates=options.updates)
 
 
+def _folder(run: Path) -> Path:
+    return run if run.is_dir() else run.parent
+
+
 def _evaluation(options: Any) -> Path:
-    return options.out or (options.run if options.run.is_dir() else options.run.parent) / "evaluation"
+    return options.out or _folder(options.run) / "evaluation"
 
 
 def table(results: dict[str, dict[str, Measured]]) -> str:

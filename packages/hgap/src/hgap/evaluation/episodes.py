@@ -10,6 +10,7 @@ import numpy as np
 from hgap.envs.objectives import Objective, Trajectory, total
 from hgap.envs.simulator import Simulator
 from hgap.rivals.controllers import Controller
+from paperloop.errors import UserError
 from paperloop.seeds import fold_seed
 
 __all__ = ["Episodes", "Measured", "measure", "play", "score"]
@@ -88,6 +89,9 @@ def score(episodes: Episodes, objective: Objective, slices: dict[str, tuple[int,
     """Return what an objective pays for episodes: rewards are summed over the steps that are part of each.
 
     An objective that returns totals is asked for each episode alone.
+
+    Raises:
+        UserError: the objective's number for an episode is not finite.
     """
     trajectory = Trajectory(episodes.observations, episodes.actions, slices)
     rewards = np.asarray(objective(trajectory))
@@ -100,6 +104,11 @@ def score(episodes: Episodes, objective: Objective, slices: dict[str, tuple[int,
             for o, a, n in zip(episodes.observations, episodes.actions, lengths, strict=True)
         ]
         returns = np.array([float(np.asarray(total(objective(part), (1,)))[0]) for part in parts])
+    if not np.isfinite(returns).all():
+        raise UserError(
+            f"The objective is worth {returns[~np.isfinite(returns)][0]} on the motion of episode "
+            f"{int((~np.isfinite(returns)).argmax())}: check what it returns."
+        )
     milliseconds = 1e3 * float(np.median(episodes.seconds))
     return Measured(returns, lengths, episodes.fell, milliseconds)
 

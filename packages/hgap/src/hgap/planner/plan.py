@@ -82,11 +82,12 @@ class Planner:
         config: how.
 
     Raises:
-        UserError: the objective fails, or returns another shape than totals or rewards.
+        UserError: the objective returns another shape than totals or rewards. What it raises itself is passed on.
     """
 
     def __init__(self, model: Model, objective: Objective, config: PlanConfig | None = None) -> None:
         self.model, self.objective, self.config = model, objective, config or PlanConfig()
+        self._failed: Exception | None = None
         self.traced = self._probe()
         self._plan = jax.jit(self._step)
 
@@ -122,6 +123,9 @@ class Planner:
             jnp.asarray(observations, jnp.float32),
         )  # fmt: skip
         lost = ~np.isfinite(plan.score)
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
         if lost.any():
             raise UserError(
                 f"The objective gave no finite number for any of the plans of environment {int(lost.argmax())}: check "
@@ -157,15 +161,18 @@ class Planner:
             )  # fmt: skip
             codes = result.codes.reshape(len(first), count, -1)
             new = assess(codes, result.log_prob.reshape(len(first), count))
-            return _top(_join(best, new), elites), (new.scores, result.entropy)
+            return _top(_join(best, _top(new, elites)), elites), (new.scores, result.entropy)
 
         last = self._shifted(weights, params, memory, first, assess)
         known = jax.tree.map(lambda x: jnp.repeat(x, elites, axis=1), last)
-        best, (scores, entropy) = jax.lax.scan(one_round, known, jnp.arange(rounds))
-        scores = jnp.moveaxis(scores, 0, 1).reshape(len(first), -1)
+        if rounds == 1:
+            best, (scores, entropy) = one_round(known, jnp.zeros((), jnp.int32))
+        else:
+            best, (scores, entropies) = jax.lax.scan(one_round, known, jnp.arange(rounds))
+            scores, entropy = jnp.moveaxis(scores, 0, 1).reshape(len(first), -1), entropies[0]
         if config.warm_start:
             scores = jnp.concatenate([scores, last.scores], 1)
-        return self._choose(best, scores, entropy[0], observations, key, state_scale, action_scale)
+        return self._choose(best, scores, entropy, observations, key, state_scale, action_scale)
 
     def _choose(
         self, best: _Samples, scores: Array, entropy: Array, observations: Array, key: Array, state_scale: Any,
@@ -202,7 +209,11 @@ class Planner:
 
         def host(states: Any, actions: Any) -> np.ndarray:
             trajectory = Trajectory(np.asarray(states), np.asarray(actions), slices)
-            return np.asarray(total(self.objective(trajectory), batch), np.float32)
+            try:
+                return np.asarray(total(self.objective(trajectory), batch), np.float32)
+            except Exception as error:  # an error that passes through JAX arrives as another one
+                self._failed = error
+                return np.full(batch, np.nan, np.float32)
 
         return jax.pure_callback(host, jax.ShapeDtypeStruct(batch, jnp.float32), states, actions)
 
@@ -219,7 +230,7 @@ class Planner:
             jax.eval_shape(call, *structs)
         except UserError:
             raise
-        except (jax.errors.JAXTypeError, TypeError, AttributeError):
+        except Exception:  # JAX's errors are of many kinds; what is wrong with NumPy, too, is raised by the next line
             call(*(np.zeros(shape, np.float32) for shape in shapes))
             return False
         return True

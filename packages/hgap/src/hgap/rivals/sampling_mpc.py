@@ -121,9 +121,10 @@ class SamplingMPC:
     def _cem(self, states: np.ndarray, settings: CEM) -> np.ndarray:
         half = (self._high - self._low) / 2
         mean, std = self._mean, np.broadcast_to(settings.sigma * half, self._mean.shape)
-        count = settings.samples // settings.rounds
+        rounds = min(settings.rounds, settings.samples)
+        count = settings.samples // rounds
         elites = max(1, round(settings.elites * count))
-        for _ in range(settings.rounds):
+        for _ in range(rounds):
             noise = self._rng.standard_normal((len(states), count, *mean.shape[1:]))
             actions = np.clip(mean[:, None] + std[:, None] * noise, self._low, self._high)
             returns = self._returns(states, actions)
