@@ -13,7 +13,6 @@ from hgap.envs.bodies import BODIES, find_body
 from hgap.envs.objectives import Weighted
 from hgap.envs.simulator import Rollout, Simulator
 from hgap.evaluation.episodes import measure
-from hgap.rivals.controllers import RandomActions
 from hgap.rivals.sampling_mpc import CEM, MPPI, SamplingMPC, path_integral
 from paperloop import UserError
 
@@ -130,6 +129,18 @@ def test_resets_are_drawn_as_gymnasium_draws_them():
 def test_unknown_bodies_are_refused():
     with pytest.raises(UserError, match=r"no body 'HalfCheeta-v5'.*HalfCheetah-v5"):
         find_body("HalfCheeta-v5")
+
+
+class RandomActions:
+    def __init__(self, simulator):
+        self._simulator = simulator
+
+    def begin(self, copies, seed):
+        self._rng = np.random.default_rng(seed)
+
+    def act(self, states, observations):
+        low, high = self._simulator.action_low, self._simulator.action_high
+        return self._rng.uniform(low, high, (len(states), len(low)))
 
 
 def test_falls_end_an_episode_and_what_follows_does_not_count():

@@ -202,7 +202,7 @@ def plan(options: PlanOptions, config: PlanConfig) -> None:
     plan_command(options, config)
 
 
-Rival = Literal["greedy", "random_codes", "random_actions", "mppi", "cem", "cloning", "tap", "iql", "td3bc"]
+Rival = Literal["greedy", "random_codes", "mppi", "cem", "cloning", "tap", "iql", "td3bc"]
 
 
 @settings
@@ -212,7 +212,7 @@ class EvaluateOptions:
     Attributes:
         run: the folder that train wrote, or an exported model
         objectives: names of the library, or Python files
-        rivals: of greedy, random_codes, random_actions, mppi, cem; cloning, tap, iql and td3bc learn from the data
+        rivals: of greedy, random_codes, mppi, cem; cloning, tap, iql and td3bc learn from the data
         data: the dataset that they learn from; rewards are put on it by each objective
         updates: of iql and td3bc (from policy-finetune, the extra `specialists`), for each objective
         episodes: side by side

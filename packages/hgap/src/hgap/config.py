@@ -22,7 +22,7 @@ from paperloop.settings import (
 
 __all__ = [
     "EMA", "FSQ", "PRESETS", "PRESET_HELP", "AutoencoderConfig", "Codes", "Data", "Iterated", "Optimiser", "PlanConfig",
-    "PriorConfig", "Residual", "Sampling", "TrainConfig", "Transformer", "Width", "Windows",
+    "PriorConfig", "Residual", "Sampling", "TrainConfig", "Width", "Windows",
 ]  # fmt: skip
 
 
@@ -171,9 +171,6 @@ class Width:
             raise fault(self, "width", f"a multiple of twice {{heads}} = {2 * self.heads}")
 
 
-Transformer = Width
-
-
 @settings
 class Optimiser:
     """AdamW with a linear warm-up and a cosine to a tenth.
@@ -227,7 +224,7 @@ class PriorConfig:
         batch: windows in an update.
     """
 
-    size: Transformer = Width(blocks=3)
+    size: Width = Width(blocks=3)
     optimiser: Optimiser = Optimiser(warmup=0.2)
     updates: Count = 4000
     batch: Count = 64

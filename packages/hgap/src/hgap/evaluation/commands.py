@@ -23,7 +23,7 @@ from hgap.evaluation.episodes import Episodes, Measured, measure, play, score
 from hgap.loading import Model, load
 from hgap.planner.budget import Budgeted
 from hgap.planner.plan import Planner
-from hgap.rivals.controllers import Controller, Planned, RandomActions, RandomCodes
+from hgap.rivals.controllers import Controller, Planned, RandomCodes
 from hgap.rivals.sampling_mpc import CEM, MPPI, SamplingMPC, true_dynamics
 from paperloop.errors import UserError, setting
 from paperloop.files import write_atomically, write_json
@@ -261,8 +261,6 @@ def _controllers(
             chosen[name] = Planned(Planner(model, objective, alone))
         elif name == "random_codes":
             chosen[name] = RandomCodes(model)
-        elif name == "random_actions":
-            chosen[name] = RandomActions(simulator)
         elif name == "cloning":
             chosen[name] = _cloned(options, model)
         elif name in ("tap", "iql", "td3bc"):

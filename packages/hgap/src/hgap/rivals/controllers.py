@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hgap.envs.simulator import Simulator
 from hgap.loading import Model
 from hgap.planner.budget import Budgeted
 from hgap.planner.plan import Planner
 
-__all__ = ["Controller", "Planned", "RandomActions", "RandomCodes"]
+__all__ = ["Controller", "Planned", "RandomCodes"]
 
 
 class Controller(Protocol):
@@ -66,18 +65,3 @@ class RandomCodes:
         codes = jax.random.randint(key, shape, 0, model.autoencoder.quantizer.vocabulary)
         _, actions = model.autoencoder.decode(model.weights, model.autoencoder.vectors(model.weights, codes), first)
         return model.action_scale.restore(actions[:, 0])
-
-
-class RandomActions:
-    """Uniform actions."""
-
-    def __init__(self, simulator: Simulator) -> None:
-        self._low, self._high = simulator.action_low, simulator.action_high
-
-    def begin(self, copies: int, seed: int) -> None:
-        """Seed the draws."""
-        self._rng = np.random.default_rng(seed)
-
-    def act(self, states: np.ndarray, observations: np.ndarray) -> np.ndarray:
-        """Return uniform actions."""
-        return self._rng.uniform(self._low, self._high, (len(states), len(self._low)))
