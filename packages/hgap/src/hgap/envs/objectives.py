@@ -254,7 +254,8 @@ def _where(path: Path, error: BaseException) -> str:
 
 
 def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}".rstrip(".")
+    said = str(getattr(error, "msg", None) or error).splitlines() or ["no message"]
+    return f"{type(error).__name__}: {said[0]}".rstrip(".")
 
 
 def total(rewards: Any, batch: tuple[int, ...]) -> Any:

@@ -90,19 +90,16 @@ def _check_free(path: Path, kinds: tuple[str, ...]) -> None:
         raise UserError(f"{path} exists: choose another file, or remove it.")
     if path.suffix.lower() not in kinds:
         raise UserError(f"{path} ends in none of {', '.join(kinds)}: choose another name for {setting('out')}.")
-    _make_folder(path.parent)
+    _check_folder(path.parent)
 
 
-def _make_folder(path: Path) -> Path:
-    """Make a folder that is written to later, and return it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        if not os.access(path, os.W_OK):
-            raise PermissionError(13, "no permission to write")
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written to ({error.strerror}): choose another place for {setting('out')}."
-        ) from None
+def _check_folder(path: Path) -> Path:
+    """Refuse a folder that could not be made or written to, and return it; nothing is made yet."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UserError(f"{path} cannot be written to: {there} is a file: choose another place for {setting('out')}.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{path} cannot be written to: you lack the permission in {there}: choose another place.")
     return path
 
 
@@ -128,6 +125,7 @@ def convert(options: Any) -> None:
         poses = {
             path.stem: to_poses(path, simulator, rate=options.rate, ground=options.ground) for path in options.files
         }
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         save_poses(options.out, poses)
         for name, found in poses.items():
             print(f"{name}: {len(found.qpos)} poses, {found.clipped:.1%} of joint angles clipped")
@@ -149,7 +147,7 @@ def plan_command(options: Any, config: PlanConfig) -> None:
     if options.budget is not None:
         planner = Budgeted(model, objective, config, seconds=options.budget / 1000)
     name = Path(options.objective).stem
-    out = _make_folder(options.out or _folder(options.run) / "plans" / name)
+    out = _check_folder(options.out or _folder(options.run) / "plans" / name)
     played = play(simulator, Planned(planner), episodes=1, steps=options.steps, seed=options.start)
     measured = score(played, objective, model.slices)
     files = write_motion(played, objective, model, simulator, out, title=name, film=options.film)
@@ -213,7 +211,7 @@ def _simulator(model: Model, objective: str, poses: Path | None) -> Simulator:
 def evaluate_command(options: Any, config: PlanConfig) -> None:
     """Measure a model and rivals on objectives, print a table, and write it."""
     model = load(options.run)
-    out = _make_folder(_evaluation(options))
+    out = _check_folder(_evaluation(options))
     names = [Path(name).stem for name in options.objectives]
     twice = [name for name in names if names.count(name) > 1]
     if twice or not names:
@@ -234,6 +232,7 @@ def evaluate_command(options: Any, config: PlanConfig) -> None:
             print(f"{name}, {rival}: {found.returns.mean():.1f}", file=sys.stderr)
     text = table(results)
     print(text)
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "evaluation.md", f"# {options.run.name}\n\n{text}\n".encode())
     rows = {
         name: {
