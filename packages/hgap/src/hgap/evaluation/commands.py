@@ -63,7 +63,8 @@ def make_data(options: Any) -> None:
             f"{options.policies} holds policies of {behaviours.env_id}: give {setting('env_id', behaviours.env_id)}."
         )
     simulator = Simulator(find_body(options.env_id))
-    shape, wanted = behaviours.policy.weights.shape[1:], (simulator.action_size, simulator.observation_size)
+    policy: Any = behaviours.policy  # of a file: linear
+    shape, wanted = policy.weights.shape[1:], (simulator.action_size, simulator.observation_size)
     if shape != wanted:
         raise UserError(
             f"{options.policies} holds policies of {shape[1]} states and {shape[0]} actions, and {options.env_id} has "
