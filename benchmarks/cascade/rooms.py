@@ -1,7 +1,8 @@
-"""Does a cascade explore more than a population, one explorer or chance, with a learned model? MiniGrid, three tiers.
+"""Does a cascade explore more than a population, one explorer or chance, with a learned model? MiniGrid, four tiers.
 
     python -m benchmarks.cascade.rooms --tier smoke               # a minute: everything runs
-    python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER   # an hour of one core; the same command resumes
+    python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER   # half an hour of one core; the same command resumes
+    python -m benchmarks.cascade.rooms --tier four_rooms --runs FOLDER   # without doors; half an hour of one core
     python -m benchmarks.cascade.rooms --tier gpu --runs FOLDER   # ten agents, larger model, six rooms, ten deployments
     python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER --zero-shot   # goals learned from those runs
 
@@ -31,6 +32,7 @@ from benchmarks.harness import figure_path, record, table, write_result
 from cascade_explore.config import (
     Actor,
     Cascade,
+    FourRooms,
     InfoGain,
     MultiRoom,
     Plan2Explore,
@@ -70,6 +72,11 @@ TIERS = {
         TrainConfig(env=MultiRoom(rooms=4, size=5), world=_SMALL, explorer=Random(), deployments=5, env_steps=2000,
                     envs=1, updates=500, updates_per_step=50),
         4, Actor(horizon=10, starts=32, units=64, layers=2, lr=1e-3, critic_lr=1e-3), 5,
+    ),
+    "four_rooms": Tier(
+        TrainConfig(env=FourRooms(), world=_SMALL, explorer=Random(), deployments=6, env_steps=2000, envs=1,
+                    updates=1500, explorers_every=3, updates_per_step=75),
+        4, Actor(horizon=10, starts=32, units=64, layers=2, lr=1e-3, critic_lr=1e-3), 3,
     ),
     "gpu": Tier(
         TrainConfig(env=MultiRoom(rooms=6, size=10), explorer=Random(), deployments=10, env_steps=10_000, envs=1,
@@ -175,6 +182,10 @@ def main(argv: list[str] | None = None) -> int:
         ends = [over_seeds([one[what][-1:] for one in runs]) for what in ("coverage", "entropy", "distinct")]
         rows.append([name, *(f"{e.point[0]:.3f} [{e.low[0]:.3f}, {e.high[0]:.3f}]" for e in ends)])
     print(table(rows, ["arm", "cells visited", "entropy of visits, bits", "distinct explorers"]))
+    curves = {name: over_seeds([one["coverage"] for one in runs]) for name, runs in numbers.items()}
+    rows = [[name, *(f"{p:.3f} [{low:.3f}, {high:.3f}]" for p, low, high in zip(*c, strict=True))]
+            for name, c in curves.items()]  # fmt: skip
+    print(table(rows, ["cells visited after", *(str(k + 1) for k in range(tier.base.deployments))]))
     last = {name: np.array([one["coverage"][-1] for one in runs]) for name, runs in numbers.items()}
     if {"cascade", "population"} <= last.keys():
         print(f"P(cascade > population) = {probability_of_improvement(last['cascade'], last['population'])}")

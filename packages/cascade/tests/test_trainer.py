@@ -196,7 +196,7 @@ def paid_loss(trainer, state, explorer, key):
     """Return the actors' loss as a function of the diversity that a bonus `[B, S]` adds."""
     learner, world = trainer.learner, trainer.world
     start = world.start((4,))
-    scales = payment.start_scales()
+    scales = payment.start_scales(3)
 
     def loss(actors, bonus):
         pay = payment.make_reward(world, state.ensemble, scales, explorer)
@@ -205,7 +205,7 @@ def paid_loss(trainer, state, explorer, key):
             paid, shown = pay(seen)
             return paid.at[-1].add(bonus), shown
 
-        return learner.actor_loss(actors, state.agents.slow, state.world, start, jnp.ones(4), reward, key)[0]
+        return learner.actor_loss(actors, state.agents, state.world, start, jnp.ones(4), reward, key)[0]
 
     return loss
 
@@ -270,16 +270,55 @@ def test_all_agents_at_once_equal_one_after_another(trainer, one_seed):
 
 
 def test_both_terms_are_combined_as_the_settings_say():
-    curious, diverse = jnp.array([[[2.0]], [[4.0]]]), jnp.array([[6.0]])
+    curious = jnp.array([[[2.0, 2.0], [4.0, 4.0]], [[4.0, 4.0], [6.0, 6.0]]])  # two steps of two agents, two starts
+    diverse = jnp.array([[0.0, 0.0], [4.0, 8.0]])
     raw = payment.combine(curious, diverse, share=0.25, scales=None)
-    np.testing.assert_allclose(raw[:, 0, 0], [1.5, 3.0 + 1.5])
-    scales = payment.track(payment.start_scales(), curious, diverse)
+    np.testing.assert_allclose(raw[:, 1, 0], [3.0, 4.5 + 1.0])
+    scales = payment.track(payment.start_scales(2), curious, diverse)
     even = payment.combine(curious, diverse, share=0.25, scales=scales)
-    np.testing.assert_allclose(even[:, 0, 0], [0.75 * 2 / 3, 0.75 * 4 / 3 + 0.25 * 2], rtol=1e-5)
-    assert float(even.sum()) == pytest.approx(2.0, rel=1e-5)  # one a step, whatever the share
-    scales = payment.track(payment.start_scales(), curious, 0 * diverse)  # as for agents that all end in one place
+    # Disagreement is 3 and 5 on average, 4 over both agents; the second agent's diversity is 6.
+    np.testing.assert_allclose(even[:, 0, 0], [0.75 * -1 / 4, 0.75 * 1 / 4], rtol=1e-5)
+    np.testing.assert_allclose(even[:, 1, 1], [0.75 * -1 / 4, 0.75 * 1 / 4 + 0.25 * 2 * 2 / 6], rtol=1e-5)
+    np.testing.assert_allclose(even.sum((0, 2)), 0.0, atol=1e-6)  # centred, for each agent
+    scales = payment.track(payment.start_scales(2), curious, 0 * diverse)  # as for agents that all end in one place
     alone = payment.combine(curious, 0 * diverse, share=0.25, scales=scales)
-    np.testing.assert_allclose(alone[:, 0, 0], [0.75 * 2 / 3, 0.75 * 4 / 3], rtol=1e-5)
+    np.testing.assert_allclose(alone[:, 0, 0], [0.75 * -1 / 4, 0.75 * 1 / 4], rtol=1e-5)
+
+
+def test_the_size_of_large_rewards_does_not_reach_the_actors(trainer, one_seed):
+    """Returns of a range above 1 are divided by it, so that rewards 50 times as large give the same gradient."""
+    learner, start = trainer.learner, trainer.world.start((4,))
+    none = jax.tree.map(jnp.zeros_like, (one_seed.agents.critics, one_seed.agents.slow))
+    state = one_seed.agents._replace(critics=none[0], slow=none[1], spread=jnp.zeros(3), updates=jnp.zeros(3, int))
+
+    def slope(size):
+        def reward(seen):
+            return size * jnp.cos(jnp.arange(36.0)).reshape(3, 3, 4), {}
+
+        def loss(actors):
+            return learner.actor_loss(
+                actors, state, one_seed.world, start, jnp.ones(4), reward, jax.random.key(0)
+            )[0]  # fmt: skip
+
+        return jax.grad(loss)(state.actors)
+
+    for leaf in jax.tree.leaves(jax.jit(jax.vmap(slope))(jnp.array([10.0, 500.0, 0.0]))):
+        np.testing.assert_allclose(leaf[0], leaf[1], rtol=1e-3, atol=1e-6)
+        assert np.abs(leaf[0] - leaf[2]).max() > 1e-5 or np.abs(leaf[0]).max() == 0  # they are what it learns from
+
+
+def test_explorers_learn_in_every_other_update_where_asked(trainer):
+    sparse = ExploreTrainer(replace(TINY, explorers_every=2))
+    states = []
+    for one in (trainer, sparse):
+        state = one.init(0)
+        for _ in range(2):
+            state, metrics = one.step(state)
+        states.append(jax.device_get((state.agents.updates, state.world, metrics["entropy"])))
+    (often, world, _), (seldom, same, entropy) = states
+    assert (often[0, 0], seldom[0, 0]) == (2, 1)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), world, same)  # the model sees the same
+    assert 0 < float(entropy[0]) <= np.log(7) + 1e-5
 
 
 KINDS = {
@@ -403,6 +442,7 @@ def test_random_actions_need_no_explorer():
         ({"env_steps": 30}, "at least 36"),
         ({"updates": 3}, "divisor"),
         ({"devices": 2}, "divisor"),
+        ({"explorers_every": 3}, "divisor"),
         ({"explorer.actor.starts": 13}, "at most"),
         ({"explorer.share": 1.5}, "from 0 to 1"),
         ({"explorer.diversity.type": "knn", "explorer.diversity.k": 9, "explorer.diversity.pool": 4}, "at most"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ __all__ = ["ExploreTrainer", "Ledger", "TrainState", "make_env"]
 
 #: What training shows, whoever explores.
 TRAINED = ("decoder_loss", "continue_loss", "kl", "ensemble_loss", "disagreement")
-ACTED = ("diversity", "reward", "return", "entropy", "actor_loss", "critic_loss")
+ACTED = ("imagined", "diversity", "reward", "return", "explained", "entropy", "actor_loss", "critic_loss")
 
 
 class Ledger(NamedTuple):
@@ -216,7 +217,7 @@ class ExploreTrainer:
             ensemble=ensemble,
             ensemble_opt=self._ensemble_opt.init(ensemble),
             agents=self.learner.init(three) if self.learner else (),
-            scales=start_scales(),
+            scales=start_scales(config.agents),
             replay=replay.empty(
                 k, streams, config.stream_steps, env.observation, env.actions, facts=len(getattr(env, "facts", ()))
             ),
@@ -285,19 +286,26 @@ class ExploreTrainer:
         data = state.replay
         held = state._replace(replay=jax.tree.map(lambda _: None, data))  # a constant, and no part of the loop
 
-        def one(held: TrainState, key: Array) -> tuple[TrainState, dict[str, Array]]:
-            return self.update(held, replay.to_batch(self._draw(data, filled, key), self.env.actions), key)
+        count, every = self.config.updates_per_step, self.config.explorers_every
 
-        held, shown = jax.lax.scan(one, held, jax.random.split(key, self.config.updates_per_step))
-        means = {name: values.mean(0) for name, values in shown.items()}
+        def one(held: TrainState, row: tuple[Array, Array]) -> tuple[TrainState, dict[str, Array]]:
+            key, explores = row
+            batch = replay.to_batch(self._draw(data, filled, key), self.env.actions)
+            return self.update(held, batch, key, explores if every > 1 else None)
+
+        explores = jnp.arange(1, count + 1) % every == 0
+        held, shown = jax.lax.scan(one, held, (jax.random.split(key, count), explores))
+        means = {name: values.mean(0) * (every if name in ACTED else 1) for name, values in shown.items()}
         return held._replace(replay=data, shown=means, done=state.done + 1)
 
     def _draw(self, data: replay.Replay, filled: Array, key: Array) -> replay.Rows:
         world = self.config.world
         return replay.draw(data, filled, jax.random.fold_in(key, 0), batch=world.batch, length=world.length)
 
-    def update(self, state: TrainState, batch: Any, key: Array) -> tuple[TrainState, dict[str, Array]]:
-        """Do one update of the model, the ensemble and all explorers on a batch, for one seed."""
+    def update(
+        self, state: TrainState, batch: Any, key: Array, explores: Array | None = None
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """Do one update of the model and the ensemble on a batch, and of all explorers if `explores`, for one seed."""
         one, two, three = jax.random.split(jax.random.fold_in(key, 1), 3)
         (_, (states, shown)), slope = jax.value_and_grad(self.world.loss, has_aux=True)(state.world, batch, one)
         change, world_opt = self._world_opt.update(slope, state.world_opt)
@@ -307,16 +315,24 @@ class ExploreTrainer:
         change, ensemble_opt = self._ensemble_opt.update(slope, state.ensemble_opt)
         ensemble = optax.apply_updates(state.ensemble, change)
         shown = {**shown, "ensemble_loss": loss}
+        shown["disagreement"] = disagreement(
+            self.world.predict(ensemble, features(states)[:-1], batch.action[1:])
+        ).mean()
         agents, scales = state.agents, state.scales
-        if self.learner:
+        if learner := self.learner:
             start, weight = self._starts(states, batch.terminal, two)
-            reward = make_reward(self.world, ensemble, scales, self.config.explorer)
-            agents, acted = self.learner.update(agents, world, start, weight, reward, three)
-            scales = acted["scales"]
-            shown |= {name: acted[name] for name in ACTED}
-            shown["disagreement"] = acted["disagreement"]
-        else:
-            shown["disagreement"] = self._curiosity(ensemble, states, batch)
+
+            def explore(agents: Any, scales: Scales) -> tuple[Any, Scales, dict[str, Array]]:
+                reward = make_reward(self.world, ensemble, scales, self.config.explorer)
+                agents, acted = learner.update(agents, world, start, weight, reward, three)
+                return agents, acted["scales"], {name: acted[name] for name in ACTED}
+
+            def wait(agents: Any, scales: Scales) -> tuple[Any, Scales, dict[str, Array]]:
+                return agents, scales, {name: jnp.zeros(()) for name in ACTED}
+
+            one_of = explore if explores is None else partial(jax.lax.cond, explores, explore, wait)
+            agents, scales, acted = one_of(agents, scales)
+            shown |= acted
         state = state._replace(
             world=world, world_opt=world_opt, ensemble=ensemble, ensemble_opt=ensemble_opt, agents=agents, scales=scales
         )
@@ -327,7 +343,3 @@ class ExploreTrainer:
         flat = jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]), states)
         chosen = jax.random.permutation(key, terminal.size)[: self.config.explorer.actor.starts]  # ty: ignore
         return jax.tree.map(lambda x: x[chosen], flat), 1.0 - terminal.reshape(-1)[chosen].astype(jnp.float32)
-
-    def _curiosity(self, ensemble: Any, states: Latents, batch: Any) -> Array:
-        """Return the mean disagreement along a batch, for methods that have no explorers."""
-        return disagreement(self.world.predict(ensemble, features(states)[:-1], batch.action[1:])).mean()

@@ -32,7 +32,9 @@ class TrainConfig:
         deployments: K; the first is random.
         env_steps: of each deployment, shared by all agents. A reset takes the place of a step.
         envs: environments of each agent.
-        updates: of the model and the explorers after each deployment.
+        updates: of the model and the ensemble after each deployment.
+        explorers_every: updates of these for each update of the explorers, whose reward means little while the ensemble
+            is far from what it could know.
         updates_per_step: of them in one dispatch.
         seeds: independent runs side by side in one program.
         devices: that the seeds are spread over.
@@ -47,6 +49,7 @@ class TrainConfig:
     env_steps: Count = 5000
     envs: Count = 2
     updates: CountOrZero = 500
+    explorers_every: Count = 1
     updates_per_step: Count = 50
     seeds: Count = 1
     devices: Count = 1
@@ -67,6 +70,8 @@ class TrainConfig:
             )  # fmt: skip
         if self.updates % self.updates_per_step:
             raise fault(self, "updates_per_step", f"a divisor of {{updates}} = {self.updates}")
+        if self.updates_per_step % self.explorers_every:
+            raise fault(self, "explorers_every", f"a divisor of {{updates_per_step}} = {self.updates_per_step}")
         actor: Actor | None = getattr(self.explorer, "actor", None)
         if actor is not None and actor.starts > self.world.batch * self.world.length:
             raise fault(

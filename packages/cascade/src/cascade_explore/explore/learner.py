@@ -17,6 +17,8 @@ from cascade_explore.world.model import Latents, World
 
 __all__ = ["AgentState", "Learner", "Reward"]
 
+DECAY = 0.99  # of running ranges, per update
+
 #: Imagined sequences -> the reward of every transition `[H, B, S]`, and numbers to show or to carry on.
 Reward = Callable[[Imagined], tuple[Array, dict[str, Array]]]
 
@@ -30,6 +32,7 @@ class AgentState(NamedTuple):
         slow: parameters of the critics' targets.
         actor_opt: the optimiser's state.
         critic_opt: the optimiser's state.
+        spread: running sum of the returns' range from 5 to 95 %, `[B]`.
         updates: done, int32 `[B]`.
     """
 
@@ -38,6 +41,7 @@ class AgentState(NamedTuple):
     slow: Any
     actor_opt: Any
     critic_opt: Any
+    spread: Array
     updates: Array
 
 
@@ -65,20 +69,24 @@ class Learner:
         actors, critics = self.policies.init(key)
         return AgentState(
             actors, critics, jax.tree.map(jnp.copy, critics), jax.vmap(self._actor.init)(actors),
-            jax.vmap(self._critic.init)(critics), jnp.zeros(self.policies.agents, jnp.int32),
+            jax.vmap(self._critic.init)(critics), jnp.zeros(self.policies.agents),
+            jnp.zeros(self.policies.agents, jnp.int32),
         )  # fmt: skip
 
     def actor_loss(
-        self, actors: Any, critics: Any, params: Any, start: Latents, weight: Array, reward: Reward, key: Array
+        self, actors: Any, state: AgentState, params: Any, start: Latents, weight: Array, reward: Reward, key: Array
     ) -> tuple[Array, Any]:
         """Return the actors' loss, summed over agents, and what the critics learn from.
 
-        REINFORCE: `-mean w_t [log π(a_t | s_t) sg(V_t - v(s_t)) + η H(π)]`; through the model:
-        `-mean w_t [V_t + η H(π)]`, where V_t has a gradient by way of states, disagreement and diversity.
+        REINFORCE: `-mean w_t [log π(a_t | s_t) sg(V_t - v(s_t)) / max(1, R) + η H(π)]`, where R is the running range of
+        the returns from 5 to 95 % (DreamerV3, Hafner et al. 2023): large returns do not drown the entropy, and small
+        ones are not blown up. Through the model: `-mean w_t [V_t / max(1, R) + η H(π)]`, where V_t has a gradient by
+        way of states, disagreement and diversity. Returns bootstrap from the slow critics; the baseline v is the
+        critics of now.
 
         Args:
             actors: parameters.
-            critics: parameters of the targets.
+            state: the agents' critics and ranges.
             params: the world model's.
             start: states `[S, ...]`.
             weight: of each start, `[S]`: 0 where an episode had ended.
@@ -90,18 +98,20 @@ class Learner:
         seen = imagine(self.world, params, self.policies, acting, start, key, horizon=c.horizon)
         paid, shown = reward(seen)
         go_on = jax.nn.sigmoid(self.world.continues(params, seen.feat[1:]))
-        value = self.policies.value(critics, seen.feat)
+        value = self.policies.value(state.slow, seen.feat)
         returns = lambda_returns(paid, c.gamma * go_on, value, lam=c.lam)
+        low, high = jnp.quantile(sg(returns), jnp.array([0.05, 0.95]), axis=(0, 2))
+        spread = DECAY * state.spread + (1.0 - DECAY) * (high - low)
+        scale = jnp.maximum(spread / (1.0 - DECAY ** (state.updates + 1)), 1.0)[:, None]
         weights = sg(discount_weights(weight, c.gamma * go_on))
         policy = jax.vmap(self.policies.policy, (None, 0))(actors, sg(seen.feat[:-1]))
         entropy = policy.entropy()
-        if self.through_model:
-            gain = returns
-        else:
-            gain = policy.log_prob(sg(seen.action)) * sg(returns - value[:-1])
-        loss = -(weights * (gain + c.entropy * entropy)).mean((0, 2)).sum()
-        metrics = {"entropy": entropy.mean(), "return": returns.mean(), "reward": paid.mean(), **shown}
-        return loss, sg((seen.feat[:-1], returns, weights, metrics))
+        advantage = sg(returns - self.policies.value(state.critics, sg(seen.feat[:-1])))
+        gain = returns if self.through_model else policy.log_prob(sg(seen.action)) * advantage
+        loss = -(weights * (gain / scale + c.entropy * entropy)).mean((0, 2)).sum()
+        explained = 1.0 - advantage.var() / jnp.maximum(returns.var(), 1e-8)
+        metrics = {"entropy": entropy.mean(), "return": returns.mean(), "reward": paid.mean(), "explained": explained}
+        return loss, sg((seen.feat[:-1], returns, weights, spread, metrics | shown))
 
     def critic_loss(self, critics: Any, feat: Array, target: Array, weight: Array) -> Array:
         """Return `mean w_t (v(s_t) - V_t)² / 2`, summed over agents."""
@@ -113,8 +123,8 @@ class Learner:
         """Do one step of all actors and critics."""
         start = jax.lax.stop_gradient(start)
         value_and_grad = jax.value_and_grad(self.actor_loss, has_aux=True)
-        (loss, (feat, target, weights, metrics)), slope = value_and_grad(
-            state.actors, state.slow, params, start, weight, reward, key
+        (loss, (feat, target, weights, spread, metrics)), slope = value_and_grad(
+            state.actors, state, params, start, weight, reward, key
         )
         change, actor_opt = jax.vmap(self._actor.update)(slope, state.actor_opt)
         actors = optax.apply_updates(state.actors, change)
@@ -125,4 +135,4 @@ class Learner:
         copied = updates[0] % self.config.slow_every == 0
         slow = jax.tree.map(lambda new, old: jnp.where(copied, new, old), critics, state.slow)
         metrics = {**metrics, "actor_loss": loss, "critic_loss": critic_loss}
-        return AgentState(actors, critics, slow, actor_opt, critic_opt, updates), metrics
+        return AgentState(actors, critics, slow, actor_opt, critic_opt, spread, updates), metrics

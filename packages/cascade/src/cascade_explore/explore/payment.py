@@ -18,11 +18,11 @@ __all__ = ["Scales", "combine", "diversity_of", "make_reward", "start_scales", "
 
 
 class Scales(NamedTuple):
-    """Running means of both terms' sizes, with their total weight (1 after infinitely many updates).
+    """Running means of both terms, with their total weight (1 after infinitely many updates).
 
     Attributes:
-        disagreement: sum of weighted means.
-        diversity: likewise, over the agents after the first.
+        disagreement: sum of weighted means, for each agent `[B]`.
+        diversity: likewise; the size of a term is its mean over agents.
         weight: of the sums.
     """
 
@@ -31,24 +31,27 @@ class Scales(NamedTuple):
     weight: Array
 
 
-def start_scales() -> Scales:
+def start_scales(agents: int) -> Scales:
     """Return scales that have seen nothing."""
-    return Scales(jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+    return Scales(jnp.zeros(agents), jnp.zeros(agents), jnp.zeros(()))
 
 
 def track(scales: Scales, curious: Array, diverse: Array, *, decay: float = 0.99) -> Scales:
-    """Return the scales after one more batch. The first agent's diversity is 0 by definition and not counted."""
-    later = diverse[1:] if len(diverse) > 1 else diverse
-    sizes = Scales(jnp.abs(curious).mean(), jnp.abs(later).mean(), jnp.ones(()))
-    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * jax.lax.stop_gradient(new), scales, sizes)
+    """Return the scales after one more batch."""
+    means = Scales(curious.mean((0, 2)), diverse.mean(1), jnp.ones(()))
+    return jax.tree.map(lambda old, new: decay * old + (1.0 - decay) * jax.lax.stop_gradient(new), scales, means)
 
 
 def combine(curious: Array, diverse: Array, *, share: float, scales: Scales | None) -> Array:
     """Return the reward of every transition, `[H, B, S]`.
 
     `(1 - λ) disagreement_t`, and λ times the diversity on the transition into the last state, which returns count
-    (`lambda_returns`). With scales both terms are divided by their running means, and diversity is multiplied by H, so
-    that λ is the share of an imagined sequence's reward that diversity makes up. Without: the raw terms.
+    (`lambda_returns`). With scales both terms are divided by their running sizes, and diversity is multiplied by H, so
+    that λ is the share of an imagined sequence's reward that diversity makes up. Then each agent's running mean is
+    subtracted from each of its terms: rewards around 0 have returns around 0, while the returns of rewards around 1 are
+    1 / (1 - γ) at every state, and a critic spends thousands of updates on learning that constant (reward centring,
+    Naik et al. 2024). The end of an episode is then worth what a state is worth on average. Without scales: the raw
+    terms.
 
     Args:
         curious: disagreement, `[H, B, S]`.
@@ -57,8 +60,10 @@ def combine(curious: Array, diverse: Array, *, share: float, scales: Scales | No
         scales: the running means, or None.
     """
     if scales is not None:
-        curious = curious / jnp.maximum(scales.disagreement / scales.weight, 1e-8)
-        diverse = len(curious) * diverse / jnp.maximum(scales.diversity / scales.weight, 1e-8)
+        known, apart = scales.disagreement / scales.weight, scales.diversity / scales.weight  # [B]
+        later = apart[1:] if len(apart) > 1 else apart  # the first agent's diversity is 0 by definition
+        curious = (curious - known[:, None]) / jnp.maximum(known.mean(), 1e-8)
+        diverse = len(curious) * (diverse - apart[:, None]) / jnp.maximum(jnp.abs(later).mean(), 1e-8)
     return ((1.0 - share) * curious).at[-1].add(share * diverse)
 
 
@@ -89,8 +94,8 @@ def diversity_of(seen: Imagined, predicted: Array, kind: Variance | NearestNeigh
 def make_reward(world: World, ensemble: Any, scales: Scales, explorer: Any) -> Any:
     """Return what the explorers of some settings are paid: imagined sequences -> reward, metrics with new scales.
 
-    A cascade is normalised by its own running means; plain disagreement is divided by its running mean as well, so that
-    the weight of the entropy means the same in all methods (not where a cascade is raw).
+    Plain disagreement is normalised and centred as a cascade's terms are, so that the weight of the entropy means the
+    same in all methods (not where a cascade is raw).
     """
 
     def reward(seen: Imagined) -> tuple[Array, dict[str, Any]]:
@@ -102,7 +107,7 @@ def make_reward(world: World, ensemble: Any, scales: Scales, explorer: Any) -> A
         raw = cascade and explorer.scale == "raw"
         share = explorer.share if cascade else 0.0
         paid = combine(curious, diverse, share=share, scales=None if raw else after)
-        shown = {"disagreement": curious.mean(), "diversity": diverse.mean(), "scales": after}
+        shown = {"imagined": curious.mean(), "diversity": diverse.mean(), "scales": after}
         return paid, shown
 
     return reward

@@ -84,17 +84,23 @@ def _went_where(trainer: ExploreTrainer, state: Any, made: int) -> Any:
 
 
 def label_run(config: LabelConfig, out: Path, *, seed: int, episodes: int, quiet: bool) -> dict[str, Any]:
-    """Learn tasks, try them in the environment, print a table and write tasks.json."""
+    """Learn tasks, try them in the environment, print a table and write tasks.json.
+
+    Next to each return stands that of uniform actions: the labels of the first deployment, by episodes begun.
+    """
     trainer = TaskTrainer(config)
     state = run(trainer, out, steps=config.steps, seed=seed, log_every=1, progress=not quiet)
     found = evaluate(trainer, state, {"environment": TrueReturn(trainer, episodes)}, seed=seed)["environment"]
     numbers = {name: np.asarray(value).tolist() for name, value in found.items()}
+    begun = np.asarray(trainer.data.first[:, 0]).sum((1, 2))
+    chance = np.asarray(trainer.data.reward[:, 0]).sum((1, 2)) / begun[:, None]
+    numbers |= {f"{task}/random": chance[:, i].tolist() for i, task in enumerate(config.tasks)}
     checksum = [f"{value:08x}" for value in trainer.checksum]
     write_json(out / "tasks.json", {"episodes": episodes, "world_model": checksum, "tasks": numbers})
     if not quiet:
-        print("| task | return | episodes with a positive return |\n|---|---|---|")
+        print("| task | return | of random actions | episodes with a positive return |\n|---|---|---|---|")
         for task in config.tasks:
-            gain, share = (np.mean(numbers[f"{task}/{what}"]) for what in ("return", "success"))
-            print(f"| {task} | {gain:.3f} | {share:.0%} |")
+            gain, chance, share = (np.mean(numbers[f"{task}/{what}"]) for what in ("return", "random", "success"))
+            print(f"| {task} | {gain:.3f} | {chance:.3f} | {share:.0%} |")
         print(f"\ntasks.json: {out}")
     return numbers
