@@ -81,7 +81,7 @@ def test_the_cheetahs_rewards_are_dm_controls():
 
 
 def test_a_task_is_learned_on_a_model_that_stays_as_it_is(trainer, tmp_path):
-    run(trainer, tmp_path / "run", steps=2, progress=False)
+    run(trainer, tmp_path / "run", steps=1, progress=False)
     file = tmp_path / "mine.py"
     file.write_text("def look_up(rows):\n    return (rows['observation'][..., -1] == 3).astype('float32')\n")
     tasks = ("reward", f"{file}:look_up", "at:2,2")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -44,13 +45,14 @@ TINY = TrainConfig(
 )  # fmt: skip
 
 
+@cache  # one set of compiled programs for the module
 def make(config):
     return ExploreTrainer(config)
 
 
 @pytest.fixture(scope="module")
 def trainer():
-    return ExploreTrainer(TINY)
+    return make(TINY)
 
 
 @pytest.fixture(scope="module")

@@ -122,8 +122,7 @@ class ExploreTrainer:
     """
 
     donates = True
-    # Runs from before images have none of the last three: another value of the first two does not fit their arrays.
-    resume_ignores = ("devices", "env.pixels", "world.depth", "world.precision")
+    resume_ignores = ("devices",)
     headlines: Sequence[str] = ("coverage", "visitation_entropy", "distinct_explorers")
 
     def __init__(self, config: TrainConfig) -> None:
