@@ -74,8 +74,8 @@ TIERS = {
         4, Actor(horizon=10, starts=32, units=64, layers=2, lr=1e-3, critic_lr=1e-3), 5,
     ),
     "four_rooms": Tier(
-        TrainConfig(env=FourRooms(), world=_SMALL, explorer=Random(), deployments=6, env_steps=2000, envs=1,
-                    updates=1500, explorers_every=3, updates_per_step=75),
+        TrainConfig(env=FourRooms(), world=replace(_SMALL, lr=3e-3, ensemble_lr=3e-3), explorer=Random(),
+                    deployments=6, env_steps=2000, envs=1, updates=2000, explorers_every=4, updates_per_step=100),
         4, Actor(horizon=10, starts=32, units=64, layers=2, lr=1e-3, critic_lr=1e-3), 3,
     ),
     "gpu": Tier(

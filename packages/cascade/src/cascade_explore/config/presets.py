@@ -8,14 +8,15 @@ from cascade_explore.config.runs import TrainConfig
 
 __all__ = ["PRESETS", "PRESET_HELP"]
 
-_SMALL = WorldModel(deter=64, hidden=64, units=64, length=16, lr=1e-3, ensemble_lr=1e-3)
+_SMALL = WorldModel(deter=64, hidden=64, units=64, length=16, lr=3e-3, ensemble_lr=3e-3)
 _SMALL_ACTOR = Actor(starts=32, units=64, lr=1e-3, critic_lr=1e-3)
 _IMAGES = WorldModel(batch=4, length=32)
 _IMAGE_ACTOR = Actor(starts=64, entropy=3e-3)
 
 PRESETS: dict[str, TrainConfig] = {
     "small": TrainConfig(
-        world=_SMALL, explorer=Cascade(agents=4, share=0.3, actor=_SMALL_ACTOR), deployments=5, env_steps=2000
+        world=_SMALL, explorer=Cascade(agents=4, share=0.3, actor=_SMALL_ACTOR), deployments=5, env_steps=2000,
+        updates=2000, explorers_every=4, updates_per_step=100,
     ),
     "multi_room": TrainConfig(),
     "four_rooms": TrainConfig(env=FourRooms()),
