@@ -45,9 +45,14 @@ TINY = TrainConfig(
 )  # fmt: skip
 
 
-@cache  # one set of compiled programs for the module
-def make(config):
+@cache
+def shared(config):
+    """Return one trainer for a configuration, so that its programs are compiled once."""
     return ExploreTrainer(config)
+
+
+def make(config):
+    return shared(config)
 
 
 @pytest.fixture(scope="module")
