@@ -188,7 +188,7 @@ class ExploreTrainer:
 
     def final_notes(self, state: TrainState) -> list[str]:
         """Return what a reader of the results must know: nothing trained, a collapsed posterior, dead explorers."""
-        if self.config.updates == 0:
+        if self.progress(state)["updates"] == 0:
             return ["No update was made, so that every deployment acted by untrained networks."]
         notes, shown = [], jax.device_get(state.shown)
         for i in np.flatnonzero(shown["kl"] < 1e-3):
