@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hgap.envs.bodies import BODIES
 from hgap.loading import Model, assemble
 from hgap.trainer import AutoencoderTrainer, HeldOut, PriorTrainer, dataset
 from paperloop import UserError, run
+from paperloop.errors import note
 
 __all__ = ["fit"]
 
@@ -52,11 +52,10 @@ def fit(config: Data, out: Path | str, *, seed: int = 0, **run_arguments: Any) -
     )
     used = float(np.min(held_out(encoded, seed)["perplexity"]))
     if used < COLLAPSED:
-        print(
+        note([
             f"{out}: the codes have collapsed, their perplexity on held-out windows is {used:.2f}, and plans hardly "
-            "differ: train longer, with a lower autoencoder.optimiser.lr, or with a quantizer of type fsq.",
-            file=sys.stderr,
-        )
+            "differ: train longer, with a lower autoencoder.optimiser.lr, or with a quantizer of type fsq."
+        ])  # fmt: skip
     second = PriorTrainer(config, encoded.learned.weights, first.data)
     known = run(
         second, out / "prior", steps=second.steps, seed=seed, evaluators={"held_out": HeldOut(second)},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from jax import Array
 
 from hgap.config import TrainConfig
 from hgap.data.windows import Scale
+from hgap.files import read_arrays
 from hgap.model.autoencoder import Autoencoder, Weights
 from hgap.model.layers import draw_parameters
 from hgap.model.prior import Prior
 from hgap.trainer import AutoencoderTrainer, PriorTrainer, TrainState, fingerprint
 from paperloop.errors import CheckpointError, UserError
-from paperloop.files import check_is_file, write_atomically
+from paperloop.files import write_atomically
 from paperloop.settings import from_dict, to_dict
 
 __all__ = ["Model", "assemble", "load"]
@@ -149,7 +149,7 @@ def load(path: Path | str, *, seed: int = 0) -> Model:
             raise UserError(
                 f"There is no {path.name} in {path.parent}: `hgap train` writes one for each seed when it has finished."
             )
-    about, arrays = _read(check_is_file(path))
+    about, arrays = _read(path)
     config = from_dict(TrainConfig, about["config"], where=str(path))
     model, prior = _empty(config, *about["sizes"])
     like = jax.eval_shape(lambda: _shapes(model, prior))
@@ -185,12 +185,11 @@ def _shapes(model: Autoencoder, prior: Prior) -> tuple[Weights, Any, Scale, Scal
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    arrays = read_arrays(path, "an exported model", CheckpointError)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise CheckpointError(f"{path} is not an exported model, or is damaged ({error}).") from None
+    except (ValueError, KeyError):
+        raise CheckpointError(f"{path} is not an exported model.") from None
     found = about.get("format") if isinstance(about, dict) else None
     if found != FORMAT:
         raise CheckpointError(f"{path} has format {found}, and this version reads format {FORMAT}.")

@@ -7,7 +7,6 @@ An AMC file lists, for each frame at 120 Hz, the joint angles of each bone in de
 from __future__ import annotations
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from scipy.interpolate import make_interp_spline
 from scipy.spatial.transform import Rotation
 
 from hgap.envs.simulator import Simulator, mujoco
+from hgap.files import read_arrays
 from paperloop.errors import UserError
 from paperloop.files import check_is_file, write_atomically
 
@@ -178,12 +178,11 @@ def load_poses(path: Path) -> dict[str, Poses]:
     Raises:
         UserError: it is not one.
     """
+    file = read_arrays(path, "a file of poses")
     try:
-        with np.load(check_is_file(path), allow_pickle=False) as file:
-            names = sorted({name.rpartition("/")[0] for name in file.files})
-            return {
-                name: Poses(file[f"{name}/qpos"], file[f"{name}/qvel"], float(file[f"{name}/step"]), 0.0)
-                for name in names
-            }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a file of poses, or is damaged ({error}).") from None
+        names = sorted({name.rpartition("/")[0] for name in file})
+        return {
+            name: Poses(file[f"{name}/qpos"], file[f"{name}/qvel"], float(file[f"{name}/step"]), 0.0) for name in names
+        }
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is not a file of poses, or is damaged.") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,8 +14,9 @@ from hgap.data.search import LinearPolicy, SearchState, improve, start
 from hgap.envs.bodies import Body
 from hgap.envs.objectives import Objective, Weighted, near
 from hgap.envs.simulator import Simulator
+from hgap.files import read_arrays
 from paperloop.errors import CheckpointError, UserError
-from paperloop.files import check_is_file, write_atomically
+from paperloop.files import write_atomically
 
 __all__ = ["BEHAVIOURS", "Behaviours", "Policies", "learn", "read_behaviours", "shipped", "write_behaviours"]
 
@@ -121,10 +121,10 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def _read_state(path: Path) -> SearchState:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return SearchState(**{name: file[name] for name in SearchState._fields})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is not the state of a search, or is damaged ({error}): remove it.") from None
+        arrays = read_arrays(path, "the state of a search", CheckpointError)
+        return SearchState(**{name: arrays[name] for name in SearchState._fields})
+    except (CheckpointError, KeyError):
+        raise CheckpointError(f"{path} is not the state of a search, or is damaged: remove it.") from None
 
 
 def write_behaviours(env_id: str, folder: Path, out: Path, command: str) -> Behaviours:
@@ -150,13 +150,13 @@ def read_behaviours(path: Path) -> Behaviours:
     Raises:
         UserError: it is not one.
     """
+    arrays = read_arrays(path, "a file of policies")
     try:
-        with np.load(check_is_file(path), allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            policy = LinearPolicy(*(file[name] for name in LinearPolicy._fields))
+        about = json.loads(str(arrays["about"]))
+        policy = LinearPolicy(*(arrays[name] for name in LinearPolicy._fields))
         found = Behaviours(about["env_id"], tuple(about["names"]), policy, about["command"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a file of policies, or is damaged ({error}).") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is not a file of policies, or is damaged.") from None
     count, width = len(found.names), policy.mean.shape[-1:]
     shapes = policy.weights.ndim == 3 and policy.weights.shape[::2] == (count, *width)
     if not count or not shapes or any(part.shape != (count, *width) for part in policy[1:]):

@@ -178,7 +178,7 @@ def find_body(name: str, objective: str = "") -> Body:
         UserError: there is none.
     """
     if name not in BODIES:
-        raise UserError(f"There is no body {name!r}{did_you_mean(name, BODIES)}; there are {', '.join(BODIES)}.")
+        raise UserError(f"There is no body {name!r}{did_you_mean(name, BODIES)}")
     if name == "CMUHumanoid" and objective in ("rotate_x", "rotate_z"):
         return CMUHumanoid(contact_ends=False)
     return BODIES[name]

@@ -44,8 +44,7 @@ class Trajectory:
     def __getitem__(self, name: str) -> Any:
         """Return a named part of the states: [..., T] where it is one number, else [..., T, width]."""
         if name not in self.slices:
-            known = ", ".join(self.slices) or "none"
-            raise UserError(f"The states have no part {name!r}{did_you_mean(name, self.slices)}; they have {known}.")
+            raise UserError(f"The states have no part {name!r}{did_you_mean(name, self.slices)}")
         start, stop = self.slices[name]
         return self.states[..., start] if stop == start + 1 else self.states[..., start:stop]
 
@@ -173,7 +172,7 @@ class Weighted:
     def __post_init__(self) -> None:
         for name in self.weights:
             if isinstance(name, str) and name not in TERMS:
-                raise UserError(f"There is no term {name!r}{did_you_mean(name, TERMS)}; there are {', '.join(TERMS)}.")
+                raise UserError(f"There is no term {name!r}{did_you_mean(name, TERMS)}")
 
     def __call__(self, trajectory: Trajectory) -> Any:
         """Return rewards [..., T]."""
@@ -221,8 +220,8 @@ def find_objective(name: str) -> Objective:
     if not name.endswith(".py"):
         if name not in OBJECTIVES:
             raise UserError(
-                f"There is no objective {name!r}{did_you_mean(name, OBJECTIVES)}; there are {', '.join(OBJECTIVES)}, "
-                "or name a Python file that defines objective(trajectory)."
+                f"There is no objective {name!r}{did_you_mean(name, OBJECTIVES)} A Python file (NAME.py) that defines "
+                "objective(trajectory) will do, too."
             )
         return OBJECTIVES[name]
     path = check_is_file(Path(name))
@@ -265,6 +264,8 @@ def total(rewards: Any, batch: tuple[int, ...]) -> Any:
         UserError: it has another shape.
     """
     shape = tuple(getattr(rewards, "shape", ()))
+    if "complex" in str(getattr(rewards, "dtype", "")):
+        raise UserError("The objective returned complex numbers: return real ones.")
     if shape == batch:
         return rewards
     if shape[:-1] == batch and len(shape) == len(batch) + 1:

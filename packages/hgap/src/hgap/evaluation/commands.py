@@ -39,9 +39,7 @@ def make_policies(options: Any, command: str) -> None:
     body, known = find_body(options.env_id), BEHAVIOURS[options.env_id]
     for name in options.behaviours:
         if name not in known:
-            raise UserError(
-                f"{body.env_id} has no behaviour {name!r}{did_you_mean(name, known)}; there are {', '.join(known)}."
-            )
+            raise UserError(f"{body.env_id} has no behaviour {name!r}{did_you_mean(name, known)}")
     for name in options.behaviours or known:
         learn(
             body, name, options.out, iterations=options.iterations, grades=options.grades, steps=options.steps,
