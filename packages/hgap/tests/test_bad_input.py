@@ -159,6 +159,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_p
     for words, said in (
         (("make-data", "--out", tmp_path / "x.txt"), "ends in none of .npz, .hdf5, .h5"),
         (("make-data", "--out", file / "x.npz"), "cannot be written to"),
+        (("make-policies", "--out", file), "cannot be written to"),
+        (("convert", tmp_path, "--out", tmp_path / "c.npz"), "is a folder, and a file is expected"),
         (("convert", file, "--out", tmp_path / "c.npz"), "give .hdf5 files, or .amc files"),
         (("plan", exported, "--out", file), "cannot be written to"),
         (("evaluate", exported, "--out", file), "cannot be written to"),
@@ -167,6 +169,21 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_p
         assert (code, error.count("\n")) == (2, 1), error
         assert said in error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"]
+
+
+def test_what_was_begun_otherwise_is_not_continued(capsys, tmp_path):
+    """Two bodies have policies of the same shape, and a damaged part is named."""
+    asked = ("make-policies", "--out", tmp_path / "p", "--behaviours", "jump", "--iterations", 1, "--steps", 3)
+    assert run(capsys, *asked)[0] == 0
+    code, error = run(capsys, *asked, "--env-id", "Walker2d-v5")
+    assert (code, error.count("\n")) == (2, 1), error
+    assert "was begun with another --env-id than Walker2d-v5" in error
+    parts = tmp_path / ".x.npz.parts"
+    parts.mkdir()
+    (parts / "0.npz").write_bytes(b"junk")
+    code, error = run(capsys, "make-data", "--out", tmp_path / "x.npz", "--steps", 40)
+    assert code == 2
+    assert "0.npz is not a part of the motion" in error
 
 
 def test_an_evaluation_is_checked_before_the_first_episode(capsys, tmp_path, exported):

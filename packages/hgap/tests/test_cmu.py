@@ -328,6 +328,17 @@ def test_damaged_rollouts_are_refused(tmp_path):
         del file["CMU_002_01-0-82/2"]
     with pytest.raises(UserError, match="2 rollouts, and ends of 3"):
         read_mocapact([path])
+    write_mocapact(path, rng)
+    with h5py.File(path, "a") as file:
+        file["observable_indices/walker/joints_pos"][0] = -1
+    with pytest.raises(UserError, match="joints_pos has 56 places, from -1"):
+        read_mocapact([path])
+    write_mocapact(path, rng)
+    with h5py.File(path, "a") as file:
+        del file["n_start_rollouts"]
+        file["n_start_rollouts"] = np.array([1, 2])
+    with pytest.raises(UserError, match="not a file of MoCapAct's"):
+        read_mocapact([path])
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(UserError, match="damaged"):
         read_mocapact([path])

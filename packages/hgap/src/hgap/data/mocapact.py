@@ -78,7 +78,7 @@ def _episodes(path: Path, kind: str, limit: int | None) -> Iterator[tuple[str, n
                 for i in numbers:
                     if limit is None or (i if i < start else i - start) < limit:
                         yield (snippet, *_episode(group[str(i)], columns, kind, f"{path}, {snippet}/{i}"), early[i])
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a file of MoCapAct's, or is damaged ({str(error).splitlines()[0]}).") from None
 
 
@@ -87,8 +87,10 @@ def _columns(file: Any, path: Path) -> np.ndarray:
     found = []
     for name, width in OBSERVABLES:
         at = np.asarray(file[f"observable_indices/walker/{name}"], np.int64).ravel()
-        if len(at) != width:
-            raise UserError(f"{path}: the observable {name} has {len(at)} numbers; it must have {width}.")
+        if len(at) != width or at.min() < 0:
+            raise UserError(
+                f"{path}: the observable {name} has {len(at)} places, from {at.min()}; {width} belong to it."
+            )
         found.append(at)
     return np.concatenate(found)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from hgap.data.behaviours import Behaviours, Policies
 from hgap.envs.simulator import Simulator
+from hgap.files import read_arrays
 from paperloop.files import write_atomically
 from paperloop_data import EpisodeDataset
 
@@ -63,8 +64,7 @@ def make_motion(
             buffer = io.BytesIO()
             np.savez(buffer, **part)  # ty: ignore[invalid-argument-type]
             write_atomically(path, buffer.getvalue())
-        with np.load(path, allow_pickle=False) as file:
-            part = {name: file[name] for name in file.files}
+        part = read_arrays(path, "a part of the motion: remove it")
         episodes.append(part)
         done, index = done + len(part["actions"]), index + 1
         say(done)

@@ -26,7 +26,7 @@ from hgap.planner.plan import Planner
 from hgap.rivals.controllers import Controller, Planned, RandomCodes
 from hgap.rivals.sampling_mpc import CEM, MPPI, SamplingMPC, true_dynamics
 from paperloop.errors import UserError, setting
-from paperloop.files import write_atomically, write_json
+from paperloop.files import check_is_file, write_atomically, write_json
 from paperloop.settings import did_you_mean, replace_in
 from paperloop_data import EpisodeDataset
 from paperloop_lab.stats import stratified_bootstrap
@@ -40,6 +40,8 @@ def make_policies(options: Any, command: str) -> None:
     for name in options.behaviours:
         if name not in known:
             raise UserError(f"{body.env_id} has no behaviour {name!r}{did_you_mean(name, known)}")
+    _check_folder(options.out)
+    _same_request(options.out, {n: str(getattr(options, n)) for n in ("env_id", "steps", "seed")})
     for name in options.behaviours or known:
         learn(
             body, name, options.out, iterations=options.iterations, grades=options.grades, steps=options.steps,
@@ -102,20 +104,25 @@ def _check_folder(path: Path) -> Path:
     return path
 
 
-def _same_request(parts: Path, asked: dict[str, str]) -> None:
-    """Refuse to continue parts that were made with other settings."""
+def _same_request(folder: Path, asked: dict[str, str]) -> None:
+    """Refuse to continue what was begun with other settings."""
     from paperloop.settings import read_json
 
-    record = parts / "asked.json"
-    if record.exists() and read_json(record) != asked:
-        raise UserError(f"{parts} holds parts of other data: remove it, or choose another file.")
-    parts.mkdir(parents=True, exist_ok=True)
+    record = folder / "asked.json"
+    before = read_json(record) if record.exists() else asked
+    if before != asked:
+        name = next((n for n in asked if not isinstance(before, dict) or before.get(n) != asked[n]), "steps")
+        raise UserError(
+            f"{folder} was begun with another {setting(name)} than {asked[name]}: remove it, or choose another place "
+            f"for {setting('out')}."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(record, asked)
 
 
 def convert(options: Any) -> None:
     """Write a dataset of MoCapAct's files, or poses of AMC files."""
-    kinds = {path.suffix.lower() for path in options.files}
+    kinds = {check_is_file(path).suffix.lower() for path in options.files}
     _check_free(options.out, (".npz",) if kinds == {".amc"} else (".npz", ".hdf5", ".h5"))
     if kinds == {".amc"}:
         from hgap.data.amc import save_poses, to_poses
