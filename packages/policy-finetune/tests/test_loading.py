@@ -79,7 +79,8 @@ def test_ten_lines_of_numpy_act_as_the_trainer_does(home, tmp_path, monkeypatch,
     acted = run.policies[1].predict(rows)
     assert np.abs(acted).max() > 1e-3
     np.testing.assert_allclose(acted, run.trainer.policy(run.state).agent(1).predict(rows))
-    np.testing.assert_allclose([reader["act"](row) for row in rows], acted, rtol=0, atol=1e-6)
+    # float32 sums in another order, on actions up to 2
+    np.testing.assert_allclose([reader["act"](row) for row in rows], acted, rtol=0, atol=1e-5)
     policy, labels = load_policies("policy.npz")
     assert labels == (run.agents[1],)
     assert policy.spec.to_json() == run.spec.to_json()
