@@ -32,7 +32,7 @@ from paperloop.errors import NonFiniteError, UserError
 from paperloop.settings import load_config, save_config
 from paperloop_data import EpisodeDataset
 from policy_finetune import SCHEMA as LEARNER_SCHEMA
-from policy_finetune import OfflineConfig, OfflineTrainer, load_start
+from policy_finetune import OfflineConfig, OfflineTrainer, load_policies, load_start
 from policy_finetune import load_run as load_learner
 
 LABELS = ("oracle", "otr", "constant")
@@ -157,6 +157,10 @@ def test_a_training_is_loaded_in_one_call(trained, tmp_path):
     run = training.runs["iql"]
     agent = [i for i, label in enumerate(run.agents) if label == "iql otr"][1]
     np.testing.assert_array_equal(acted, run.trainer.policy(run.state).agent(agent).predict(states))
+    run.export(tmp_path / "policy.npz", agent=agent)
+    exported, labels = load_policies(tmp_path / "policy.npz")
+    assert labels == ("iql otr",)
+    np.testing.assert_array_equal(exported.predict(states), acted)
     with pytest.raises(UserError, match=r"There is no arm 'iql ott'.*iql otr"):
         training.policy("iql ott")
     with pytest.raises(UserError, match="has the seeds 0 to 1, and not 2"):
