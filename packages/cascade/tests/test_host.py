@@ -1,14 +1,18 @@
 """Environments on the host: what they show, their facts, and what is refused."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
-from cascade_explore.config import Actor, Cheetah, Crafter, Plan2Explore, TrainConfig, Walker, WorldModel
-from cascade_explore.envs.gymnasium_envs import to_square
+from cascade_explore.config import Actor, Cheetah, Crafter, Gym, Plan2Explore, TrainConfig, Walker, WorldModel
+from cascade_explore.envs.gymnasium_envs import _spaces, to_square
 from cascade_explore.envs.host import HostEnvs
 from cascade_explore.envs.planar import PlanarEnv
+from cascade_explore.envs.spec import Actions, Numbers
 from cascade_explore.trainer import ExploreTrainer
+from paperloop import UserError
 
 WORLD = WorldModel(deter=8, groups=2, classes=3, hidden=8, units=8, layers=1, heads=2, batch=2, length=4, depth=1)
 ACTOR = Actor(horizon=2, starts=4, units=8, layers=1)
@@ -61,6 +65,50 @@ def test_crafters_facts_are_its_new_achievements():
     assert rows[0].observation.shape == (1, 64 * 64 * 3)
     assert [bool(row.first[0]) for row in rows].count(True) == 2
     assert all(row.facts.sum(0).max() <= 1 for row in rows)
+
+
+class Faulty:
+    """A host environment that returns what it is given."""
+
+    observation, actions, limit, facts = Numbers(2), Actions(2, discrete=True), 9, ()
+
+    def __init__(self, observation, reward):
+        self.returned = (observation, reward, False, False)
+
+    def reset(self, seed):
+        return np.zeros(2)
+
+    def step(self, action):
+        return self.returned
+
+    def measure(self):
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (([0.0, np.nan], 0.0), "an observation that is not finite in step"),
+        (([0.0, 0.0], np.inf), "a reward that is not finite in step"),
+        (([0.0], 0.0), "returns 1 numbers in step"),
+        ((["a", "b"], 0.0), "fails in step: ValueError"),
+    ],
+)
+def test_environments_that_fail_are_named(monkeypatch, returned, message):
+    monkeypatch.setattr("cascade_explore.envs.host.make_one", lambda _: Faulty(*returned))
+    envs = HostEnvs(Gym(), 1)
+    envs.step(np.array([0]))
+    with pytest.raises(UserError, match=f"CartPole-v1.*{message}"):
+        envs.step(np.array([0]))
+
+
+@pytest.mark.parametrize("space", ["observation_space", "action_space"])
+def test_spaces_that_hold_nothing_are_refused(space):
+    gymnasium = pytest.importorskip("gymnasium")
+    spaces = {name: gymnasium.spaces.Box(-1, 1, (0 if name == space else 2,)) for name in
+              ("observation_space", "action_space")}  # fmt: skip
+    with pytest.raises(UserError, match="empty"):
+        _spaces(SimpleNamespace(**spaces), "mine")
 
 
 @pytest.mark.slow

@@ -116,10 +116,13 @@ def test_labels_that_cannot_be_are_refused(tmp_path):
     for label, message in (
         (lambda r: r["reward"][:, :1], "shape"),
         (lambda r: r["reward"] * np.nan, "finite"),
-        (lambda r: r["colour"], "fails: KeyError"),
+        (lambda r: r["reward"] * 1j, "fails: TypeError"),
+        (lambda r: r["colour"], "fails: KeyError: 'colour'; rows hold first, reward"),
     ):
         with pytest.raises(UserError, match=message):
             label_rows("mine", label, rows)
+    with pytest.raises(UserError, match="is not a run folder"):
+        TaskTrainer(LabelConfig(run=str(tmp_path / "absent")))
     with pytest.raises(UserError, match="no file"):
         find_label(str(tmp_path / "absent.py:f"), GRID)
     (tmp_path / "there.py").write_text("x = 1\n")

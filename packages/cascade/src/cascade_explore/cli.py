@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cascade_explore.config import PRESET_HELP, PRESETS, LabelConfig, TrainConfig
 from paperloop.cli import App, DemoOptions, Device, Positional, RunOptions, start_jax
-from paperloop.settings import Count, Seed, settings
+from paperloop.settings import Count, Ge, Seed, fault, settings
 
 __all__ = ["main"]
 
@@ -62,10 +62,14 @@ class LabelOptions:
     out: Path | None = None
     updates: Count = 1000
     episodes: Count = 20
-    horizon: Count = 10
+    horizon: Annotated[int, Ge(2)] = 10
     seed: Seed = 0
     device: Device = "auto"
     quiet: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.task or len(set(self.task)) < len(self.task):
+            raise fault(self, "task", "at least one task, and none twice")
 
 
 @app.command(options=LabelOptions)

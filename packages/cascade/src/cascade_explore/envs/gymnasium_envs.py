@@ -86,6 +86,9 @@ def _spaces(env: Any, name: str) -> tuple[Numbers | Pixels, Actions]:
             f"{name} shows a {type(seen).__name__}, and a Box is needed: flatten it with a wrapper, and give the "
             "wrapped environment's id."
         )
+    for space, what in ((seen, "shows"), (done, "takes")):
+        if isinstance(space, Box) and 0 in space.shape:
+            raise UserError(f"{name} {what} a Box of shape {space.shape}, which is empty: give it at least one number.")
     image = seen.dtype == np.uint8 and len(seen.shape) == 3 and min(seen.shape[:2]) >= 64 and seen.shape[2] in (1, 3)
     shown = Pixels(seen.shape[2]) if image else Numbers(int(np.prod(seen.shape)))
     if isinstance(done, Discrete):

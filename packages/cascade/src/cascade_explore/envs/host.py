@@ -89,17 +89,28 @@ class HostEnvs:
         first, terminal, cut = self._over.copy(), np.zeros(count, bool), np.zeros(count, bool)
         facts = np.zeros((count, len(self.facts)), np.float32)
         for i, env in enumerate(self.envs):
+            where = "reset" if first[i] else "step"
             try:
                 if first[i]:
                     observation, self._seeds[i] = env.reset(self._seeds[i]), None
                 else:
                     observation, reward[i], terminal[i], cut[i] = env.step(actions[i])
-                seen[i] = np.asarray(observation, dtype).ravel()
+                observation = np.asarray(observation, dtype)
                 facts[i] = env.measure()
             except Exception as error:  # the simulator's own
-                raise UserError(f"{self.name} fails in {'reset' if first[i] else 'step'}: {error}") from error
-        if not np.isfinite(seen).all():
-            raise UserError(f"{self.name} returns an observation that is not finite.")
+                raise UserError(f"{self.name} fails in {where}: {type(error).__name__}: {error}") from error
+            if observation.size != seen.shape[1]:
+                raise UserError(
+                    f"{self.name} returns {observation.size} numbers in {where}, and its observation space has "
+                    f"{seen.shape[1]}: make its space say what it returns."
+                )
+            seen[i] = observation.ravel()
+            for what, values in (("an observation", seen[i]), ("a reward", reward[i])):
+                if not np.isfinite(values).all():
+                    raise UserError(
+                        f"{self.name} returns {what} that is not finite in {where}: repair it, or wrap it so that it "
+                        "returns numbers only."
+                    )
         self._over = terminal | cut
         return Stepped(seen, reward, first, terminal, facts)
 

@@ -99,9 +99,11 @@ def label_rows(name: str, label: Label, rows: Mapping[str, np.ndarray]) -> np.nd
     """
     shape = rows["first"].shape
     try:
-        values = np.asarray(label(rows), np.float32)
+        values = np.asarray(label(rows))
+        values = values.astype(np.float32, casting="unsafe" if values.dtype.kind in "biuf" else "same_kind")
     except Exception as error:
-        raise UserError(f"The task {name} fails: {type(error).__name__}: {error}") from error
+        hint = f"; rows hold {', '.join(rows)}" if isinstance(error, KeyError) else ""
+        raise UserError(f"The task {name} fails: {type(error).__name__}: {error}{hint}.") from error
     if values.shape != shape:
         raise UserError(f"The task {name} returns an array of shape {values.shape}; it must be {shape}, one a row.")
     bad = ~np.isfinite(values)

@@ -84,6 +84,8 @@ class TaskTrainer:
 
     def __init__(self, config: LabelConfig) -> None:
         self.config = config
+        if not Path(config.run).is_dir():
+            raise UserError(f"{config.run} is not a run folder: give the --out of a cascade-explore train.")
         self.explored = ExploreTrainer(load_config(TrainConfig, Path(config.run)))
         self.labels = {name: find_label(name, self.explored.env) for name in config.tasks}
         state: TrainState = restore(self.explored, Path(config.run))
