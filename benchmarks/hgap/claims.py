@@ -38,7 +38,7 @@ import dataclasses
 import functools
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +153,10 @@ def cloned(data: Data) -> Controller:
     return clone(read_windows(data), updates=4000)
 
 
-def controls(model: Model, data: Data, simulator: Simulator, objective: Any, samples: int) -> dict[str, Controller]:
-    """Return the controls by name."""
+def controls(
+    model: Model, data: Data, simulator: Simulator, objective: Any, samples: int, only: Collection[str] = CONTROLS
+) -> dict[str, Controller]:
+    """Return controls by name."""
     limits, horizon = (simulator.action_low, simulator.action_high), model.config.windows.steps - 1
     alone = replace_in(PlanConfig(), {"samples": 1, "search.temperature": 0.0, "warm_start": False})
 
@@ -162,13 +164,14 @@ def controls(model: Model, data: Data, simulator: Simulator, objective: Any, sam
         settings = kind(samples=samples, horizon=horizon)
         return SamplingMPC(true_dynamics(simulator), objective, model.slices, *limits, settings)
 
-    return {
-        "cloning": cloned(data),
-        "greedy": Planned(Planner(model, objective, alone)),
-        "random codes": RandomCodes(model),
-        "mppi": mpc(MPPI),
-        "cem": mpc(CEM),
+    made: dict[str, Callable[[], Controller]] = {
+        "cloning": lambda: cloned(data),
+        "greedy": lambda: Planned(Planner(model, objective, alone)),
+        "random codes": lambda: RandomCodes(model),
+        "mppi": lambda: mpc(MPPI),
+        "cem": lambda: mpc(CEM),
     }
+    return {name: made[name]() for name in made if name in only}
 
 
 def add(results: Results, name: str, objective: str, measured: Measured) -> None:
@@ -214,14 +217,14 @@ def over(results: Results, name: str, like: str | None = None) -> float:
     return float(np.mean([np.mean(results[name][o]["returns"]) for o in results[like or name]]))
 
 
-def draw(results: Results) -> Any:
-    """Return a figure: mean returns and their intervals, a panel for each objective."""
-    objectives = list(results["2 codes"])
+def draw(results: Results, ours: Collection[str] = tuple(ARMS)) -> Any:
+    """Return a figure: mean returns and their intervals, a panel for each objective; `ours` in another colour."""
+    objectives = list(next(iter(results.values())))
     figure, panels = new_figure(2.4 * len(objectives) + 1.2, 0.28 * len(results) + 1.2, columns=len(objectives))
     for number, (axes, objective) in enumerate(zip(np.ravel(panels), objectives, strict=True)):
         for at, (name, cells) in enumerate(results.items()):
             if objective in cells:
-                found, looks = interval(cells[objective]["returns"]), style(int(name not in ARMS))
+                found, looks = interval(cells[objective]["returns"]), style(int(name not in ours))
                 axes.plot([found.low, found.high], [at, at], lw=2.5, color=looks["color"])
                 axes.plot([found.point], [at], "o", color=looks["color"])
         axes.set_yticks(range(len(results)), list(results) if number == 0 else [])

@@ -89,6 +89,9 @@ class Learned:
     def __init__(self, policies: list[Any]) -> None:
         self._policies, self.size = policies, len(policies)
 
+    def begin(self, copies: int) -> None:
+        """Do nothing: they have no memory."""
+
     def choose(self, chosen: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Return actions [B, A] for states [B, S] of the policies with the numbers `chosen`."""
         every = np.stack([policy.predict(states.astype(np.float32)) for policy in self._policies])

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.hgap import claims
+from benchmarks.hgap import claims, cmu
 from hgap.envs.bodies import find_body
 from hgap.envs.objectives import Trajectory
 
@@ -65,3 +65,19 @@ def test_an_objective_that_a_body_has_not_is_refused(capsys):
 def test_the_smoke_tier_runs(capsys):
     assert claims.main(["--tier", "smoke"]) == 0
     assert "random codes" in capsys.readouterr().out
+
+
+def test_claims_on_the_humanoid_can_fail():
+    def cell(*values):
+        return {"stand": {"returns": list(values)}}
+
+    good = {"hgap": cell(9, 10, 11), "greedy": cell(5), "mppi": cell(8), "mppi from the stance": cell(9)}
+    assert list(cmu.verdicts(good).values()) == [True, True, True]
+    assert not any(cmu.verdicts(good | {"hgap": cell(1, 5, 8)}).values())
+
+
+@pytest.mark.slow
+def test_the_smoke_tier_of_the_humanoid_runs(capsys):
+    pytest.importorskip("dm_control", reason="the model of the body comes with dm-control")
+    assert cmu.main(["--tier", "smoke"]) == 0
+    assert "mppi from the stance" in capsys.readouterr().out

@@ -52,6 +52,10 @@ class Policies(Protocol):
     @property
     def size(self) -> int: ...  # noqa: D102
 
+    def begin(self, copies: int) -> None:
+        """Forget everything: episodes begin in so many copies."""
+        ...
+
     def choose(self, chosen: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Return actions [B, A] for states [B, S] of the policies with the numbers `chosen` [B]."""
         ...

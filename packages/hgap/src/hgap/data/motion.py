@@ -90,6 +90,7 @@ def _play(
     """Play a batch of episodes to their ends, and return their steps one episode after another."""
     rule = switching or Switching()
     states = simulator.reset(COPIES, rng)
+    policy.begin(COPIES)
     observation = simulator.observe(states)
     left, chosen, noise = np.zeros(COPIES, int), np.zeros(COPIES, int), np.zeros(COPIES)
     rows = {"observations": [], "actions": [], "behaviour": []}

@@ -34,6 +34,9 @@ class LinearPolicy(NamedTuple):
         """How many policies there are."""
         return len(self.weights)
 
+    def begin(self, copies: int) -> None:
+        """Do nothing: there is no memory."""
+
     def choose(self, chosen: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Return actions [B, A] for states [B, S] of the policies with the numbers `chosen` [B]."""
         return LinearPolicy(*(part[chosen] for part in self)).act(states)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hgap.envs.cmu import CMUHumanoid
+from hgap.envs.cmu import CMUHumanoid, standing_frames
 from paperloop.errors import UserError
 from paperloop.settings import did_you_mean
 
@@ -174,11 +174,13 @@ BODIES: dict[str, Body] = {
 def find_body(name: str, objective: str = "") -> Body:
     """Return the body of an environment's name, for one of whose objectives falls may not count.
 
+    The CMU humanoid begins in one of `hgap.envs.cmu.standing_frames`.
+
     Raises:
         UserError: there is none.
     """
     if name not in BODIES:
         raise UserError(f"There is no body {name!r}{did_you_mean(name, BODIES)}")
-    if name == "CMUHumanoid" and objective in ("rotate_x", "rotate_z"):
-        return CMUHumanoid(contact_ends=False)
+    if name == "CMUHumanoid":
+        return CMUHumanoid(standing_frames(), contact_ends=objective not in ("rotate_x", "rotate_z"))
     return BODIES[name]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hgap.envs.cmu_model import END_EFFECTORS, model_path
+from hgap.files import read_arrays
 from paperloop.errors import UserError
 
-__all__ = ["OBSERVABLES", "CMUHumanoid"]
+__all__ = ["OBSERVABLES", "CMUHumanoid", "standing_frames"]
 
 #: Name and width of the parts of an observation, in their order (that of the alphabet, as in MoCapAct and H-GAP).
 OBSERVABLES: tuple[tuple[str, int], ...] = (
@@ -29,12 +31,18 @@ def _slices() -> dict[str, tuple[int, int]]:
     return found | {"height": found["body_height"]}
 
 
+def standing_frames() -> np.ndarray:
+    """Return the frames of our own that episodes begin with: standing, positions and velocities [12, 63 + 62]."""
+    return read_arrays(Path(__file__).with_name("cmu_standing.npz"), "the standing frames")["frames"].astype(float)
+
+
 @dataclasses.dataclass(frozen=True)
 class CMUHumanoid:
     """Position-controlled CMU humanoid of dm-control (V2020) in plain MuJoCo; axes of the body: x left, y up, z ahead.
 
     Attributes:
-        starts: positions and velocities that episodes begin with, [K, 63 + 62]; None: standing.
+        starts: positions and velocities that episodes begin with, [K, 63 + 62]; None: dm-control's upright pose, in
+            which nothing holds it. `find_body` gives it `standing_frames`.
         velocity_noise: standard deviation of what is added to the root's velocities.
         contact_ends: whether a contact of anything but the feet with the floor is a fall.
         max_steps: control steps of an episode: 12 s.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from hgap.config import PlanConfig
-from hgap.data.behaviours import BEHAVIOURS, learn, read_behaviours, shipped, write_behaviours
+from hgap.data.behaviours import BEHAVIOURS, Behaviours, learn, read_behaviours, shipped, write_behaviours
 from hgap.data.motion import Switching, make_motion
 from hgap.envs.bodies import find_body
 from hgap.envs.cmu import CMUHumanoid
@@ -57,19 +57,8 @@ def make_data(options: Any) -> None:
     _check_free(options.out, (".npz", ".hdf5", ".h5"))
     if options.longest < options.shortest:
         raise UserError(f"{setting('longest', options.longest)} is below {setting('shortest', options.shortest)}.")
-    behaviours = read_behaviours(options.policies or shipped(options.env_id))
-    if behaviours.env_id != options.env_id:
-        raise UserError(
-            f"{options.policies} holds policies of {behaviours.env_id}: give {setting('env_id', behaviours.env_id)}."
-        )
     simulator = Simulator(find_body(options.env_id))
-    policy: Any = behaviours.policy  # of a file: linear
-    shape, wanted = policy.weights.shape[1:], (simulator.action_size, simulator.observation_size)
-    if shape != wanted:
-        raise UserError(
-            f"{options.policies} holds policies of {shape[1]} states and {shape[0]} actions, and {options.env_id} has "
-            f"{wanted[1]} and {wanted[0]}: search for policies of this body."
-        )
+    behaviours = _behaviours(options, simulator)
     parts = options.out.with_name(f".{options.out.name}.parts")
     asked = {n: str(getattr(options, n)) for n in ("env_id", "episode", "shortest", "longest", "noise", "seed")}
     asked["policies"] = behaviours.command
@@ -83,6 +72,27 @@ def make_data(options: Any) -> None:
     data.save(options.out)
     shutil.rmtree(parts)
     print(f"Wrote {data.num_episodes} episodes, {data.num_steps} steps: {options.out}")
+
+
+def _behaviours(options: Any, simulator: Simulator) -> Behaviours:
+    """Return the policies of the file that is asked for, or those that come with the package."""
+    if options.policies is None and isinstance(simulator.body, CMUHumanoid):
+        from hgap.data.scripted import scripted
+
+        return scripted(simulator)
+    behaviours = read_behaviours(options.policies or shipped(options.env_id))
+    if behaviours.env_id != options.env_id:
+        raise UserError(
+            f"{options.policies} holds policies of {behaviours.env_id}: give {setting('env_id', behaviours.env_id)}."
+        )
+    policy: Any = behaviours.policy  # of a file: linear
+    shape, wanted = policy.weights.shape[1:], (simulator.action_size, simulator.observation_size)
+    if shape != wanted:
+        raise UserError(
+            f"{options.policies} holds policies of {shape[1]} states and {shape[0]} actions, and {options.env_id} has "
+            f"{wanted[1]} and {wanted[0]}: search for policies of this body."
+        )
+    return behaviours
 
 
 def _check_free(path: Path, kinds: tuple[str, ...]) -> None:

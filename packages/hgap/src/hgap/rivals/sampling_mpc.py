@@ -86,19 +86,20 @@ class SamplingMPC:
         low: of the actions, [A].
         high: of the actions, [A].
         settings: which algorithm, and how.
+        first: actions that the first plan holds, [A]; None: the middle of their ranges.
     """
 
     def __init__(
         self, dynamics: Dynamics, objective: Objective, slices: dict[str, tuple[int, int]], low: np.ndarray,
-        high: np.ndarray, settings: MPPI | CEM,
+        high: np.ndarray, settings: MPPI | CEM, first: np.ndarray | None = None,
     ) -> None:  # fmt: skip
+        self._first = (low + high) / 2 if first is None else first
         self._dynamics, self._objective, self._slices = dynamics, objective, slices
         self._low, self._high, self._settings = low, high, settings
 
     def begin(self, copies: int, seed: int) -> None:
-        """Start from actions in the middle of their range."""
-        middle = (self._low + self._high) / 2
-        self._mean = np.tile(middle, (copies, self._settings.horizon, 1))
+        """Start from the first plan."""
+        self._mean = np.tile(self._first, (copies, self._settings.horizon, 1))
         self._rng = np.random.default_rng(seed)
 
     def act(self, states: np.ndarray, observations: np.ndarray) -> np.ndarray:
