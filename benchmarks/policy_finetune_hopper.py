@@ -10,13 +10,12 @@ One narrow dataset of a medium policy (100,000 steps), 128x128 networks, TD3+BC 
 - `level`, and `level-ln`: they begin at the data's mean discounted return to go, targets moving at every update.
 - `ten`: as `level-ln`, with ten critics, of which a random two make the target (REDQ, RLPD, WSRL).
 
-**The critic's error.** At every evaluation each policy plays whole episodes. At all of their states the critic's Q(s,
-π(s)) is compared with the discounted return that the policy then gets in the simulator, up to the end of the episode
-and beyond its time limit. `level` is mean Q / mean return, `spread` the standard deviation of Q - return, `correlation`
-that of the two over states. A critic that begins at zero approaches its fixed point no faster than its target does: with
-a Polyak factor τ at every d-th update, level = 1 - exp(-(1 - γ) τ n / d) after n updates, which is 0.53 after 30,000.
-`climbed` is the return of a policy that adds to each action a step of 0.1 along the critic's gradient: what the actor
-is about to do.
+**The critic's error** (`benchmarks.policy_finetune_critics`). At every evaluation Q(s, π(s)) is compared with the
+discounted return that the policy then gets in the simulator, at the states that it meets. `level` is mean Q / mean
+return, `spread` the standard deviation of Q - return, `correlation` that of the two over states. A critic that begins
+at zero approaches its fixed point no faster than its target does: with a Polyak factor τ at every d-th update, level =
+1 - exp(-(1 - γ) τ n / d) after n updates, which is 0.53 after 30,000. `climbed` is the return of a policy that adds to
+each action a step of 0.1 along the critic's gradient: what the actor is about to do.
 
 **The arms.** WSRL: offline data dropped, 5000 steps with the frozen policy first, four updates a step. RLPD: the same
 with half of each batch offline; without pre-training it is the control that says what that was good for; with a BC
@@ -31,48 +30,51 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import policy_finetune_data as data
 from benchmarks.harness import figure_path, record, table, write_result
+from benchmarks.policy_finetune_critics import CriticError
+from benchmarks.policy_finetune_verdicts import curves_figure, judged, verdicts
 from paperloop.cli import start_jax
 from paperloop.loop.metrics_file import read_metrics
 from paperloop.loop.runner import run
 from paperloop.seeds import fold_seed
+from paperloop.settings import read_json
 from paperloop_lab import plots
-from paperloop_lab.stats import Interval
 from policy_finetune.config import (
-    AppendReplay, DropReplay, Fade, NetworkConfig, OfflineConfig, OnlineAgent, OnlineConfig, ReplayConfig, SwitchConfig,
-    SymmetricReplay, TD3Config,
+    AppendReplay,
+    DropReplay,
+    Fade,
+    NetworkConfig,
+    OfflineConfig,
+    OnlineAgent,
+    OnlineConfig,
+    ReplayConfig,
+    SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
 )  # fmt: skip
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.diagnosis.measures import mean_of
-from policy_finetune.envs.acting import HostPolicy
-from policy_finetune.envs.rollouts import RolloutEnvs, evaluate
-from policy_finetune.envs.spec import EnvSpec, as_vector
-from policy_finetune.learners.base import value_to_climb
-from policy_finetune.measures.collapse import collapse_metrics
+from policy_finetune.envs.rollouts import evaluate
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.presets import LEARNERS
 from policy_finetune.trainers.sessions import evaluation_blocks, offline_trainer, online_trainer
 
-#: Size of the step along the critic's gradient, a root mean square over action dimensions.
-CLIMB = 0.1
+#: Evaluations of a policy that does not learn, as many as a run of fine-tuning has.
+NOISE = 9
 
-#: States at which a critic is compared with returns, drawn from those met.
-STATES = 2000
-
-#: Share of the minimum / start without training that counts as kept.
-KEEPS = 0.8
+#: Environment steps of a block.
+BLOCK = 50
 
 
 @dataclass(frozen=True)
@@ -158,101 +160,6 @@ def groups(tier: Tier) -> dict[str, Group]:
     }
 
 
-# The critic's error
-
-
-def values_of(
-    policy: HostPolicy, spec: EnvSpec, envs: RolloutEnvs, *, episodes: int, seed: int, discount: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the observations (n, obs) that one policy meets, their discounted returns (n,), and episode returns (E,).
-
-    Episodes go on beyond the time limit, so that the returns of states before it are whole (less than 1 % is missing).
-    """
-    limit, tail = spec.max_episode_steps, math.ceil(math.log(0.01) / math.log(discount))
-    together = [env.unwrapped for env in envs.take(episodes)]  # without the wrapper that keeps the time limit
-    seen = np.stack([as_vector(e.reset(seed=fold_seed(seed, "values", i))[0], spec) for i, e in enumerate(together)])
-    observations, rewards = np.zeros((limit, *seen.shape), np.float32), np.zeros((limit + tail, episodes))
-    lengths, alive = np.zeros(episodes, int), np.ones(episodes, bool)
-    for step in range(limit + tail):
-        if not alive.any():
-            break
-        observations[min(step, limit - 1)] = seen if step < limit else observations[-1]
-        commands = spec.to_env(np.clip(policy(seen[None])[0], np.float32(-1), np.float32(1)))
-        for i in np.flatnonzero(alive):
-            found, rewards[step, i], terminated, _, _ = together[i].step(commands[i])
-            seen[i] = as_vector(found, spec)
-            lengths[i], alive[i] = step + 1, not terminated
-    to_go = np.zeros_like(rewards)
-    for t in reversed(range(limit + tail)):
-        to_go[t] = rewards[t] + (discount * to_go[t + 1] if t + 1 < limit + tail else 0.0)
-    rows = np.arange(limit)[:, None] < lengths
-    return observations[rows], to_go[:limit][rows], rewards[:limit].sum(0)
-
-
-_value = jax.jit(value_to_climb, static_argnames="how")
-
-
-@partial(jax.jit, static_argnames="how")
-def _uphill(critics: Any, obs: jax.Array, action: jax.Array, how: str) -> jax.Array:
-    """Return actions [B, act] after a step of CLIMB along the gradient of the value that the actor climbs."""
-    slope = jax.grad(lambda a: value_to_climb(critics, obs, a, how=how).sum())(action)
-    return action + CLIMB * slope * jax.lax.rsqrt(jnp.square(slope).mean(-1, keepdims=True) + 1e-12)
-
-
-class Climber:
-    """A policy whose actions take a step along its critic's gradient."""
-
-    num_agents = 1
-
-    def __init__(self, critics: Any, policy: HostPolicy, how: str) -> None:
-        self._critics, self._policy, self._how = critics, policy, how
-
-    def __call__(self, observations: np.ndarray) -> np.ndarray:
-        """Return actions (1, n, act) for observations (1, n, obs)."""
-        seen, action = self._policy.normalised(observations)[0], self._policy(observations)[0]
-        return np.asarray(_uphill(self._critics, seen, action, self._how))[None]
-
-
-class CriticError:
-    """Evaluator: return of each agent, and how far its critic is from the returns that its policy gets.
-
-    Metrics, (A,) each: `return`; `value`, the mean discounted return of the states met; `level`, `spread` and
-    `correlation` of the critic (the module says what these are); `climbed`.
-    """
-
-    def __init__(self, trainer: Any, spec: EnvSpec, *, episodes: int) -> None:
-        self.trainer, self.spec, self.episodes = trainer, spec, episodes
-        self._envs = RolloutEnvs(spec)
-
-    def __call__(self, state: Any, seed: int) -> dict[str, np.ndarray]:
-        """Return the metrics of `state`."""
-        learner = state.learner if hasattr(state, "learner") else state.device.learner
-        policies, config = self.trainer.canonical_policy(state), self.trainer.learner.config
-        rows = []
-        for i in range(policies.num_agents):
-            policy, critics = policies.agent(i), jax.tree.map(lambda x, i=i: x[i], learner.params["critic"])
-            obs, value, returns = values_of(
-                policy, self.spec, self._envs, episodes=self.episodes, seed=seed, discount=config.discount
-            )
-            some = np.random.default_rng(seed).integers(len(obs), size=STATES)  # of one number: compiled once
-            obs, value = obs[some], value[some]
-            q = np.asarray(_value(critics, policy.normalised(obs[None])[0], policy(obs[None])[0], how=config.actor_q))
-            climber = Climber(critics, policy, config.actor_q)
-            up = evaluate(climber, self.spec, episodes=-(-self.episodes // 2), seed=seed, envs=self._envs)
-            rows.append(
-                {
-                    "return": returns.mean(), "value": value.mean(), "level": q.mean() / value.mean(),
-                    "spread": (q - value).std(), "correlation": _correlation(q, value), "climbed": up.mean[0],
-                }
-            )  # fmt: skip
-        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
-
-
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    x, y = x - x.mean(), y - y.mean()
-    return float((x * y).mean() / max(x.std() * y.std(), 1e-12))
-
-
 # Training
 
 
@@ -278,6 +185,7 @@ def online_config(tier: Tier, group: Group, file: Path, before: Path, seed: int)
     return OnlineConfig(
         env_id=tier.env_id, learner=agents[0].learner, replay=agents[0].replay, switch=switch,
         start="" if group.scratch else str(before), data=(str(file),), env_steps=tier.env_steps, utd=group.utd,
+        block=BLOCK,
         random_env_steps=warmup if group.scratch else None, agents=agents, eval_episodes=tier.eval_episodes,
         eval_env_steps=tier.eval_env_steps,
     )  # fmt: skip
@@ -311,46 +219,78 @@ def _run(made: tuple[Any, EnvSpec], folder: Path, seed: int, episodes: int, ever
 
 # What it came to
 
+MEASURES = ("return", "value", "level", "spread", "correlation", "climbed")
+
 
 def curves_of(folder: Path) -> dict[str, np.ndarray] | None:
-    """Return what a complete run measured, each (T, A), and `step` (T,) in dispatches; None if it is not complete."""
-    if not (folder / "run.json").exists() or '"complete"' not in (folder / "run.json").read_text():
+    """Return what a complete run measured, (T, A) each, and `step` (T,) in dispatches; None if it is not complete."""
+    if not (folder / "run.json").exists() or read_json(folder / "run.json")["status"] != "complete":
         return None
     rows = [row for row in read_metrics(folder) if row["split"] == "evaluation"]
-    names = ("return", "value", "level", "spread", "correlation", "climbed")
-    return {"step": np.array([row["step"] for row in rows])} | {n: np.array([row[n] for row in rows]) for n in names}
+    return {name: np.array([row[name] for row in rows]) for name in ("step", *MEASURES)}
 
 
 def agents_of(tier: Tier, out: Path) -> list[dict[str, Any]]:
-    """Return one record for each pre-trained and each fine-tuned agent of the runs that are complete."""
+    """Return a record for each agent of the complete runs: curves, and `again`, the return over many fresh episodes.
+
+    Those without training also have the curve that noise makes of them: as many evaluations, all of fresh episodes.
+    """
     found = []
-    for seed in range(tier.seeds):
-        for name in STARTS:
-            folder = out / f"pretrain-{name}-{seed}"
-            curves = curves_of(folder)
-            if curves is not None:
-                steps = curves.pop("step") * tier.per_step
-                found.append(_record(tier, folder, 0, "no training", name, seed, steps, curves) | {"phase": "offline"})
-        for name, group in groups(tier).items():
-            folder = out / f"{name}-{seed}"
-            curves = curves_of(folder)
-            if curves is not None:
-                steps = curves.pop("step") * 50
-                start = "none" if group.scratch else group.start
-                found += [
-                    _record(tier, folder, i, label, start, seed, steps, curves) | {"phase": "online"}
-                    for i, label in enumerate(group.arms)
-                ]
+    for seed, name in itertools.product(range(tier.seeds), STARTS):
+        folder = out / f"pretrain-{name}-{seed}"
+        curves = curves_of(folder)
+        if curves is not None:
+            one = _record(folder, 0, "no training", name, seed, curves, tier.per_step, NOISE * tier.eval_episodes)
+            one["noise"] = one["episodes"].reshape(NOISE, -1).mean(1)
+            found.append(one)
+    for seed, (name, group) in itertools.product(range(tier.seeds), groups(tier).items()):
+        folder = out / f"{name}-{seed}"
+        curves = curves_of(folder)
+        for i, label in enumerate(group.arms if curves is not None else ()):
+            start = "none" if group.scratch else group.start
+            found.append(_record(folder, i, label, start, seed, curves or {}, BLOCK, tier.again))
     return found
 
 
 def _record(
-    tier: Tier, folder: Path, agent: int, arm: str, start: str, seed: int, steps: np.ndarray, curves: dict[str, Any]
+    folder: Path, agent: int, arm: str, start: str, seed: int, curves: dict[str, np.ndarray], per_step: int, again: int
 ) -> dict[str, Any]:
     policy, _ = load_policies(folder)
-    again = evaluate(policy.canonical.agent(agent), policy.spec, episodes=tier.again, seed=fold_seed(seed, "again"))
-    own = {name: values[:, agent] for name, values in curves.items()}
-    return {"arm": arm, "start": start, "seed": seed, "steps": steps, **own, "again": list(mean_of([again.returns[0]]))}
+    returns = evaluate(
+        policy.canonical.agent(agent), policy.spec, episodes=again, seed=fold_seed(seed, "again")
+    ).returns
+    own = {name: curves[name][:, agent] for name in MEASURES}
+    steps = curves["step"] * per_step
+    return {
+        "arm": arm, "start": start, "seed": seed, "steps": steps, **own, "episodes": returns[0],
+        "again": list(mean_of([returns[0]])),
+    }  # fmt: skip
+
+
+def report(tier: Tier, out: Path) -> dict[str, Any]:
+    """Print tables and claims, and return them."""
+    agents = agents_of(tier, out)
+    rows = judged(agents)
+    print(table(
+        [[one["start"], str(one["seed"]), *(f"{one[n][-1]:.2f}" for n in ("level", "correlation")),
+          *(f"{one[n][-1]:.0f}" for n in ("spread", "return", "climbed"))]
+         for one in agents if one["arm"] == "no training"],
+        ["pre-trained", "seed", "level", "correlation", "spread", "return", "climbed"],
+    ))  # fmt: skip
+    print(table(
+        [[row["arm"], str(row["seed"]), _cell(row.get("from")), f"{row.get('noise_keeps', math.nan):.2f}",
+          f"{row.get('kept', math.nan):.2f}", _cell(row["final"]), "{:.2f} {:.2f}".format(*row["level"]),
+          "{:.0f} {:.0f}".format(*row["spread"]), {True: "yes", False: "no", None: ""}[row["both"]]] for row in rows],
+        ["arm", "seed", "start", "noise keeps", "kept", "final", "level", "spread", "both"],
+    ))  # fmt: skip
+    claims = verdicts(agents, rows)
+    for claim in claims:
+        print({True: "holds", False: "FAILS", None: "not measured"}[claim["holds"]], claim["claim"], claim["figures"])
+    return {"claims": claims, "rows": rows, "agents": agents}
+
+
+def _cell(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else "{:.0f} [{:.0f}, {:.0f}]".format(*interval)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -364,6 +304,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.report:
         start_jax("cpu")
         train(tier, options.out, file)
+    result = report(tier, options.out)
+    if not options.smoke:
+        name = "policy_finetune_hopper"
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        about = record(f"benchmarks.{name}", given, ["policy-finetune"])
+        whole = {"tier": dataclasses.asdict(tier), "dataset": data.describe([file])}
+        write_result(name, {"benchmark": name, **about, **whole, **result})
+        plots.save_figure(curves_figure(result["agents"]), figure_path(name))
     return 0
 
 

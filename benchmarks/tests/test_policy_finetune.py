@@ -10,9 +10,12 @@ import pytest
 from benchmarks import (
     policy_finetune,
     policy_finetune_controls,
+    policy_finetune_critics,
+    policy_finetune_hopper,
     policy_finetune_improve,
     policy_finetune_offline,
     policy_finetune_speed,
+    policy_finetune_verdicts,
 )
 from benchmarks.harness import alternate
 from benchmarks.policy_finetune_data import ENV, command
@@ -28,7 +31,11 @@ from benchmarks.policy_finetune_study import (
 )
 from paperloop.files import write_json
 from paperloop.settings import save_config
+from paperloop_lab import plots
 from policy_finetune.config import SCHEMA, DropReplay, SwitchConfig
+from policy_finetune.envs.acting import HostPolicy
+from policy_finetune.envs.rollouts import RolloutEnvs
+from policy_finetune.envs.spec import EnvSpec
 from policy_finetune.measures.collapse import collapse_metrics
 from policy_finetune.presets import LEARNERS
 
@@ -196,3 +203,86 @@ def test_a_study_runs_to_its_curves_and_again(tmp_path, monkeypatch, capfd):
     assert "1 complete already" in "".join(capfd.readouterr())
     with pytest.raises(SystemExit, match="another study"):
         run_study(dataclasses.replace(study, seeds=2), tmp_path / "out")
+
+
+# The critic's error on Hopper, and the recipes since
+
+
+def test_every_agent_of_the_recipes_is_sound_and_fits_its_start():
+    for tier in policy_finetune_hopper.TIERS.values():
+        file, groups = Path("narrow.hdf5"), policy_finetune_hopper.groups(tier)
+        for group in groups.values():
+            offline = policy_finetune_hopper.offline_config(tier, group.start, file)
+            online = policy_finetune_hopper.online_config(tier, group, file, Path("before"), 1)
+            assert offline.learner.network == online.learner.network
+            assert bool(online.start) != group.scratch
+            assert online.warmup_env_steps == tier.warmup // group.warmup_share
+        labels = [label for group in groups.values() for label in group.arms]
+        assert len(set(labels)) == len(labels)
+        evaluations = policy_finetune_hopper.evaluation_blocks(online)
+        assert len(evaluations) + 1 == policy_finetune_hopper.NOISE or tier.env_id == ENV
+
+
+def test_returns_to_go_are_those_of_the_episodes_played():
+    """A pendulum that falls at once: the value of every state is what the rest of its episode brings."""
+    spec = EnvSpec.of("InvertedPendulum-v5")
+    policy = HostPolicy.single([(np.zeros((4, 1), np.float32), np.ones(1, np.float32))])
+    with RolloutEnvs(spec) as envs:
+        seen, value, returns = policy_finetune_critics.values_of(policy, spec, envs, episodes=3, seed=0, discount=0.5)
+    lengths = returns.astype(int)  # a reward of 1 a step, but none for the last
+    assert len(seen) == len(value) == lengths.sum() + 3
+    assert sorted(value)[:6] == [0, 0, 0, 1, 1, 1]
+    assert value.max() == 2 - 0.5 ** (lengths.max() - 1)
+
+
+def record(arm, start, seed, returns, again, level=1.0, noise=0.9):
+    """An agent's record: everything that the verdicts ask for."""
+    steps = np.arange(len(returns)) * 10_000
+    ones = np.ones(len(returns))
+    measures = {name: ones for name in ("value", "spread", "correlation", "climbed")}
+    return {
+        "arm": arm, "start": start, "seed": seed, "steps": steps, "return": np.array(returns, float),
+        "level": np.array([0.01, *[level] * (len(returns) - 1)]), "again": [again, again - 5, again + 5],
+        "noise": np.array([100, 100 * noise]), **measures,
+    }  # fmt: skip
+
+
+def test_the_claims_on_recipes_hold_where_they_should_and_fail_where_they_should():
+    expected = policy_finetune_verdicts.predicted_level(np.arange(4) * 10_000, discount=0.99, tau=0.005, every=2)
+    np.testing.assert_allclose(expected, [0, 0.2212, 0.3935, 0.5276], atol=1e-4)
+    before = [record("no training", name, 0, [1, 2, 3, 100], 100) for name in ("plain", "ln", "level", "ten")]
+    for one in before[:2]:
+        one["level"] = expected + 0.02
+    after = [
+        record("TD3, plain", "plain", 0, [100, 20, 90], 90), record("TD3, level", "level", 0, [100, 80, 120], 120),
+        record("RLPD", "ten", 0, [100, 60, 150], 150), record("RLPD from scratch", "none", 0, [1, 20, 80], 80),
+    ]  # fmt: skip
+    rows = policy_finetune_verdicts.judged([*before, *after])
+    assert [row["both"] for row in rows] == [False, True, False, None]
+    claims = policy_finetune_verdicts.verdicts([*before, *after], rows)
+    assert all(claim["holds"] for claim in claims), claims
+    assert claims[-1]["figures"] == ["TD3, level"]
+    worse = record("TD3, level", "level", 1, [100, 10, 120], 120)  # one agent that loses its start is enough
+    agents = [*before, record("no training", "level", 1, [1, 100], 100), *after, worse]
+    claims = policy_finetune_verdicts.verdicts(agents, policy_finetune_verdicts.judged(agents))
+    assert [claim["holds"] for claim in claims] == [True, True, True, True, True, False]
+    before[0]["level"] = expected + 0.2
+    rows = policy_finetune_verdicts.judged(before)
+    holds = [claim["holds"] for claim in policy_finetune_verdicts.verdicts(before, rows)]
+    assert holds == [False, False, True, None, None, None]
+    figure = policy_finetune_verdicts.curves_figure([*before, *after])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [plots.plain(one["arm"]) for one in after]
+
+
+@pytest.mark.slow
+@pytest.mark.jax
+def test_the_recipes_train_and_report_and_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = policy_finetune_hopper.groups(policy_finetune_hopper.TIERS["smoke"])
+    monkeypatch.setattr(policy_finetune_hopper, "groups", lambda tier: {"plain": few["plain"]})
+    assert policy_finetune_hopper.main(["--smoke", "--out", "runs"]) == 0
+    first = capsys.readouterr().out
+    assert "TD3, plain" in first
+    assert "TD3+BC, data kept, plain" in first
+    assert policy_finetune_hopper.main(["--smoke", "--out", "runs", "--report"]) == 0
+    assert capsys.readouterr().out == first
