@@ -149,11 +149,19 @@ def groups(tier: Tier) -> dict[str, Group]:
 
     many, half = td3(_MANY), SymmetricReplay()
     fading = replace(_MANY, bc_fade=Fade(steps=2 * (tier.env_steps - tier.warmup)))
+    learner = STARTS["level-ln"].learner
+    weaker = replace(learner, bc_fade=Fade(steps=tier.env_steps // 2, floor=0.1))
+    less = {
+        "TD3+BC fading, data kept, level-ln": (weaker, AppendReplay()),
+        "TD3+BC fading, half offline, level-ln": (weaker, half),
+        "TD3+BC, weight 0.2, data kept, level-ln": (replace(learner, bc_weight=0.2), AppendReplay()),
+    }
     ten = {"WSRL": (many, DropReplay()), "RLPD": (many, half), "RLPD, BC fading": (fading, half)}
     return {
         "plain": Group("plain", few("plain"), 5),
         "level": Group("level", few("level"), 5),
         "level-ln": Group("level-ln", few("level-ln"), 5),
+        "fading": Group("level-ln", less, 5),
         "ten": Group("ten", ten, 1, utd=4.0),
         "ln": Group("ln", dict([*few("ln").items()][:1]), 5),
         "scratch": Group("ten", {"RLPD from scratch": (many, half)}, 1, utd=4.0, scratch=True),
