@@ -17,10 +17,12 @@ at zero approaches its fixed point no faster than its target does: with a Polyak
 1 - exp(-(1 - γ) τ n / d) after n updates, which is 0.53 after 30,000. `climbed` is the return of a policy that adds to
 each action a step of 0.1 along the critic's gradient: what the actor is about to do.
 
-**The arms.** WSRL: offline data dropped, 5000 steps with the frozen policy first, four updates a step. RLPD: the same
-with half of each batch offline; without pre-training it is the control that says what that was good for; with a BC
-term that fades over the first half. All with TD3's deterministic actor, because the pre-trained one is. TD3 and TD3+BC
-at one update a step are the controls from the other starts, and policies without training say what noise does.
+**The arms.** TD3, and TD3+BC with its data kept, from the starts with two critics, at one update a step; from
+`level-ln` also TD3+BC whose BC term fades to a tenth over the first half, or has a fifth of its weight. WSRL: ten
+critics, offline data dropped, 5000 steps with the frozen policy first, two updates a step, which is what one core
+affords. RLPD: the same with half of each batch offline; without pre-training it is the control that says what that was
+good for. All have TD3's deterministic actor, because the pre-trained one is. Policies without training say what noise
+does.
 
 An arm *does both* when each of its agents keeps at least 0.8 of what no training keeps of minimum / start, and ends,
 over 50 episodes, above its start over 50 episodes with 95 % intervals apart.
@@ -148,7 +150,6 @@ def groups(tier: Tier) -> dict[str, Group]:
         }
 
     many, half = td3(_MANY), SymmetricReplay()
-    fading = replace(_MANY, bc_fade=Fade(steps=2 * (tier.env_steps - tier.warmup)))
     learner = STARTS["level-ln"].learner
     weaker = replace(learner, bc_fade=Fade(steps=tier.env_steps // 2, floor=0.1))
     less = {
@@ -156,15 +157,15 @@ def groups(tier: Tier) -> dict[str, Group]:
         "TD3+BC fading, half offline, level-ln": (weaker, half),
         "TD3+BC, weight 0.2, data kept, level-ln": (replace(learner, bc_weight=0.2), AppendReplay()),
     }
-    ten = {"WSRL": (many, DropReplay()), "RLPD": (many, half), "RLPD, BC fading": (fading, half)}
+    ten = {"WSRL": (many, DropReplay()), "RLPD": (many, half)}
     return {
         "plain": Group("plain", few("plain"), 5),
         "level": Group("level", few("level"), 5),
         "level-ln": Group("level-ln", few("level-ln"), 5),
         "fading": Group("level-ln", less, 5),
-        "ten": Group("ten", ten, 1, utd=4.0),
+        "ten": Group("ten", ten, 1, utd=2.0),
+        "scratch": Group("ten", {"RLPD from scratch": (many, half)}, 1, utd=2.0, scratch=True),
         "ln": Group("ln", dict([*few("ln").items()][:1]), 5),
-        "scratch": Group("ten", {"RLPD from scratch": (many, half)}, 1, utd=4.0, scratch=True),
     }
 
 
@@ -204,16 +205,19 @@ def _sized(learner: TD3Config, tier: Tier, share: int) -> TD3Config:
     return replace(learner, network=network, batch_size=tier.batch_size // share)
 
 
-def train(tier: Tier, out: Path, file: Path) -> None:
-    """Train what is missing: one pre-trained agent of each kind and all that goes out from it, then the next seed."""
-    for seed in range(tier.seeds):
-        for name, group in groups(tier).items():
-            before = out / f"pretrain-{group.start}-{seed}"
-            config = offline_config(tier, group.start, file)
-            _run(offline_trainer(config, quiet=True), before, seed, config.eval_episodes, max(1, config.num_steps // 3))
-            tuned = online_config(tier, group, file, before, seed)
-            at = evaluation_blocks(tuned)
-            _run(online_trainer(tuned, quiet=True), out / f"{name}-{seed}", seed, tuned.eval_episodes, None, at)
+def train(tier: Tier, out: Path, file: Path, only: Sequence[str] = ()) -> None:
+    """Train what is missing, the groups of one seed after those of another, or runs by name, such as fading-0."""
+    known = groups(tier)
+    for run_name in only or [f"{name}-{seed}" for seed in range(tier.seeds) for name in known]:
+        name, _, number = run_name.rpartition("-")
+        group, seed = known[name], int(number)
+        before = out / f"pretrain-{group.start}-{seed}"
+        config = offline_config(tier, group.start, file)
+        every = max(1, config.num_steps // 3)
+        _run(offline_trainer(config, quiet=True), before, seed, config.eval_episodes, every)
+        tuned = online_config(tier, group, file, before, seed)
+        at = evaluation_blocks(tuned)
+        _run(online_trainer(tuned, quiet=True), out / run_name, seed, tuned.eval_episodes, None, at)
 
 
 def _run(made: tuple[Any, EnvSpec], folder: Path, seed: int, episodes: int, every: int | None, at: Any = ()) -> None:
@@ -306,12 +310,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/hopper"))
     parser.add_argument("--smoke", action="store_true", help="a tiny pendulum: everything runs, nothing is claimed")
     parser.add_argument("--report", action="store_true", help="train nothing")
+    parser.add_argument("--only", nargs="*", default=(), metavar="GROUP-SEED", help="train these, in this order")
     options = parser.parse_args(arguments)
     tier = TIERS["smoke" if options.smoke else "cpu"]
     file = narrow(tier, options.out / "data")
     if not options.report:
         start_jax("cpu")
-        train(tier, options.out, file)
+        train(tier, options.out, file, options.only)
     result = report(tier, options.out)
     if not options.smoke:
         name = "policy_finetune_hopper"
