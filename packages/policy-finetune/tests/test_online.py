@@ -176,8 +176,8 @@ def test_side_by_side_equals_one_after_another(spec, start, program):
 def test_one_compilation_without_copies_to_the_host_or_unused_donations(spec, start, program, recwarn):
     trainer = program[0]
     state, _ = advance(trainer, 5)
-    assert trainer._update._cache_size() == 1
-    assert trainer._collect._cache_size() == 1
+    assert trainer._program.update._cache_size() == 1
+    assert trainer._program.collect._cache_size() == 1
     assert not [w for w in recwarn if "donated" in str(w.message)]
     fetched = []
     original = jax.device_get
@@ -247,7 +247,7 @@ def test_the_guard_brings_the_policy_home(spec, start):
     orders = {"remember": [False, False], "go_home": [False, True], "best": [False, True]}
     orders = {name: np.array(value) for name, value in orders.items()}
     before = jax.device_get(state.device.learner)
-    after = trainer._adjust(state.device, orders).learner
+    after = trainer._program.adjust(state.device, orders).learner
     pick = lambda tree, i: jax.tree.map(lambda x: np.asarray(x)[i], tree)  # noqa: E731
     jax.tree.map(np.testing.assert_array_equal, pick(after.params["actor"], 0), pick(before.params["actor"], 0))
     for tree in (after.params["actor"], after.target["actor"], after.reference):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,7 @@ from paperloop.errors import NonFiniteError, UserError
 from paperloop.jax_backend import load_pytree
 from paperloop.seeds import fold_seed
 from paperloop_data import EpisodeDataset
-from policy_finetune.agents.programs import AgentLayout, stack, stack_weights
-from policy_finetune.agents.structure import weights_of
+from policy_finetune.agents.programs import AgentLayout, stack
 from policy_finetune.config import SCHEMA, Best, DataOptions, OnlineAgent, OnlineConfig
 from policy_finetune.data.saved_policies import write_policies
 from policy_finetune.envs.acting import HostPolicy, Policy
@@ -34,12 +32,12 @@ from policy_finetune.replay.buffers import Replay
 from policy_finetune.replay.packing import Layout, OfflineData
 from policy_finetune.replay.recorded import recorded_transitions
 from policy_finetune.trainers.arms import online_labels
-from policy_finetune.trainers.block import adjust_agents, collect_block, update_agents
 from policy_finetune.trainers.common import check_program, host_policy, reference_of, state_folder, with_nu0
 from policy_finetune.trainers.explorers import Explorer, Seen
 from policy_finetune.trainers.guard import Guard
 from policy_finetune.trainers.online_state import DeviceState, OnlineState, read_host, read_place, write_state
 from policy_finetune.trainers.pretrained import Pretrained
+from policy_finetune.trainers.program import OnlineProgram
 from policy_finetune.trainers.switch import switch_notes, take_over
 from policy_finetune.trainers.units import Units, check_members, datasets_of, packed
 
@@ -119,20 +117,13 @@ class OnlineTrainer:
         best = [isinstance(reference_of(agent.learner), Best) for agent in self.members]
         self._guard = Guard(config.guard, best, random_return)
         self._layout = AgentLayout(len(self.members), config.devices, together)
-        self._shared = self._layout.share(self.replay.offline_rows)
-        weights = [weights_of(a.learner, a.replay, a.switch, act_dim=spec.act_dim) for a in self.members]
-        self._own = self._layout.place({"weights": stack_weights(weights), **self.replay.own})
+        self._program = OnlineProgram(
+            config, self.members, self.learner, self.replay, self._layout, nu_boost=self._guard.config.nu_boost
+        )
         self._init_learner = jax.jit(self.learner.init)
-        # (device state, offline rows, rows of the block, data of the agents); all consume the device state.
-        self._collect = self._compile(partial(collect_block, replay=self.replay))
-        rounds = config.rounds_per_block
-        update = partial(update_agents, replay=self.replay, learner=self.learner, layout=self._layout, rounds=rounds)
-        self._update = self._compile(update)
-        self._adjust = jax.jit(partial(adjust_agents, nu_boost=self._guard.config.nu_boost), donate_argnums=0)
         self._pool: EnvPool | None = None
         self._explorer = Explorer(config, self.layout, self.units)
         self.start_notes = self._switch_notes()
-        self._zero_info: dict[str, Any] = {}  # metrics of a block without updates, once their shapes are known
 
     def _switch_notes(self) -> list[str]:
         """Compare the shapes of the pre-trained networks with those of the online learner."""
@@ -142,10 +133,6 @@ class OnlineTrainer:
         old = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), self._start.learner)
         notes = [note for agent in self.members for note in switch_notes(fresh, old, agent.switch)]
         return list(dict.fromkeys(notes))
-
-    def _compile(self, function: Any) -> Any:
-        call = self._layout.per_device(function)
-        return jax.jit(lambda device, shared, *own: call(shared, (device, *own)), donate_argnums=0)
 
     # The protocol
 
@@ -191,22 +178,12 @@ class OnlineTrainer:
 
         Where an environment raises, its exception carries the state from before the block as `intact_state`.
         """
-        block, device = state.block, state.device
-        seen = self._explore(state)
+        block, seen = state.block, self._explore(state)
         learning = block * self.config.block >= self.config.first_update
-        own = {**self._own, "block": np.full(len(self.members), self.replay.number(block))}
-        rows = jnp.asarray(seen.rows)
-        if learning:
-            device, info = self._update(device, self._shared, rows, own)
-        else:
-            if not self._zero_info:
-                shapes = jax.eval_shape(self._update, device, self._shared, rows, own)[1]
-                self._zero_info = {name: np.zeros(value.shape, np.float32) for name, value in shapes.items()}
-            info = self._zero_info
-            device = self._collect(device, self._shared, rows, own)
+        device, info = self._program.block(state.device, seen.rows, block, learning=learning)
         guard, orders = self._guard.watch(state.guard, seen.finished, learning, seen.uniform)
         if orders is not None:
-            device = self._adjust(device, jax.tree.map(jnp.asarray, orders))
+            device = self._program.adjust(device, jax.tree.map(jnp.asarray, orders))
         state = OnlineState(device, state.env, guard, block + 1, state.seed)
         metrics = dict(info) | self._guard.metrics(guard, state.env)
         metrics["learning"] = np.full(len(self.members), float(learning), np.float32)
