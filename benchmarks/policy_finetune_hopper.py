@@ -47,6 +47,7 @@ from benchmarks.harness import figure_path, record, table, write_result
 from benchmarks.policy_finetune_critics import CriticError
 from benchmarks.policy_finetune_verdicts import curves_figure, judged, verdicts
 from paperloop.cli import start_jax
+from paperloop.files import write_json
 from paperloop.loop.metrics_file import read_metrics
 from paperloop.loop.runner import run
 from paperloop.seeds import fold_seed
@@ -267,16 +268,23 @@ def agents_of(tier: Tier, out: Path) -> list[dict[str, Any]]:
 def _record(
     folder: Path, agent: int, arm: str, start: str, seed: int, curves: dict[str, np.ndarray], per_step: int, again: int
 ) -> dict[str, Any]:
-    policy, _ = load_policies(folder)
-    returns = evaluate(
-        policy.canonical.agent(agent), policy.spec, episodes=again, seed=fold_seed(seed, "again")
-    ).returns
+    returns = _again(folder, again, seed)[agent]
     own = {name: curves[name][:, agent] for name in MEASURES}
     steps = curves["step"] * per_step
     return {
-        "arm": arm, "start": start, "seed": seed, "steps": steps, **own, "episodes": returns[0],
-        "again": list(mean_of([returns[0]])),
+        "arm": arm, "start": start, "seed": seed, "steps": steps, **own, "episodes": returns,
+        "again": list(mean_of([returns])),
     }  # fmt: skip
+
+
+def _again(folder: Path, episodes: int, seed: int) -> np.ndarray:
+    """Return the returns (A, episodes) of a run's agents in fresh episodes, kept next to the run."""
+    file = folder / "again.json"
+    if not file.exists():
+        policy, _ = load_policies(folder)
+        found = evaluate(policy, policy.spec, episodes=episodes, seed=fold_seed(seed, "again"))
+        write_json(file, found.returns.tolist())
+    return np.array(read_json(file))
 
 
 def report(tier: Tier, out: Path) -> dict[str, Any]:

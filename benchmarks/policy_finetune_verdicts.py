@@ -90,7 +90,7 @@ def curves_figure(agents: Sequence[dict[str, Any]]) -> Any:
     figure, (offline, online, returns) = plots.new_figure(13, 5.2, 1, 3)
     before = [one for one in agents if one["arm"] == "no training"]
     after = [one for one in agents if one["arm"] != "no training"]
-    _lines(offline, before, "start", "level")
+    _lines(offline, before, "start", "level", first=1)  # before any update the ratio says nothing
     if before:
         n = np.linspace(0, max(one["steps"][-1] for one in before), 50)
         expected = predicted_level(n, discount=0.99, tau=0.005, every=2)
@@ -104,7 +104,7 @@ def curves_figure(agents: Sequence[dict[str, Any]]) -> Any:
         axes.set_title(title, loc="left")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=0, top=None if axes is returns else 1.2 if axes is offline else 3)
     online.axhline(1, color="#222222", lw=1, ls=":")
     offline.legend(fontsize=8, frameon=False)
     handles, names = returns.get_legend_handles_labels()
@@ -112,8 +112,8 @@ def curves_figure(agents: Sequence[dict[str, Any]]) -> Any:
     return figure
 
 
-def _lines(axes: Any, agents: Sequence[dict[str, Any]], by: str, measure: str) -> None:
+def _lines(axes: Any, agents: Sequence[dict[str, Any]], by: str, measure: str, *, first: int = 0) -> None:
     for i, name in enumerate(dict.fromkeys(one[by] for one in agents)):
         own = [one for one in agents if one[by] == name]
-        values = np.stack([one[measure] for one in own])
-        plots.band(axes, own[0]["steps"], Interval(values.mean(0), values.min(0), values.max(0)), i, name)
+        values = np.stack([one[measure][first:] for one in own])
+        plots.band(axes, own[0]["steps"][first:], Interval(values.mean(0), values.min(0), values.max(0)), i, name)
