@@ -4,7 +4,7 @@
     python -m benchmarks.policy_finetune_hopper --out runs/hopper --report   # reports what is finished
 
 One narrow dataset of a medium policy (100,000 steps), 128x128 networks, TD3+BC pre-training of 30,000 updates, and
-20,000 environment steps of fine-tuning. Four ways of pre-training differ in the critics:
+20,000 environment steps of fine-tuning. Five ways of pre-training differ in the critics:
 
 - `plain`, and `ln` with LayerNorm: two critics that begin at zero, targets moving with the actor, as published.
 - `level`, and `level-ln`: they begin at the data's mean discounted return to go, targets moving at every update.
@@ -19,10 +19,10 @@ each action a step of 0.1 along the critic's gradient: what the actor is about t
 
 **The arms.** TD3, and TD3+BC with its data kept, from the starts with two critics, at one update a step; from
 `level-ln` also TD3+BC whose BC term fades to a tenth over the first half, or has a fifth of its weight. WSRL: ten
-critics, offline data dropped, 5000 steps with the frozen policy first, two updates a step, which is what one core
-affords. RLPD: the same with half of each batch offline; without pre-training it is the control that says what that was
-good for. All have TD3's deterministic actor, because the pre-trained one is. Policies without training say what noise
-does.
+critics, offline data dropped, 2500 steps with the frozen policy first, two updates a step, 10,000 steps, which is what
+one core affords. RLPD: the same with half of each batch offline; without pre-training it is the control that says what
+that was good for. All have TD3's deterministic actor, because the pre-trained one is. Policies without training say
+what noise does.
 
 An arm *does both* when each of its agents keeps at least 0.8 of what no training keeps of minimum / start, and ends,
 over 50 episodes, above its start over 50 episodes with 95 % intervals apart.
@@ -100,17 +100,19 @@ class Tier:
 
 TIERS = {
     "cpu": Tier("Hopper-v5", (128, 128), 2, 30_000, 20_000, 5000, 5000, 10, 50, 100_000, 256),
-    "smoke": Tier(data.ENV, (8, 8), 1, 200, 600, 250, 200, 2, 2, 1000, 32, per_step=100),
+    "smoke": Tier(data.ENV, (8, 8), 1, 300, 1200, 500, 400, 2, 2, 1000, 32, per_step=100),
 }
 
 
 @dataclass(frozen=True)
 class Start:
-    """A way of pre-training: its learner without sizes, and where its critics begin."""
+    """A way of pre-training: its learner without sizes, where its critics begin, and what it saves."""
 
     learner: TD3Config
     initial_value: str = "zero"
     batch_share: int = 1
+    updates: float = 1.0
+    """share of the tier's"""
 
 
 _LEVEL = replace(LEARNERS["td3bc"], target_update="every_step")
@@ -122,7 +124,7 @@ STARTS = {
     "ln": Start(LEARNERS["td3bc-ln"]),
     "level": Start(_LEVEL, "mean"),
     "level-ln": Start(replace(_LEVEL, network=NetworkConfig(layer_norm=True)), "mean"),
-    "ten": Start(_MANY, "mean", batch_share=2),
+    "ten": Start(_MANY, "mean", batch_share=2, updates=2 / 3),
 }
 
 
@@ -134,6 +136,7 @@ class Group:
     arms: dict[str, tuple[TD3Config, ReplayConfig]]
     warmup_share: int
     utd: float = 1.0
+    steps_share: int = 1
     scratch: bool = False
 
 
@@ -164,8 +167,8 @@ def groups(tier: Tier) -> dict[str, Group]:
         "level": Group("level", few("level"), 5),
         "level-ln": Group("level-ln", few("level-ln"), 5),
         "fading": Group("level-ln", less, 5),
-        "ten": Group("ten", ten, 1, utd=2.0),
-        "scratch": Group("ten", {"RLPD from scratch": (many, half)}, 1, utd=2.0, scratch=True),
+        "ten": Group("ten", ten, 2, utd=2.0, steps_share=2),
+        "scratch": Group("ten", {"RLPD from scratch": (many, half)}, 2, utd=2.0, steps_share=2, scratch=True),
         "ln": Group("ln", dict([*few("ln").items()][:1]), 5),
     }
 
@@ -178,7 +181,7 @@ def offline_config(tier: Tier, name: str, file: Path) -> OfflineConfig:
     start = STARTS[name]
     return OfflineConfig(
         learner=_sized(start.learner, tier, start.batch_share), data=(str(file),), env_id=tier.env_id,
-        updates=tier.updates, updates_per_step=tier.per_step, initial_value=start.initial_value,
+        updates=round(start.updates * tier.updates), updates_per_step=tier.per_step, initial_value=start.initial_value,
         eval_episodes=tier.eval_episodes,
     )  # fmt: skip
 
@@ -194,8 +197,8 @@ def online_config(tier: Tier, group: Group, file: Path, before: Path, seed: int)
     )
     return OnlineConfig(
         env_id=tier.env_id, learner=agents[0].learner, replay=agents[0].replay, switch=switch,
-        start="" if group.scratch else str(before), data=(str(file),), env_steps=tier.env_steps, utd=group.utd,
-        block=BLOCK,
+        start="" if group.scratch else str(before), data=(str(file),),
+        env_steps=tier.env_steps // group.steps_share, utd=group.utd, block=BLOCK,
         random_env_steps=warmup if group.scratch else None, agents=agents, eval_episodes=tier.eval_episodes,
         eval_env_steps=tier.eval_env_steps,
     )  # fmt: skip
