@@ -159,6 +159,9 @@ def test_presets_of_methods_that_need_more_than_a_learner():
     for name in ("calql-redq", "iql-redq"):  # these can be gone on from with wsrl
         assert offline[name].learner.network == online["wsrl"].learner.network
     assert structure_of(offline["calql-redq"].learner).cql.calibrated
+    assert offline["td3bc-level"].initial_value == "mean"
+    assert structure_of(offline["td3bc-level"].learner) == structure_of(online["td3bc-loose"].learner)
+    assert "td3bc-loose" not in offline
 
 
 def test_how_files_are_read_is_inherited_option_by_option():

@@ -29,6 +29,7 @@ _REDQ = NetworkConfig(critics=10, layer_norm=True)
 _LAYER_NORM = NetworkConfig(layer_norm=True)
 _ORTHOGONAL = NetworkConfig(init="orthogonal")
 _CALIBRATED = CQLConfig(calibrated=True)
+_LEVEL = TD3Config(network=_LAYER_NORM, target_update="every_step", q_weight=2.5, bc_weight=1.0)
 _RLPD = SACConfig(network=_REDQ, policy_delay=20, target_subset=2, actor_q="mean", target_entropy_scale=0.5)
 
 #: Name -> learner.
@@ -39,6 +40,8 @@ LEARNERS: dict[str, LearnerConfig] = {
     "td3-ln": TD3Config(network=_LAYER_NORM),
     "td3bc-ln": TD3Config(network=_LAYER_NORM, q_weight=2.5, bc_weight=1.0),
     "td3c-ln": TD3Config(network=_LAYER_NORM, constraint=DualConstraint()),
+    "td3bc-level": _LEVEL,
+    "td3bc-loose": replace(_LEVEL, bc_weight=0.2),
     "td3c-acme": TD3Config(
         target_update="every_step", max_grad_norm=40.0, actor_lr=1e-4, critic_lr=1e-4,
         constraint=DualConstraint(distance="mse_per_dim", reference=Periodic(), nu0=10.0),
@@ -67,6 +70,10 @@ LEARNER_HELP: dict[str, str] = {
     "td3-ln": "td3 with LayerNorm in the critics",
     "td3bc-ln": "td3bc with LayerNorm in the critics: a start for the other two",
     "td3c-ln": "td3c with LayerNorm in the critics: what we recommend, after pre-training with td3bc-ln",
+    "td3bc-level": "td3bc-ln with critics that begin at the data's mean return to go, and targets that move at every"
+    " update: a start for td3bc-loose",
+    "td3bc-loose": "td3bc-level with a fifth of the BC term's weight: what we recommend, after pre-training with"
+    " td3bc-level, where an agent can fall",
     "td3c-acme": "td3c with the multiplier's settings of Acme's MPO",
     "td3bc-decay": "TD3+BC whose BC term fades",
     "proto": "TD3 with a penalty on the distance to the trailing policy, in the target too, that decays over 1.1"
@@ -111,9 +118,10 @@ def offline_presets() -> dict[str, OfflineConfig]:
             learner=replace(config, actor_lr_steps=1_000_000) if isinstance(config, IQLConfig) else config,
             normalize_rewards=name in ("iql", "iql-redq"),
             reward_bias=-1.0 if name == "iql-antmaze" else 0.0,
+            initial_value="mean" if name == "td3bc-level" else "zero",
         )
         for name, config in LEARNERS.items()
-        if name not in ("proto", "rlpd", "wsrl")
+        if name not in ("proto", "rlpd", "td3bc-loose", "wsrl")
     }
 
 
