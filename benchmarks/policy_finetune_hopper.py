@@ -24,8 +24,8 @@ one core affords. RLPD: the same with half of each batch offline; without pre-tr
 that was good for. All have TD3's deterministic actor, because the pre-trained one is. Policies without training say
 what noise does.
 
-An arm *does both* when each of its agents keeps at least 0.8 of what no training keeps of minimum / start, and ends,
-over 50 episodes, above its start over 50 episodes with 95 % intervals apart.
+An agent *does both* when it keeps at least 0.8 of what no training keeps of minimum / start, and ends, over 50
+episodes, above its start over 90 episodes with 95 % intervals apart; an arm when each of two agents or more does.
 """
 
 from __future__ import annotations

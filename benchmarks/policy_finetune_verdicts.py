@@ -18,6 +18,9 @@ from paperloop_lab.stats import Interval
 #: Share of the minimum / start without training that counts as kept.
 KEEPS = 0.8
 
+#: Agents of an arm without which it is not said to do both.
+AGENTS = 2
+
 
 def judged(agents: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a row for each fine-tuned agent: what it kept, what noise keeps, where it ended, and whether it does both.
@@ -62,8 +65,11 @@ def verdicts(agents: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -
     final = {(row["arm"], row["seed"]): row["final"][0] for row in rows}
     pairs = _pairs(kept, "TD3, level", "TD3, plain")
     offline = _pairs(final, "RLPD", "RLPD from scratch")
-    both = sorted({row["arm"] for row in rows if row["both"] is not None})
-    both = [arm for arm in both if all(row["both"] for row in rows if row["arm"] == arm)]
+    found: dict[str, list[bool]] = {}
+    for row in rows:
+        if row["both"] is not None:
+            found.setdefault(row["arm"], []).append(row["both"])
+    both = [arm for arm, agents_do in found.items() if len(agents_do) >= AGENTS and all(agents_do)]
     said = [
         ("critics that begin at zero are below 0.7 of the returns at the switch", zero and all(
             one["level"][-1] < 0.7 for one in zero), [float(one["level"][-1]) for one in zero]),

@@ -257,11 +257,14 @@ def test_the_claims_on_recipes_hold_where_they_should_and_fail_where_they_should
     ]  # fmt: skip
     rows = policy_finetune_verdicts.judged([*before, *after])
     assert [row["both"] for row in rows] == [False, True, False, None]
-    claims = policy_finetune_verdicts.verdicts([*before, *after], rows)
+    holds = [claim["holds"] for claim in policy_finetune_verdicts.verdicts([*before, *after], rows)]
+    assert holds == [True, True, True, True, True, False]  # one agent is not enough
+    another = [record("no training", "level", 1, [1, 100], 100), record("TD3, level", "level", 1, [100, 75, 120], 120)]
+    agents = [*before, *after, *another]
+    claims = policy_finetune_verdicts.verdicts(agents, policy_finetune_verdicts.judged(agents))
     assert all(claim["holds"] for claim in claims), claims
     assert claims[-1]["figures"] == ["TD3, level"]
-    worse = record("TD3, level", "level", 1, [100, 10, 120], 120)  # one agent that loses its start is enough
-    agents = [*before, record("no training", "level", 1, [1, 100], 100), *after, worse]
+    another[1]["return"][1] = 10  # nor is one of two that loses its start
     claims = policy_finetune_verdicts.verdicts(agents, policy_finetune_verdicts.judged(agents))
     assert [claim["holds"] for claim in claims] == [True, True, True, True, True, False]
     before[0]["level"] = expected + 0.2
