@@ -33,7 +33,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -54,17 +53,8 @@ from paperloop.seeds import fold_seed
 from paperloop.settings import read_json
 from paperloop_lab import plots
 from policy_finetune.config import (
-    AppendReplay,
-    DropReplay,
-    Fade,
-    NetworkConfig,
-    OfflineConfig,
-    OnlineAgent,
-    OnlineConfig,
-    ReplayConfig,
-    SwitchConfig,
-    SymmetricReplay,
-    TD3Config,
+    AppendReplay, DropReplay, Fade, NetworkConfig, OfflineConfig, OnlineAgent, OnlineConfig, ReplayConfig, SwitchConfig,
+    SymmetricReplay, TD3Config,
 )  # fmt: skip
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.diagnosis.measures import mean_of
@@ -115,15 +105,15 @@ class Start:
     """share of the tier's"""
 
 
-_LEVEL = replace(LEARNERS["td3bc"], target_update="every_step")
+_LEVEL = LEARNERS["td3bc-level"]
 _TEN = NetworkConfig(critics=10, layer_norm=True)
 _MANY = replace(_LEVEL, network=_TEN, target_subset=2, actor_q="mean", policy_delay=4)
 
 STARTS = {
     "plain": Start(LEARNERS["td3bc"]),
     "ln": Start(LEARNERS["td3bc-ln"]),
-    "level": Start(_LEVEL, "mean"),
-    "level-ln": Start(replace(_LEVEL, network=NetworkConfig(layer_norm=True)), "mean"),
+    "level": Start(replace(_LEVEL, network=NetworkConfig()), "mean"),
+    "level-ln": Start(_LEVEL, "mean"),
     "ten": Start(_MANY, "mean", batch_share=2, updates=2 / 3),
 }
 
@@ -154,12 +144,11 @@ def groups(tier: Tier) -> dict[str, Group]:
         }
 
     many, half = td3(_MANY), SymmetricReplay()
-    learner = STARTS["level-ln"].learner
-    weaker = replace(learner, bc_fade=Fade(steps=tier.env_steps // 2, floor=0.1))
+    weaker = replace(_LEVEL, bc_fade=Fade(steps=tier.env_steps // 2, floor=0.1))
     less = {
         "TD3+BC fading, data kept, level-ln": (weaker, AppendReplay()),
         "TD3+BC fading, half offline, level-ln": (weaker, half),
-        "TD3+BC, weight 0.2, data kept, level-ln": (replace(learner, bc_weight=0.2), AppendReplay()),
+        "TD3+BC, weight 0.2, data kept, level-ln": (LEARNERS["td3bc-loose"], AppendReplay()),
     }
     ten = {"WSRL": (many, DropReplay()), "RLPD": (many, half)}
     return {
@@ -301,8 +290,8 @@ def report(tier: Tier, out: Path) -> dict[str, Any]:
         ["pre-trained", "seed", "level", "correlation", "spread", "return", "climbed"],
     ))  # fmt: skip
     print(table(
-        [[row["arm"], str(row["seed"]), _cell(row.get("from")), f"{row.get('noise_keeps', math.nan):.2f}",
-          f"{row.get('kept', math.nan):.2f}", _cell(row["final"]), "{:.2f} {:.2f}".format(*row["level"]),
+        [[row["arm"], str(row["seed"]), _cell(row.get("from")), f"{row.get('noise_keeps', np.nan):.2f}",
+          f"{row.get('kept', np.nan):.2f}", _cell(row["final"]), "{:.2f} {:.2f}".format(*row["level"]),
           "{:.0f} {:.0f}".format(*row["spread"]), {True: "yes", False: "no", None: ""}[row["both"]]] for row in rows],
         ["arm", "seed", "start", "noise keeps", "kept", "final", "level", "spread", "both"],
     ))  # fmt: skip
