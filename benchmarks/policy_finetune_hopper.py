@@ -53,9 +53,18 @@ from paperloop.seeds import fold_seed
 from paperloop.settings import read_json
 from paperloop_lab import plots
 from policy_finetune.config import (
-    AppendReplay, DropReplay, Fade, NetworkConfig, OfflineConfig, OnlineAgent, OnlineConfig, ReplayConfig, SwitchConfig,
-    SymmetricReplay, TD3Config,
-)  # fmt: skip
+    AppendReplay,
+    DropReplay,
+    Fade,
+    NetworkConfig,
+    OfflineConfig,
+    OnlineAgent,
+    OnlineConfig,
+    ReplayConfig,
+    SwitchConfig,
+    SymmetricReplay,
+    TD3Config,
+)
 from policy_finetune.data.saved_policies import load_policies
 from policy_finetune.diagnosis.measures import mean_of
 from policy_finetune.envs.rollouts import evaluate
@@ -204,8 +213,7 @@ def train(tier: Tier, out: Path, file: Path, only: Sequence[str] = ()) -> None:
     for run_name in only or [f"{name}-{seed}" for seed in range(tier.seeds) for name in known]:
         name, _, number = run_name.rpartition("-")
         group, seed = known[name], int(number)
-        before = out / f"pretrain-{group.start}-{seed}"
-        config = offline_config(tier, group.start, file)
+        before, config = out / f"pretrain-{group.start}-{seed}", offline_config(tier, group.start, file)
         every = max(1, config.num_steps // 3)
         _run(offline_trainer(config, quiet=True), before, seed, config.eval_episodes, every)
         tuned = online_config(tier, group, file, before, seed)
@@ -322,8 +330,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name = "policy_finetune_hopper"
         given = sys.argv[1:] if arguments is None else list(arguments)
         about = record(f"benchmarks.{name}", given, ["policy-finetune"])
-        whole = {"tier": dataclasses.asdict(tier), "dataset": data.describe([file])}
-        write_result(name, {"benchmark": name, **about, **whole, **result})
+        about |= {"tier": dataclasses.asdict(tier), "dataset": data.describe([file])}
+        write_result(name, {"benchmark": name, **about, **result})
         plots.save_figure(curves_figure(result["agents"]), figure_path(name))
     return 0
 
