@@ -189,6 +189,9 @@ _NAMED: dict[str, tuple[TrainConfig, str]] = {
     "cpu13_parallel_plr": (_as(_CPU13, ReplayConfig(buffer=_PARALLEL)), "the same by parallel PLR"),
     "cpu13_parallel_accel": (
         _as(_CPU13, _PARALLEL_EDITS, env=_EMPTY), "the same by parallel ACCEL, from empty mazes"),
+    "cpu13_accel": (
+        _as(_CPU13, _replay(20, replay_prob=0.8, temperature=1.0), env=_EMPTY),
+        "the same by ACCEL, from empty mazes; its walls pass 50 in 60 million steps"),
     "cpu13_sfl": (_as(_CPU13, _CPU13_SFL), "the same by sampling for learnability"),
     "cpu13_paired": (_as(_CPU13, TaughtConfig(teacher=_CPU13_TEACHER)), "the same by PAIRED, a small teacher"),
     "maze13_dr": (
