@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cascade_explore.config import Actor, Cheetah, Crafter, Gym, Plan2Explore, TrainConfig, Walker, WorldModel
+from cascade_explore.envs import planar
 from cascade_explore.envs.gymnasium_envs import _spaces, to_square
 from cascade_explore.envs.host import HostEnvs
 from cascade_explore.envs.planar import PlanarEnv
@@ -54,6 +55,38 @@ def test_the_cheetah_comes_to_rest_before_it_starts():
     np.testing.assert_array_equal(first, env.reset(1))
     seen = [env.step(np.ones(6))[0] for _ in range(3)]
     assert env.measure()[2] == pytest.approx(seen[-1][8], abs=1.0)  # the torso's speed is nearly that of the body
+
+
+def test_bodies_are_drawn_where_they_can_be(monkeypatch):
+    mujoco = pytest.importorskip("mujoco")
+    pytest.importorskip("dm_control")
+    drawn = []
+
+    class Renderer:
+        def __init__(self, model, height, width):
+            self.size = (height, width, 3)
+
+        def update_scene(self, data, camera):
+            drawn.append((data, camera))
+
+        def render(self):
+            return np.full(self.size, len(drawn), np.uint8)
+
+    planar._renderer.cache_clear()
+    monkeypatch.setattr(mujoco, "Renderer", Renderer, raising=False)
+    envs = HostEnvs(Walker(pixels=True), 2)
+    rows = [envs.step(np.zeros((2, 6))) for _ in range(2)]
+    assert rows[1].observation.dtype == np.uint8
+    assert rows[1].observation[:, 7].tolist() == [3, 4]
+    assert drawn[0][0] is drawn[2][0] is not drawn[1][0]
+    planar._renderer.cache_clear()
+
+    def fail(*_):
+        raise RuntimeError("no display\nand more")
+
+    monkeypatch.setattr(mujoco, "Renderer", fail, raising=False)
+    with pytest.raises(UserError, match=r"pixels needs OpenGL.*\(no display\): set MUJOCO_GL=egl"):
+        HostEnvs(Walker(pixels=True), 1)
 
 
 def test_crafters_facts_are_its_new_achievements():

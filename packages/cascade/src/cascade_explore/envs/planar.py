@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cascade_explore.config import Cheetah, Walker
-from cascade_explore.envs.spec import Actions, Numbers
-from paperloop.errors import UserError
+from cascade_explore.envs.spec import Actions, Numbers, Observed, Pixels
+from paperloop.errors import UserError, setting
 
 __all__ = ["PlanarEnv"]
 
@@ -48,13 +49,13 @@ BODIES = {
 
 
 class PlanarEnv:
-    """The walker or the cheetah from proprioception, as a `HostEnv`.
+    """The walker or the cheetah from proprioception, or from the side as an image, as a `HostEnv`.
 
     Facts are what the tasks are made of: height of the torso in metres, the cosine of its inclination, horizontal speed
     of the centre of mass in m/s, and angular momentum about the axis across, in kg m²/s.
 
     Raises:
-        UserError: MuJoCo or dm_control is missing.
+        UserError: MuJoCo or dm_control is missing, or images are asked for where none can be made.
     """
 
     facts = ("height", "upright", "speed", "spin")
@@ -64,7 +65,10 @@ class PlanarEnv:
         spec = find_spec("dm_control")
         if spec is None or not spec.submodule_search_locations or find_spec("mujoco") is None:
             raise UserError("dm-control is not installed: pip install 'cascade-explore[dmc]'.")
-        self._mujoco: Any = importlib.import_module("mujoco")
+        try:
+            self._mujoco: Any = importlib.import_module("mujoco")
+        except Exception as error:  # it looks for OpenGL at once
+            raise UserError(f"MuJoCo cannot be imported: {_first_line(error)} (MUJOCO_GL=egl may help).") from None
         self._body = BODIES[config.type]
         file = Path(spec.submodule_search_locations[0]) / "suite" / self._body.file
         self._model = self._mujoco.MjModel.from_xml_path(str(file))
@@ -72,7 +76,8 @@ class PlanarEnv:
         self._torso: int = self._model.body("torso").id
         self._speed: int = self._model.sensor("torso_subtreelinvel").adr[0]
         self._repeat, self._rng = config.repeat, np.random.default_rng()
-        self.observation = Numbers(self._body.width)
+        self.observation: Observed = Pixels(3) if config.pixels else Numbers(self._body.width)
+        self._renderer = _renderer(file) if config.pixels else None
         self.limit = round(config.seconds / (self._model.opt.timestep * self._body.substeps * config.repeat))
         self._time = 0
 
@@ -91,7 +96,7 @@ class PlanarEnv:
             self._advance(self._body.settle)
         m.mj_forward(model, self._data)
         self._time = 0
-        return self._body.sees(self._data)
+        return self._seen()
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool]:
         """Do `repeat` control steps; without a reward; only the time limit ends an episode."""
@@ -99,7 +104,13 @@ class PlanarEnv:
         for _ in range(self._repeat):
             self._advance(self._body.substeps)
         self._time += 1
-        return self._body.sees(self._data), 0.0, False, self._time >= self.limit
+        return self._seen(), 0.0, False, self._time >= self.limit
+
+    def _seen(self) -> np.ndarray:
+        if self._renderer is None:
+            return self._body.sees(self._data)
+        self._renderer.update_scene(self._data, camera=0)
+        return self._renderer.render()
 
     def _advance(self, steps: int) -> None:
         """Do the second half of a step first, so that position and what follows from it are of the same time."""
@@ -125,3 +136,20 @@ class PlanarEnv:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+@cache
+def _renderer(file: Path) -> Any:
+    """Return what draws a body, one for all its copies: each would hold an OpenGL context of its own."""
+    mujoco: Any = importlib.import_module("mujoco")
+    try:
+        return mujoco.Renderer(mujoco.MjModel.from_xml_path(str(file)), 64, 64)
+    except Exception as error:  # OpenGL's many ways to be absent
+        raise UserError(
+            f"{setting('env.pixels')} needs OpenGL, which MuJoCo cannot start ({_first_line(error)}): set "
+            "MUJOCO_GL=egl, which needs no display but a GPU or Mesa (Debian's libegl1), or leave it out."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
