@@ -90,6 +90,12 @@ def test_parts_of_motion_begin_without_memory(simulator, behaviours, tmp_path):
     for data in (again, anew):
         np.testing.assert_array_equal(data.observations, whole.observations)
     assert set(whole.extras["behaviour"]) == {0, 1}
+    meant = make_motion(
+        simulator, behaviours, parts=tmp_path / "b", **asked | {"switching": Switching(2, 4, (0.05,), True)}
+    )
+    np.testing.assert_array_equal(meant.observations, whole.observations)
+    inside = np.abs(whole.actions) < 1
+    assert (whole.actions - meant.actions)[inside].std() == pytest.approx(0.05, rel=0.05)
 
 
 def test_what_cannot_be_is_refused(simulator):

@@ -67,6 +67,7 @@ class MakeDataOptions:
         shortest: control steps that a policy acts before another may take over
         longest: control steps after which another takes over
         noise: standard deviations of the noise on the actions; each turn has one of them
+        means: write the actions before noise, as MoCapAct's mean actions, and not those that were executed
         seed: of starts, turns and noise
     """
 
@@ -78,6 +79,7 @@ class MakeDataOptions:
     shortest: Count = 25
     longest: Count = 150
     noise: Annotated[tuple[Annotated[float, Field(ge=0)], ...], Field(min_length=1)] = (0.05, 0.1, 0.2, 0.5)
+    means: bool = False
     seed: Seed = 0
 
 

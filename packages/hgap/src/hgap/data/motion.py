@@ -28,11 +28,13 @@ class Switching(NamedTuple):
         shortest: control steps of a turn.
         longest: likewise.
         noise: standard deviations of the noise on the actions; each turn has one of them.
+        means: whether the actions that are written are those before noise, as MoCapAct's mean actions.
     """
 
     shortest: int = 25
     longest: int = 150
     noise: tuple[float, ...] = (0.05, 0.1, 0.2, 0.5)
+    means: bool = False
 
 
 def make_motion(
@@ -101,9 +103,11 @@ def _play(
         chosen = np.where(over, rng.integers(policy.size, size=COPIES), chosen)
         noise = np.where(over, rng.choice(rule.noise, COPIES), noise)
         disturbed = noise[:, None] * rng.standard_normal((COPIES, simulator.action_size))
-        action = np.clip(policy.choose(chosen, observation) + disturbed, simulator.action_low, simulator.action_high)
+        limits, meant = (simulator.action_low, simulator.action_high), policy.choose(chosen, observation)
+        action = np.clip(meant + disturbed, *limits)
         after = simulator.roll(states, action[:, None])
-        for name, row in zip(rows, (observation, action, chosen), strict=True):
+        written = np.clip(meant, *limits) if rule.means else action
+        for name, row in zip(rows, (observation, written, chosen), strict=True):
             rows[name].append(row)
         states, observation = after.states[:, -1], after.observations[:, -1]
         fell = standing & simulator.fallen(states)

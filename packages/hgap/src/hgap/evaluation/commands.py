@@ -60,12 +60,14 @@ def make_data(options: Any) -> None:
     simulator = Simulator(find_body(options.env_id))
     behaviours = _behaviours(options, simulator)
     parts = options.out.with_name(f".{options.out.name}.parts")
-    asked = {n: str(getattr(options, n)) for n in ("env_id", "episode", "shortest", "longest", "noise", "seed")}
+    asked = {
+        n: str(getattr(options, n)) for n in ("env_id", "episode", "shortest", "longest", "noise", "means", "seed")
+    }
     asked["policies"] = behaviours.command
     _same_request(parts, asked)
     data = make_motion(
-        simulator, behaviours, steps=options.steps, episode=options.episode,
-        seed=options.seed, parts=parts, switching=Switching(options.shortest, options.longest, options.noise),
+        simulator, behaviours, steps=options.steps, episode=options.episode, seed=options.seed, parts=parts,
+        switching=Switching(options.shortest, options.longest, options.noise, options.means),
         say=lambda done: print(f"\r{done} of {options.steps} steps", end="", file=sys.stderr),
     )  # fmt: skip
     print(file=sys.stderr)
