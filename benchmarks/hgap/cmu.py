@@ -3,17 +3,19 @@
     python -m benchmarks.hgap.cmu --tier smoke              # seconds, most of them for the stances
     python -m benchmarks.hgap.cmu --tier cpu --runs FOLDER  # half an hour of one core; continues when killed
 
-Motion: the stances of `hgap.data.scripted`, between which the body goes under noise on its controls, as in MoCapAct's
-rollouts. How long it stays up on the way to each and back, and how closely it follows (the tracking reward of
-`hgap.envs.tracking`), is measured first. Then one model of motion that switches between them at random, and plans for
-postures, next to controls that know no objective and to MPPI and the cross-entropy method, which simulate as many
-samples over as many steps with the true dynamics. These begin their plans in the middle of the joints' ranges, or, with
-less noise, in the controls that hold the first stance ("from the stance").
+Motion: the stances of `hgap.data.scripted`, between which the body goes under noise on its controls; what is written
+are the controls before noise, as MoCapAct's mean actions. How long it stays up on the way to each and back, and how
+closely it follows (the tracking reward of `hgap.envs.tracking`), is measured first. Then one model of motion that
+switches between them at random, and plans for postures, next to controls that know no objective and to MPPI, which
+simulates as many samples over as many steps with the true dynamics. Its plans begin in the middle of the joints'
+ranges, or, with less noise, in the controls that hold the first stance ("from the stance"). The row "scripted" is the
+policy of the stance that serves an objective, led there at once and without noise: about the best that the motion has
+to show.
 
 Episodes end by a fall and every reward is positive while the body is upright, so falling costs. The claims:
 
 - steering: on every objective the planner's interval lies above the means of cloning, greedy decoding and random codes;
-- dynamics (the paper's first): the planner's mean over objectives is above MPPI's and the cross-entropy method's.
+- dynamics (the paper's first): the planner's mean over objectives is above MPPI's.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from hgap.fitting import fit
 from hgap.loading import Model
 from hgap.planner.plan import Planner
 from hgap.rivals.controllers import Controller, Planned
-from hgap.rivals.sampling_mpc import CEM, MPPI, SamplingMPC, true_dynamics
+from hgap.rivals.sampling_mpc import MPPI, SamplingMPC, true_dynamics
 from paperloop.errors import UserError
 from paperloop.files import write_json
 from paperloop.settings import read_json, replace_in
@@ -53,15 +55,20 @@ __all__ = ["TIERS", "follow", "main", "objectives", "verdicts"]
 #: Standard deviations of the noise on the controls of the motion: half of MoCapAct's, and as much.
 NOISE = (0.05, 0.1)
 #: What is measured in fewer episodes.
-SIMULATED = ("mppi", "mppi from the stance", "cem from the stance")
-CONTROLS = ("cloning", "greedy", "random codes", *SIMULATED)
+SIMULATED = ("mppi", "mppi from the stance")
+CONTROLS = ("cloning", "greedy", "random codes", "scripted", *SIMULATED)
+#: Objective -> the stance that serves it.
+STANCES = {
+    "stand": "stand", "crouch": "crouch/2", "tall": "stand", "right arm": "right_arm", "both arms": "both_arms",
+    "turn": "turn_left",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class Tier:
     """Which stances, how much motion, which model, and how it is measured."""
 
-    names: tuple[str, ...]
+    stances: tuple[str, ...]
     episodes_followed: int
     steps_followed: int
     motion: int
@@ -69,7 +76,7 @@ class Tier:
     preset: str
     changes: Mapping[str, Any]
     objectives: tuple[str, ...]
-    rivals: tuple[str, ...]
+    names: tuple[str, ...]
     episodes: int
     simulated: int
     steps: int
@@ -81,11 +88,12 @@ _ALL = ("stand", "crouch", "tall", "right arm", "both arms", "turn")
 TIERS = {
     "smoke": Tier(
         ("stand",), 2, 6, 100, 8, "tiny", {"autoencoder.updates": 50, "prior.updates": 50}, ("crouch",),
-        ("greedy", "mppi from the stance"), 1, 1, 2, 4, claims=False,
+        ("hgap", "greedy", "mppi from the stance"), 1, 1, 2, 4, claims=False,
     ),
     "cpu": Tier(
-        tuple(GOALS), 8, 240, 80_000, 300, "small", {"autoencoder.codes.per_step": 4, "autoencoder.updates": 2000,
-        "prior.updates": 1500}, _ALL, CONTROLS, 10, 2, 100,
+        tuple(GOALS), 8, 240, 80_000, 300, "small", {"autoencoder.codes.per_step": 4, "autoencoder.updates": 1500,
+        "autoencoder.action_weight": 50.0, "autoencoder.optimiser.lr": 2e-3, "prior.updates": 1000}, _ALL,
+        ("hgap", *CONTROLS), 6, 1, 100,
     ),
 }  # fmt: skip
 
@@ -119,7 +127,7 @@ def objectives(simulator: Simulator) -> dict[str, Objective]:
 
 
 def follow(simulator: Simulator, behaviours: Behaviours, tier: Tier, noise: float) -> Json:
-    """Return, for each behaviour, lengths, falls and tracking rewards of episodes that go to its stance and back."""
+    """Return lengths, falls and tracking rewards of episodes for each behaviour: first stance, its own, and again."""
     policy, found = behaviours.policy, {}
     assert isinstance(policy, Scripted)
     copies, every = tier.episodes_followed, max(1, tier.steps_followed // 4)
@@ -129,7 +137,7 @@ def follow(simulator: Simulator, behaviours: Behaviours, tier: Tier, noise: floa
         policy.begin(copies)
         standing, lengths, rewards = np.ones(copies, bool), np.zeros(copies), []
         for t in range(tier.steps_followed):
-            goal = np.full(copies, number if t // every % 2 == 0 else 0)
+            goal = np.full(copies, number if t // every % 2 else 0)
             action = policy.choose(goal, simulator.observe(states))
             action = action + noise * rng.standard_normal(action.shape)
             states = np.where(standing[:, None], simulator.roll(states, action[:, None]).states[:, -1], states)
@@ -149,14 +157,31 @@ def follow(simulator: Simulator, behaviours: Behaviours, tier: Tier, noise: floa
     return found
 
 
-def rival(name: str, model: Model, data: Data, simulator: Simulator, objective: Objective, tier: Tier) -> Controller:
-    """Return the planner, or what it is compared with."""
+class Led:
+    """The way to a stance, from the first one."""
+
+    def __init__(self, simulator: Simulator, stance: str) -> None:
+        self._policy = scripted(simulator, tuple(dict.fromkeys(("stand", stance)))).policy
+
+    def begin(self, copies: int, seed: int) -> None:
+        """Forget everything."""
+        self._policy.begin(copies)
+
+    def act(self, states: np.ndarray, observations: np.ndarray) -> np.ndarray:
+        """Return actions [E, A] for observations [E, S]."""
+        return self._policy.choose(np.full(len(states), self._policy.size - 1), observations)
+
+
+def rival(name: str, asked: str, model: Model, data: Data, simulator: Simulator, tier: Tier) -> Controller:
+    """Return the planner for an objective, or what it is compared with."""
+    objective = objectives(simulator)[asked]
+    if name == "scripted":
+        return Led(simulator, STANCES[asked])
     if name == "hgap":
         return Planned(Planner(model, objective, PlanConfig(samples=tier.samples)))
     if not name.endswith("from the stance"):
         return controls(model, data, simulator, objective, tier.samples, (name,))[name]
-    kind: Any = MPPI if name.startswith("mppi") else CEM
-    settings = kind(samples=tier.samples, horizon=model.config.windows.steps - 1, sigma=0.1)
+    settings = MPPI(samples=tier.samples, horizon=model.config.windows.steps - 1, sigma=0.1)
     first = scripted(simulator, ("stand",)).policy
     assert isinstance(first, Scripted)
     limits = (simulator.action_low, simulator.action_high)
@@ -191,13 +216,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, help="where data, models and what is measured are kept; left out: a "
                         "temporary folder")  # fmt: skip
     parser.add_argument("--seeds", type=int, default=1, help="models, side by side")
-    parser.add_argument("--rivals", nargs="+", choices=CONTROLS, help="some of the tier's")
-    parser.add_argument("--simulated", type=int, help="episodes of MPPI and CEM; left out: the tier's")
+    parser.add_argument("--only", nargs="+", choices=("hgap", *CONTROLS), help="measure these, for a later call with "
+                        "the same --runs to join")  # fmt: skip
+    parser.add_argument("--objectives", nargs="+", choices=_ALL, help="some of the tier's, with --only")
+    parser.add_argument("--simulated", type=int, help="episodes of MPPI; left out: the tier's")
     args = parser.parse_args(argv)
     tier = TIERS[args.tier]
     tier = dataclasses.replace(
-        tier, rivals=tuple(args.rivals or tier.rivals), simulated=args.simulated or tier.simulated,
-        changes={**tier.changes, "seeds": args.seeds},
+        tier, names=tuple(args.only or tier.names), simulated=args.simulated or tier.simulated,
+        objectives=tuple(args.objectives or tier.objectives), changes={**tier.changes, "seeds": args.seeds},
     )  # fmt: skip
     try:
         simulator = Simulator(find_body("CMUHumanoid"))
@@ -205,17 +232,17 @@ def main(argv: list[str] | None = None) -> int:
         parser.exit(2, f"{error}\n")
     with tempfile.TemporaryDirectory() as temporary:
         followed, results = run_tier(tier, simulator, args.runs or Path(temporary))
-    claims = verdicts(results) if tier.claims else {}
-    if args.tier != "smoke":
+    claims = verdicts(results) if tier.claims and not args.only else {}
+    if args.tier != "smoke" and not args.only:
         name, given = f"hgap_cmu-{args.tier}", sys.argv[1:] if argv is None else argv
         origin = record("benchmarks.hgap.cmu", given, ["jax", "mujoco", "hgap"])
         found: Json = {"record": origin, "followed": followed, "results": results, "claims": claims}
         write_result(name, found)
         draw(results, ours=("hgap",)).savefig(figure_path(name), dpi=150)
-    rows = [[name, *(_followed(cells[name]) for cells in followed.values())] for name in tier.names]
+    rows = [[name, *(_followed(cells[name]) for cells in followed.values())] for name in tier.stances]
     print(table(rows, ["steps, fell, tracking reward", *followed]))
     rows = [[name, *(_cell(cells.get(o)) for o in tier.objectives)] for name, cells in results.items()]
-    print(table(rows, ["mean return (95 %), fell, steps, ms", *tier.objectives]))
+    print(table(rows, ["mean return (95 %), fell, steps, reward a step", *tier.objectives]))
     for claim, holds in claims.items():
         print(f"{'holds' if holds else 'FAILS'}: {claim}")
     return 0 if all(claims.values()) else 1
@@ -226,25 +253,25 @@ def run_tier(tier: Tier, simulator: Simulator, runs: Path) -> tuple[Json, Result
     runs.mkdir(parents=True, exist_ok=True)
     path, kept = runs / "motion.npz", runs / "followed.json"
     if not (path.exists() and kept.exists()):
-        behaviours = scripted(simulator, tier.names)
+        behaviours = scripted(simulator, tier.stances)
         if not path.exists():
             make_motion(
                 simulator, behaviours, steps=tier.motion, episode=tier.episode, seed=0, parts=runs / "parts",
-                switching=Switching(40, 120, NOISE),
+                switching=Switching(40, 120, NOISE, means=True),
             ).save(path)  # fmt: skip
         write_json(kept, {f"noise {noise}": follow(simulator, behaviours, tier, noise) for noise in NOISE})
     data = Data(path=str(path), model=replace_in(PRESETS[tier.preset], tier.changes))
     models = fit(data, runs / "model", progress=False, log_every=5)
     results: Results = {}
     wanted = objectives(simulator)
-    for name in ("hgap", *tier.rivals):
+    for name in tier.names:
         for objective in tier.objectives:
             for seed, model in enumerate(models):
                 cell = runs / "cells" / f"{name}-{objective}-{seed}.json".replace(" ", "_")
                 if not cell.exists():
                     asked = {"steps": tier.steps, "seed": 1 + seed}
                     asked["episodes"] = tier.simulated if name in SIMULATED else tier.episodes
-                    controller = rival(name, model, data, simulator, wanted[objective], tier)
+                    controller = rival(name, objective, model, data, simulator, tier)
                     one: Results = {}
                     add(one, name, objective, measure(simulator, controller, wanted[objective], **asked))
                     cell.parent.mkdir(exist_ok=True)
@@ -264,8 +291,9 @@ def _cell(cell: Mapping[str, list[float]] | None) -> str:
     if cell is None:
         return "-"
     found = interval(cell["returns"])
+    pace = np.sum(cell["returns"]) / np.sum(cell["lengths"])
     shown = f"{found.point:.0f} ({found.low:.0f} .. {found.high:.0f})"
-    return f"{shown}, {np.mean(cell['fell']):.0%}, {np.mean(cell['lengths']):.0f}, {np.mean(cell['ms']):.0f}"
+    return f"{shown}, {np.mean(cell['fell']):.0%}, {np.mean(cell['lengths']):.0f}, {pace:.2f}"
 
 
 if __name__ == "__main__":
