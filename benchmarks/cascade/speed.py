@@ -6,7 +6,9 @@
 Updates: a trial updates world model, ensemble and actor-critics at equal sizes (`peers/cascade_updates.py`). sheeprl
 trains one explorer and one task policy in each, ours two explorers (the same mix) or ten. The rate that counts is
 actor-critic updates per second of processor time. The arithmetic of an update is counted by hand (`flops`), and stands
-next to what the same core does in products of matrices alone.
+next to what the same core does in products of matrices alone. Where ten explorers' time goes, each part timed alone
+(330 ms in all): the ensemble along imagined sequences 95, 65 of them products; gradients of actors and critics 85;
+imagination 75; the continue head 17; the rest is the world model, optimisers and copies.
 
 Grid: both walk at random in MiniGrid's four rooms from the same layout, with the view made at every step and a reset
 when an episode ends; 64 environments of ours at once, one of minigrid's. That the steps are the same is what

@@ -31,8 +31,11 @@ from cascade_explore.envs.spec import Actions, Symbols
 from cascade_explore.explore import payment
 from cascade_explore.explore.diversity import variance
 from cascade_explore.explore.imagination import Imagined, imagine
+from cascade_explore.explore.learner import one_by_one
 from cascade_explore.reports.runs import explored_report
 from cascade_explore.trainer import ExploreTrainer
+from cascade_explore.world import nets
+from cascade_explore.world.losses import disagreement
 from paperloop import UserError
 from paperloop.conformance import check_trainer
 from paperloop.settings import replace_in, save_config
@@ -276,6 +279,44 @@ def test_all_agents_at_once_equal_one_after_another(trainer, one_seed):
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(one)) > 1e-6
 
 
+def test_agents_learn_one_by_one_what_they_learn_together(trainer, one_seed):
+    """Gradients of actors and critics, agent after agent as on a CPU, against those of all at once: to 1e-6."""
+    learner, start = trainer.learner, trainer.world.start((4,))
+    reward = payment.make_reward(trainer.world, one_seed.ensemble, payment.start_scales(3), TINY.explorer)
+    imagined = (one_seed.agents, one_seed.world, start, jnp.ones(4), reward, jax.random.key(2))
+
+    def together(actors):
+        grad = jax.value_and_grad(learner.actor_loss, has_aux=True)
+        (loss, (ahead, _)), slope = grad(actors, *imagined)
+        critic = jax.grad(learner.critic_loss)(one_seed.agents.critics, ahead.feat, ahead.returns, ahead.weights)
+        return loss, slope, critic
+
+    def serial(actors):
+        ahead = learner.look_ahead(actors, *imagined)
+        agents = (actors, one_seed.agents.critics, ahead.scale)
+        (loss, slope, _, critic), (entropy, _) = one_by_one(learner.learn, agents, ahead.rows)
+        assert entropy.shape == (3, 3, 4)
+        return loss.sum(), slope, critic
+
+    one, other = (jax.jit(f)(one_seed.agents.actors) for f in (together, serial))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), one, other)
+    assert min(float(jnp.abs(x).max()) for x in jax.tree.leaves(one)) > 1e-6
+
+
+def test_blocks_of_rows_give_what_all_rows_give(trainer, one_seed, monkeypatch):
+    """The ensemble's disagreement and its gradient, with a block that does not divide the rows: to 1e-6."""
+    feat = jax.random.normal(jax.random.key(0), (5, 3, trainer.world.width))
+    action = jax.nn.one_hot(jnp.arange(15).reshape(5, 3) % 7, 7)
+
+    def curious(*row):
+        return disagreement(trainer.world.predict(one_seed.ensemble, *row))
+
+    monkeypatch.setattr(nets, "BLOCK", 4)
+    blocks = jax.jit(jax.value_and_grad(lambda f: nets.block_by_block(curious, f, action).sum()))(feat)
+    whole = jax.jit(jax.value_and_grad(lambda f: curious(f, action).sum()))(feat)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), blocks, whole)
+
+
 def test_both_terms_are_combined_as_the_settings_say():
     curious = jnp.array([[[2.0, 2.0], [4.0, 4.0]], [[4.0, 4.0], [6.0, 6.0]]])  # two steps of two agents, two starts
     diverse = jnp.array([[0.0, 0.0], [4.0, 8.0]])
@@ -347,7 +388,7 @@ KINDS = {
 def test_every_estimator_reads_imagined_sequences(kind):
     one, two = jax.random.split(jax.random.key(0))
     h = jax.random.normal(one, (4, 3, 5, 6))  # three steps of three agents from five starts
-    predicted = jax.random.normal(two, (4, 3, 3, 5, 2))
+    predicted = jax.random.normal(two, (4, 3, 5, 2))
     seen = Imagined(h, h, jnp.zeros((3, 3, 5, 2)))
     found = payment.diversity_of(seen, predicted, kind)
     assert found.shape == (3, 5)

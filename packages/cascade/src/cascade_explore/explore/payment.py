@@ -13,6 +13,7 @@ from cascade_explore.explore import diversity as measures
 from cascade_explore.explore.imagination import Imagined
 from cascade_explore.world.losses import disagreement
 from cascade_explore.world.model import World
+from cascade_explore.world.nets import block_by_block
 
 __all__ = ["Scales", "combine", "diversity_of", "make_reward", "start_scales", "track"]
 
@@ -72,7 +73,7 @@ def diversity_of(seen: Imagined, predicted: Array, kind: Variance | NearestNeigh
 
     Args:
         seen: imagined sequences.
-        predicted: the ensemble's predictions along them, `[K, H, B, S, D]`.
+        predicted: the ensemble's predictions of the last transition, `[K, B, S, D]`.
         kind: the estimator.
     """
     if isinstance(kind, NearestNeighbours):
@@ -83,7 +84,7 @@ def diversity_of(seen: Imagined, predicted: Array, kind: Variance | NearestNeigh
     if isinstance(kind, LogDet):
         kernel = measures.gram(seen.h[-1] - jax.lax.stop_gradient(seen.h[0]))
     else:
-        kernel = measures.ensemble_kernel(predicted[:, -1])
+        kernel = measures.ensemble_kernel(predicted)
     gains = measures.conditional_gains(*kernel, sigma=kind.sigma)
     if kind.marginal:
         return gains
@@ -99,10 +100,11 @@ def make_reward(world: World, ensemble: Any, scales: Scales, explorer: Any) -> A
     """
 
     def reward(seen: Imagined) -> tuple[Array, dict[str, Any]]:
-        predicted = world.predict(ensemble, seen.feat[:-1], seen.action)
-        curious = disagreement(predicted)
-        cascade = isinstance(explorer, Cascade)
-        diverse = diversity_of(seen, predicted, explorer.diversity) if cascade else jnp.zeros(curious.shape[1:])
+        curious = block_by_block(lambda *row: disagreement(world.predict(ensemble, *row)), seen.feat[:-1], seen.action)
+        cascade, diverse = isinstance(explorer, Cascade), jnp.zeros(curious.shape[1:])
+        if cascade:
+            predicted = world.predict(ensemble, seen.feat[-2], seen.action[-1])
+            diverse = diversity_of(seen, predicted, explorer.diversity)
         after = track(scales, curious, diverse)
         raw = cascade and explorer.scale == "raw"
         share = explorer.share if cascade else 0.0

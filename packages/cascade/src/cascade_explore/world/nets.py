@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -12,12 +14,34 @@ from jax import Array
 from cascade_explore.config import WorldModel
 from cascade_explore.world.categorical import mix_uniform
 
-__all__ = ["MLP", "RSSM", "ImageDecoder", "ImageEncoder", "LayerNormGRU", "apply", "dense"]
+__all__ = ["MLP", "RSSM", "ImageDecoder", "ImageEncoder", "LayerNormGRU", "apply", "block_by_block", "dense"]
 
 
 def apply(module: nn.Module, params: Any, *inputs: Array, method: Any = None) -> Any:
     """Return what a module makes of its inputs, as `module.apply` does where nothing is mutable."""
     return module.apply(params, *inputs, method=method)
+
+
+#: Rows whose activations stay in the cache of a processor's core.
+BLOCK = 256
+
+
+def block_by_block(function: Callable[..., Array], *inputs: Array) -> Array:
+    """Return what a function of rows makes of inputs `[..., n]`, on a CPU in blocks of rows.
+
+    What lies between the layers is then read from the cache, and made again for a gradient. The numbers are those of
+    all rows at once but for rounding, and the ensemble's take half the time. Other devices take all rows at once.
+
+    Args:
+        function: one row of each input, `[n]`, or rows of any leading shape -> an array for each row.
+        inputs: with the same leading shape.
+    """
+    shape = inputs[0].shape[:-1]
+    if jax.default_backend() != "cpu" or math.prod(shape) <= BLOCK:
+        return function(*inputs)
+    flat = [x.reshape(-1, x.shape[-1]) for x in inputs]
+    found = jax.lax.map(jax.checkpoint(lambda row: function(*row)), flat, batch_size=BLOCK)
+    return found.reshape(*shape, *found.shape[1:])
 
 
 def dense(width: int, dtype: str = "float32") -> nn.Dense:
