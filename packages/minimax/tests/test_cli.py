@@ -244,7 +244,7 @@ def test_a_bad_configuration_starts_nothing(arguments, words, tmp_path, capsys):
         (["train", "--config", "TMP/old.json", "--out", "TMP/run"], ["old.json", "schema 0"]),
         (["train", "--preset", "smal", "--out", "TMP/run"], ['"smal"', '"small"']),
         (["train", "--preset", "paired", "--out", "TMP/run"], ['"small_paired"', '"cpu13_paired"', '"maze13_paired"']),
-        (["train", "--preset", "accel", "--out", "TMP/run"], ['"small_accel"', '"maze13_accel"']),
+        (["train", "--preset", "accel", "--out", "TMP/run"], ['"small_accel"', '"cpu13_accel"']),
         (["train", "--levels", "4", "--out", "TMP/run"], ['unknown option "--levels"; `minimax-ued train --help-all`']),
         (["train", *tiny(), "--out", "TMP/old.json"], ["old.json"]),
     ],
