@@ -2,7 +2,7 @@
 
     python -m benchmarks.cascade.rooms --tier smoke               # a minute: everything runs
     python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER   # half an hour of one core; the same command resumes
-    python -m benchmarks.cascade.rooms --tier four_rooms --runs FOLDER   # without doors; half an hour of one core
+    python -m benchmarks.cascade.rooms --tier four_rooms --runs FOLDER   # without doors; an hour of one core
     python -m benchmarks.cascade.rooms --tier gpu --runs FOLDER   # ten agents, larger model, six rooms, ten deployments
     python -m benchmarks.cascade.rooms --tier cpu --runs FOLDER --zero-shot   # goals learned from those runs
 
@@ -76,7 +76,7 @@ TIERS = {
     "four_rooms": Tier(
         TrainConfig(env=FourRooms(), world=replace(_SMALL, lr=3e-3, ensemble_lr=3e-3), explorer=Random(),
                     deployments=6, env_steps=2000, envs=1, updates=2000, explorers_every=4, updates_per_step=100),
-        4, Actor(horizon=10, starts=32, units=64, layers=2, lr=1e-3, critic_lr=1e-3), 3,
+        4, Actor(horizon=10, starts=32, units=64, layers=2, lr=1e-3, critic_lr=1e-3), 5,
     ),
     "gpu": Tier(
         TrainConfig(env=MultiRoom(rooms=6, size=10), explorer=Random(), deployments=10, env_steps=10_000, envs=1,
