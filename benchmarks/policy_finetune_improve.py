@@ -31,6 +31,7 @@ from benchmarks import policy_finetune_data as data
 from benchmarks.harness import ROOT, figure_path, record, table, write_result
 from benchmarks.policy_finetune_controls import FROZEN, frozen_curves, measured_again
 from benchmarks.policy_finetune_study import Arm, Study, curves_figure, pooled, read_study, run_study, study_tables
+from benchmarks.policy_finetune_verdicts import KEEPS
 from policy_finetune.config import (
     AppendReplay,
     DropReplay,
@@ -65,9 +66,6 @@ class Task:
 
 #: Arms that the winner must be above.
 BASELINES = ("td3", "td3bc", "td3bc append")
-
-#: Share of the minimum / start without training that counts as kept.
-KEEPS = 0.8
 
 #: Episodes by which starts and finals are measured anew.
 AGAIN = 50

@@ -189,7 +189,7 @@ def test_what_was_begun_otherwise_is_not_continued(capsys, tmp_path):
 def test_an_evaluation_is_checked_before_the_first_episode(capsys, tmp_path, exported):
     motion(states=5).save(tmp_path / "other.npz")
     for words, said in (
-        (("--objectives", "forward", "bakward"), "no objective 'bakward'"),
+        (("--objectives", "forward", "bakward"), "Unknown objective 'bakward'"),
         (("--objectives", "forward", "forward"), "name forward twice"),
         (("--rivals", "cloning"), "The rivals cloning learn from the data"),
         (("--rivals", "cloning", "--data", tmp_path / "other.npz"), "give --data of the same body"),

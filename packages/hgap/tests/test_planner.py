@@ -299,12 +299,12 @@ def test_objectives_are_found_by_name_and_in_files(tmp_path):
     file.write_text("def objective(trajectory):\n    return trajectory['height'] * 2\n")
     trajectory = Trajectory(np.ones((1, 3, 1)), np.zeros((1, 3, 1)), {"height": (0, 1)})
     assert total(find_objective(str(file))(trajectory), (1,)) == 6
-    with pytest.raises(UserError, match=r"no objective 'foward'.*forward"):
+    with pytest.raises(UserError, match=r"Unknown objective 'foward'.*forward"):
         find_objective("foward")
     file.write_text("x = 1\n")
     with pytest.raises(UserError, match="does not define a function"):
         find_objective(str(file))
-    with pytest.raises(UserError, match="There is no term 'velocty'"):
+    with pytest.raises(UserError, match="Unknown term 'velocty'"):
         Weighted({"velocty": 1.0})
 
 

@@ -127,7 +127,7 @@ def test_resets_are_drawn_as_gymnasium_draws_them():
 
 
 def test_unknown_bodies_are_refused():
-    with pytest.raises(UserError, match=r"no body 'HalfCheeta-v5'.*HalfCheetah-v5"):
+    with pytest.raises(UserError, match=r"Unknown body 'HalfCheeta-v5'.*HalfCheetah-v5"):
         find_body("HalfCheeta-v5")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+import paperloop_data
 from paperloop.errors import UserError
 from paperloop.files import check_is_file
 
@@ -23,10 +22,10 @@ def read_arrays(path: Path, what: str, error: type[UserError] = UserError) -> di
         error: what is raised.
 
     Raises:
-        UserError: there is no such file, or it is damaged or of another kind.
+        UserError: the file is missing, damaged or of another kind.
     """
+    check_is_file(path)
     try:
-        with np.load(check_is_file(path), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return paperloop_data.read_arrays(path)
+    except UserError:
         raise error(f"{path} is not {what}, or is damaged.") from None

@@ -54,7 +54,7 @@ class Ahead(NamedTuple):
         feat: features of states 0 .. H - 1, `[H, B, S, F]`.
         action: taken in them.
         returns: from them.
-        weights: of them: the chance that the episode still goes on, discounted.
+        weights: of them: the discounted chance that the episode has not ended.
         scale: what the actors divide advantages by, `[B]`.
         spread: the running sum of the returns' range, `[B]`.
         metrics: to show.

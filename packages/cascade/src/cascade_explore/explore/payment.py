@@ -102,7 +102,7 @@ def make_reward(world: World, ensemble: Any, scales: Scales, explorer: Any) -> A
     def reward(seen: Imagined) -> tuple[Array, dict[str, Any]]:
         curious = block_by_block(lambda *row: disagreement(world.predict(ensemble, *row)), seen.feat[:-1], seen.action)
         cascade, diverse = isinstance(explorer, Cascade), jnp.zeros(curious.shape[1:])
-        if cascade:
+        if cascade:  # once more for the last step, so that no other prediction is kept
             predicted = world.predict(ensemble, seen.feat[-2], seen.action[-1])
             diverse = diversity_of(seen, predicted, explorer.diversity)
         after = track(scales, curious, diverse)

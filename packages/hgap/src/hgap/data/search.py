@@ -35,7 +35,7 @@ class LinearPolicy(NamedTuple):
         return len(self.weights)
 
     def begin(self, copies: int) -> None:
-        """Do nothing: there is no memory."""
+        """Do nothing: these policies have no memory."""
 
     def choose(self, chosen: np.ndarray, states: np.ndarray) -> np.ndarray:
         """Return actions [B, A] for states [B, S] of the policies with the numbers `chosen` [B]."""

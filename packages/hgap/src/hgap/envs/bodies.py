@@ -180,7 +180,7 @@ def find_body(name: str, objective: str = "") -> Body:
         UserError: there is none.
     """
     if name not in BODIES:
-        raise UserError(f"There is no body {name!r}{did_you_mean(name, BODIES)}")
+        raise UserError(f"Unknown body {name!r}{did_you_mean(name, BODIES)}")
     if name == "CMUHumanoid":
         return CMUHumanoid(standing_frames(), contact_ends=objective not in ("rotate_x", "rotate_z"))
     return BODIES[name]

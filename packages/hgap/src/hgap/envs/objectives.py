@@ -172,7 +172,7 @@ class Weighted:
     def __post_init__(self) -> None:
         for name in self.weights:
             if isinstance(name, str) and name not in TERMS:
-                raise UserError(f"There is no term {name!r}{did_you_mean(name, TERMS)}")
+                raise UserError(f"Unknown term {name!r}{did_you_mean(name, TERMS)}")
 
     def __call__(self, trajectory: Trajectory) -> Any:
         """Return rewards [..., T]."""
@@ -220,7 +220,7 @@ def find_objective(name: str) -> Objective:
     if not name.endswith(".py"):
         if name not in OBJECTIVES:
             raise UserError(
-                f"There is no objective {name!r}{did_you_mean(name, OBJECTIVES)} A Python file (NAME.py) that defines "
+                f"Unknown objective {name!r}{did_you_mean(name, OBJECTIVES)} A Python file (NAME.py) that defines "
                 "objective(trajectory) will do, too."
             )
         return OBJECTIVES[name]
